@@ -1,0 +1,85 @@
+# Every target does its own set-up: nothing is needed but Python >= 3.11, make and a package index.
+PYTHON ?= python3
+HOST ?= 127.0.0.1
+PORT ?= 8000
+PYTEST_ARGS ?=
+
+SERVICE := .venv
+DEV := .venv-dev
+BROWSER := .venv-browser
+PEERS := .venv-peers
+PIP := -m pip install --quiet --disable-pip-version-check
+
+.PHONY: help run test check format test-browser test-peers lock clean
+
+help: ## Show the targets.
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+
+run: $(SERVICE)/.ready ## Serve on HOST and PORT (127.0.0.1:8000).
+	$(SERVICE)/bin/convpool serve --host $(HOST) --port $(PORT)
+
+test: $(DEV)/.ready ## Run the test suite with branch coverage.
+	$(DEV)/bin/python -m pytest --numprocesses 2 --cov --cov-report=term:skip-covered $(PYTEST_ARGS)
+
+check: $(DEV)/.ready ## Lint, format check, types, import rules, commit hooks' configuration.
+	$(DEV)/bin/ruff check .
+	$(DEV)/bin/ruff format --check .
+	$(DEV)/bin/mypy
+	$(DEV)/bin/lint-imports
+	$(DEV)/bin/pre-commit validate-config
+
+format: $(DEV)/.ready ## Format the code and apply the safe lint fixes.
+	$(DEV)/bin/ruff check --fix .
+	$(DEV)/bin/ruff format .
+
+test-browser: $(BROWSER)/.ready ## Check /docs in headless Chromium (Debian's package chromium).
+	$(BROWSER)/bin/python -m pytest tests/browser $(PYTEST_ARGS)
+
+test-peers: $(PEERS)/.ready ## Compare forward and all gradients with PyTorch.
+	$(PEERS)/bin/python -m pytest tests/peers $(PYTEST_ARGS)
+
+# No address of an index is written to the lock files: they hold versions and hashes only.
+lock: ## Renew the lock files (needs uv on the PATH).
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade \
+	  pyproject.toml --output-file requirements/service.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade \
+	  --group build --output-file requirements/build.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	  --group dev pyproject.toml --constraint requirements/service.txt --constraint requirements/build.txt \
+	  --output-file requirements/dev.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	  --group browser pyproject.toml --constraint requirements/dev.txt --output-file requirements/browser.txt
+
+# A lock file is complete, so nothing is resolved anew: pip's resolver may prefer a release that is newer than the lock
+# where a package is wanted with an extra (coverage[toml]), and then refuse it for having no hash.
+define create_environment
+	$(PYTHON) -c 'import sys; sys.exit("convpool needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv --clear $(@D)
+	$(@D)/bin/python $(PIP) --no-deps --require-hashes $(foreach lock,$(filter requirements/%,$(1)),-r $(lock))
+endef
+
+define install_project
+	$(@D)/bin/python $(PIP) --no-deps --no-build-isolation --editable .
+	touch $@
+endef
+
+$(SERVICE)/.ready: requirements/service.txt requirements/build.txt
+	$(call create_environment,$^)
+	$(install_project)
+
+$(DEV)/.ready: requirements/dev.txt
+	$(call create_environment,$^)
+	$(install_project)
+
+$(BROWSER)/.ready: requirements/browser.txt
+	$(call create_environment,$^)
+	$(install_project)
+
+# PyTorch is pinned but not hashed: which build of one version an index offers differs by platform.
+$(PEERS)/.ready: requirements/dev.txt | requirements/peers.txt
+	$(call create_environment,$^)
+	$(@D)/bin/python $(PIP) -r requirements/peers.txt
+	$(install_project)
+
+clean: ## Remove the environments and caches.
+	rm -rf $(SERVICE) $(DEV) $(BROWSER) $(PEERS) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*

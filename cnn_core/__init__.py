@@ -1,0 +1,31 @@
+"""Convolution and pooling layers, forward and backward, in NumPy.
+
+Each op is a frozen dataclass: its fields are its parameters, checked once when it is made.
+
+>>> import numpy as np
+>>> from cnn_core import Conv
+>>> op = Conv(stride=2, padding=1)
+>>> op.output_shape((8, 28, 28, 3), (3, 3, 3, 16))
+(8, 14, 14, 16)
+>>> op.forward(np.ones((8, 28, 28, 3)), np.ones((3, 3, 3, 16))).shape
+(8, 14, 14, 16)
+"""
+
+from cnn_core.avg_pool import AvgPool
+from cnn_core.conv import Conv, ConvGradients
+from cnn_core.errors import ConvpoolError, DtypeError, ParameterError, ShapeError
+from cnn_core.max_pool import MaxPool
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AvgPool",
+    "Conv",
+    "ConvGradients",
+    "ConvpoolError",
+    "DtypeError",
+    "MaxPool",
+    "ParameterError",
+    "ShapeError",
+    "__version__",
+]

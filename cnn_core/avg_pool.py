@@ -1,0 +1,140 @@
+"""Average pooling."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cnn_core.compute.window_reduction import window_sum, window_sum_transposed
+from cnn_core.geometry import Windows
+from cnn_core.op import without_floating_point_warnings
+from cnn_core.operands import accumulation_dtype, as_operand, common_dtype
+from cnn_core.parameters import FLAG, NONZERO_INTEGER, optional, parameter
+from cnn_core.pool import Pool
+
+__all__ = ["AvgPool"]
+
+
+@dataclass(frozen=True)
+class AvgPool(Pool):
+    """Average pooling over 1, 2 or 3 spatial axes.
+
+    ``output[n, o, c] = (sum over the taps k inside the input of input[n, o * stride - before + k * dilation, c]) /
+    divisor[o]``.
+
+    Parameters
+    ----------
+    data_format : {"channels_last", "channels_first"}
+        Input (N, *spatial, C) or (N, C, *spatial).
+    kernel_size, stride, dilation : int or tuple of int
+        Size of the windows, distance between them (kernel_size if None), and between the taps of one; in elements.
+    padding : int, tuple of int, tuple of (before, after), "valid", "same" or "same_lower"
+        Zeros around the input, in elements.
+    ceil_mode : bool
+        Round the output size up.
+    count_include_pad : bool
+        Whether taps in the padding count in the divisor. The overhang of ceil_mode never does.
+    divisor_override : int or None
+        The divisor of every window, any integer other than 0.
+
+    Raises
+    ------
+    ParameterError
+        If a parameter has a value outside its rule.
+
+    Notes
+    -----
+    The divisor is that of PyTorch (``AvgPoolKernel.cpp``) and of ONNX. The default for count_include_pad is that of
+    ONNX and of TensorFlow; PyTorch's is True. Where the divisor would be 0, for a window with no tap inside the input
+    and count_include_pad=False, ShapeError is raised. float16 is summed in float32 and rounded once.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> ramp = np.array([2.0, 4.0, 6.0]).reshape(1, 3, 1)
+    >>> AvgPool(kernel_size=2, padding=1).forward(ramp).ravel().tolist()
+    [2.0, 5.0]
+    >>> AvgPool(kernel_size=2, padding=1, count_include_pad=True).forward(ramp).ravel().tolist()
+    [1.0, 5.0]
+    """
+
+    count_include_pad: bool = parameter(FLAG, "Whether taps in the padding count in the divisor.", False)
+    divisor_override: int | None = parameter(
+        optional(NONZERO_INTEGER), "Divisor of every window, instead of the number of its taps.", None
+    )
+
+    @without_floating_point_warnings
+    def forward(self, input: ArrayLike) -> NDArray[Any]:
+        """Compute the average of each window.
+
+        Parameters
+        ----------
+        input : array_like, shape (N, *spatial, C) or (N, C, *spatial)
+            Of dtype float16, float32, float64 or an integer type.
+
+        Returns
+        -------
+        ndarray, shape (N, *output, C) or (N, C, *output)
+            Of the input's dtype; integers count as float64.
+
+        Raises
+        ------
+        ParameterError
+            If a per-axis parameter has another number of entries than the input has spatial axes.
+        ShapeError
+            If the shapes of the operands fit neither each other nor the parameters.
+        DtypeError
+            If an operand is neither float16, float32, float64 nor an integer of at most 64 bits.
+        """
+        input = as_operand("input", input)
+        windows = self.layer(input.shape).windows
+        dtype = common_dtype(input)
+        sums = window_sum(input.astype(accumulation_dtype(dtype), copy=False), windows, self._spatial_axes(windows))
+        averages: NDArray[Any] = np.divide(sums, self._divisor(windows), dtype=sums.dtype)
+        return averages.astype(dtype, copy=False)
+
+    @without_floating_point_warnings
+    def backward(self, grad_output: ArrayLike, input: ArrayLike) -> NDArray[Any]:
+        """Compute the gradient of ``sum(grad_output * forward(input))`` with respect to the input.
+
+        Parameters
+        ----------
+        grad_output : array_like, shape of the output of ``forward``
+        input : array_like
+            The operand of ``forward``; only its shape and dtype matter.
+
+        Returns
+        -------
+        ndarray, shape of the input
+            Of the operands' common floating dtype.
+
+        Raises
+        ------
+        ParameterError
+            If a per-axis parameter has another number of entries than the input has spatial axes.
+        ShapeError
+            If the shapes of the operands fit neither each other nor the parameters.
+        DtypeError
+            If an operand is neither float16, float32, float64 nor an integer of at most 64 bits.
+        """
+        gradient, input, layer = self._gradient_operands(grad_output, input)
+        dtype = common_dtype(gradient, input)
+        shares: NDArray[Any] = np.divide(gradient, self._divisor(layer.windows), dtype=accumulation_dtype(dtype))
+        spread = window_sum_transposed(shares, layer.windows, self._spatial_axes(layer.windows))
+        return spread.astype(dtype, copy=False)
+
+    def _needs_real_taps(self) -> bool:
+        return self.divisor_override is None and not self.count_include_pad
+
+    def _divisor(self, windows: Windows) -> NDArray[Any]:
+        """Return the divisor of each window in a shape that broadcasts over an output."""
+        if self.divisor_override is not None:
+            return np.asarray(self.divisor_override, dtype=np.float64)
+        counts = (axis.counts(include_padding=self.count_include_pad) for axis in windows.axes)
+        # a window is a box, so its count is the product of its counts along the axes
+        divisor = functools.reduce(np.multiply.outer, counts)
+        return divisor[..., None] if self.data_format == "channels_last" else divisor

@@ -1,0 +1,47 @@
+"""Division of an output into blocks whose workspace fits the processor's cache."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+
+__all__ = ["BLOCK_BYTES", "BLOCK_ELEMENTS", "blocks"]
+
+BLOCK_BYTES = 2**20
+"""Workspace of one block: about what a core's second-level cache holds."""
+
+BLOCK_ELEMENTS = BLOCK_BYTES
+"""Bound of the elements that all arrays of a block hold together: four arrays of at least four bytes an element."""
+
+
+def blocks(shape: Sequence[int], bytes_per_element: int, limit: int = BLOCK_BYTES) -> Iterator[tuple[slice, ...]]:
+    """Yield slices over all axes of ``shape`` that cover it once, in row-major order.
+
+    As many trailing axes as fit the limit are taken whole, the axis before them is cut into chunks, and the axes before
+    that one are taken element by element. A single element may exceed the limit.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Sizes of the axes to divide.
+    bytes_per_element : int
+        Workspace needed for each element of ``shape``.
+    limit : int
+        Bytes that a block's workspace may have.
+
+    Examples
+    --------
+    >>> [block[1] for block in blocks((1, 5), bytes_per_element=8, limit=16)]
+    [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
+    """
+    capacity = max(1, limit // bytes_per_element)
+    steps = []
+    for axis, size in enumerate(shape):
+        behind = math.prod(shape[axis + 1 :])
+        steps.append(max(1, min(size, capacity // max(1, behind))))
+    ranges = (range(0, size, step) for size, step in zip(shape, steps, strict=True))
+    for starts in itertools.product(*ranges):
+        yield tuple(
+            slice(start, min(start + step, size)) for start, step, size in zip(starts, steps, shape, strict=True)
+        )

@@ -1,0 +1,205 @@
+"""Cross-correlation and its two transposes, on channels-last arrays of any number of spatial axes.
+
+With the windows of the input laid out as a matrix of patches, one row for each window and one column for each tap and
+channel, the three computations are three products of matrices (per group):
+
+    output      = patches @ weight
+    grad_weight = patches.T @ grad_output
+    grad_input  = fold(grad_output @ weight.T)       fold: add each patch back to where it was taken from
+
+The matrix of patches is never built whole: it is made for one block of windows at a time. Where every channel is a
+group of its own (depthwise), the matrices have one column per tap, and elementwise products tap by tap are faster.
+
+Axes in comments: N batch, S spatial sizes, O output sizes, K kernel sizes, G groups, C channels in, F channels out,
+P windows in a block.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnn_core.compute.blocks import blocks
+from cnn_core.geometry import Windows
+
+__all__ = ["correlate", "correlate_grad_input", "correlate_grad_weight"]
+
+Array = NDArray[Any]
+
+MOST_DEPTHWISE_TAPS = 1024
+
+
+def correlate(input: Array, weight: Array, windows: Windows, groups: int, output: Array) -> None:
+    """Write the cross-correlation of an input with a weight.
+
+    Parameters
+    ----------
+    input : ndarray, shape (N, *S, C)
+    weight : ndarray, shape (*K, C/G, F)
+        In the type that sums are computed in.
+    windows : Windows
+    groups : int
+    output : ndarray, shape (N, *O, F)
+        Overwritten. Of the type of ``weight``.
+    """
+    if _is_depthwise(weight, groups):
+        output[...] = 0
+        grouped = _split_channels(output, groups)  # (N, *O, C, F/C)
+        for block, view in _view_blocks(input, weight, windows):
+            for taps in np.ndindex(weight.shape[:-2]):
+                chosen = _tap_of_view(view, taps)[..., None]  # (n, *o, C, 1)
+                grouped[block] += chosen * weight[taps].reshape(groups, -1)
+        return
+    matrices = _weight_matrices(weight, groups)  # (G, K*C/G, F/G)
+    for block, patches in _patch_blocks(input, weight, windows, groups):
+        products = np.matmul(patches, matrices)  # (G, P, F/G)
+        _split_channels(output[block], groups)[...] = _ungrouped_windows(products, output[block].shape[:-1])
+
+
+def correlate_grad_weight(input: Array, grad_output: Array, windows: Windows, groups: int, grad_weight: Array) -> None:
+    """Write the gradient with respect to the weight: the correlation of the input with grad_output.
+
+    Parameters
+    ----------
+    input : ndarray, shape (N, *S, C)
+    grad_output : ndarray, shape (N, *O, F)
+    windows : Windows
+    groups : int
+    grad_weight : ndarray, shape (*K, C/G, F)
+        Overwritten. Of the type that sums are computed in.
+    """
+    grad_weight[...] = 0
+    if _is_depthwise(grad_weight, groups):
+        grouped = _split_channels(grad_output, groups)  # (N, *O, C, F/C)
+        over_windows = tuple(range(1 + len(windows.axes)))
+        for block, view in _view_blocks(input, grad_weight, windows):
+            for taps in np.ndindex(grad_weight.shape[:-2]):
+                chosen = _tap_of_view(view, taps)[..., None]  # (n, *o, C, 1)
+                products = np.multiply(chosen, grouped[block], dtype=grad_weight.dtype)
+                grad_weight[taps] += products.sum(axis=over_windows).reshape(1, -1)
+        return
+    total = np.zeros_like(_weight_matrices(grad_weight, groups))  # (G, K*C/G, F/G)
+    for block, patches in _patch_blocks(input, grad_weight, windows, groups):
+        total += np.matmul(patches.swapaxes(1, 2), _gradient_matrices(grad_output[block], groups, total.dtype))
+    by_group = total.reshape(groups, *grad_weight.shape[:-1], -1)  # (G, *K, C/G, F/G)
+    _split_channels(grad_weight, groups)[...] = np.moveaxis(by_group, 0, -2)
+
+
+def correlate_grad_input(grad_output: Array, weight: Array, windows: Windows, groups: int, grad_input: Array) -> None:
+    """Write the gradient with respect to the input: the transposed correlation of grad_output with the weight.
+
+    Parameters
+    ----------
+    grad_output : ndarray, shape (N, *O, F)
+    weight : ndarray, shape (*K, C/G, F)
+    windows : Windows
+    groups : int
+    grad_input : ndarray, shape (N, *S, C)
+        Overwritten. Of the type that sums are computed in. Elements that no window covers get zero.
+    """
+    grad_input[...] = 0
+    if _is_depthwise(weight, groups):
+        grouped = _split_channels(grad_output, groups)  # (N, *O, C, F/C)
+        for block, covered, part in _window_blocks(grad_output.shape[:-1], windows, weight.itemsize * weight.shape[-1]):
+            gradient, target = grouped[block], grad_input[covered]
+            for taps, outputs, inputs in part.taps():
+                products = gradient[(slice(None), *outputs)] * weight[taps].reshape(groups, -1)
+                target[(slice(None), *inputs)] += products.sum(axis=-1)
+        return
+    transposed = _weight_matrices(weight, groups).swapaxes(1, 2)  # (G, F/G, K*C/G)
+    for block, covered, part in _window_blocks(
+        grad_output.shape[:-1], windows, _bytes_per_window(grad_input, weight, windows)
+    ):
+        gradient = grad_output[block]
+        patches = np.matmul(_gradient_matrices(gradient, groups, weight.dtype), transposed)  # (G, P, K*C/G)
+        _fold(patches, weight.shape, part, _split_channels(grad_input[covered], groups))
+
+
+def _fold(patches: Array, weight_shape: tuple[int, ...], windows: Windows, target: Array) -> None:
+    """Add patches (G, P, K*C/G) to the places (n, *S, G, C/G) that they were taken from."""
+    rank = len(windows.axes)
+    shape = (patches.shape[0], target.shape[0], *windows.output_sizes, *weight_shape[:-1])
+    patches = np.moveaxis(patches.reshape(shape), 0, -2)  # (n, *o, *K, G, C/G)
+    interleaved = [position for axis in range(rank) for position in (1 + axis, 1 + rank + axis)]
+    patches = patches.transpose(0, *interleaved, -2, -1)  # (n, o1, K1, o2, K2, ..., G, C/G)
+    for pieces in windows.pieces():
+        chosen = tuple(part for piece in pieces for part in (piece.outputs, piece.offsets))
+        place = target[(slice(None), *(piece.inputs for piece in pieces))]
+        # of each axis' outputs and offsets one is a single element, so joining the two never copies
+        place += patches[(slice(None), *chosen)].reshape(place.shape)
+
+
+def _is_depthwise(weight: Array, groups: int) -> bool:
+    # a step for each tap pays only as long as there are few of them
+    return groups > 1 and weight.shape[-2] == 1 and math.prod(weight.shape[:-2]) <= MOST_DEPTHWISE_TAPS
+
+
+def _split_channels(array: Array, groups: int) -> Array:
+    """View (..., channels) as (..., G, channels/G); splitting one axis never copies."""
+    return array.reshape(*array.shape[:-1], groups, array.shape[-1] // groups)
+
+
+def _weight_matrices(weight: Array, groups: int) -> Array:
+    """Return (*K, C/G, F) as one matrix (K*C/G, F/G) for each group."""
+    columns = weight.shape[-1]
+    return np.moveaxis(weight.reshape(-1, groups, columns // groups), 1, 0)
+
+
+def _gradient_matrices(grad_output: Array, groups: int, dtype: np.dtype[Any]) -> Array:
+    """Return (n, *o, F) as one matrix (P, F/G) for each group."""
+    split = np.moveaxis(_split_channels(grad_output, groups), -2, 0)  # (G, n, *o, F/G)
+    return split.reshape(groups, -1, split.shape[-1]).astype(dtype, copy=False)
+
+
+def _ungrouped_windows(products: Array, block_shape: tuple[int, ...]) -> Array:
+    """Return (G, P, F/G) as (n, *o, G, F/G)."""
+    return np.moveaxis(products, 0, 1).reshape(*block_shape, products.shape[0], products.shape[-1])
+
+
+def _tap_of_view(view: Array, taps: tuple[int, ...]) -> Array:
+    """Return one tap of every window: (n, *o, *K, C) at offsets ``taps`` as (n, *o, C)."""
+    return view[(slice(None),) * (1 + len(taps)) + taps]
+
+
+def _bytes_per_window(input: Array, weight: Array, windows: Windows) -> int:
+    """Return the workspace of a window: its patch, its products, or its part of the padded input."""
+    channels, features = input.shape[-1], weight.shape[-1]
+    patch = math.prod(weight.shape[:-2]) * channels
+    padded = channels * math.prod(windows.padded_sizes) // math.prod(windows.output_sizes)
+    return int(weight.itemsize * max(patch, features, padded))
+
+
+def _window_blocks(
+    shape: Sequence[int], windows: Windows, bytes_per_window: int
+) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...], Windows]]:
+    """Divide (N, *O): yield slices of the output, of the input that they cover, and the windows over that part."""
+    for block in blocks(shape, bytes_per_window):
+        covered, part = windows.block(block[1:])
+        yield block, (block[0], *covered), part
+
+
+def _view_blocks(input: Array, weight: Array, windows: Windows) -> Iterator[tuple[tuple[slice, ...], Array]]:
+    """Yield slices of the output, and a view (n, *o, *K, C) of their windows in the padded input.
+
+    Taps in the padding are real zeros and are multiplied like any element: an infinite weight over padding gives NaN,
+    as it does over an input that was padded beforehand.
+    """
+    shape = (input.shape[0], *windows.output_sizes)
+    for block, covered, part in _window_blocks(shape, windows, _bytes_per_window(input, weight, windows)):
+        yield block, part.view(part.pad(input[covered]))
+
+
+def _patch_blocks(
+    input: Array, weight: Array, windows: Windows, groups: int
+) -> Iterator[tuple[tuple[slice, ...], Array]]:
+    """Yield the matrices of patches block by block: slices of the output, and patches (G, P, K*C/G)."""
+    patch_shape = weight.shape[:-1]  # (*K, C/G)
+    for block, view in _view_blocks(input, weight, windows):
+        split = _split_channels(view, groups)  # (n, *o, *K, G, C/G)
+        patches = np.empty((groups, *view.shape[: 1 + len(windows.axes)], *patch_shape), dtype=weight.dtype)
+        np.copyto(np.moveaxis(patches, 0, -2), split)
+        yield block, patches.reshape(groups, -1, math.prod(patch_shape))

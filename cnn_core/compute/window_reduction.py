@@ -1,0 +1,174 @@
+"""Reductions over windows, one axis at a time, and the routes of their gradients back to the input.
+
+Sums and maxima over a box are sums and maxima over its axes in turn, so a window of K1 x K2 taps costs K1 + K2 passes
+over the array, not K1 * K2. The last axis goes first: then the first maximum along each axis in turn is the first one
+in row-major order.
+
+``axis`` is a position in the array; ``windows`` are the windows along it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnn_core.geometry import AxisWindows, Piece, Windows
+
+__all__ = [
+    "MaximumLevel",
+    "maximum_levels",
+    "route_to_chosen",
+    "route_to_tied",
+    "window_maximum",
+    "window_sum",
+    "window_sum_transposed",
+]
+
+Array = NDArray[Any]
+
+
+def _at(array: Array, axis: int, part: slice) -> Array:
+    return array[(slice(None),) * axis + (part,)]
+
+
+def _resized(array: Array, axis: int, size: int) -> tuple[int, ...]:
+    return (*array.shape[:axis], size, *array.shape[axis + 1 :])
+
+
+def _innermost_first(windows: Windows, axes: Sequence[int]) -> list[tuple[int, AxisWindows]]:
+    return list(zip(axes, windows.axes, strict=True))[::-1]
+
+
+def window_sum(array: Array, windows: Windows, axes: Sequence[int]) -> Array:
+    """Sum each window's taps inside the input. Returns an array of the same type with the axes reduced."""
+    for axis, along in _innermost_first(windows, axes):
+        total = np.zeros(_resized(array, axis, along.output_size), dtype=array.dtype)
+        _accumulate(np.add, array, axis, along, total)
+        array = total
+    return array
+
+
+def window_maximum(array: Array, windows: Windows, axes: Sequence[int]) -> Array:
+    """Return each window's maximum; NaN if the window holds one. Every window must have a tap inside the input."""
+    for axis, along in _innermost_first(windows, axes):
+        largest = np.full(_resized(array, axis, along.output_size), -np.inf, dtype=array.dtype)
+        _accumulate(np.maximum, array, axis, along, largest)
+        array = largest
+    return array
+
+
+def _accumulate(function: np.ufunc, array: Array, axis: int, along: AxisWindows, result: Array) -> None:
+    for piece in along.pieces():
+        values = _at(array, axis, piece.inputs)
+        if piece.spans_taps:
+            values = function.reduce(values, axis=axis, keepdims=True)
+        part = _at(result, axis, piece.outputs)
+        function(part, values, out=part)
+
+
+def window_sum_transposed(gradient: Array, windows: Windows, axes: Sequence[int]) -> Array:
+    """Give every tap of a window the window's value and add up where windows overlap: the transpose of window_sum."""
+    for axis, along in _innermost_first(windows, axes):
+        spread = np.zeros(_resized(gradient, axis, along.size), dtype=gradient.dtype)
+        for piece in along.pieces():
+            part = _at(spread, axis, piece.inputs)
+            np.add(part, _at(gradient, axis, piece.outputs), out=part)
+        gradient = spread
+    return gradient
+
+
+@dataclass(frozen=True)
+class MaximumLevel:
+    """One axis of a maximum over windows: the values before and after, and the offset of the tap that was chosen."""
+
+    axis: int
+    windows: AxisWindows
+    values: Array
+    largest: Array
+    chosen: Array
+
+
+def maximum_levels(array: Array, windows: Windows, axes: Sequence[int]) -> list[MaximumLevel]:
+    """Compute window_maximum and keep for each axis, innermost first, what routing the gradient needs.
+
+    The chosen tap is the first that holds the maximum, or the last NaN, as in PyTorch. A window starts with its first
+    tap inside the input, so that one of minus infinity is chosen where there is nothing else.
+    """
+    levels = []
+    for axis, along in _innermost_first(windows, axes):
+        shape = _resized(array, axis, along.output_size)
+        largest = np.full(shape, -np.inf, dtype=array.dtype)
+        chosen = np.full(shape, -1, dtype=np.int32)
+        for piece in along.pieces():
+            value, tap = _best_tap(_at(array, axis, piece.inputs), axis, piece)
+            best, choice = _at(largest, axis, piece.outputs), _at(chosen, axis, piece.outputs)
+            better = (value > best) | np.isnan(value) | (choice < 0)
+            np.copyto(best, value, where=better)
+            np.copyto(choice, tap, where=better, casting="same_kind")
+        levels.append(MaximumLevel(axis, along, array, largest, chosen))
+        array = largest
+    return levels
+
+
+def _best_tap(values: Array, axis: int, piece: Piece) -> tuple[Array, Array | int]:
+    """Return the maximum over the piece's taps and the offset of the tap that is chosen for it."""
+    if not piece.spans_taps:
+        return values, piece.offsets.start
+    largest = np.maximum.reduce(values, axis=axis, keepdims=True)
+    is_largest = (values == largest) | np.isnan(values)
+    first = is_largest.argmax(axis=axis, keepdims=True)
+    last = values.shape[axis] - 1 - np.flip(is_largest, axis).argmax(axis=axis, keepdims=True)
+    return largest, piece.offsets.start + np.where(np.isnan(largest), last, first)
+
+
+def route_to_chosen(gradient: Array, levels: Sequence[MaximumLevel]) -> Array:
+    """Give each window's gradient to its chosen tap."""
+    for level in reversed(levels):
+        routed = np.zeros(level.values.shape, dtype=gradient.dtype)
+        for piece in level.windows.pieces():
+            offsets = np.arange(piece.offsets.start, piece.offsets.stop, dtype=level.chosen.dtype)
+            along_axis = offsets.reshape(-1, *(1,) * (routed.ndim - 1 - level.axis))
+            is_chosen = _at(level.chosen, level.axis, piece.outputs) == along_axis
+            part = _at(routed, level.axis, piece.inputs)
+            np.add(part, _at(gradient, level.axis, piece.outputs), out=part, where=is_chosen)
+        gradient = routed
+    return gradient
+
+
+def route_to_tied(gradient: Array, levels: Sequence[MaximumLevel], *, shared: bool) -> Array:
+    """Give each window's gradient to every tap that equals its maximum: all of it, or an equal share."""
+    if shared:
+        gradient = gradient / _tied_taps(levels, gradient.dtype)
+    for level in reversed(levels):
+        routed = np.zeros(level.values.shape, dtype=gradient.dtype)
+        for piece in level.windows.pieces():
+            part = _at(routed, level.axis, piece.inputs)
+            tied = _equals_maximum(level, piece)
+            np.add(part, _at(gradient, level.axis, piece.outputs), out=part, where=tied)
+        gradient = routed
+    return gradient
+
+
+def _equals_maximum(level: MaximumLevel, piece: Piece) -> Array:
+    value, largest = _at(level.values, level.axis, piece.inputs), _at(level.largest, level.axis, piece.outputs)
+    equal: Array = (value == largest) | (np.isnan(value) & np.isnan(largest))
+    return equal
+
+
+def _tied_taps(levels: Sequence[MaximumLevel], dtype: np.dtype[Any]) -> Array:
+    """Count the taps of each window that equal its maximum."""
+    counts = np.ones(levels[0].values.shape, dtype=dtype)
+    for level in levels:
+        total = np.zeros(level.largest.shape, dtype=dtype)
+        for piece in level.windows.pieces():
+            tied = np.where(_equals_maximum(level, piece), _at(counts, level.axis, piece.inputs), 0)
+            if piece.spans_taps:
+                tied = tied.sum(axis=level.axis, keepdims=True)
+            part = _at(total, level.axis, piece.outputs)
+            np.add(part, tied, out=part)
+        counts = total
+    return counts

@@ -1,0 +1,148 @@
+"""What is common to the operands of all ops: data types, layouts, and the checks on their shapes."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cnn_core.errors import DtypeError, ShapeError, describe
+from cnn_core.parameters import LARGEST_INTEGER, DataFormat
+
+__all__ = [
+    "accumulation_dtype",
+    "as_operand",
+    "channels_last_view",
+    "checked_sequence",
+    "common_dtype",
+    "describe_shape",
+    "layer_shape",
+    "require_shape",
+    "require_sizes",
+    "spatial_axes",
+    "split_layer_shape",
+]
+
+SMALLEST_RANK, LARGEST_RANK = 1, 3
+FLOATING = tuple(np.dtype(name) for name in ("float16", "float32", "float64"))
+
+
+def as_operand(name: str, value: ArrayLike) -> NDArray[Any]:
+    """Return an operand as an array of native byte order with a type that the ops compute with; never a changed one.
+
+    Raises
+    ------
+    DtypeError
+        If the type is not float16, float32, float64 or an integer of at most 64 bits.
+    """
+    array = np.asarray(value)
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
+    if array.dtype.kind not in "iu" and array.dtype not in FLOATING:
+        accepted = "float16, float32, float64 or integers"
+        raise DtypeError(
+            name, f"{name} has dtype {array.dtype.name}; needed: {accepted}", got=array.dtype.name, expected=accepted
+        )
+    return array
+
+
+def common_dtype(*operands: NDArray[Any] | np.dtype[Any] | None) -> np.dtype[Any]:
+    """Return the floating type that holds all operands, or their types, that are given; integers count as float64."""
+    dtypes = [
+        operand if isinstance(operand, np.dtype) else operand.dtype for operand in operands if operand is not None
+    ]
+    return np.result_type(*(dtype if dtype.kind == "f" else np.dtype(np.float64) for dtype in dtypes))
+
+
+def accumulation_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the type that sums are computed in: float32 for float16, else the type itself."""
+    return np.dtype(np.float32) if dtype == np.float16 else dtype
+
+
+def checked_sequence(name: str, shape: Sequence[int]) -> tuple[int, ...]:
+    """Return a shape as a tuple of Python integers.
+
+    Raises
+    ------
+    ShapeError
+        If it is no sequence of integers.
+    """
+    try:
+        return tuple(operator.index(size) for size in shape)
+    except TypeError:
+        got = describe(shape)
+        raise ShapeError(
+            name, f"the shape of {name} must be a sequence of integers; got {got}", got=got, expected="integers"
+        ) from None
+
+
+def require_sizes(name: str, sizes: Sequence[int], *, has_batch: bool = False) -> None:
+    """Raise ShapeError unless every size is one that an operand may have; only a leading batch may be empty."""
+    for axis, size in enumerate(sizes):
+        smallest = 0 if has_batch and axis == 0 else 1
+        if not smallest <= size <= LARGEST_INTEGER:
+            expected = f"{smallest} to {LARGEST_INTEGER}"
+            raise ShapeError(
+                name,
+                f"axis {axis} of {name} has size {describe(size)}; needed: {expected}",
+                got=describe(size),
+                expected=expected,
+            )
+
+
+def split_layer_shape(name: str, shape: Sequence[int], data_format: DataFormat) -> tuple[int, tuple[int, ...], int]:
+    """Split the shape of a layer's input into batch, spatial sizes and channels.
+
+    Raises
+    ------
+    ShapeError
+        If there are not 1, 2 or 3 spatial axes, or one of the sizes but the batch is 0.
+    """
+    sizes = checked_sequence(name, shape)
+    layout = "(N, *spatial, C)" if data_format == "channels_last" else "(N, C, *spatial)"
+    if not SMALLEST_RANK <= len(sizes) - 2 <= LARGEST_RANK:
+        raise ShapeError(
+            name,
+            f"{name} has {len(sizes)} axes; needed: 3, 4 or 5, {layout} with 1, 2 or 3 spatial axes",
+            got=f"{len(sizes)} axes",
+            expected=f"3, 4 or 5 axes: {layout}",
+        )
+    require_sizes(name, sizes, has_batch=True)
+    if data_format == "channels_last":
+        return sizes[0], sizes[1:-1], sizes[-1]
+    return sizes[0], sizes[2:], sizes[1]
+
+
+def layer_shape(batch: int, spatial: Sequence[int], channels: int, data_format: DataFormat) -> tuple[int, ...]:
+    """Join batch, spatial sizes and channels in the order of a layout."""
+    if data_format == "channels_last":
+        return (batch, *spatial, channels)
+    return (batch, channels, *spatial)
+
+
+def spatial_axes(rank: int, data_format: DataFormat) -> range:
+    """Return the positions of the spatial axes in a layout."""
+    return range(1, 1 + rank) if data_format == "channels_last" else range(2, 2 + rank)
+
+
+def channels_last_view(array: NDArray[Any], data_format: DataFormat) -> NDArray[Any]:
+    """View a layer's array as (N, *spatial, C) whatever its layout."""
+    return array if data_format == "channels_last" else np.moveaxis(array, 1, -1)
+
+
+def require_shape(name: str, shape: Sequence[int], needed: Sequence[int], reason: str) -> None:
+    """Raise ShapeError unless an operand has exactly the needed shape."""
+    if tuple(shape) != tuple(needed):
+        raise ShapeError(
+            name,
+            f"{name} has shape {describe_shape(shape)}; {reason} needs {describe_shape(needed)}",
+            got=describe_shape(shape),
+            expected=describe_shape(needed),
+        )
+
+
+def describe_shape(shape: Sequence[int]) -> str:
+    """Write a shape as Python does; beyond eight axes only their number."""
+    return str(tuple(shape)) if len(shape) <= 8 else f"{len(shape)} axes"

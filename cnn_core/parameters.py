@@ -1,0 +1,243 @@
+"""Rules for the values of parameters: each rule is written here once, and every op's fields refer to it.
+
+A rule's text is what an error says was expected, what the JSON schema describes and what the docs show.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from cnn_core.errors import ParameterError, describe
+
+__all__ = [
+    "DATA_FORMAT",
+    "FLAG",
+    "LARGEST_INTEGER",
+    "NONZERO_INTEGER",
+    "PADDING",
+    "POSITIVE_PER_AXIS",
+    "TIES",
+    "DataFormat",
+    "Padding",
+    "PerAxis",
+    "Rule",
+    "Ties",
+    "canonical_fields",
+    "integer_from",
+    "one_of",
+    "one_per_axis",
+    "optional",
+    "parameter",
+    "per_axis_from",
+    "subset_of",
+]
+
+DataFormat = Literal["channels_last", "channels_first"]
+Ties = Literal["first", "all", "split"]
+AutomaticPadding = Literal["valid", "same", "same_lower"]
+PerAxis = int | tuple[int, ...]
+Padding = int | tuple[int, ...] | tuple[tuple[int, int], ...] | AutomaticPadding
+
+LARGEST_INTEGER = 2**31 - 1
+"""No integer parameter may exceed this, so that all index arithmetic fits in 64 bits."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a parameter may be: the words for it, the function that checks a value, and the JSON schema.
+
+    Parameters
+    ----------
+    text : str
+        What is accepted, worded to follow "must be".
+    canonical : callable
+        Takes a value and returns its canonical, hashable form; raises TypeError or ValueError for a value that
+        the rule refuses.
+    schema : dict
+        JSON schema of the values.
+    """
+
+    text: str
+    canonical: Callable[[Any], Any]
+    schema: Mapping[str, Any]
+
+    def check(self, name: str, value: Any) -> Any:
+        """Return the canonical form of a value, or raise ParameterError."""
+        try:
+            return self.canonical(value)
+        except (TypeError, ValueError):
+            got = describe(value)
+            raise ParameterError(name, f"{name} must be {self.text}; got {got}", got=got, expected=self.text) from None
+
+
+def parameter(rule: Rule, description: str, default: Any = dataclasses.MISSING) -> Any:
+    """Declare a parameter of an op: a dataclass field that carries its rule and its description."""
+    return dataclasses.field(default=default, kw_only=True, metadata={"rule": rule, "description": description})
+
+
+def canonical_fields(op: Any) -> None:
+    """Check every parameter of a frozen op and put its canonical form in its place."""
+    for field in dataclasses.fields(op):
+        value = field.metadata["rule"].check(field.name, getattr(op, field.name))
+        object.__setattr__(op, field.name, value)
+
+
+def _integer(value: Any, smallest: int) -> int:
+    # bool is an int to Python, but stride=True is a slip, not a stride of 1
+    if isinstance(value, bool):
+        raise TypeError
+    value = operator.index(value)
+    if not smallest <= value <= LARGEST_INTEGER:
+        raise ValueError
+    return int(value)
+
+
+def _integers_from(smallest: int) -> str:
+    return f"an integer from {smallest} to {LARGEST_INTEGER}"
+
+
+def _integer_schema(smallest: int) -> dict[str, Any]:
+    return {"type": "integer", "minimum": smallest, "maximum": LARGEST_INTEGER}
+
+
+def _per_axis_schema(smallest: int) -> dict[str, Any]:
+    integer = _integer_schema(smallest)
+    return {"anyOf": [integer, {"type": "array", "items": integer, "minItems": 1}]}
+
+
+def integer_from(smallest: int) -> Rule:
+    """Accept one integer that is at least ``smallest``."""
+    return Rule(_integers_from(smallest), lambda value: _integer(value, smallest), _integer_schema(smallest))
+
+
+def per_axis_from(smallest: int) -> Rule:
+    """Accept one integer, or one for each spatial axis."""
+
+    def canonical(value: Any) -> PerAxis:
+        if isinstance(value, (list, tuple)):
+            if not value:
+                raise ValueError
+            return tuple(_integer(item, smallest) for item in value)
+        return _integer(value, smallest)
+
+    return Rule(
+        f"{_integers_from(smallest)}, or a list of one for each spatial axis", canonical, _per_axis_schema(smallest)
+    )
+
+
+def optional(rule: Rule) -> Rule:
+    """Accept what a rule accepts, and None for "not given"."""
+    schema = {"anyOf": [rule.schema, {"type": "null"}]}
+    return Rule(rule.text, lambda value: None if value is None else rule.canonical(value), schema)
+
+
+def one_of(choices: Any) -> Rule:
+    """Accept one of the strings of a Literal type."""
+    words: tuple[str, ...] = get_args(choices)
+
+    def canonical(value: Any) -> str:
+        if not isinstance(value, str) or value not in words:
+            raise ValueError
+        return value
+
+    return Rule("one of " + ", ".join(words), canonical, {"enum": list(words)})
+
+
+def subset_of(words: tuple[str, ...]) -> Rule:
+    """Accept a list that names some of the words, each at most once."""
+
+    def canonical(value: Any) -> tuple[str, ...]:
+        if not isinstance(value, (list, tuple)) or not value:
+            raise TypeError
+        if any(not isinstance(item, str) or item not in words for item in value) or len(set(value)) != len(value):
+            raise ValueError
+        return tuple(value)
+
+    schema = {"type": "array", "items": {"enum": list(words)}, "minItems": 1, "uniqueItems": True}
+    return Rule("a list of one or more of " + ", ".join(words) + ", each at most once", canonical, schema)
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError
+    return value
+
+
+def _nonzero(value: Any) -> int:
+    number = _integer(value, -LARGEST_INTEGER)
+    if number == 0:
+        raise ValueError
+    return number
+
+
+def _padding(value: Any) -> Padding:
+    if isinstance(value, str):
+        return _AUTOMATIC.canonical(value)  # type: ignore[no-any-return]
+    if not isinstance(value, (list, tuple)):
+        return _integer(value, 0)
+    if not value:
+        raise ValueError
+    if all(isinstance(pair, (list, tuple)) for pair in value):
+        pairs = []
+        for before, after in value:
+            pairs.append((_integer(before, 0), _integer(after, 0)))
+        return tuple(pairs)
+    return tuple(_integer(item, 0) for item in value)
+
+
+_AUTOMATIC = one_of(AutomaticPadding)
+
+DATA_FORMAT = one_of(DataFormat)
+TIES = one_of(Ties)
+FLAG = Rule("true or false", _flag, {"type": "boolean"})
+NONZERO_INTEGER = Rule(
+    f"{_integers_from(-LARGEST_INTEGER)} other than 0",
+    _nonzero,
+    {**_integer_schema(-LARGEST_INTEGER), "not": {"const": 0}},
+)
+POSITIVE_PER_AXIS = per_axis_from(1)
+PADDING = Rule(
+    f"{_integers_from(0)}, a list of one for each spatial axis, a list of [before, after] for each spatial axis, "
+    "or one of valid, same, same_lower",
+    _padding,
+    {
+        "anyOf": [
+            *_per_axis_schema(0)["anyOf"],
+            {
+                "type": "array",
+                "items": {"type": "array", "items": _integer_schema(0), "minItems": 2, "maxItems": 2},
+                "minItems": 1,
+            },
+            _AUTOMATIC.schema,
+        ]
+    },
+)
+
+
+def one_per_axis(name: str, value: PerAxis, rank: int) -> tuple[int, ...]:
+    """Give a per-axis parameter one value for each of ``rank`` spatial axes.
+
+    Raises
+    ------
+    ParameterError
+        If the parameter is a list of another length.
+    """
+    if isinstance(value, int):
+        return (value,) * rank
+    require_length(name, len(value), rank)
+    return value
+
+
+def require_length(name: str, length: int, rank: int) -> None:
+    """Raise ParameterError unless a per-axis parameter has one entry for each spatial axis."""
+    if length != rank:
+        raise ParameterError(
+            name,
+            f"{name} has {length} entries; the input has {rank} spatial axes and needs one for each",
+            got=f"{length} entries",
+            expected=f"{rank} entries",
+        )

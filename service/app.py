@@ -1,0 +1,67 @@
+"""The application: settings in, an ASGI application out."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
+from starlette.responses import RedirectResponse
+
+from cnn_core import __version__
+from service.documentation import COMPONENTS, DESCRIPTION, PAGE_SETTINGS, TAGS
+from service.draining import DrainingMiddleware
+from service.error_responses import install_error_handlers
+from service.execution import ComputePool
+from service.routes import build_router
+from service.settings import Settings
+
+__all__ = ["create_app"]
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """Return the service as an ASGI application.
+
+    Parameters
+    ----------
+    settings : Settings, optional
+        Read from the environment if not given.
+    """
+    settings = settings or Settings()
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.pool = ComputePool(settings)
+        yield
+        app.state.pool.close()
+
+    # the documentation's scripts and styles come from the package, not from a content delivery network
+    app: FastAPI = FastAPIOffline(
+        title="convpool",
+        description=DESCRIPTION,
+        version=__version__,
+        lifespan=lifespan,
+        openapi_tags=TAGS,
+        swagger_ui_parameters=PAGE_SETTINGS,
+        redoc_url=None,
+    )
+    app.add_middleware(DrainingMiddleware)
+    install_error_handlers(app)
+    app.include_router(build_router(settings))
+    app.add_api_route("/", lambda: RedirectResponse("docs"), include_in_schema=False)
+    _add_components(app)
+    return app
+
+
+def _add_components(app: FastAPI) -> None:
+    """Add the schemas that the routes' own documentation refers to."""
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        schema = generate()
+        schema.setdefault("components", {}).setdefault("schemas", {}).update(COMPONENTS)
+        return schema
+
+    app.openapi = openapi  # type: ignore[method-assign]

@@ -1,0 +1,130 @@
+"""The NumPy archive: a zip file with an npy file for each operand or result."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from numpy.typing import NDArray
+
+from service.codecs.message import Buffer, Codec, Decoded, Limits, TensorForm
+from service.codecs.names import pointer_to
+from service.codecs.npy import decode_npy, encode_npy
+from service.problems import Finding, InvalidRequest, TooLarge, UnreadablePayload
+
+__all__ = ["NpzCodec"]
+
+READABLE_METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
+ENCRYPTED = 0x1
+LOCAL_HEADER_BYTES = 30
+CHUNK_BYTES = 2**20
+MOST_MEMBERS = 64
+DIRECTORY_ENTRY = b"PK\x01\x02"
+MOST_DIRECTORY_ENTRIES = 1000
+"""zipfile makes an object for each entry before it can be asked how many there are. The signature may also occur in a
+tensor's data, so the bound is far above the members that are taken."""
+
+
+class NpzCodec(Codec):
+    """Operands, or results, by name; stored without compression on the way out."""
+
+    media_type: ClassVar[str] = "application/x-npz"
+
+    def decode(  # noqa: D102
+        self, body: bytearray, operands: Sequence[str], options: Mapping[str, str], limits: Limits
+    ) -> Decoded:
+        if body.count(DIRECTORY_ENTRY) > MOST_DIRECTORY_ENTRIES:
+            raise _unreadable("its directory is too long", "more members than operands", f"at most {MOST_MEMBERS}")
+        try:
+            archive = zipfile.ZipFile(io.BytesIO(body))
+        except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError, OverflowError, EOFError, struct.error):
+            raise _unreadable("it is not a zip file", "other bytes", "a zip file") from None
+        with archive:
+            members = _checked_members(archive, operands, len(body), limits)
+            return Decoded({name: decode_npy(_read(archive, member), name) for name, member in members.items()})
+
+    def encode(self, results: Mapping[str, NDArray[Any]], form: TensorForm) -> list[Buffer]:  # noqa: D102
+        content = io.BytesIO()
+        with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as archive:
+            for name, array in results.items():
+                # a ZipInfo without a date of its own: the same results give the same bytes
+                with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
+                    for chunk in encode_npy(array):
+                        member.write(chunk)
+        return [content.getvalue()]
+
+
+def _checked_members(
+    archive: zipfile.ZipFile, operands: Sequence[str], body_size: int, limits: Limits
+) -> dict[str, zipfile.ZipInfo]:
+    """Return the members by operand after checking everything that the directory says, before anything is inflated."""
+    infos = archive.infolist()
+    if len(infos) > MOST_MEMBERS:
+        raise _unreadable("it has too many members", f"{len(infos)} members", f"at most {MOST_MEMBERS}")
+    members: dict[str, zipfile.ZipInfo] = {}
+    findings = []
+    for info in infos:
+        name = info.filename.removesuffix(".npy")
+        if name not in operands or info.filename == name:
+            expected = " or ".join(f"{operand}.npy" for operand in operands)
+            message = f"the npz has a member that is no operand; needed: {expected}"
+            findings.append(Finding(pointer_to(name), message, "another member", expected))
+        elif name in members:
+            findings.append(Finding(f"/{name}", f"{name} is in the npz more than once", "two members", "one member"))
+        members[name] = info
+    if findings:
+        raise InvalidRequest(*findings)
+    for name, info in members.items():
+        if info.compress_type not in READABLE_METHODS or info.flag_bits & ENCRYPTED:
+            raise UnreadablePayload.of(
+                f"/{name}",
+                f"{name} is compressed or encrypted in a way that is not read here; needed: stored or deflated",
+                got="another compression method, or encryption",
+                expected="stored or deflated",
+            )
+    _refuse_overlaps(infos, body_size)
+    inflated = sum(info.file_size for info in infos)
+    if inflated > limits.decompressed_bytes:
+        raise TooLarge.of(
+            "",
+            f"the npz inflates to {inflated} bytes; this server takes at most {limits.decompressed_bytes}",
+            got=f"{inflated} bytes",
+            expected=f"at most {limits.decompressed_bytes} bytes",
+        )
+    return members
+
+
+def _refuse_overlaps(infos: Sequence[zipfile.ZipInfo], body_size: int) -> None:
+    """Refuse members that share bytes: the way to make a small file inflate without end."""
+    following = body_size
+    for info in sorted(infos, key=lambda info: info.header_offset, reverse=True):
+        if info.header_offset + LOCAL_HEADER_BYTES + info.compress_size > following:
+            raise _unreadable("its members overlap", "members that share bytes", "one place for each member")
+        following = info.header_offset
+
+
+def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> memoryview:
+    """Inflate a member into a buffer of the size that its directory entry promises, and not a byte further."""
+    content = memoryview(bytearray(info.file_size))
+    try:
+        with archive.open(info) as member:
+            filled = 0
+            while filled < len(content):
+                count = member.readinto(content[filled : filled + CHUNK_BYTES])  # type: ignore[attr-defined]
+                if not count:
+                    break
+                filled += count
+            complete = filled == len(content) and not member.read(1)
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, ValueError, RuntimeError):
+        complete = False
+    if not complete:
+        raise _unreadable("a member is damaged", "damaged data", "data that fits the archive's directory")
+    return content
+
+
+def _unreadable(reason: str, got: str, expected: str) -> Exception:
+    return UnreadablePayload.of("", f"the body is not a readable npz: {reason}", got=got, expected=expected)

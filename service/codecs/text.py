@@ -1,0 +1,51 @@
+"""Parameters written as text: in a query string and in the fields of a form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import orjson
+
+from service.codecs.names import pointer_to
+from service.problems import Finding, InvalidRequest
+
+__all__ = ["LONGEST_VALUE", "NOT_GIVEN", "parse_text_parameters"]
+
+NOT_GIVEN: Any = object()
+"""Value of a form's field that nobody filled in; browsers send it all the same."""
+
+LONGEST_VALUE = 4096
+"""Characters of the longest value."""
+
+
+def parse_text_parameters(pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    """Return parameters by name: each value is JSON, or a bare word where it is a string.
+
+    Raises
+    ------
+    InvalidRequest
+        If a name comes twice, or a value is longer than any parameter's.
+    """
+    parameters: dict[str, Any] = {}
+    findings = []
+    for name, text in pairs:
+        pointer = pointer_to(name)
+        if name in parameters:
+            findings.append(Finding(pointer, "a parameter is given more than once", "more than one value", "one value"))
+        elif len(text) > LONGEST_VALUE:
+            got = f"{len(text)} characters"
+            expected = f"at most {LONGEST_VALUE} characters"
+            findings.append(Finding(pointer, f"a parameter has {got}; needed: {expected}", got, expected))
+        else:
+            parameters[name] = _parse(text)
+    if findings:
+        raise InvalidRequest(*findings)
+    return parameters
+
+
+def _parse(text: str) -> Any:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return text

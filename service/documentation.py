@@ -1,0 +1,356 @@
+"""OpenAPI documentation of the routes, and what /ops answers: all of it derived from the catalogue."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from typing import Any
+
+from starlette.exceptions import HTTPException
+
+from cnn_core.op import Op
+from service.catalogue import LAYERS, OPERATIONS
+from service.codecs import CODECS, Buffer
+from service.codecs.message import DTYPES
+from service.error_responses import KINDS, PROBLEM_MEDIA_TYPE, Kind, problem_document
+from service.examples import as_text, curl_command, example_files, json_answer, json_example, shape_example
+from service.negotiation import readable_media_types
+from service.operations import LayerDeclaration, Operation
+from service.problems import Finding, InvalidRequest, RequestProblem
+from service.shapes import DTYPE, ShapeAnswer, predict_shapes, shapes_model
+
+__all__ = [
+    "COMPONENTS",
+    "DESCRIPTION",
+    "OF_EXAMPLES",
+    "OF_LIVE",
+    "OF_OPS",
+    "OF_READY",
+    "PAGE_SETTINGS",
+    "TAGS",
+    "described",
+    "example_file",
+    "of_operation",
+    "of_shape",
+]
+
+DESCRIPTION = """
+Convolution and pooling layers, forward and backward, exact enough to check your own kernel, port or homework against.
+
+* A body's **Content-Type** decides how it is read: JSON, npy, npz or a form of npy files. **Accept** decides how the
+  answer is written; by default as the request: JSON for JSON, else npy for one result and npz for several.
+* **Parameters** stand beside the operands in JSON, in form fields, or in the query string. There a value is JSON, or a
+  bare word where it is a string: `stride=[2,1]`, `padding=same`. An unknown parameter is an error, never ignored.
+* **Errors** are `application/problem+json` (RFC 9457) with a list of what is wrong: pointer, message, got, expected.
+""".strip()
+
+BINARY = {"type": "string", "format": "binary"}
+REFERENCE_TO_TENSOR = {"$ref": "#/components/schemas/Tensor"}
+
+COMPONENTS: dict[str, Any] = {
+    "Tensor": {
+        "description": "A nested list, computed in float64 unless dtype is given beside the operands; or an object "
+        "with dtype, shape and a flat list of data; or with base64 of the little-endian bytes in C order.",
+        "anyOf": [
+            {"type": "array", "items": {}, "description": "Nested list of numbers."},
+            {
+                "type": "object",
+                "properties": {
+                    "dtype": {"enum": list(DTYPES)},
+                    "shape": {"type": "array", "items": {"type": "integer", "minimum": 0}},
+                    "data": {"type": "array", "items": {"type": "number"}},
+                    "base64": {"type": "string", "contentEncoding": "base64"},
+                },
+                "required": ["dtype", "shape"],
+                "additionalProperties": False,
+            },
+        ],
+    },
+    "Problem": {
+        "description": "What is wrong with a request (RFC 9457).",
+        "type": "object",
+        "properties": {
+            "type": {"type": "string"},
+            "title": {"type": "string"},
+            "status": {"type": "integer"},
+            "detail": {"type": "string"},
+            "errors": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "properties": {name: {"type": "string"} for name in ("pointer", "message", "got", "expected")},
+                    "required": ["pointer", "message", "got", "expected"],
+                },
+            },
+        },
+        "required": ["type", "title", "status", "detail", "errors"],
+    },
+}
+
+EXAMPLE_FINDING = Finding(
+    "/stride",
+    "stride must be an integer from 1 to 2147483647, or a list of one for each spatial axis; got 0",
+    "0",
+    "an integer from 1 to 2147483647, or a list of one for each spatial axis",
+)
+
+
+def _problem(kind: Kind, description: str, *findings: Finding) -> dict[str, Any]:
+    schema = {"$ref": "#/components/schemas/Problem"}
+    example = problem_document(kind, findings, description)
+    return {"description": description, "content": {PROBLEM_MEDIA_TYPE: {"schema": schema, "example": example}}}
+
+
+PROBLEMS = {
+    str(kind.status): _problem(
+        kind, (problem.__doc__ or "").splitlines()[0], *([EXAMPLE_FINDING] if problem is InvalidRequest else [])
+    )
+    for problem, kind in KINDS.items()
+    if issubclass(problem, RequestProblem)
+}
+
+
+def _json_content(schema: dict[str, Any], example: Any) -> dict[str, Any]:
+    return {"application/json": {"schema": schema, "example": example}}
+
+
+def _documented(name: str, summary: str, description: str, answer: dict[str, Any], tag: str) -> dict[str, Any]:
+    """Return the arguments of a route: everything is said in ``openapi_extra``, nothing inferred."""
+    return {
+        "name": name,
+        "operation_id": name,
+        "summary": summary,
+        "description": description,
+        "tags": [tag],
+        "response_model": None,
+        "openapi_extra": {"responses": {"200": {"description": "The answer.", "content": answer}}},
+    }
+
+
+def of_operation(operation: Operation) -> dict[str, Any]:
+    """Return the documentation of an operation's route."""
+    layer = operation.declaration
+    written: dict[str, Any] = {media_type: {"schema": BINARY} for media_type, codec in CODECS.items() if codec.writes}
+    written |= _json_content(_results_schema(operation), json_answer(operation))
+    arguments = _documented(
+        operation.name, f"{layer.title}, {operation.direction}", _description(operation), written, layer.name
+    )
+    arguments["openapi_extra"] |= {
+        "parameters": _query_parameters(operation),
+        "requestBody": {"required": True, "content": _request_content(operation)},
+    }
+    arguments["openapi_extra"]["responses"] |= PROBLEMS
+    return arguments
+
+
+def _description(operation: Operation) -> str:
+    lines = []
+    for op in operation.declaration.ops.values():
+        lines += [*(paragraph.replace("``", "`") for paragraph in _first_paragraphs(op)), ""]
+    if operation.direction == "backward":
+        names = ", ".join(f"`{operand.name}`" for operand in operation.declaration.operands)
+        lines += [f"This call computes the gradients of `sum(grad_output * output)` with respect to {names}.", ""]
+    lines += [
+        f"* `{operand.name}`{' (optional)' if operand.optional else ''}: {operand.description}"
+        for operand in operation.operands
+    ]
+    lines += ["", f"Results: {', '.join(f'`{name}`' for name in operation.results)}.", "", "The example with curl:"]
+    for media_type in readable_media_types(operation):
+        lines += ["", f"**{media_type}**", "", "```bash", curl_command(operation, media_type), "```"]
+    return "\n".join(lines)
+
+
+def _first_paragraphs(op: type[Op]) -> list[str]:
+    """Return what an op's docstring says before its sections: the sentence, and the formula."""
+    before = (inspect.getdoc(op) or "").split("\n\nParameters\n")[0]
+    return [line for paragraph in before.split("\n\n") for line in (paragraph.replace("\n", " "), "")]
+
+
+def _results_schema(operation: Operation) -> dict[str, Any]:
+    return {"type": "object", "properties": dict.fromkeys(operation.results, REFERENCE_TO_TENSOR)}
+
+
+@functools.cache
+def _parameter_properties(operation: Operation) -> dict[str, Any]:
+    """Return the JSON schema of every parameter that an op of the layer has."""
+    selector, ops = operation.declaration.selector, operation.declaration.ops
+    merged: dict[str, Any] = {}
+    if selector:
+        merged[selector] = {"enum": list(ops), "description": "Selects the op."}
+    schemas = {value: operation.models[op].model_json_schema()["properties"] for value, op in ops.items()}
+    for properties in schemas.values():
+        for name, schema in properties.items():
+            having = [value for value, others in schemas.items() if name in others]
+            only = f" Only with {selector}={' or '.join(having)}." if len(having) < len(ops) else ""
+            own = {key: value for key, value in schema.items() if key != "title"}
+            merged.setdefault(name, {**own, "description": f"{schema.get('description', '')}{only}"})
+    return merged
+
+
+@functools.cache
+def _required_parameters(operation: Operation) -> list[str]:
+    return [
+        name
+        for name in _parameter_properties(operation)
+        if all(name in model.model_json_schema().get("required", []) for model in operation.models.values())
+    ]
+
+
+def _query_parameters(operation: Operation) -> list[dict[str, Any]]:
+    # The default is said in words: as the schema's it would be sent along with a JSON body that has the same parameter.
+    return [
+        {
+            "name": name,
+            "in": "query",
+            "required": False,
+            "description": _with_default(schema),
+            "schema": {"type": "string"},
+        }
+        for name, schema in _parameter_properties(operation).items()
+    ]
+
+
+def _with_default(schema: dict[str, Any]) -> str:
+    default = f" Default: {as_text(schema['default'])}." if "default" in schema else ""
+    return f"{schema['description']}{default}"
+
+
+def _request_content(operation: Operation) -> dict[str, Any]:
+    content: dict[str, Any] = {}
+    for media_type in readable_media_types(operation):
+        if media_type == "application/json":
+            content |= _json_content(_json_schema(operation), json_example(operation))
+        elif media_type == "multipart/form-data":
+            content[media_type] = {"schema": _form_schema(operation)}
+        else:
+            name = f"{operation.operand_names[0]}.npy" if media_type == "application/x-npy" else "request.npz"
+            file = {"summary": "The example's body", "externalValue": f"/examples/{operation.name}/{name}"}
+            content[media_type] = {"schema": BINARY, "examples": {"file": file}}
+    return content
+
+
+def _json_schema(operation: Operation) -> dict[str, Any]:
+    operands = {
+        operand.name: {**REFERENCE_TO_TENSOR, "description": operand.description} for operand in operation.operands
+    }
+    dtype = {"enum": list(DTYPES), "description": "Type of the operands that are nested lists; float64 if not given."}
+    return {
+        "type": "object",
+        "properties": {**operands, "dtype": dtype, **_parameter_properties(operation)},
+        "required": [*operation.required_operands, *_required_parameters(operation)],
+        "additionalProperties": False,
+    }
+
+
+def _form_schema(operation: Operation) -> dict[str, Any]:
+    files = {
+        operand.name: {**BINARY, "description": f"An npy file. {operand.description}"} for operand in operation.operands
+    }
+    # Swagger UI fills a text field with its example, or "string" where it has none; an empty one changes nothing
+    example = json_example(operation)
+    fields = {
+        name: {
+            "type": "string",
+            "description": _with_default(schema),
+            "example": as_text(example[name]) if name in example else "",
+        }
+        for name, schema in _parameter_properties(operation).items()
+    }
+    required = [*operation.required_operands, *_required_parameters(operation)]
+    return {"type": "object", "properties": {**files, **fields}, "required": required}
+
+
+def of_shape(layer: LayerDeclaration) -> dict[str, Any]:
+    """Return the documentation of a layer's shape call."""
+    operation = layer.forward
+    shapes = {**shapes_model(layer).model_json_schema(), "description": "Shape of each operand of forward."}
+    dtype = {**DTYPE.schema, "description": "Type of the operands, for the bytes.", "default": "float64"}
+    schema = {
+        "type": "object",
+        "properties": {"shapes": shapes, "dtype": dtype, **_parameter_properties(operation)},
+        "required": ["shapes", *_required_parameters(operation)],
+        "additionalProperties": False,
+    }
+    description = "The output's shape, the padding resolved per side, multiply-accumulates and bytes, without a tensor."
+    example = shape_example(layer)
+    answer = _json_content(ShapeAnswer.model_json_schema(), predict_shapes(layer, example))
+    arguments = _documented(f"{layer.name}_shape", f"{layer.title}, shapes", description, answer, layer.name)
+    arguments["openapi_extra"]["requestBody"] = {"required": True, "content": _json_content(schema, example)}
+    arguments["openapi_extra"]["responses"] |= PROBLEMS
+    return arguments
+
+
+def described(operation: Operation) -> dict[str, Any]:
+    """Return an operation's entry in /ops."""
+    return {
+        "name": operation.name,
+        "path": operation.path,
+        "operands": [
+            {"name": operand.name, "required": not operand.optional, "description": operand.description}
+            for operand in operation.operands
+        ],
+        "parameters": {
+            "type": "object",
+            "properties": _parameter_properties(operation),
+            "required": _required_parameters(operation),
+            "additionalProperties": False,
+        },
+        "results": list(operation.results),
+        "content_types": list(readable_media_types(operation)),
+    }
+
+
+def example_file(operation: str, file: str) -> tuple[list[Buffer], str]:
+    """Return a file of /examples and its media type; a 404 if there is none of that name."""
+    for candidate in OPERATIONS:
+        if candidate.name == operation and file in (files := example_files(candidate)):
+            return files[file]
+    raise HTTPException(404)
+
+
+OF_OPS = _documented(
+    "list_operations",
+    "List the operations",
+    "Every operation with its operands, its parameters as JSON schema, and its results.",
+    {"application/json": {"schema": {"type": "object"}}},
+    "service",
+)
+OF_EXAMPLES = _documented(
+    "example_file",
+    "Fetch an example's file",
+    "Bodies and operands of the examples: {operand}.npy, request.npz and request.json for every operation in /ops.",
+    {media_type: {"schema": BINARY} for media_type in ("application/x-npy", "application/x-npz", "application/json")},
+    "service",
+)
+OF_EXAMPLES["openapi_extra"] |= {
+    "parameters": [
+        {"name": name, "in": "path", "required": True, "description": description, "schema": {"type": "string"}}
+        for name, description in (
+            ("operation", "Name of an operation in /ops, for example conv_forward."),
+            ("file", "Name of a file, for example request.npz or input.npy."),
+        )
+    ]
+}
+OF_EXAMPLES["openapi_extra"]["responses"] |= {"404": _problem(Kind(404, "Not Found"), "There is no such example.")}
+OF_LIVE = _documented(
+    "health_live",
+    "Tell whether the process runs",
+    "For restarting: answers as long as the event loop turns.",
+    _json_content({"type": "object"}, {"status": "live"}),
+    "service",
+)
+OF_READY = _documented(
+    "health_ready",
+    "Tell whether requests are taken",
+    "For routing: answers once the service has started.",
+    _json_content({"type": "object"}, {"status": "ready"}),
+    "service",
+)
+
+TAGS = [
+    *({"name": layer.name, "description": f"{layer.title}: {', '.join(layer.ops)}".rstrip(": ")} for layer in LAYERS),
+    {"name": "service", "description": "What there is, examples to start from, and health."},
+]
+
+PAGE_SETTINGS = {"tryItOutEnabled": True, "defaultModelsExpandDepth": 0, "displayRequestDuration": True}
+"""Settings of Swagger UI."""

@@ -1,0 +1,63 @@
+"""Lets a client finish sending before it is told that its request was refused.
+
+A server that answers and closes while the body is still on its way makes the kernel reset the connection, and many
+clients then report a broken connection instead of the answer that says what is wrong.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from http import HTTPStatus
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+__all__ = ["DrainingMiddleware"]
+
+LONGEST_WAIT_SECONDS = 5.0
+MOST_BYTES = 2**28
+
+
+class DrainingMiddleware:
+    """Reads and discards what is left of a request's body before its answer starts, up to a size and a time.
+
+    Requests with ``Expect: 100-continue`` are left alone: their clients wait for the answer before they send anything.
+
+    Parameters
+    ----------
+    app : ASGI application
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http" or any(name == b"expect" for name, _ in scope["headers"]):
+            await self._app(scope, receive, send)
+            return
+        complete = False
+
+        async def watched_receive() -> Message:
+            nonlocal complete
+            message = await receive()
+            complete = complete or not message.get("more_body", False)
+            return message
+
+        async def drain() -> None:
+            discarded = 0
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LONGEST_WAIT_SECONDS):
+                    while not complete and discarded < MOST_BYTES:
+                        discarded += len((await watched_receive()).get("body", b""))
+
+        async def draining_send(message: Message) -> None:
+            if message["type"] == "http.response.start" and not complete:
+                if message["status"] != HTTPStatus.REQUEST_TIMEOUT:  # who was too slow is not waited for again
+                    await drain()
+                if not complete:
+                    # what is still to come cannot be told from a next request
+                    message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
+            await send(message)
+
+        await self._app(scope, watched_receive, draining_send)

@@ -1,0 +1,97 @@
+"""Examples of requests: one for each operation and payload format, made with the codecs themselves.
+
+They stand in /openapi.json, and as files under /examples, so that every command in the documentation runs as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlencode
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from service.codecs import CODECS, Buffer
+from service.operations import LayerDeclaration, Operation
+
+__all__ = ["as_text", "curl_command", "example_files", "json_answer", "json_example", "shape_example"]
+
+SERVER = "http://127.0.0.1:8000"
+
+
+def _split(layer: LayerDeclaration) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    names = [operand.name for operand in layer.operands]
+    parameters = {name: value for name, value in layer.example.items() if name not in names}
+    tensors = {name: np.array(value, dtype=np.float64) for name, value in layer.example.items() if name in names}
+    return parameters, tensors
+
+
+def example(operation: Operation) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """Return the parameters and operands of an operation's example; grad_output is all ones."""
+    parameters, tensors = _split(operation.declaration)
+    if operation.direction == "backward":
+        op = operation.call(parameters).op
+        shape = operation.declaration.resolve(op, {name: tensor.shape for name, tensor in tensors.items()}).output_shape
+        tensors = {"grad_output": np.ones(shape), **tensors}
+    return parameters, tensors
+
+
+def json_example(operation: Operation) -> dict[str, Any]:
+    """Return the body of a JSON request."""
+    parameters, tensors = example(operation)
+    return {**parameters, **{name: tensor.tolist() for name, tensor in tensors.items()}}
+
+
+def json_answer(operation: Operation) -> dict[str, Any]:
+    """Return the body of the answer to the JSON example."""
+    parameters, tensors = example(operation)
+    results = operation.compute(operation.call(parameters), tensors)
+    return {name: result.tolist() for name, result in results.items()}
+
+
+def shape_example(layer: LayerDeclaration) -> dict[str, Any]:
+    """Return the body of a shape call."""
+    parameters, tensors = _split(layer)
+    return {**parameters, "shapes": {name: list(tensor.shape) for name, tensor in tensors.items()}}
+
+
+def example_files(operation: Operation) -> Mapping[str, tuple[list[Buffer], str]]:
+    """Return the files under /examples/{operation}: name, content and media type."""
+    npy, npz = CODECS["application/x-npy"], CODECS["application/x-npz"]
+    _, tensors = example(operation)
+    files: dict[str, tuple[list[Buffer], str]] = {
+        f"{name}.npy": (npy.encode({name: tensor}, ""), npy.media_type) for name, tensor in tensors.items()
+    }
+    files["request.npz"] = (npz.encode(tensors, ""), npz.media_type)
+    files["request.json"] = ([orjson.dumps(json_example(operation))], "application/json")
+    return files
+
+
+def curl_command(operation: Operation, media_type: str) -> str:
+    """Return a command for bash that runs the example, in the given format, against a server on this machine."""
+    parameters, tensors = example(operation)
+    url, files = f"{SERVER}{operation.path}", f"{SERVER}/examples/{operation.name}"
+    if media_type == "application/json":
+        body = ",\n  ".join(
+            f'"{name}": {orjson.dumps(value).decode()}' for name, value in json_example(operation).items()
+        )
+        return _lines(f"curl -s {url}", f"-H 'Content-Type: {media_type}'", f"-d '{{\n  {body}\n}}'")
+    if media_type == "multipart/form-data":
+        parts = [f"-F {name}=@<(curl -s {files}/{name}.npy)" for name in tensors]
+        fields = [f"-F '{name}={as_text(value)}'" for name, value in parameters.items()]
+        return _lines(f"curl -s {url}", "-H 'Accept: application/json'", *parts, *fields)
+    file = "request.npz" if media_type == "application/x-npz" else f"{next(iter(tensors))}.npy"
+    query = urlencode({name: as_text(value) for name, value in parameters.items()})
+    headers = f"-H 'Content-Type: {media_type}' -H 'Accept: application/json'"
+    return _lines(f"curl -s {files}/{file} |", f"curl -s '{url}?{query}'", headers, "--data-binary @-")
+
+
+def _lines(*parts: str) -> str:
+    return " \\\n  ".join(parts)
+
+
+def as_text(value: Any) -> str:
+    """Write a parameter as a query string or a form field has it."""
+    return value if isinstance(value, str) else orjson.dumps(value).decode()

@@ -1,0 +1,94 @@
+"""Computation off the event loop, on a bounded number of threads."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Self, TypeVar
+
+from threadpoolctl import threadpool_limits
+
+from service.cpus import usable_cpus
+from service.problems import Busy
+from service.settings import Settings
+
+__all__ = ["ComputePool", "Ticket"]
+
+Returned = TypeVar("Returned")
+
+
+class Ticket:
+    """A request's place among those under way, and the memory that is charged to it.
+
+    A context manager: leaving it gives the place and the memory back.
+    """
+
+    def __init__(self, pool: ComputePool) -> None:
+        self._pool = pool
+        self._bytes = 0
+
+    def charge(self, count: int) -> None:
+        """Charge memory to the request, or raise Busy if all requests together would take too much.
+
+        A request that is alone is always taken, so that one limit does not make another meaningless.
+        """
+        with self._pool.lock:
+            if self._pool.requests > 1 and self._pool.memory + count > self._pool.settings.max_memory_bytes:
+                expected = f"at most {self._pool.settings.max_memory_bytes} with this request's {count}"
+                raise _busy(f"{self._pool.memory} bytes in use", expected)
+            self._pool.memory += count
+            self._bytes += count
+
+    def __enter__(self) -> Self:
+        with self._pool.lock:
+            if self._pool.requests >= self._pool.settings.max_requests:
+                raise _busy(
+                    f"{self._pool.requests} requests under way", f"fewer than {self._pool.settings.max_requests}"
+                )
+            self._pool.requests += 1
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._pool.lock:
+            self._pool.requests -= 1
+            self._pool.memory -= self._bytes
+
+
+class ComputePool:
+    """Threads that compute, and the bounds on the requests that are under way: being read, computed or answered.
+
+    The threads of the BLAS library are capped so that all computations together use the processors that this process
+    has, not those of the host.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.lock = threading.Lock()
+        self.requests = 0
+        self.memory = 0
+        self._threads = ThreadPoolExecutor(settings.compute_threads, thread_name_prefix="compute")
+        self._blas = threadpool_limits(max(1, usable_cpus() // settings.compute_threads), user_api="blas")
+
+    async def run(self, function: Callable[[], Returned]) -> Returned:
+        """Run a function on one of the threads.
+
+        Raises
+        ------
+        Busy
+            If the server shuts down and the time that running requests are given is over.
+        """
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, function)
+        except asyncio.CancelledError:
+            raise _busy("the server shuts down", "a running server") from None
+
+    def close(self) -> None:
+        """Give up what still runs, and lift the cap on the BLAS library's threads."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._blas.restore_original_limits()
+
+
+def _busy(got: str, expected: str) -> Busy:
+    return Busy.of("", f"the server is busy: {got}, needed {expected}; try again later", got=got, expected=expected)

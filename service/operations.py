@@ -1,0 +1,264 @@
+"""An operation: one direction of a layer, as the service offers it.
+
+Everything that routes, documentation and validation need is derived here from the declaration of the layer's ops.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel
+
+from cnn_core.op import Layer, Op, Operand
+from cnn_core.operands import accumulation_dtype
+from cnn_core.parameters import subset_of
+from service.parameters import parameter_model, rule_field, unknown_names, validated
+from service.problems import Finding, InvalidRequest
+
+__all__ = ["Call", "LayerDeclaration", "Operation", "Prediction"]
+
+Direction = Literal["forward", "backward"]
+
+GRAD_OUTPUT = Operand("grad_output", "Gradient with respect to the output: of the output's shape.")
+
+
+@dataclass(frozen=True, eq=False)
+class LayerDeclaration:
+    """A layer of the catalogue: its name in the URL, and its op, or its ops by the value of a parameter.
+
+    Parameters
+    ----------
+    name : str
+        First part of the paths.
+    title : str
+        What the layer is, for the documentation.
+    ops : dict of str to type of Op
+        By the value of ``selector``; a single entry named "" if there is none.
+    example : dict
+        Parameters and operands (nested lists) of a small example.
+    selector : str
+        Name of the parameter that selects the op.
+    """
+
+    name: str
+    title: str
+    ops: Mapping[str, type[Op]]
+    example: Mapping[str, Any]
+    selector: str = ""
+
+    @functools.cached_property
+    def operands(self) -> tuple[Operand, ...]:
+        """The operands of forward; the same for all ops of a layer."""
+        return next(iter(self.ops.values())).operands
+
+    @functools.cached_property
+    def forward(self) -> Operation:
+        """The operation that computes the layer."""
+        return Operation(self, "forward")
+
+    @functools.cached_property
+    def operations(self) -> tuple[Operation, ...]:
+        """The layer's operations: forward, and backward where its ops have gradients."""
+        differentiable = all(op.differentiable for op in self.ops.values())
+        return (self.forward, Operation(self, "backward")) if differentiable else (self.forward,)
+
+    def resolve(self, op: Op, shapes: Mapping[str, Sequence[int]]) -> Layer:
+        """Resolve an op for operands of these shapes, by name."""
+        return op.layer(*(shapes.get(operand.name) for operand in self.operands))
+
+    def choose(self, parameters: Mapping[str, Any]) -> type[Op]:
+        """Return the op that the parameters select.
+
+        Raises
+        ------
+        InvalidRequest
+        """
+        if not self.selector:
+            return self.ops[""]
+        value = parameters.get(self.selector)
+        if not isinstance(value, str) or value not in self.ops:
+            expected = f"one of {', '.join(self.ops)}"
+            got = "nothing" if value is None else "another value"
+            raise InvalidRequest.of(
+                f"/{self.selector}", f"{self.selector} must be {expected}; got {got}", got=got, expected=expected
+            )
+        return self.ops[value]
+
+    def selector_field(self, op: type[Op]) -> dict[str, tuple[Any, Any]]:
+        """Return the definition of the selecting parameter for one op's parameter model."""
+        value = next((value for value, candidate in self.ops.items() if candidate is op), "")
+        return {self.selector: (Literal[value], ...)} if self.selector else {}
+
+
+@dataclass(frozen=True)
+class Call:
+    """An operation with its parameters: the op, and the arguments of the call that are not the op's parameters."""
+
+    op: Op
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a call will do, known from the shapes and types of its operands alone."""
+
+    multiply_accumulates: int
+    result_bytes: int
+    workspace_bytes: int
+
+
+@dataclass(frozen=True, eq=False)
+class Operation:
+    """One direction of a layer."""
+
+    declaration: LayerDeclaration
+    direction: Direction
+
+    @property
+    def name(self) -> str:
+        """Name in /ops, for example conv_forward."""
+        return f"{self.declaration.name}_{self.direction}"
+
+    @property
+    def path(self) -> str:
+        """Path in the URL, for example /conv/forward."""
+        return f"/{self.declaration.name}/{self.direction}"
+
+    @property
+    def operands(self) -> tuple[Operand, ...]:
+        """The tensors that a request holds."""
+        given = self.declaration.operands
+        return given if self.direction == "forward" else (GRAD_OUTPUT, *given)
+
+    @functools.cached_property
+    def results(self) -> tuple[str, ...]:
+        """The tensors that an answer may hold; some of them only if asked for."""
+        op = next(iter(self.declaration.ops.values()))
+        return op.results if self.direction == "forward" else tuple(f"grad_{name}" for name in op.differentiable)
+
+    @functools.cached_property
+    def operand_names(self) -> tuple[str, ...]:
+        """Names of the operands in their order."""
+        return tuple(operand.name for operand in self.operands)
+
+    @functools.cached_property
+    def required_operands(self) -> tuple[str, ...]:
+        """Names of the operands that every request holds."""
+        return tuple(operand.name for operand in self.operands if not operand.optional)
+
+    @functools.cached_property
+    def models(self) -> Mapping[type[Op], type[BaseModel]]:
+        """The model of the parameters for each op of the layer."""
+        return {
+            op: parameter_model(op, self.declaration.selector_field(op) | self._call_fields(op))
+            for op in self.declaration.ops.values()
+        }
+
+    def _call_fields(self, op: type[Op]) -> dict[str, tuple[Any, Any]]:
+        if self.direction == "forward" or len(op.differentiable) == 1:
+            return {}
+        rule = subset_of(op.differentiable)
+        description = "Operands whose gradients are computed and returned."
+        return {"wrt": rule_field("wrt", tuple[str, ...], rule, description, op.differentiable)}
+
+    def call(self, parameters: Mapping[str, Any], beside: Sequence[str] = ()) -> Call:
+        """Check the parameters and return what is to be called.
+
+        Parameters
+        ----------
+        parameters : mapping of str to object
+        beside : sequence of str
+            Names that may stand beside the parameters, to be suggested for an unknown one.
+
+        Raises
+        ------
+        InvalidRequest
+        """
+        try:
+            op = self.declaration.choose(parameters)
+        except InvalidRequest as problem:
+            # the name that selects the op may be the misspelt one
+            accepted = dict.fromkeys(name for model in self.models.values() for name in model.model_fields)
+            raise InvalidRequest(*problem.findings, *unknown_names(accepted, parameters, beside)) from None
+        selector = self.declaration.selector
+        elsewhere = {
+            name: f"{selector}={value}"
+            for value, other in self.declaration.ops.items()
+            for name in self.models[other].model_fields
+            if name not in self.models[op].model_fields
+        }
+        values = dict(validated(self.models[op], parameters, beside, elsewhere))
+        own = {field.name for field in op.parameters()}
+        options = {name: value for name, value in values.items() if name not in own | {selector}}
+        return Call(op(**{name: value for name, value in values.items() if name in own}), options)
+
+    def request(self, parameters: Mapping[str, Any], operands: Collection[str]) -> Call:
+        """Check the parameters, and that every required operand is there; return what is to be called.
+
+        Raises
+        ------
+        InvalidRequest
+            With everything that is wrong with either.
+        """
+        expected = f"the operands {', '.join(self.required_operands)}"
+        findings = [
+            Finding(f"/{name}", f"the operand {name} is missing; needed: {expected}", "nothing", expected)
+            for name in self.required_operands
+            if name not in operands
+        ]
+        try:
+            call = self.call(parameters, self.operand_names)
+        except InvalidRequest as problem:
+            raise InvalidRequest(*findings, *problem.findings) from None
+        if findings:
+            raise InvalidRequest(*findings)
+        return call
+
+    def number_of_results(self, call: Call) -> int:
+        """Return how many tensors a call answers with."""
+        if self.direction == "forward":
+            return len(call.op.result_names())
+        return len(call.options.get("wrt", call.op.differentiable))
+
+    def predict(self, call: Call, tensors: Mapping[str, NDArray[Any]]) -> Prediction:
+        """Predict a call from the shapes and types of its operands; allocates nothing.
+
+        Raises
+        ------
+        ConvpoolError
+            If the operands fit neither each other nor the parameters.
+        """
+        # an empty batch still takes the steps, and the counts of taps, of one image
+        shapes_of_one = {name: [max(1, size) for size in tensor.shape] for name, tensor in tensors.items()}
+        layer = self.declaration.resolve(call.op, shapes_of_one)
+        dtype = accumulation_dtype(call.op.result_dtype(*(tensor.dtype for tensor in tensors.values())))
+        multiply_accumulates = layer.multiply_accumulates
+        if self.direction == "forward":
+            shapes = [layer.output_shape]
+        else:
+            wrt = call.options.get("wrt", call.op.differentiable)
+            shapes = [layer.gradient_shapes[name] for name in wrt]
+            multiply_accumulates *= len(wrt)
+        converted = sum(tensor.size for tensor in tensors.values() if tensor.dtype != dtype)
+        return Prediction(
+            multiply_accumulates=multiply_accumulates,
+            result_bytes=dtype.itemsize * sum(math.prod(shape) for shape in shapes),
+            workspace_bytes=dtype.itemsize * (layer.workspace_elements + converted),
+        )
+
+    def compute(self, call: Call, tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Compute the results by name."""
+        arguments = [tensors.get(operand.name) for operand in self.operands]
+        returned = getattr(call.op, self.direction)(*arguments, **call.options)
+        if isinstance(returned, np.ndarray):
+            (name,) = call.op.result_names() if self.direction == "forward" else self.results
+            return {name: returned}
+        named = {field.name: getattr(returned, field.name) for field in dataclasses.fields(returned)}
+        return {name: array for name, array in named.items() if array is not None}

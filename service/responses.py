@@ -1,0 +1,50 @@
+"""Answers whose body is sent as views of the results' memory."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from service.codecs import Buffer
+
+__all__ = ["BufferResponse"]
+
+CHUNK_BYTES = 2**20
+
+
+class BufferResponse(Response):
+    """A response whose body is a list of buffers, sent piece by piece without joining or copying them.
+
+    Parameters
+    ----------
+    buffers : sequence of bytes-like
+    media_type : str
+    seconds : float
+        Time for which the client may leave a piece unread; then the answer is broken off.
+    """
+
+    def __init__(self, buffers: Sequence[Buffer], media_type: str, seconds: float) -> None:
+        self._views = [memoryview(buffer) for buffer in buffers]
+        self._seconds = seconds
+        self.held: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
+        """Left once the answer is sent, or broken off: what the request holds until then."""
+        length = sum(view.nbytes for view in self._views)
+        super().__init__(None, 200, {"Content-Length": str(length)}, media_type)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the answer."""
+        with self.held:
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            for view in self._views:
+                for start in range(0, view.nbytes, CHUNK_BYTES):
+                    part = view[start : start + CHUNK_BYTES]
+                    try:
+                        async with asyncio.timeout(self._seconds):
+                            await send({"type": "http.response.body", "body": part, "more_body": True})
+                    except TimeoutError:
+                        return  # the server closes a connection whose answer is not complete
+            await send({"type": "http.response.body", "body": b"", "more_body": False})

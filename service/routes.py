@@ -1,0 +1,178 @@
+"""The routes: each operation of the catalogue, the shape calls, /ops and the health checks.
+
+A request flows one way: formats negotiated, body read, then on a compute thread: decoded, parameters validated, cost
+predicted and checked, computed, encoded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from service import documentation
+from service.body import read_body
+from service.budget import check_budget
+from service.catalogue import LAYERS, OPERATIONS
+from service.codecs import Limits
+from service.codecs.json import load_object
+from service.codecs.text import NOT_GIVEN, parse_text_parameters
+from service.execution import ComputePool, Ticket
+from service.negotiation import (
+    JSON,
+    WRITABLE,
+    RequestFormat,
+    answer_codec,
+    readable_media_types,
+    refuse_unwritable,
+    request_format,
+)
+from service.operations import LayerDeclaration, Operation
+from service.problems import Finding, InvalidRequest
+from service.responses import BufferResponse
+from service.settings import Settings
+from service.shapes import predict_shapes
+
+__all__ = ["build_router"]
+
+
+def build_router(settings: Settings) -> APIRouter:
+    """Return the routes of the service."""
+    router = APIRouter()
+    for operation in OPERATIONS:
+        router.add_api_route(
+            operation.path,
+            _operation_endpoint(operation, settings),
+            methods=["POST"],
+            **documentation.of_operation(operation),
+        )
+    for layer in LAYERS:
+        router.add_api_route(
+            f"/{layer.name}/shape",
+            _shape_endpoint(layer, settings),
+            methods=["POST"],
+            **documentation.of_shape(layer),
+        )
+    router.add_api_route("/ops", _list_operations, methods=["GET"], **documentation.OF_OPS)
+    router.add_api_route("/examples/{operation}/{file}", _example, methods=["GET"], **documentation.OF_EXAMPLES)
+    for path, endpoint, documented in (
+        ("/health/live", _alive, documentation.OF_LIVE),
+        ("/health/ready", _ready, documentation.OF_READY),
+    ):
+        router.add_api_route(path, endpoint, methods=["GET"], **documented)
+        router.add_api_route(path, endpoint, methods=["HEAD"], include_in_schema=False)
+    return router
+
+
+def _body_limit(read_as: RequestFormat, settings: Settings) -> int:
+    if read_as.codec.media_type == JSON:
+        return min(settings.max_json_bytes, settings.max_body_bytes)
+    return settings.max_body_bytes
+
+
+@dataclass(frozen=True)
+class Received:
+    """A request whose formats were negotiated and whose body was read."""
+
+    read_as: RequestFormat
+    accept: str | None
+    query: Mapping[str, Any]
+    body: bytearray
+    ticket: Ticket
+
+
+def _endpoint(
+    answer: Callable[[Received], BufferResponse], readable: Sequence[str], writable: Sequence[str], settings: Settings
+) -> Any:
+    """Return the endpoint of a call: all that comes before and after its computation on a thread."""
+
+    async def endpoint(request: Request) -> Response:
+        pool: ComputePool = request.app.state.pool
+        accept = _header(request, "accept")
+        read_as = request_format(request.headers.get("content-type"), readable)
+        refuse_unwritable(accept, writable)
+        query = parse_text_parameters(request.query_params.multi_items())
+        with contextlib.ExitStack() as stack:
+            ticket = stack.enter_context(Ticket(pool))
+            body = await read_body(request, _body_limit(read_as, settings), settings.body_timeout, ticket.charge)
+            response = await pool.run(lambda: answer(Received(read_as, accept, query, body, ticket)))
+            response.held = stack.pop_all()  # the memory is in use until the answer is sent
+            return response
+
+    return endpoint
+
+
+def _operation_endpoint(operation: Operation, settings: Settings) -> Any:
+    def answer(received: Received) -> BufferResponse:
+        codec = received.read_as.codec
+        limits = Limits(decompressed_bytes=settings.max_decompressed_bytes)
+        decoded = codec.decode(received.body, operation.operand_names, received.read_as.options, limits)
+        call = operation.request(_merged(received.query, decoded.parameters), decoded.tensors)
+        prediction = operation.predict(call, decoded.tensors)
+        check_budget(prediction, settings)
+        write_as = answer_codec(received.accept, codec, operation.number_of_results(call))
+        received.ticket.charge(prediction.result_bytes + prediction.workspace_bytes)
+        results = operation.compute(call, decoded.tensors)
+        return BufferResponse(write_as.encode(results, decoded.form), write_as.media_type, settings.send_timeout)
+
+    return _endpoint(answer, readable_media_types(operation), WRITABLE, settings)
+
+
+def _shape_endpoint(layer: LayerDeclaration, settings: Settings) -> Any:
+    def answer(received: Received) -> BufferResponse:
+        content = predict_shapes(layer, _merged(received.query, load_object(received.body)))
+        return BufferResponse([_json_bytes(content)], JSON, settings.send_timeout)
+
+    return _endpoint(answer, [JSON], [JSON], settings)
+
+
+def _merged(query: Mapping[str, Any], payload: Mapping[str, Any]) -> dict[str, Any]:
+    payload = {name: value for name, value in payload.items() if value is not NOT_GIVEN or name not in query}
+    twice = [name for name in query if name in payload]
+    if twice:
+        message = "a parameter is given both in the query string and in the body"
+        raise InvalidRequest(*(Finding(f"/{name}", message, "two values", "one value") for name in twice))
+    return {**query, **payload}
+
+
+async def _list_operations() -> Response:
+    return _json(_operations_listed())
+
+
+@functools.cache
+def _operations_listed() -> dict[str, Any]:
+    return {"operations": [documentation.described(operation) for operation in OPERATIONS]}
+
+
+async def _example(request: Request) -> Response:
+    buffers, media_type = documentation.example_file(**request.path_params)
+    return BufferResponse(buffers, media_type, request.app.state.pool.settings.send_timeout)
+
+
+async def _alive() -> Response:
+    return _json({"status": "live"})
+
+
+async def _ready() -> Response:
+    return _json({"status": "ready"})
+
+
+def _header(request: Request, name: str) -> str | None:
+    """Return a header that may stand on several lines, which are one list (RFC 9110, section 5.3)."""
+    return ", ".join(request.headers.getlist(name)) or None
+
+
+def _json(content: Any) -> Response:
+    return Response(_json_bytes(content), media_type=JSON)
+
+
+def _json_bytes(content: Any) -> bytes:
+    # the standard library's encoder writes integers of any size, as the shape of a huge layer needs
+    return json.dumps(content, separators=(",", ":")).encode()

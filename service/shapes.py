@@ -1,0 +1,118 @@
+"""The shape calls: what a layer does to operands of given shapes, without any tensor."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Mapping
+from dataclasses import MISSING
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, create_model
+
+from cnn_core import ConvpoolError, ParameterError
+from cnn_core.errors import describe
+from cnn_core.parameters import Rule, one_of
+from service.codecs.message import DTYPES
+from service.codecs.names import pointer_to
+from service.operations import LayerDeclaration
+from service.parameters import rule_field, validated
+from service.problems import Finding, InvalidRequest
+
+__all__ = ["DTYPE", "ShapeAnswer", "predict_shapes", "shapes_model"]
+
+BESIDE_PARAMETERS = ("shapes", "dtype")
+DTYPE = one_of(Literal[DTYPES])
+
+
+def _sizes(value: Any) -> tuple[int, ...]:
+    if not isinstance(value, (list, tuple)) or any(type(size) is not int or size < 0 for size in value):
+        raise ValueError
+    return tuple(value)
+
+
+SHAPE = Rule(
+    "a list of integers >= 0, one for each axis",
+    _sizes,
+    {"type": "array", "items": {"type": "integer", "minimum": 0}},
+)
+
+
+class ShapeAnswer(BaseModel):
+    """What a layer does to operands of given shapes."""
+
+    output_shape: list[int] = Field(description="Shape of the output.")
+    padding: list[tuple[int, int]] = Field(description="The padding before and after, for each spatial axis.")
+    multiply_accumulates: int = Field(
+        description="Multiplications with addition of forward; for pooling, taps that enter a sum or a comparison."
+    )
+    dtype: str = Field(description="The type that the bytes are counted for.")
+    bytes_in: int = Field(description="Bytes of the operands of forward.")
+    bytes_out: int = Field(description="Bytes of the output.")
+
+
+@functools.cache
+def shapes_model(layer: LayerDeclaration) -> type[BaseModel]:
+    """Return the model of the shapes of a layer's operands."""
+    fields: dict[str, Any] = {}
+    for operand in layer.operands:
+        default, annotation = (None, tuple[int, ...] | None) if operand.optional else (MISSING, tuple[int, ...])
+        fields[operand.name] = rule_field(operand.name, annotation, SHAPE, f"Shape of {operand.name}.", default)
+    return create_model(f"{layer.name}_shapes", __config__=ConfigDict(extra="forbid"), **fields)
+
+
+def predict_shapes(layer: LayerDeclaration, content: Mapping[str, Any]) -> dict[str, Any]:
+    """Answer a shape call.
+
+    Raises
+    ------
+    InvalidRequest
+        If a parameter or a shape breaks a rule. Pointers to shapes start with ``/shapes``.
+    """
+    parameters = {name: value for name, value in content.items() if name not in BESIDE_PARAMETERS}
+    findings: list[Finding] = []
+    try:
+        op = layer.forward.call(parameters, BESIDE_PARAMETERS).op
+    except InvalidRequest as problem:
+        findings.extend(problem.findings)
+    try:
+        shapes = _shapes(layer, content.get("shapes"))
+    except InvalidRequest as problem:
+        findings.extend(problem.findings)
+    try:
+        operand_type = np.dtype(DTYPE.check("dtype", content.get("dtype", "float64")))
+    except ParameterError as error:
+        findings.append(Finding("/dtype", error.message, error.got, error.expected))
+    if findings:
+        raise InvalidRequest(*findings)
+    try:
+        resolved = layer.resolve(op, shapes)
+    except ConvpoolError as error:
+        parent = "/shapes" if error.subject in shapes else ""
+        finding = Finding(parent + pointer_to(error.subject), error.message, error.got, error.expected)
+        raise InvalidRequest(finding) from None
+    output_type = op.result_dtype(operand_type)
+    return ShapeAnswer(
+        output_shape=list(resolved.output_shape),
+        padding=list(resolved.windows.padding),
+        multiply_accumulates=resolved.multiply_accumulates,
+        dtype=operand_type.name,
+        bytes_in=operand_type.itemsize * sum(math.prod(shape) for shape in shapes.values()),
+        bytes_out=output_type.itemsize * math.prod(resolved.output_shape),
+    ).model_dump()
+
+
+def _shapes(layer: LayerDeclaration, value: Any) -> dict[str, tuple[int, ...]]:
+    if not isinstance(value, dict):
+        got = "nothing" if value is None else describe(value)
+        expected = "an object with the shape of each operand of forward"
+        raise InvalidRequest.of("/shapes", f"shapes must be {expected}; got {got}", got=got, expected=expected)
+    try:
+        checked = dict(validated(shapes_model(layer), value))
+    except InvalidRequest as problem:
+        raise InvalidRequest(
+            *(dataclasses.replace(finding, pointer=f"/shapes{finding.pointer}") for finding in problem.findings)
+        ) from None
+    return {name: shape for name, shape in checked.items() if shape is not None}

@@ -1,0 +1,87 @@
+"""The two ways in which tests reach the service: inside the process, and over a real socket."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import anyio.from_thread
+import httpx
+from fastapi import FastAPI
+
+
+class ApplicationClient:
+    """Calls an application through httpx's ASGITransport from ordinary, synchronous tests."""
+
+    def __init__(self, portal: anyio.from_thread.BlockingPortal, client: httpx.AsyncClient) -> None:
+        self._portal = portal
+        self._client = client
+
+    def request(self, method: str, url: str, **options: Any) -> httpx.Response:
+        async def send() -> httpx.Response:
+            return await self._client.request(method, url, **options)
+
+        return self._portal.call(send)
+
+    def get(self, url: str, **options: Any) -> httpx.Response:
+        return self.request("GET", url, **options)
+
+    def post(self, url: str, **options: Any) -> httpx.Response:
+        return self.request("POST", url, **options)
+
+
+@contextlib.contextmanager
+def application_client(app: FastAPI) -> Iterator[ApplicationClient]:
+    """Yield a client for an application whose lifespan runs; exceptions are answers, as they are behind a server."""
+    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+    with anyio.from_thread.start_blocking_portal() as portal:
+        lifespan = portal.wrap_async_context_manager(app.router.lifespan_context(app))
+        with (
+            lifespan,
+            portal.wrap_async_context_manager(
+                httpx.AsyncClient(transport=transport, base_url="http://testserver", timeout=60)
+            ) as client,
+        ):
+            yield ApplicationClient(portal, client)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def running_server(*arguments: str, **environment: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """Run ``convpool serve`` on a free loopback port; yield its base URL and its process."""
+    port = free_port()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "service", "serve", "--port", str(port), *arguments],
+        env={**os.environ, **environment},
+    )
+    base_url = f"http://127.0.0.1:{port}"
+    try:
+        wait_until_ready(base_url, process)
+        yield base_url, process
+    finally:
+        if process.poll() is None:
+            process.terminate()
+        process.wait(timeout=60)
+
+
+def wait_until_ready(base_url: str, process: subprocess.Popen[bytes], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise RuntimeError(f"the server ended with exit status {process.returncode}")
+        with contextlib.suppress(httpx.TransportError):
+            if httpx.get(f"{base_url}/health/ready").status_code == 200:
+                return
+        time.sleep(0.05)
+    raise RuntimeError(f"the server was not ready within {seconds} s")

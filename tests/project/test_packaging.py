@@ -1,0 +1,77 @@
+"""What the project promises about its packages and files."""
+
+import importlib
+import pkgutil
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import cnn_core
+import service
+
+PROJECT = Path(__file__).parents[2]
+LOCKS = ("service", "build", "dev", "browser")
+MODULES = [
+    module.name
+    for package in (cnn_core, service)
+    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+    if not module.name.endswith("__main__")
+]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_all_names_what_a_module_defines(name: str) -> None:
+    module = importlib.import_module(name)
+    listed = getattr(module, "__all__", [])
+    assert all(hasattr(module, public) for public in listed)
+    assert len(set(listed)) == len(listed)
+
+
+def test_the_core_needs_numpy_only() -> None:
+    script = (
+        "import sys, cnn_core; "
+        "own = {name.split('.')[0] for name in sys.modules} - set(sys.stdlib_module_names); "
+        "print(sorted(name for name in own if not name.startswith('_')))"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=PROJECT
+    ).stdout
+    assert not {"pydantic", "fastapi", "starlette", "orjson", "threadpoolctl", "service"} & set(
+        re.findall(r"\w+", found)
+    )
+    assert "numpy" in found
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_lock_files_pin_and_hash_everything_and_name_no_index(name: str) -> None:
+    text = (PROJECT / "requirements" / f"{name}.txt").read_text()
+    assert "://" not in text
+    assert "--index" not in text
+    requirements = re.findall(r"^([a-z0-9][^\n]*)\n((?:    [^\n]*\n)*)", text, re.MULTILINE)
+    assert requirements
+    for requirement, details in requirements:
+        assert "==" in requirement, requirement
+        assert "--hash=sha256:" in details, requirement
+
+
+def test_the_direct_dependencies_are_locked() -> None:
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    locked = (PROJECT / "requirements" / "service.txt").read_text()
+    for dependency in project["dependencies"]:
+        name = re.match(r"[A-Za-z0-9-]+", dependency)
+        assert name is not None
+        assert re.search(rf"^{name.group()}==", locked, re.MULTILINE), dependency
+
+
+def test_the_changelog_has_the_version() -> None:
+    assert f"## {cnn_core.__version__}" in (PROJECT / "CHANGELOG.md").read_text()
+
+
+def test_no_module_is_too_long_to_be_one_thing() -> None:
+    for package in ("cnn_core", "service", "tests"):
+        for path in (PROJECT / package).rglob("*.py"):
+            assert len(path.read_text().splitlines()) <= 400, path

@@ -1,0 +1,105 @@
+"""The README's commands run as printed, and its tables say what the code says."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cnn_core import Conv, MaxPool
+from service.catalogue import OPERATIONS
+from service.settings import Settings
+
+PROJECT = Path(__file__).parents[2]
+README = (PROJECT / "README.md").read_text()
+PRINTED_SERVER = "http://127.0.0.1:8000"
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+def output_printed_after(block: str) -> object:
+    after = README.split(block, 1)[1]
+    return json.loads(re.findall(r"^```json\n(.*?)^```", after, re.MULTILINE | re.DOTALL)[0])
+
+
+def run(command: list[str], folder: Path) -> str:
+    return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True, timeout=60).stdout
+
+
+def test_curl_commands_work_as_printed(server_url: str, tmp_path: Path) -> None:
+    with_json, with_files, with_errors = blocks("bash")
+    commands = [block.replace(PRINTED_SERVER, server_url) for block in (with_json, with_files, with_errors)]
+    answer = run(["bash", "-euc", commands[0]], tmp_path)
+    assert json.loads(answer) == output_printed_after(with_json)
+
+    run(["bash", "-euc", commands[1]], tmp_path)
+    image, weight = np.load(tmp_path / "x.npy"), np.load(tmp_path / "w.npy")
+    assert image.shape == (1, 3, 3, 1)
+    np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), Conv(stride=2, padding="same").forward(image, weight))
+    np.testing.assert_array_equal(np.load(tmp_path / "pooled.npy"), MaxPool(kernel_size=2, stride=1).forward(image))
+
+    problem = json.loads(run(["bash", "-euc", commands[2]], tmp_path))
+    messages = {error["pointer"]: error for error in problem["errors"]}
+    assert set(messages) == {"/kernel", "/kernel_size"}
+    assert "did you mean kernel_size?" in messages["/kernel"]["message"]
+    assert messages["/kernel_size"]["got"] == "0"
+    assert messages["/kernel_size"]["expected"].startswith("an integer from 1")
+
+
+def test_python_example_works_as_printed(server_url: str, tmp_path: Path) -> None:
+    (block,) = blocks("python")
+    printed = run([sys.executable, "-c", block.replace(PRINTED_SERVER, server_url)], tmp_path)
+    assert printed.strip() == str({"grad_input": (8, 28, 28, 3), "grad_weight": (3, 3, 3, 16), "grad_bias": (16,)})
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
+def test_javascript_example_works_as_printed(server_url: str, tmp_path: Path) -> None:
+    (block,) = blocks("js")
+    (tmp_path / "example.mjs").write_text(block.replace(PRINTED_SERVER, server_url))
+    assert json.loads(run(["node", "example.mjs"], tmp_path)) == output_printed_after(block)
+
+
+def test_every_make_target_that_is_named_exists() -> None:
+    makefile = (PROJECT / "Makefile").read_text()
+    named = set(re.findall(r"`make ([a-z-]+)", README)) | set(re.findall(r"^make ([a-z-]+)", README, re.MULTILINE))
+    assert named >= {"run", "test", "check", "test-browser", "test-peers", "help"}
+    assert named <= set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
+
+
+def rows(heading: str) -> dict[str, list[str]]:
+    section = README.split(f"{heading}\n", 1)[1].split("\n#", 1)[0]
+    table = [line.strip("|").split("|") for line in section.splitlines() if line.startswith("|")]
+    return {cells[0].strip(" `"): [cell.strip() for cell in cells[1:]] for cells in table[2:]}
+
+
+def test_every_setting_stands_in_the_table_with_its_default() -> None:
+    table = rows("## Settings")
+    assert list(table) == [f"CONVPOOL_{name.upper()}" for name in Settings.model_fields]
+    for name, field in Settings.model_fields.items():
+        default, description = table[f"CONVPOOL_{name.upper()}"]
+        assert description == field.description
+        if field.default_factory is None:
+            assert default == str(field.default)
+
+
+def test_every_parameter_stands_in_the_table() -> None:
+    parameters = {
+        name for operation in OPERATIONS for model in operation.models.values() for name in model.model_fields
+    }
+    assert set(rows("### Parameters")) == parameters
+
+
+def test_every_operation_stands_in_the_table() -> None:
+    calls = " ".join(rows("## The calls"))
+    assert all(f"POST {operation.path}" in calls for operation in OPERATIONS)
+
+
+def test_links_within_the_project_lead_somewhere() -> None:
+    for target in re.findall(r"\]\((?!https?:|#)([^)]+)\)", README):
+        assert (PROJECT / target).exists(), target
