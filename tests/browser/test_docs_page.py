@@ -83,6 +83,8 @@ class DocsPage:
         expect(button.or_(execute).first).to_be_visible(timeout=MILLISECONDS)
         if not execute.is_visible():
             button.click()
+        # Until the examples that the document refers to are fetched, there is no request body to execute with.
+        expect(block.locator(".opblock-loading-animation")).to_have_count(0, timeout=MILLISECONDS)
         return block
 
     @staticmethod
@@ -182,6 +184,22 @@ def test_a_call_can_be_tried_out(shared: DocsPage, server_url: str, path: str) -
         block.screenshot(path=OUTPUT / "conv-forward.png")
     shared.fold(block)
     shared.assert_clean(server_url)
+
+
+def test_a_call_can_be_tried_out_over_a_slow_network(docs: DocsPage, server_url: str) -> None:
+    docs.open(server_url)
+    session = docs.page.context.new_cdp_session(docs.page)
+    session.send("Network.enable")
+    session.send(
+        "Network.emulateNetworkConditions",
+        {"offline": False, "latency": 300, "downloadThroughput": -1, "uploadThroughput": -1},
+    )
+    for path in CALLS:
+        block = docs.tried("POST", path)
+        status, _ = docs.answer(block)
+        assert status == 200
+        docs.fold(block)
+    docs.assert_clean(server_url)
 
 
 @pytest.mark.parametrize("path", ["/ops", "/health/live", "/health/ready"])
