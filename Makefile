@@ -1,7 +1,8 @@
 # Every target does its own set-up: nothing is needed but Python >= 3.11, make and a package index.
 PYTHON ?= python3
-HOST ?= 127.0.0.1
-PORT ?= 8000
+# Not HOST and PORT of the environment, which some shells set for other purposes: those of the service's own settings.
+HOST = $(or $(CONVPOOL_HOST),127.0.0.1)
+PORT = $(or $(CONVPOOL_PORT),8000)
 PYTEST_ARGS ?=
 
 SERVICE := .venv
@@ -10,7 +11,7 @@ BROWSER := .venv-browser
 PEERS := .venv-peers
 PIP := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help run test check format test-browser test-peers lock clean
+.PHONY: help run test check format test-run test-browser test-peers lock clean
 
 help: ## Show the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -31,6 +32,10 @@ check: $(DEV)/.ready ## Lint, format check, types, import rules, commit hooks' c
 format: $(DEV)/.ready ## Format the code and apply the safe lint fixes.
 	$(DEV)/bin/ruff check --fix .
 	$(DEV)/bin/ruff format .
+
+# The environment of `make run` holds the service's own dependencies only; the tests' one could hide that one is missing.
+test-run: $(SERVICE)/.ready $(DEV)/.ready ## Call a server that runs as `make run` has it.
+	CONVPOOL_TEST_PYTHON=$(SERVICE)/bin/python $(DEV)/bin/python -m pytest tests/project/test_readme.py $(PYTEST_ARGS)
 
 test-browser: $(BROWSER)/.ready ## Check /docs in headless Chromium (Debian's package chromium).
 	$(BROWSER)/bin/python -m pytest tests/browser $(PYTEST_ARGS)

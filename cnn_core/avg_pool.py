@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,8 +95,8 @@ class AvgPool(Pool):
         windows = self.layer(input.shape).windows
         dtype = common_dtype(input)
         sums = window_sum(input.astype(accumulation_dtype(dtype), copy=False), windows, self._spatial_axes(windows))
-        averages: NDArray[Any] = np.divide(sums, self._divisor(windows), dtype=sums.dtype)
-        return averages.astype(dtype, copy=False)
+        np.divide(sums, self._divisor(windows), out=sums, dtype=sums.dtype)
+        return sums.astype(dtype, copy=False)
 
     @without_floating_point_warnings
     def backward(self, grad_output: ArrayLike, input: ArrayLike) -> NDArray[Any]:
@@ -130,11 +131,16 @@ class AvgPool(Pool):
     def _needs_real_taps(self) -> bool:
         return self.divisor_override is None and not self.count_include_pad
 
+    def _workspace_of_window(self, windows: Windows) -> int:
+        # a divisor in float64 for each window, and what counting its taps takes along each axis
+        return 2 * math.prod(windows.output_sizes) + 16 * sum(windows.output_sizes)
+
     def _divisor(self, windows: Windows) -> NDArray[Any]:
         """Return the divisor of each window in a shape that broadcasts over an output."""
         if self.divisor_override is not None:
             return np.asarray(self.divisor_override, dtype=np.float64)
-        counts = (axis.counts(include_padding=self.count_include_pad) for axis in windows.axes)
-        # a window is a box, so its count is the product of its counts along the axes
+        counts = (axis.counts(include_padding=self.count_include_pad).astype(np.float64) for axis in windows.axes)
+        # a window is a box, so its count is the product of its counts along the axes; in float64, which does not
+        # overflow where an integer would
         divisor = functools.reduce(np.multiply.outer, counts)
         return divisor[..., None] if self.data_format == "channels_last" else divisor

@@ -10,9 +10,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cnn_core.compute.blocks import BLOCK_ELEMENTS
-from cnn_core.compute.correlation import correlate, correlate_grad_input, correlate_grad_weight
-from cnn_core.errors import ParameterError, ShapeError, describe
+from cnn_core.compute.correlation import correlate, correlate_grad_input, correlate_grad_weight, correlation_costs
+from cnn_core.errors import ParameterError, ShapeError, describe, number_of
 from cnn_core.geometry import resolve_windows
 from cnn_core.op import Layer, Op, Operand, without_floating_point_warnings
 from cnn_core.operands import (
@@ -32,7 +31,7 @@ from cnn_core.parameters import PADDING, POSITIVE_PER_AXIS, Padding, PerAxis, in
 __all__ = ["Conv", "ConvGradients"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ConvGradients:
     """The gradients of a convolution; None for those that were not asked for."""
 
@@ -114,10 +113,11 @@ class Conv(Op):
         if channels != group_channels * self.groups:
             raise ShapeError(
                 "weight",
-                f"input has {channels} channels; weight {describe_shape(weight_shape)} with groups={self.groups} "
+                f"input has {number_of(channels, 'channel', 'channels')}; weight {describe_shape(weight_shape)} with "
+                f"groups={self.groups} "
                 f"needs {group_channels * self.groups}",
-                got=f"{group_channels} channels in each of {self.groups} groups",
-                expected=f"{channels} channels in all groups together",
+                got=f"{number_of(group_channels, 'channel', 'channels')} in each of {self.groups} groups",
+                expected=f"{number_of(channels, 'channel', 'channels')} in all groups together",
             )
         if features % self.groups:
             raise ParameterError(
@@ -127,27 +127,25 @@ class Conv(Op):
                 got=describe(self.groups),
                 expected=f"a divisor of {features}",
             )
-        if bias_shape is not None and tuple(bias_shape) != (1,) * (len(spatial) + 1) + (features,):
-            reason = f"weight {describe_shape(weight_shape)} (leading axes of size 1 may stand before it)"
+        bias_shape = (features,) if bias_shape is None else checked_sequence("bias", bias_shape)
+        if bias_shape != (1,) * (len(spatial) + 1) + (features,):
+            reason = f"weight {describe_shape(weight_shape)} (or as many axes of size 1 before it as input has)"
             require_shape("bias", bias_shape, (features,), reason)
         windows = resolve_windows(
             spatial, kernel_sizes, stride=self.stride, padding=self.padding, dilation=self.dilation
         )
-        positions = batch * math.prod(windows.output_sizes)
+        forward, backward = correlation_costs(batch, channels, (*kernel_sizes, group_channels, features), windows)
         return Layer(
             output_shape=layer_shape(batch, windows.output_sizes, features, self.data_format),
             gradient_shapes={
-                "input": tuple(input_shape),
-                "weight": tuple(weight_shape),
-                "bias": (features,) if bias_shape is None else tuple(bias_shape),
+                "input": layer_shape(batch, spatial, channels, self.data_format),
+                "weight": weight_shape,
+                "bias": bias_shape,
             },
             windows=windows,
-            multiply_accumulates=positions * features * group_channels * math.prod(kernel_sizes),
-            # Of a block: one padded image, one patch, or what fits the cache, each at most twice. Of the weight: its
-            # matrices, and the sum of its gradient.
-            workspace_elements=2 * channels * (math.prod(windows.padded_sizes) + math.prod(kernel_sizes))
-            + 2 * math.prod(weight_shape)
-            + BLOCK_ELEMENTS,
+            multiply_accumulates=batch * math.prod(windows.output_sizes) * math.prod(weight_shape),
+            forward=forward,
+            backward=backward,
         )
 
     @without_floating_point_warnings
@@ -275,7 +273,8 @@ class Conv(Op):
             layout = "(*kernel, C/groups, F)" if self.data_format == "channels_last" else "(F, C/groups, *kernel)"
             raise ShapeError(
                 "weight",
-                f"weight has {len(shape)} axes; an input with {rank} spatial axes needs {rank + 2}: {layout}",
+                f"weight has {len(shape)} axes; an input with "
+                f"{number_of(rank, 'spatial axis', 'spatial axes')} needs {rank + 2}: {layout}",
                 got=f"{len(shape)} axes",
                 expected=f"{rank + 2} axes: {layout}",
             )

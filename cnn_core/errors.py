@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["ConvpoolError", "DtypeError", "ParameterError", "ShapeError", "describe"]
+__all__ = ["ConvpoolError", "DtypeError", "ParameterError", "ShapeError", "describe", "number_of"]
 
 
 class ConvpoolError(ValueError):
@@ -40,6 +40,17 @@ class ShapeError(ConvpoolError):
 
 class DtypeError(ConvpoolError):
     """An operand has a data type that the ops do not compute with."""
+
+
+def number_of(number: int, singular: str, plural: str) -> str:
+    """Write a number of things.
+
+    Examples
+    --------
+    >>> number_of(1, "axis", "axes"), number_of(2, "axis", "axes")
+    ('1 axis', '2 axes')
+    """
+    return f"{number} {singular if number == 1 else plural}"
 
 
 def describe(value: Any) -> str:

@@ -352,11 +352,12 @@ def _output_size(axis: int, size: int, before: int, after: int, extent: int, str
         if (output_size - 1) * stride >= size + before:
             output_size -= 1
     if output_size < 1:
+        needed = max(1, extent - stride + 1) if ceil_mode else extent
         raise ShapeError(
             "input",
             f"a window spans {extent} elements of spatial axis {axis}; the input has {size} there, "
             f"{size + before + after} with its padding ({before}, {after})",
             got=f"{size + before + after} elements with padding",
-            expected=f"at least {extent} elements with padding",
+            expected=f"at least {needed} elements with padding",
         )
     return output_size

@@ -90,8 +90,9 @@ class MaxPool(Pool):
         """
         input = as_operand("input", input)
         windows = self.layer(input.shape).windows
-        values = input.astype(common_dtype(input), copy=False)
-        return window_maximum(values, windows, self._spatial_axes(windows))
+        dtype = common_dtype(input)
+        largest = window_maximum(self._comparable(input), windows, self._spatial_axes(windows))
+        return largest.astype(dtype, copy=False)
 
     @without_floating_point_warnings
     def backward(self, grad_output: ArrayLike, input: ArrayLike) -> NDArray[Any]:
@@ -119,11 +120,15 @@ class MaxPool(Pool):
         """
         gradient, input, layer = self._gradient_operands(grad_output, input)
         dtype = common_dtype(gradient, input)
-        values = input.astype(common_dtype(input), copy=False)
-        levels = maximum_levels(values, layer.windows, self._spatial_axes(layer.windows))
+        levels = maximum_levels(self._comparable(input), layer.windows, self._spatial_axes(layer.windows))
         gradient = gradient.astype(accumulation_dtype(dtype), copy=False)
         if self.ties == "first":
             routed = route_to_chosen(gradient, levels)
         else:
             routed = route_to_tied(gradient, levels, shared=self.ties == "split")
         return routed.astype(dtype, copy=False)
+
+    @staticmethod
+    def _comparable(input: NDArray[Any]) -> NDArray[Any]:
+        # float16 is compared as float32, which holds its values exactly: NumPy has no fast loops for float16
+        return input.astype(accumulation_dtype(common_dtype(input)), copy=False)

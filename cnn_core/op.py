@@ -11,6 +11,7 @@ from typing import Any, ClassVar, ParamSpec, TypeVar
 
 import numpy as np
 
+from cnn_core.compute.cost import Cost
 from cnn_core.geometry import Windows
 from cnn_core.operands import common_dtype
 from cnn_core.parameters import DATA_FORMAT, DataFormat, canonical_fields, parameter
@@ -42,16 +43,17 @@ class Layer:
     windows : Windows
         The windows over the spatial axes; ``windows.padding`` is the padding resolved per side.
     multiply_accumulates : int
-        Multiplications with addition of a convolution; for pooling, taps that enter a sum or a comparison.
-    workspace_elements : int
-        Upper bound of the elements held at one time beside the operands and the results.
+        Multiplications with addition of a convolution; for pooling, the taps of all windows. Taps in the padding count.
+    forward, backward : Cost
+        What computing the output costs, and all gradients together.
     """
 
     output_shape: tuple[int, ...]
     gradient_shapes: dict[str, tuple[int, ...]]
     windows: Windows
     multiply_accumulates: int
-    workspace_elements: int
+    forward: Cost
+    backward: Cost
 
 
 @dataclass(frozen=True)

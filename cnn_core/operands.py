@@ -37,8 +37,16 @@ def as_operand(name: str, value: ArrayLike) -> NDArray[Any]:
     ------
     DtypeError
         If the type is not float16, float32, float64 or an integer of at most 64 bits.
+    ShapeError
+        If nested sequences are ragged.
     """
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        expected = "sequences of equal lengths"
+        raise ShapeError(
+            name, f"{name} is no array: it is ragged; needed: {expected}", got="ragged sequences", expected=expected
+        ) from None
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
     if array.dtype.kind not in "iu" and array.dtype not in FLOATING:
         accepted = "float16, float32, float64 or integers"

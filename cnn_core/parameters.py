@@ -11,7 +11,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from cnn_core.errors import ParameterError, describe
+import numpy as np
+
+from cnn_core.errors import ParameterError, describe, number_of
 
 __all__ = [
     "DATA_FORMAT",
@@ -88,7 +90,7 @@ def canonical_fields(op: Any) -> None:
 
 def _integer(value: Any, smallest: int) -> int:
     # bool is an int to Python, but stride=True is a slip, not a stride of 1
-    if isinstance(value, bool):
+    if isinstance(value, (bool, np.bool_)):
         raise TypeError
     value = operator.index(value)
     if not smallest <= value <= LARGEST_INTEGER:
@@ -135,6 +137,10 @@ def optional(rule: Rule) -> Rule:
     return Rule(rule.text, lambda value: None if value is None else rule.canonical(value), schema)
 
 
+def _words_schema(words: tuple[str, ...]) -> dict[str, Any]:
+    return {"type": "string", "enum": list(words)}
+
+
 def one_of(choices: Any) -> Rule:
     """Accept one of the strings of a Literal type."""
     words: tuple[str, ...] = get_args(choices)
@@ -144,7 +150,7 @@ def one_of(choices: Any) -> Rule:
             raise ValueError
         return value
 
-    return Rule("one of " + ", ".join(words), canonical, {"enum": list(words)})
+    return Rule("one of " + ", ".join(words), canonical, _words_schema(words))
 
 
 def subset_of(words: tuple[str, ...]) -> Rule:
@@ -157,14 +163,14 @@ def subset_of(words: tuple[str, ...]) -> Rule:
             raise ValueError
         return tuple(value)
 
-    schema = {"type": "array", "items": {"enum": list(words)}, "minItems": 1, "uniqueItems": True}
+    schema = {"type": "array", "items": _words_schema(words), "minItems": 1, "uniqueItems": True}
     return Rule("a list of one or more of " + ", ".join(words) + ", each at most once", canonical, schema)
 
 
 def _flag(value: Any) -> bool:
-    if not isinstance(value, bool):
+    if not isinstance(value, (bool, np.bool_)):
         raise TypeError
-    return value
+    return bool(value)
 
 
 def _nonzero(value: Any) -> int:
@@ -237,7 +243,8 @@ def require_length(name: str, length: int, rank: int) -> None:
     if length != rank:
         raise ParameterError(
             name,
-            f"{name} has {length} entries; the input has {rank} spatial axes and needs one for each",
-            got=f"{length} entries",
-            expected=f"{rank} entries",
+            f"{name} has {number_of(length, 'entry', 'entries')}; the input has "
+            f"{number_of(rank, 'spatial axis', 'spatial axes')} and needs one for each",
+            got=number_of(length, "entry", "entries"),
+            expected=number_of(rank, "entry", "entries"),
         )

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
+from cnn_core.compute.window_reduction import reduction_costs
 from cnn_core.errors import ShapeError
 from cnn_core.geometry import Windows, resolve_windows
 from cnn_core.op import Layer, Op, Operand
@@ -68,18 +69,19 @@ class Pool(Op):
         )
         if self._needs_real_taps():
             _require_real_taps(windows)
-        outputs = batch * channels * math.prod(windows.output_sizes)
+        forward, backward = reduction_costs(batch * channels, windows, self._workspace_of_window(windows))
         return Layer(
             output_shape=layer_shape(batch, windows.output_sizes, channels, self.data_format),
-            gradient_shapes={"input": tuple(input_shape)},
+            gradient_shapes={"input": layer_shape(batch, spatial, channels, self.data_format)},
             windows=windows,
-            multiply_accumulates=outputs * math.prod(windows.kernel_sizes),
-            # backward keeps the array before and after each axis, and as many indices; a divisor for each window, and
-            # what counting its taps takes along each axis
-            workspace_elements=3 * batch * channels * sum(_partly_reduced_sizes(windows))
-            + math.prod(windows.output_sizes)
-            + 8 * sum(windows.output_sizes),
+            multiply_accumulates=batch * channels * math.prod((*windows.output_sizes, *windows.kernel_sizes)),
+            forward=forward,
+            backward=backward,
         )
+
+    def _workspace_of_window(self, windows: Windows) -> int:  # noqa: ARG002
+        """Return the elements that are kept for each window, whatever the number of images and channels."""
+        return 0
 
     def _needs_real_taps(self) -> bool:
         """Tell whether a window with no tap inside the input has no value."""
@@ -94,13 +96,6 @@ class Pool(Op):
         layer = self.layer(activations.shape)
         require_shape("grad_output", gradient.shape, layer.output_shape, "the output of forward")
         return gradient, activations, layer
-
-
-def _partly_reduced_sizes(windows: Windows) -> list[int]:
-    """Return the elements of a channel before any axis is reduced, after the last one is, and so on to the output."""
-    sizes, outputs = [axis.size for axis in windows.axes], windows.output_sizes
-    rank = len(sizes)
-    return [math.prod((*sizes[: rank - reduced], *outputs[rank - reduced :])) for reduced in range(rank + 1)]
 
 
 def _require_real_taps(windows: Windows) -> None:

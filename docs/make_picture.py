@@ -30,7 +30,7 @@ def main(server: str) -> None:
     photograph = load_sample_image("china.jpg").astype(np.float32)[None] / 255  # (1, 427, 640, 3)
     brightness = photograph.mean(axis=-1, keepdims=True)
     kernels = np.stack([SOBEL, SOBEL.T], axis=-1)[:, :, None, :]  # (3, 3, 1, 2): across and down
-    gradients = post(f"{server}/conv/forward", {"padding": "same"}, input=brightness, weight=kernels)
+    gradients = post(f"{server}/conv/forward", {}, input=brightness, weight=kernels)
     edges = np.hypot(gradients[..., :1], gradients[..., 1:])
     pooled = post(f"{server}/pool/forward", {"mode": "max", "kernel_size": 9, "ceil_mode": "true"}, input=photograph)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -11,14 +12,20 @@ from fastapi_offline import FastAPIOffline
 from starlette.responses import RedirectResponse
 
 from cnn_core import __version__
-from service.documentation import COMPONENTS, DESCRIPTION, PAGE_SETTINGS, TAGS
+from service.documentation import DESCRIPTION, PAGE_SETTINGS, TAGS
 from service.draining import DrainingMiddleware
 from service.error_responses import install_error_handlers
 from service.execution import ComputePool
+from service.head import HeadMiddleware
 from service.routes import build_router
+from service.schemas import COMPONENTS
 from service.settings import Settings
 
 __all__ = ["create_app"]
+
+OBJECTS_BETWEEN_COLLECTIONS = 100_000
+"""Python's default of some hundred has its garbage collector walk over a large JSON body's lists again and again while
+they are made, which takes longer than parsing them."""
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -34,7 +41,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.pool = ComputePool(settings)
+        thresholds = gc.get_threshold()
+        gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS, *thresholds[1:])
         yield
+        gc.set_threshold(*thresholds)
         app.state.pool.close()
 
     # the documentation's scripts and styles come from the package, not from a content delivery network
@@ -47,6 +57,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         swagger_ui_parameters=PAGE_SETTINGS,
         redoc_url=None,
     )
+    app.add_middleware(HeadMiddleware)
     app.add_middleware(DrainingMiddleware)
     install_error_handlers(app)
     app.include_router(build_router(settings))

@@ -9,7 +9,12 @@ from starlette.requests import ClientDisconnect, Request
 
 from service.problems import BodyTimeout, TooLarge, UnreadablePayload, UnsupportedMediaType
 
-__all__ = ["read_body"]
+__all__ = ["disconnected", "read_body"]
+
+SLOWEST_RATE = 2**14
+"""Bytes in a second. A large body over a slow line may take as long as it needs; one that drips may not."""
+
+POLLING_SECONDS = 0.1
 
 
 async def read_body(request: Request, limit: int, seconds: float, charge: Callable[[int], None]) -> bytearray:
@@ -21,7 +26,7 @@ async def read_body(request: Request, limit: int, seconds: float, charge: Callab
     limit : int
         Bytes of the largest body.
     seconds : float
-        Time within which it must arrive.
+        Time within which it must arrive, beside the time that SLOWEST_RATE gives what has arrived.
     charge : callable
         Called with the bytes of memory that are about to be taken.
 
@@ -38,20 +43,38 @@ async def read_body(request: Request, limit: int, seconds: float, charge: Callab
     """
     _refuse_encoding(request)
     length = _content_length(request)
-    if length is not None and length > limit:
-        raise _too_large(f"{length} bytes", limit)
+    _require_room(length or 0, limit)
     try:
-        async with asyncio.timeout(seconds):
-            if length is None:
-                return await _read_chunked(request, limit, charge)
-            charge(length)
-            return await _read_exactly(request, length)
+        async with asyncio.timeout(seconds) as timeout:
+            deadline = timeout.when() or 0.0
+            if length is not None:
+                charge(length)
+            body, filled = bytearray(length or 0), 0
+            async for chunk in request.stream():
+                if length is None:
+                    _require_room(filled + len(chunk), limit)
+                    charge(len(chunk))
+                elif filled + len(chunk) > length:
+                    raise _wrong_length("more", f"{length} bytes, as Content-Length says")
+                body[filled : filled + len(chunk)] = chunk
+                filled += len(chunk)
+                timeout.reschedule(deadline + filled / SLOWEST_RATE)
     except TimeoutError:
-        expected = f"the whole body within {seconds} s"
+        expected = f"the whole body within {seconds} s and a second for every {SLOWEST_RATE} bytes"
         message = f"the body did not arrive in time; needed: {expected}"
         raise BodyTimeout.of("", message, got="less", expected=expected) from None
     except ClientDisconnect:
         raise _wrong_length("the connection's end", "the whole body") from None
+    if length is not None and filled < length:
+        # Also what happens where the server layer mistakes an "Upgrade: h2c" request for an empty one.
+        raise _wrong_length(f"{filled} bytes", f"{length} bytes, as Content-Length says")
+    return body
+
+
+async def disconnected(request: Request) -> None:
+    """Return when the client is gone; to be called once its body has been read."""
+    while (await request.receive())["type"] != "http.disconnect":
+        await asyncio.sleep(POLLING_SECONDS)  # a server need not wait for anything before it says that nothing came
 
 
 def _refuse_encoding(request: Request) -> None:
@@ -71,33 +94,10 @@ def _content_length(request: Request) -> int | None:
     return int(text)
 
 
-async def _read_exactly(request: Request, length: int) -> bytearray:
-    body = bytearray(length)
-    filled = 0
-    async for chunk in request.stream():
-        if filled + len(chunk) > length:
-            raise _wrong_length("more", f"{length} bytes, as Content-Length says")
-        body[filled : filled + len(chunk)] = chunk
-        filled += len(chunk)
-    if filled < length:
-        # Also what happens where the server layer mistakes an "Upgrade: h2c" request for an empty one.
-        raise _wrong_length(f"{filled} bytes", f"{length} bytes, as Content-Length says")
-    return body
-
-
-async def _read_chunked(request: Request, limit: int, charge: Callable[[int], None]) -> bytearray:
-    body = bytearray()
-    async for chunk in request.stream():
-        if len(body) + len(chunk) > limit:
-            raise _too_large("more bytes", limit)
-        charge(len(chunk))
-        body += chunk
-    return body
-
-
-def _too_large(got: str, limit: int) -> TooLarge:
-    expected = f"at most {limit} bytes"
-    return TooLarge.of("", f"the body has {got}; this server takes {expected}", got=got, expected=expected)
+def _require_room(size: int, limit: int) -> None:
+    if size > limit:
+        got, expected = f"{size} bytes or more", f"at most {limit} bytes"
+        raise TooLarge.of("", f"the body has {got}; this server takes {expected}", got=got, expected=expected)
 
 
 def _wrong_length(got: str, expected: str) -> UnreadablePayload:

@@ -9,12 +9,21 @@ from service.settings import Settings
 __all__ = ["check_budget"]
 
 
-def check_budget(prediction: Prediction, settings: Settings) -> None:
-    """Raise TooLarge if a prediction exceeds a limit of the settings."""
+def check_budget(prediction: Prediction, text: int, settings: Settings) -> None:
+    """Raise TooLarge if a prediction exceeds a limit of the settings.
+
+    Parameters
+    ----------
+    prediction : Prediction
+    text : int
+        Bytes that the answer's text may take, if it is text.
+    settings : Settings
+    """
     costs = (
         ("bytes of results", prediction.result_bytes, settings.max_result_bytes),
+        ("bytes of text (npy and npz need none)", text, settings.max_result_bytes),
         ("bytes of workspace", prediction.workspace_bytes, settings.max_workspace_bytes),
-        ("multiply-accumulates", prediction.multiply_accumulates, settings.max_multiply_accumulates),
+        ("units of work, each a multiply-accumulate", prediction.work, settings.max_work),
     )
     findings = [
         Finding(

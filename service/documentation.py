@@ -11,16 +11,15 @@ from starlette.exceptions import HTTPException
 from cnn_core.op import Op
 from service.catalogue import LAYERS, OPERATIONS
 from service.codecs import CODECS, Buffer
-from service.codecs.message import DTYPES
 from service.error_responses import KINDS, PROBLEM_MEDIA_TYPE, Kind, problem_document
 from service.examples import as_text, curl_command, example_files, json_answer, json_example, shape_example
 from service.negotiation import readable_media_types
 from service.operations import LayerDeclaration, Operation
-from service.problems import Finding, InvalidRequest, RequestProblem
+from service.problems import Busy, Finding, InvalidRequest, RequestProblem
+from service.schemas import BINARY, DTYPE_SCHEMA, HEALTH_SCHEMA, OPERATIONS_SCHEMA, REFERENCE_TO_TENSOR
 from service.shapes import DTYPE, ShapeAnswer, predict_shapes, shapes_model
 
 __all__ = [
-    "COMPONENTS",
     "DESCRIPTION",
     "OF_EXAMPLES",
     "OF_LIVE",
@@ -41,51 +40,9 @@ Convolution and pooling layers, forward and backward, exact enough to check your
   answer is written; by default as the request: JSON for JSON, else npy for one result and npz for several.
 * **Parameters** stand beside the operands in JSON, in form fields, or in the query string. There a value is JSON, or a
   bare word where it is a string: `stride=[2,1]`, `padding=same`. An unknown parameter is an error, never ignored.
+* The curl commands below are for bash, and for a server at its default address. With brackets in a URL curl needs `-g`.
 * **Errors** are `application/problem+json` (RFC 9457) with a list of what is wrong: pointer, message, got, expected.
 """.strip()
-
-BINARY = {"type": "string", "format": "binary"}
-REFERENCE_TO_TENSOR = {"$ref": "#/components/schemas/Tensor"}
-
-COMPONENTS: dict[str, Any] = {
-    "Tensor": {
-        "description": "A nested list, computed in float64 unless dtype is given beside the operands; or an object "
-        "with dtype, shape and a flat list of data; or with base64 of the little-endian bytes in C order.",
-        "anyOf": [
-            {"type": "array", "items": {}, "description": "Nested list of numbers."},
-            {
-                "type": "object",
-                "properties": {
-                    "dtype": {"enum": list(DTYPES)},
-                    "shape": {"type": "array", "items": {"type": "integer", "minimum": 0}},
-                    "data": {"type": "array", "items": {"type": "number"}},
-                    "base64": {"type": "string", "contentEncoding": "base64"},
-                },
-                "required": ["dtype", "shape"],
-                "additionalProperties": False,
-            },
-        ],
-    },
-    "Problem": {
-        "description": "What is wrong with a request (RFC 9457).",
-        "type": "object",
-        "properties": {
-            "type": {"type": "string"},
-            "title": {"type": "string"},
-            "status": {"type": "integer"},
-            "detail": {"type": "string"},
-            "errors": {
-                "type": "array",
-                "items": {
-                    "type": "object",
-                    "properties": {name: {"type": "string"} for name in ("pointer", "message", "got", "expected")},
-                    "required": ["pointer", "message", "got", "expected"],
-                },
-            },
-        },
-        "required": ["type", "title", "status", "detail", "errors"],
-    },
-}
 
 EXAMPLE_FINDING = Finding(
     "/stride",
@@ -107,6 +64,9 @@ PROBLEMS = {
     )
     for problem, kind in KINDS.items()
     if issubclass(problem, RequestProblem)
+}
+PROBLEMS[str(KINDS[Busy].status)]["headers"] = {
+    "Retry-After": {"description": "Seconds to wait before the next try.", "schema": {"type": "integer"}}
 }
 
 
@@ -167,7 +127,13 @@ def _first_paragraphs(op: type[Op]) -> list[str]:
 
 
 def _results_schema(operation: Operation) -> dict[str, Any]:
-    return {"type": "object", "properties": dict.fromkeys(operation.results, REFERENCE_TO_TENSOR)}
+    # with several results a request may ask for some of them only
+    required = list(operation.results) if len(operation.results) == 1 else []
+    return {
+        "type": "object",
+        "properties": dict.fromkeys(operation.results, REFERENCE_TO_TENSOR),
+        **({"required": required} if required else {}),
+    }
 
 
 @functools.cache
@@ -176,7 +142,7 @@ def _parameter_properties(operation: Operation) -> dict[str, Any]:
     selector, ops = operation.declaration.selector, operation.declaration.ops
     merged: dict[str, Any] = {}
     if selector:
-        merged[selector] = {"enum": list(ops), "description": "Selects the op."}
+        merged[selector] = {"type": "string", "enum": list(ops), "description": "Selects the op."}
     schemas = {value: operation.models[op].model_json_schema()["properties"] for value, op in ops.items()}
     for properties in schemas.values():
         for name, schema in properties.items():
@@ -233,7 +199,7 @@ def _json_schema(operation: Operation) -> dict[str, Any]:
     operands = {
         operand.name: {**REFERENCE_TO_TENSOR, "description": operand.description} for operand in operation.operands
     }
-    dtype = {"enum": list(DTYPES), "description": "Type of the operands that are nested lists; float64 if not given."}
+    dtype = {**DTYPE_SCHEMA, "description": "Type of the operands that are nested lists; float64 if not given."}
     return {
         "type": "object",
         "properties": {**operands, "dtype": dtype, **_parameter_properties(operation)},
@@ -312,7 +278,7 @@ OF_OPS = _documented(
     "list_operations",
     "List the operations",
     "Every operation with its operands, its parameters as JSON schema, and its results.",
-    {"application/json": {"schema": {"type": "object"}}},
+    {"application/json": {"schema": OPERATIONS_SCHEMA}},
     "service",
 )
 OF_EXAMPLES = _documented(
@@ -336,14 +302,14 @@ OF_LIVE = _documented(
     "health_live",
     "Tell whether the process runs",
     "For restarting: answers as long as the event loop turns.",
-    _json_content({"type": "object"}, {"status": "live"}),
+    _json_content(HEALTH_SCHEMA, {"status": "live"}),
     "service",
 )
 OF_READY = _documented(
     "health_ready",
     "Tell whether requests are taken",
     "For routing: answers once the service has started.",
-    _json_content({"type": "object"}, {"status": "ready"}),
+    _json_content(HEALTH_SCHEMA, {"status": "ready"}),
     "service",
 )
 

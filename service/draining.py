@@ -21,7 +21,7 @@ MOST_BYTES = 2**28
 class DrainingMiddleware:
     """Reads and discards what is left of a request's body before its answer starts, up to a size and a time.
 
-    Requests with ``Expect: 100-continue`` are left alone: their clients wait for the answer before they send anything.
+    A client that sent ``Expect: 100-continue`` waits for the answer before it sends anything; nothing is read from it.
 
     Parameters
     ----------
@@ -33,9 +33,10 @@ class DrainingMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        if scope["type"] != "http" or any(name == b"expect" for name, _ in scope["headers"]):
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        waits = any(name == b"expect" for name, _ in scope["headers"])
         complete = False
 
         async def watched_receive() -> Message:
@@ -53,7 +54,8 @@ class DrainingMiddleware:
 
         async def draining_send(message: Message) -> None:
             if message["type"] == "http.response.start" and not complete:
-                if message["status"] != HTTPStatus.REQUEST_TIMEOUT:  # who was too slow is not waited for again
+                # who was too slow is not waited for again
+                if not waits and message["status"] != HTTPStatus.REQUEST_TIMEOUT:
                     await drain()
                 if not complete:
                     # what is still to come cannot be told from a next request

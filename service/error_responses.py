@@ -95,7 +95,12 @@ def install_error_handlers(app: FastAPI) -> None:
     async def on_http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101
         status = HTTPStatus(error.status_code)
-        return problem_response(Kind(status, status.phrase), [], status.description, error.headers)
+        detail = status.description
+        if status == HTTPStatus.NOT_FOUND:
+            detail = "There is nothing at this path. GET /ops lists the operations, and /docs describes every call."
+        elif error.headers and "Allow" in error.headers:
+            detail = f"This path is called with {error.headers['Allow']}."
+        return problem_response(Kind(status, status.phrase), [], detail, error.headers)
 
     async def on_memory_error(request: Request, error: Exception) -> Response:
         message = "the server has not the memory for this request now; try again later, or with smaller tensors"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from threadpoolctl import threadpool_limits
 
@@ -71,18 +71,34 @@ class ComputePool:
         self._threads = ThreadPoolExecutor(settings.compute_threads, thread_name_prefix="compute")
         self._blas = threadpool_limits(max(1, usable_cpus() // settings.compute_threads), user_api="blas")
 
-    async def run(self, function: Callable[[], Returned]) -> Returned:
+    async def run(self, function: Callable[[], Returned], abandoned: Coroutine[Any, Any, None]) -> Returned:
         """Run a function on one of the threads.
+
+        Parameters
+        ----------
+        function : callable
+        abandoned : coroutine
+            Ends when nobody waits for the result any more. A function that has not been started by then never is; one
+            that has been cannot be stopped.
 
         Raises
         ------
         Busy
-            If the server shuts down and the time that running requests are given is over.
+            If the function was given up, or the server shuts down and the time that running requests are given is over.
         """
+        future = self._threads.submit(function)
+        result = asyncio.wrap_future(future)
+        watch = asyncio.ensure_future(abandoned)
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, function)
+            await asyncio.wait((result, watch), return_when=asyncio.FIRST_COMPLETED)
+            if not result.done() and future.cancel():
+                raise _busy("nobody waits for the answer", "a client that stays")
+            return await result
         except asyncio.CancelledError:
+            future.cancel()
             raise _busy("the server shuts down", "a running server") from None
+        finally:
+            watch.cancel()
 
     def close(self) -> None:
         """Give up what still runs, and lift the cap on the BLAS library's threads."""

@@ -22,6 +22,9 @@ __all__ = [
 ]
 
 JSON, NPY, NPZ = "application/json", "application/x-npy", "application/x-npz"
+LONGEST_HEADER = 1024
+"""Characters of an Accept or a Content-Type that are read at all: parsing takes time by the square of the length."""
+
 WRITABLE = tuple(media_type for media_type, codec in CODECS.items() if codec.writes)
 
 
@@ -47,7 +50,7 @@ def request_format(content_type: str | None, readable: Sequence[str]) -> Request
     UnsupportedMediaType
     """
     try:
-        main, sub, options = mimeparse.parse_mime_type(content_type or "")
+        main, sub, options = mimeparse.parse_mime_type((content_type or "")[:LONGEST_HEADER])
     except mimeparse.MimeTypeParseException:
         main, sub, options = "", "", {}
     media_type = f"{main}/{sub}".lower()
@@ -61,8 +64,8 @@ def request_format(content_type: str | None, readable: Sequence[str]) -> Request
     got = "another Content-Type" if content_type else "nothing"
     reason = (
         "this format holds one tensor and the operation needs several"
-        if media_type in CODECS
-        else "the Content-Type is missing or is none that this operation reads"
+        if media_type in CODECS and CODECS[media_type].holds_one_tensor
+        else "the Content-Type is missing or is none that this call reads"
     )
     raise UnsupportedMediaType.of("", f"{reason}; needed: {expected}", got=got, expected=expected)
 
@@ -81,14 +84,16 @@ def answer_codec(accept: str | None, request_codec: Codec, results: int) -> Code
     """
     default = JSON if request_codec.media_type == JSON else NPY if results == 1 else NPZ
     available = [media_type for media_type in WRITABLE if results == 1 or not CODECS[media_type].holds_one_tensor]
-    available.sort(key=lambda media_type: media_type == default)  # the last one wins among equals
+    # the last one wins among equals
+    available.sort(key=lambda media_type: (media_type == default, CODECS[media_type].holds_one_tensor))
     return CODECS[_best(available, accept)]
 
 
 def _best(available: list[str], accept: str | None) -> str:
     if accept is None or not accept.strip():
         return available[-1]
-    ranges = [part for part in accept.lower().split(",") if _is_media_range(part)]
+    parts = accept.lower().split(",") if len(accept) <= LONGEST_HEADER else []
+    ranges = [part for part in parts if _is_media_range(part)]
     best = str(mimeparse.best_match(available, ",".join(ranges))) if ranges else ""
     if not best:
         expected = f"Accept: {' or '.join(available)}"

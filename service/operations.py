@@ -107,11 +107,24 @@ class Call:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a call will do, known from the shapes and types of its operands alone."""
+    """What a call will do, known from the shapes and types of its operands alone.
 
-    multiply_accumulates: int
+    Parameters
+    ----------
+    result_shapes : tuple of shapes
+    dtype : dtype
+        Of the results.
+    result_bytes, workspace_bytes : int
+        Memory of the results, and beside them and the operands.
+    work : int
+        See ``cnn_core.compute.cost.Cost``.
+    """
+
+    result_shapes: tuple[tuple[int, ...], ...]
+    dtype: np.dtype[Any]
     result_bytes: int
     workspace_bytes: int
+    work: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -235,23 +248,33 @@ class Operation:
         ConvpoolError
             If the operands fit neither each other nor the parameters.
         """
-        # an empty batch still takes the steps, and the counts of taps, of one image
-        shapes_of_one = {name: [max(1, size) for size in tensor.shape] for name, tensor in tensors.items()}
-        layer = self.declaration.resolve(call.op, shapes_of_one)
-        dtype = accumulation_dtype(call.op.result_dtype(*(tensor.dtype for tensor in tensors.values())))
-        multiply_accumulates = layer.multiply_accumulates
+        layer = self._layer(call.op, {name: tensor.shape for name, tensor in tensors.items()})
+        dtype = call.op.result_dtype(*(tensor.dtype for tensor in tensors.values()))
+        sums = accumulation_dtype(dtype)
         if self.direction == "forward":
-            shapes = [layer.output_shape]
+            cost, work, shapes = layer.forward, layer.forward.work, [layer.output_shape]
         else:
             wrt = call.options.get("wrt", call.op.differentiable)
-            shapes = [layer.gradient_shapes[name] for name in wrt]
-            multiply_accumulates *= len(wrt)
-        converted = sum(tensor.size for tensor in tensors.values() if tensor.dtype != dtype)
+            cost, shapes = layer.backward, [layer.gradient_shapes[name] for name in wrt]
+            work = cost.work * len(wrt) // len(call.op.differentiable)
+        elements = sum(math.prod(shape) for shape in shapes)
+        # operands, and at last the results, may stand in two types at a time
+        converted = sum(tensor.size for tensor in tensors.values() if tensor.dtype != sums)
+        converted += elements if dtype != sums else 0
         return Prediction(
-            multiply_accumulates=multiply_accumulates,
-            result_bytes=dtype.itemsize * sum(math.prod(shape) for shape in shapes),
-            workspace_bytes=dtype.itemsize * (layer.workspace_elements + converted),
+            result_shapes=tuple(shapes),
+            dtype=dtype,
+            result_bytes=sums.itemsize * elements,
+            workspace_bytes=sums.itemsize * (cost.workspace_elements + converted),
+            work=work,
         )
+
+    def _layer(self, op: Op, shapes: Mapping[str, tuple[int, ...]]) -> Layer:
+        layer = self.declaration.resolve(op, shapes)
+        if all(math.prod(shape) for shape in shapes.values()):
+            return layer
+        # an empty batch, the only size that may be 0, still takes the steps, and the counts of taps, of one image
+        return self.declaration.resolve(op, {name: [max(1, size) for size in shape] for name, shape in shapes.items()})
 
     def compute(self, call: Call, tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Compute the results by name."""

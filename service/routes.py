@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,11 +18,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service import documentation
-from service.body import read_body
+from service.body import disconnected, read_body
 from service.budget import check_budget
 from service.catalogue import LAYERS, OPERATIONS
 from service.codecs import Limits
 from service.codecs.json import load_object
+from service.codecs.names import pointer_to
 from service.codecs.text import NOT_GIVEN, parse_text_parameters
 from service.execution import ComputePool, Ticket
 from service.negotiation import (
@@ -67,8 +68,11 @@ def build_router(settings: Settings) -> APIRouter:
         ("/health/ready", _ready, documentation.OF_READY),
     ):
         router.add_api_route(path, endpoint, methods=["GET"], **documented)
-        router.add_api_route(path, endpoint, methods=["HEAD"], include_in_schema=False)
     return router
+
+
+SHAPE_BODY_BYTES = 2**19
+"""A shape call's body holds a few numbers. It is answered on the event loop, past the computations that wait."""
 
 
 def _body_limit(read_as: RequestFormat, settings: Settings) -> int:
@@ -85,52 +89,55 @@ class Received:
     accept: str | None
     query: Mapping[str, Any]
     body: bytearray
-    ticket: Ticket
 
 
-def _endpoint(
-    answer: Callable[[Received], BufferResponse], readable: Sequence[str], writable: Sequence[str], settings: Settings
-) -> Any:
-    """Return the endpoint of a call: all that comes before and after its computation on a thread."""
+async def _receive(
+    request: Request, readable: Sequence[str], writable: Sequence[str], ticket: Ticket, settings: Settings, limit: int
+) -> Received:
+    accept = _header(request, "accept")
+    read_as = request_format(request.headers.get("content-type"), readable)
+    refuse_unwritable(accept, writable)
+    query = parse_text_parameters(request.query_params.multi_items())
+    limit = min(limit, _body_limit(read_as, settings))
+    body = await read_body(request, limit, settings.body_timeout, ticket.charge)
+    return Received(read_as, accept, query, body)
+
+
+def _operation_endpoint(operation: Operation, settings: Settings) -> Any:
+    readable = readable_media_types(operation)
+
+    def answer(received: Received, ticket: Ticket) -> BufferResponse:
+        codec = received.read_as.codec
+        limits = Limits(settings.max_decompressed_bytes, ticket.charge)
+        decoded = codec.decode(received.body, operation.operand_names, received.read_as.options, limits)
+        call = operation.request(_merged(received.query, decoded.parameters), decoded.tensors)
+        prediction = operation.predict(call, decoded.tensors)
+        write_as = answer_codec(received.accept, codec, operation.number_of_results(call))
+        text = write_as.memory_of_answer(prediction.result_shapes, prediction.dtype, decoded.form)
+        check_budget(prediction, text, settings)
+        ticket.charge(prediction.result_bytes + prediction.workspace_bytes + text)
+        results = operation.compute(call, decoded.tensors)
+        return BufferResponse(write_as.encode(results, decoded.form), write_as.media_type, settings.send_timeout)
 
     async def endpoint(request: Request) -> Response:
         pool: ComputePool = request.app.state.pool
-        accept = _header(request, "accept")
-        read_as = request_format(request.headers.get("content-type"), readable)
-        refuse_unwritable(accept, writable)
-        query = parse_text_parameters(request.query_params.multi_items())
         with contextlib.ExitStack() as stack:
             ticket = stack.enter_context(Ticket(pool))
-            body = await read_body(request, _body_limit(read_as, settings), settings.body_timeout, ticket.charge)
-            response = await pool.run(lambda: answer(Received(read_as, accept, query, body, ticket)))
+            received = await _receive(request, readable, WRITABLE, ticket, settings, settings.max_body_bytes)
+            response = await pool.run(lambda: answer(received, ticket), disconnected(request))
             response.held = stack.pop_all()  # the memory is in use until the answer is sent
             return response
 
     return endpoint
 
 
-def _operation_endpoint(operation: Operation, settings: Settings) -> Any:
-    def answer(received: Received) -> BufferResponse:
-        codec = received.read_as.codec
-        limits = Limits(decompressed_bytes=settings.max_decompressed_bytes)
-        decoded = codec.decode(received.body, operation.operand_names, received.read_as.options, limits)
-        call = operation.request(_merged(received.query, decoded.parameters), decoded.tensors)
-        prediction = operation.predict(call, decoded.tensors)
-        check_budget(prediction, settings)
-        write_as = answer_codec(received.accept, codec, operation.number_of_results(call))
-        received.ticket.charge(prediction.result_bytes + prediction.workspace_bytes)
-        results = operation.compute(call, decoded.tensors)
-        return BufferResponse(write_as.encode(results, decoded.form), write_as.media_type, settings.send_timeout)
-
-    return _endpoint(answer, readable_media_types(operation), WRITABLE, settings)
-
-
 def _shape_endpoint(layer: LayerDeclaration, settings: Settings) -> Any:
-    def answer(received: Received) -> BufferResponse:
-        content = predict_shapes(layer, _merged(received.query, load_object(received.body)))
-        return BufferResponse([_json_bytes(content)], JSON, settings.send_timeout)
+    async def endpoint(request: Request) -> Response:
+        with Ticket(request.app.state.pool) as ticket:
+            received = await _receive(request, [JSON], [JSON], ticket, settings, SHAPE_BODY_BYTES)
+            return _json(predict_shapes(layer, _merged(received.query, load_object(received.body))))
 
-    return _endpoint(answer, [JSON], [JSON], settings)
+    return endpoint
 
 
 def _merged(query: Mapping[str, Any], payload: Mapping[str, Any]) -> dict[str, Any]:
@@ -138,7 +145,7 @@ def _merged(query: Mapping[str, Any], payload: Mapping[str, Any]) -> dict[str, A
     twice = [name for name in query if name in payload]
     if twice:
         message = "a parameter is given both in the query string and in the body"
-        raise InvalidRequest(*(Finding(f"/{name}", message, "two values", "one value") for name in twice))
+        raise InvalidRequest(*(Finding(pointer_to(name), message, "two values", "one value") for name in twice))
     return {**query, **payload}
 
 
@@ -170,9 +177,5 @@ def _header(request: Request, name: str) -> str | None:
 
 
 def _json(content: Any) -> Response:
-    return Response(_json_bytes(content), media_type=JSON)
-
-
-def _json_bytes(content: Any) -> bytes:
     # the standard library's encoder writes integers of any size, as the shape of a huge layer needs
-    return json.dumps(content, separators=(",", ":")).encode()
+    return Response(json.dumps(content, separators=(",", ":")).encode(), media_type=JSON)

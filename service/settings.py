@@ -44,15 +44,19 @@ class Settings(BaseSettings):
         128 * MEBIBYTE, description="Largest sum of the sizes that the members of an npz inflate to."
     )
     max_result_bytes: PositiveInt = Field(
-        128 * MEBIBYTE, description="Largest sum of the sizes of an answer's tensors."
+        128 * MEBIBYTE, description="Largest sum of the sizes of an answer's tensors, and of their text in JSON."
     )
     max_workspace_bytes: PositiveInt = Field(
         512 * MEBIBYTE, description="Largest memory that a computation may need beside operands and results."
     )
-    max_multiply_accumulates: PositiveInt = Field(
-        100_000_000_000, description="Most multiply-accumulates (for pooling: taps) of one request."
+    max_work: PositiveInt = Field(
+        100_000_000_000,
+        description="Most work of one request, in multiply-accumulates of a convolution: what takes longer counts as "
+        "several. Some ten seconds on one processor.",
     )
-    body_timeout: PositiveFloat = Field(60.0, description="Seconds within which a request's body must arrive.")
+    body_timeout: PositiveFloat = Field(
+        60.0, description="Seconds within which a request's body must arrive, beside one for every 16 KiB of it."
+    )
     send_timeout: PositiveFloat = Field(
         60.0, description="Seconds for which a client may leave its answer unread; then it is broken off."
     )

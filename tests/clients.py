@@ -59,10 +59,13 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def running_server(*arguments: str, **environment: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """Run ``convpool serve`` on a free loopback port; yield its base URL and its process."""
-    port = free_port()
+    """Run ``convpool serve`` on a free loopback port; yield its base URL and its process.
+
+    ``CONVPOOL_TEST_PYTHON`` names another environment's interpreter to run it with.
+    """
+    port, python = free_port(), os.environ.get("CONVPOOL_TEST_PYTHON", sys.executable)
     process = subprocess.Popen(
-        [sys.executable, "-m", "service", "serve", "--port", str(port), *arguments],
+        [python, "-m", "service", "serve", "--port", str(port), *arguments],
         env={**os.environ, **environment},
     )
     base_url = f"http://127.0.0.1:{port}"

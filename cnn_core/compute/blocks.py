@@ -6,13 +6,10 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 
-__all__ = ["BLOCK_BYTES", "BLOCK_ELEMENTS", "blocks"]
+__all__ = ["BLOCK_BYTES", "block_count", "block_sizes", "blocks"]
 
 BLOCK_BYTES = 2**20
 """Workspace of one block: about what a core's second-level cache holds."""
-
-BLOCK_ELEMENTS = BLOCK_BYTES
-"""Bound of the elements that all arrays of a block hold together: four arrays of at least four bytes an element."""
 
 
 def blocks(shape: Sequence[int], bytes_per_element: int, limit: int = BLOCK_BYTES) -> Iterator[tuple[slice, ...]]:
@@ -35,13 +32,21 @@ def blocks(shape: Sequence[int], bytes_per_element: int, limit: int = BLOCK_BYTE
     >>> [block[1] for block in blocks((1, 5), bytes_per_element=8, limit=16)]
     [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
     """
-    capacity = max(1, limit // bytes_per_element)
-    steps = []
-    for axis, size in enumerate(shape):
-        behind = math.prod(shape[axis + 1 :])
-        steps.append(max(1, min(size, capacity // max(1, behind))))
-    ranges = (range(0, size, step) for size, step in zip(shape, steps, strict=True))
+    sizes = block_sizes(shape, bytes_per_element, limit)
+    ranges = (range(0, size, step) for size, step in zip(shape, sizes, strict=True))
     for starts in itertools.product(*ranges):
         yield tuple(
-            slice(start, min(start + step, size)) for start, step, size in zip(starts, steps, shape, strict=True)
+            slice(start, min(start + step, size)) for start, step, size in zip(starts, sizes, shape, strict=True)
         )
+
+
+def block_count(shape: Sequence[int], bytes_per_element: int, limit: int = BLOCK_BYTES) -> int:
+    """Return how many slices ``blocks`` yields."""
+    sizes = block_sizes(shape, bytes_per_element, limit)
+    return math.prod(-(-size // step) for size, step in zip(shape, sizes, strict=True))
+
+
+def block_sizes(shape: Sequence[int], bytes_per_element: int, limit: int = BLOCK_BYTES) -> list[int]:
+    """Return the size of the blocks along each axis; the last one may be smaller."""
+    capacity = max(1, limit // bytes_per_element)
+    return [max(1, min(size, capacity // max(1, math.prod(shape[axis + 1 :])))) for axis, size in enumerate(shape)]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+import numpy as np
 from numpy.typing import NDArray
 
 from service.problems import InvalidRequest
@@ -66,9 +67,18 @@ class Decoded:
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits on what decoding may allocate, in bytes."""
+    """Limits on what decoding may allocate.
+
+    Parameters
+    ----------
+    decompressed_bytes : int
+        Bytes that the members of an archive may inflate to.
+    charge : callable
+        Called with the bytes of memory that are about to be taken beside the body; raises if there are too many.
+    """
 
     decompressed_bytes: int
+    charge: Callable[[int], None]
 
 
 class Codec(ABC):
@@ -99,6 +109,18 @@ class Codec(ABC):
         ------
         UnreadablePayload, InvalidRequest, TooLarge
         """
+
+    def memory_of_answer(self, shapes: Sequence[Sequence[int]], dtype: np.dtype[Any], form: TensorForm) -> int:
+        """Return the bytes that an answer takes beside its results: none where their own memory is sent.
+
+        Parameters
+        ----------
+        shapes : sequence of shapes
+            Those of the results.
+        dtype : dtype
+        form : {"nested", "flat", "base64"}
+        """
+        return 0
 
     def encode(self, results: Mapping[str, NDArray[Any]], form: TensorForm) -> list[Buffer]:
         """Encode the results of an operation as chunks of a body.

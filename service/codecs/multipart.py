@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from multipart import MultipartError, MultipartSegment, PushMultipartParser
+from numpy.typing import NDArray
 
 from service.codecs.message import Codec, Decoded, Limits
-from service.codecs.names import pointer_to
 from service.codecs.npy import decode_npy
 from service.codecs.text import NOT_GIVEN, parse_text_parameters
 from service.problems import InvalidRequest, UnreadablePayload
@@ -27,11 +27,16 @@ class MultipartCodec(Codec):
     def decode(  # noqa: D102
         self, body: bytearray, operands: Sequence[str], options: Mapping[str, str], limits: Limits
     ) -> Decoded:
-        tensors = {}
-        fields = []
+        limits.charge(2 * len(body))  # the parser's copy, and the parts
+        tensors: dict[str, NDArray[Any]] = {}
+        fields: list[tuple[str, str]] = []
+        files: dict[str, Any] = {}
         for name, content in _parts(body, options.get("boundary", "")):
             if name not in operands:
-                fields.append((name, _text(name, content, operands)))
+                try:
+                    fields.append((name, content.decode()))
+                except UnicodeDecodeError:
+                    files[name] = content  # most likely a file under a wrong name: no parameter has such a value
             elif not content:
                 continue  # a file that was not chosen in a browser's form
             elif name in tensors:
@@ -41,12 +46,15 @@ class MultipartCodec(Codec):
             else:
                 tensors[name] = decode_npy(memoryview(content), name)
         parameters = parse_text_parameters(fields)
-        return Decoded(tensors, {name: NOT_GIVEN if value == "" else value for name, value in parameters.items()})
+        parameters = {name: NOT_GIVEN if value == "" else value for name, value in parameters.items()}
+        return Decoded(tensors, files | parameters)
 
 
 def _parts(body: bytearray, boundary: str) -> Iterator[tuple[str, bytes]]:
     try:
-        with PushMultipartParser(boundary, max_segment_count=MOST_PARTS, strict=True) as parser:
+        # latin-1 reads any bytes: a file's own name, which nobody asks for, may be in any encoding
+        parsing = PushMultipartParser(boundary, max_segment_count=MOST_PARTS, header_charset="latin-1", strict=True)
+        with parsing as parser:
             name = ""
             chunks: list[bytes] = []
             for event in parser.parse(bytes(body)):
@@ -62,15 +70,4 @@ def _parts(body: bytearray, boundary: str) -> Iterator[tuple[str, bytes]]:
             "the body is not readable multipart/form-data: its boundary, a header or its end is missing or broken",
             got="a broken form",
             expected=f"the parts that the Content-Type's boundary announces, at most {MOST_PARTS}",
-        ) from None
-
-
-def _text(name: str, content: bytes, operands: Sequence[str]) -> str:
-    try:
-        return content.decode()
-    except UnicodeDecodeError:
-        # most likely a file under a wrong name
-        expected = f"text, or an operand: {', '.join(operands)}"
-        raise InvalidRequest.of(
-            pointer_to(name), f"a part of the form is neither; needed: {expected}", got="bytes", expected=expected
         ) from None

@@ -69,9 +69,10 @@ def decode_npy(content: memoryview, name: str) -> NDArray[Any]:
     description, fortran_order, shape = header["descr"], header["fortran_order"], header["shape"]
     dtype = DESCRIPTIONS.get(description) if isinstance(description, str) else None
     if dtype is None:
-        got = (
-            OTHER_KINDS.get(description[1:2], "another dtype") if isinstance(description, str) else "a structured dtype"
-        )
+        got = "a structured dtype"
+        if isinstance(description, str):
+            known = description[:1] in {"<", ">", "|"}
+            got = OTHER_KINDS.get(description[1:2], "another dtype") if known else "a dtype without its byte order"
         raise InvalidRequest.of(
             f"/{name}",
             f"{name} has {got}; needed: {', '.join(DTYPES)}",

@@ -39,6 +39,7 @@ class NpzCodec(Codec):
     ) -> Decoded:
         if body.count(DIRECTORY_ENTRY) > MOST_DIRECTORY_ENTRIES:
             raise _unreadable("its directory is too long", "more members than operands", f"at most {MOST_MEMBERS}")
+        limits.charge(len(body))  # zipfile's copy
         try:
             archive = zipfile.ZipFile(io.BytesIO(body))
         except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError, OverflowError, EOFError, struct.error):
@@ -48,14 +49,42 @@ class NpzCodec(Codec):
             return Decoded({name: decode_npy(_read(archive, member), name) for name, member in members.items()})
 
     def encode(self, results: Mapping[str, NDArray[Any]], form: TensorForm) -> list[Buffer]:  # noqa: D102
-        content = io.BytesIO()
-        with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as archive:
+        content = _Pieces()
+        with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as archive:  # type: ignore[call-overload]
             for name, array in results.items():
                 # a ZipInfo without a date of its own: the same results give the same bytes
                 with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
                     for chunk in encode_npy(array):
                         member.write(chunk)
-        return [content.getvalue()]
+        return content.pieces
+
+
+class _Pieces:
+    """A file for zipfile to write, which keeps what it is given as it is: a tensor's data stays where it is.
+
+    zipfile completes a member's header once its data is written, by writing it a second time over the first.
+    """
+
+    def __init__(self) -> None:
+        self.pieces: list[Buffer] = []
+        self._number_at: dict[int, int] = {}
+        self._position = 0
+
+    def write(self, data: Buffer) -> int:
+        number = self._number_at.setdefault(self._position, len(self.pieces))
+        self.pieces[number : number + 1] = [data]
+        self._position += len(data)
+        return len(data)
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, position: int) -> int:
+        self._position = position
+        return position
+
+    def flush(self) -> None:
+        pass
 
 
 def _checked_members(
@@ -71,8 +100,10 @@ def _checked_members(
         name = info.filename.removesuffix(".npy")
         if name not in operands or info.filename == name:
             expected = " or ".join(f"{operand}.npy" for operand in operands)
-            message = f"the npz has a member that is no operand; needed: {expected}"
-            findings.append(Finding(pointer_to(name), message, "another member", expected))
+            pointer = pointer_to(name)
+            message = f"the npz has a member {pointer.removeprefix('/')}".rstrip()
+            message += f" that is no operand; needed: {expected}; parameters stand in the query string"
+            findings.append(Finding(pointer, message, "another member", expected))
         elif name in members:
             findings.append(Finding(f"/{name}", f"{name} is in the npz more than once", "two members", "one member"))
         members[name] = info
@@ -95,6 +126,7 @@ def _checked_members(
             got=f"{inflated} bytes",
             expected=f"at most {limits.decompressed_bytes} bytes",
         )
+    limits.charge(inflated)
     return members
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -10,7 +10,7 @@ import orjson
 from service.codecs.names import pointer_to
 from service.problems import Finding, InvalidRequest
 
-__all__ = ["LONGEST_VALUE", "NOT_GIVEN", "parse_text_parameters"]
+__all__ = ["LONGEST_VALUE", "MOST_VALUES", "NOT_GIVEN", "parse_text_parameters"]
 
 NOT_GIVEN: Any = object()
 """Value of a form's field that nobody filled in; browsers send it all the same."""
@@ -18,15 +18,21 @@ NOT_GIVEN: Any = object()
 LONGEST_VALUE = 4096
 """Characters of the longest value."""
 
+MOST_VALUES = 64
+"""More than any request has: a bound on the findings of one answer."""
 
-def parse_text_parameters(pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
+
+def parse_text_parameters(pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
     """Return parameters by name: each value is JSON, or a bare word where it is a string.
 
     Raises
     ------
     InvalidRequest
-        If a name comes twice, or a value is longer than any parameter's.
+        If there are more values than any request has, a name comes twice, or a value is longer than any parameter's.
     """
+    if len(pairs) > MOST_VALUES:
+        got, expected = f"{len(pairs)} parameters", f"at most {MOST_VALUES}"
+        raise InvalidRequest.of("", f"there are {got}; needed: {expected}", got=got, expected=expected)
     parameters: dict[str, Any] = {}
     findings = []
     for name, text in pairs:

@@ -31,6 +31,12 @@ def test_all_names_what_a_module_defines(name: str) -> None:
     assert len(set(listed)) == len(listed)
 
 
+def test_the_core_s_public_names() -> None:
+    """What people import: a name may be added here, and none may go."""
+    errors = {"ConvpoolError", "DtypeError", "ParameterError", "ShapeError"}
+    assert set(cnn_core.__all__) == {"AvgPool", "Conv", "ConvGradients", "MaxPool", "__version__"} | errors
+
+
 def test_the_core_needs_numpy_only() -> None:
     script = (
         "import sys, cnn_core; "

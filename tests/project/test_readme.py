@@ -32,6 +32,7 @@ def run(command: list[str], folder: Path) -> str:
     return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True, timeout=60).stdout
 
 
+@pytest.mark.skipif(not (shutil.which("bash") and shutil.which("curl")), reason="bash or curl is not installed")
 def test_curl_commands_work_as_printed(server_url: str, tmp_path: Path) -> None:
     with_json, with_files, with_errors = blocks("bash")
     commands = [block.replace(PRINTED_SERVER, server_url) for block in (with_json, with_files, with_errors)]

@@ -37,6 +37,7 @@ def test_flags(served: dict[str, Any]) -> None:
     assert main(["serve", *flags]) == 0
     expected = {"host": "::1", "port": 1234, "workers": 3, "log_level": "debug"}
     assert expected.items() <= served.items()
+    assert served["http"] == "h11"  # see docs/decisions/0004-h11.md
     assert os.environ["CONVPOOL_PORT"] == "1234"  # where the workers read it
 
 

@@ -149,6 +149,35 @@ def test_integers_compute_as_float64(client: ApplicationClient, encoder: str, dt
     assert_identical(payloads.results(response, ["output"]), {"output": Conv().forward(**operands)})
 
 
+@pytest.mark.parametrize("dtype", ["int64", "uint64"])
+def test_an_integer_that_float64_would_round_is_refused_in_json(client: ApplicationClient, dtype: str) -> None:
+    for number, status in ((2**53, 200), (2**53 + 1, 422)):
+        flat = {"dtype": dtype, "shape": [1, 1, 1], "data": [number]}
+        for body in ({"input": flat}, {"input": [[[number]]], "dtype": dtype}):
+            answer = client.post("/pool/forward", json={"mode": "max", "kernel_size": 1, **body})
+            assert answer.status_code == status, answer.text
+
+
+def test_null_is_an_operand_that_is_not_given(client: ApplicationClient) -> None:
+    request = {"input": [[[1.0], [2.0]]], "weight": [[[3.0]]]}
+    with_null = client.post("/conv/forward", json={**request, "bias": None})
+    assert with_null.json() == client.post("/conv/forward", json=request).json()
+    document = payloads.refused(client, "/conv/forward", 422, json={**request, "input": None})
+    assert "/input" in payloads.pointers(document)
+
+
+def test_a_byte_order_mark_is_read_over(client: ApplicationClient) -> None:
+    body = b"\xef\xbb\xbf" + b'{"mode":"max","kernel_size":1,"input":[[[1]]]}'
+    assert client.post("/pool/forward", **payloads.typed(payloads.JSON, body)).json() == {"output": [[[1.0]]]}
+
+
+def test_a_file_s_own_name_may_be_in_any_encoding(client: ApplicationClient) -> None:
+    header = 'Content-Disposition: form-data; name="input"; filename="M\xfcll.npy"'
+    body = payloads.multipart_parts([(header, payloads.npy_bytes(np.ones((1, 1, 1))))])
+    options = payloads.typed("multipart/form-data; boundary=limit", body, params={"mode": "max", "kernel_size": "1"})
+    assert client.post("/pool/forward", **options).status_code == 200
+
+
 def test_integers_beside_float32_still_compute_as_float64(client: ApplicationClient) -> None:
     operands = {"input": np.arange(6, dtype="float32").reshape(1, 6, 1) / 3, "weight": np.ones((2, 1, 1), "int8")}
     response = client.post("/conv/forward", **payloads.npz_request(operands, {}))

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import zipfile
 from typing import Any
 
 import numpy as np
 import pytest
 
+from service.codecs.json_tensors import longest_text, write_tensor
 from tests.clients import ApplicationClient
 from tests.service import payloads
 from tests.service.payloads import attacked, json_body, limited
 
 BACKWARD = {"grad_output": np.ones((1, 9, 2)), "input": np.ones((1, 10, 1)), "weight": np.ones((2, 1, 2))}
 POOL = {"mode": "avg", "kernel_size": 2, "stride": 1}
-COSTS: list[tuple[str, dict[str, Any], dict[str, Any], int, int]] = [  # bytes of the results; work, 0: not told
+COSTS: list[tuple[str, dict[str, Any], dict[str, Any], int, int]] = [  # bytes of the results, multiply-accumulates
     ("/conv/forward", {"input": np.ones((1, 10, 1)), "weight": np.ones((2, 1, 2))}, {}, 9 * 2 * 8, 9 * 2 * 2),
     (
         "/conv/forward",
@@ -22,10 +24,10 @@ COSTS: list[tuple[str, dict[str, Any], dict[str, Any], int, int]] = [  # bytes o
         648,
         648,
     ),
-    ("/conv/backward", BACKWARD, {}, (10 + 4 + 2) * 8, 0),
-    ("/conv/backward", BACKWARD, {"wrt": ["weight", "bias"]}, (4 + 2) * 8, 0),
+    ("/conv/backward", BACKWARD, {}, (10 + 4 + 2) * 8, 2 * 36),
+    ("/conv/backward", BACKWARD, {"wrt": ["weight", "bias"]}, (4 + 2) * 8, 36),
     ("/pool/forward", {"input": np.ones((1, 10, 3))}, POOL, 27 * 8, 54),
-    ("/pool/backward", {"input": np.ones((1, 10, 3)), "grad_output": np.ones((1, 9, 3))}, POOL, 30 * 8, 0),
+    ("/pool/backward", {"input": np.ones((1, 10, 3)), "grad_output": np.ones((1, 9, 3))}, POOL, 30 * 8, 54),
 ]
 each_cost = pytest.mark.parametrize(("path", "operands", "parameters", "size", "work"), COSTS)
 
@@ -49,10 +51,9 @@ def test_the_work_is_limited(
 ) -> None:
     del size
     options = payloads.npz_request(operands, parameters)
-    if work:
-        with limited(max_multiply_accumulates=work) as client:
-            assert client.post(path, **options).status_code == 200
-    with limited(max_multiply_accumulates=work - 1 if work else 10) as client:
+    with limited(max_work=10**9) as client:
+        assert client.post(path, **options).status_code == 200
+    with limited(max_work=work - 1) as client:
         payloads.refused(client, path, 413, **options)
 
 
@@ -114,3 +115,67 @@ def test_a_tiny_request_of_a_huge_cost(
             status = client.post(path, **options).status_code
             if status != 200:
                 attacked(client, path, 413, 422, **options)
+
+
+TEXT_LIMIT = {"mode": "max", "kernel_size": 1}
+
+
+@pytest.mark.parametrize(
+    ("shape", "form"),
+    [((3, 5, 1), "nested"), ((3, 5, 4), "nested"), ((0, 5, 4), "nested"), ((3, 5, 1), "flat"), ((3, 5, 1), "base64")],
+)
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_the_text_of_an_answer_is_predicted(shape: tuple[int, ...], form: str, dtype: str) -> None:
+    numbers = np.array([-1.7976931348623157e308, -2.2250738585072014e-308, 1 / 3, 0.0, 5e-324])
+    if dtype != "float64":
+        numbers = np.array([-np.finfo(dtype).max, -np.finfo(dtype).tiny, 1 / 3, 0, np.finfo(dtype).smallest_subnormal])
+    array = np.resize(numbers, shape).astype(dtype)
+    written = b"".join(bytes(piece) for piece in write_tensor(array, form))
+    assert len(written) <= longest_text(shape, array.dtype, form)
+
+
+def test_json_of_many_small_lists_is_limited(client: ApplicationClient) -> None:
+    """A few kilobytes ask for an answer of hundreds of megabytes."""
+    body = payloads.npz_bytes({"input": np.zeros((8_000_000, 1, 1), "f4")}, zipfile.ZIP_DEFLATED)
+    options = payloads.typed(payloads.NPZ, body, params=TEXT_LIMIT)
+    options["headers"]["Accept"] = payloads.JSON
+    document = payloads.refused(client, "/pool/forward", 413, **options)
+    assert "npy" in document["detail"]
+
+
+def test_a_large_json_answer_is_what_the_parts_say(client: ApplicationClient) -> None:
+    array = np.random.default_rng(0).normal(size=(3, 7_000, 3, 1))  # of more numbers than are written at one time
+    options = payloads.typed(payloads.NPY, payloads.npy_bytes(array), params=TEXT_LIMIT)
+    options["headers"]["Accept"] = payloads.JSON
+    (output,) = payloads.results(client.post("/pool/forward", **options), ["output"]).values()
+    np.testing.assert_array_equal(output, array)
+    for form in (payloads.json_flat, payloads.json_base64):
+        answer = client.post("/pool/forward", **json_body({**TEXT_LIMIT, "input": form(array)}))
+        (output,) = payloads.results(answer, ["output"]).values()
+        np.testing.assert_array_equal(output, array)
+
+
+FAR_APART = {"padding": "[[1000000,0]]", "stride": "2147483647"}
+
+
+def test_steps_in_python_count(client: ApplicationClient) -> None:
+    """A thousand taps for each image, each a step in Python, for two multiply-accumulates."""
+    operands = {"input": np.zeros((100_000, 1, 2), "f4"), "weight": np.ones((1000, 1, 2), "f4")}
+    body = payloads.npz_bytes(operands, zipfile.ZIP_DEFLATED)
+    parameters = {**FAR_APART, "dilation": "1000", "groups": "2"}
+    payloads.refused(client, "/conv/forward", 413, **payloads.typed(payloads.NPZ, body, params=parameters))
+
+
+def test_padding_that_no_window_reaches_costs_nothing(client: ApplicationClient) -> None:
+    operands = {"input": np.ones((100_000, 1, 1), "f4"), "weight": np.ones((1, 1, 1), "f4")}
+    body = payloads.npz_bytes(operands, zipfile.ZIP_DEFLATED)
+    answer = client.post("/conv/forward", **payloads.typed(payloads.NPZ, body, params=FAR_APART))
+    (output,) = payloads.results(answer, ["output"]).values()
+    assert output.shape == (100_000, 1, 1)
+    assert not output.any()
+
+
+def test_an_empty_batch_is_judged_by_its_own_shapes(client: ApplicationClient) -> None:
+    request = {"input": {"dtype": "float32", "shape": [1, 0, 4, 1], "data": []}, "mode": "max", "kernel_size": 2}
+    document = payloads.refused(client, "/pool/forward", 422, **json_body(request))
+    assert "size 0" in document["detail"]

@@ -64,7 +64,7 @@ def test_a_request_that_outlasts_the_time_to_shut_down_is_told_so() -> None:
     image, kernel = random.normal(size=(2, 600, 600, 1)), random.normal(size=(300, 300, 1, 1))
     request = payloads.npz_request({"input": image, "weight": kernel}, {})
     answers: list[httpx.Response] = []
-    with running_server(CONVPOOL_GRACEFUL_SHUTDOWN="1") as (url, process):
+    with running_server(CONVPOOL_GRACEFUL_SHUTDOWN="1", CONVPOOL_MAX_WORK=str(10**12)) as (url, process):
         thread = threading.Thread(
             target=lambda: answers.append(httpx.post(f"{url}/conv/forward", timeout=60, **request)), daemon=True
         )

@@ -29,7 +29,8 @@ SECONDS = 20
 class Raw:
     """One call of an application by hand, ASGI message by message.
 
-    With ``expects`` the client waits for the server's word before it sends the body, so the first message that the
+    With ``ends_after_the_body`` what ``ends`` says comes after a whole body, else in place of its last part. With
+    ``expects`` the client waits for the server's word before it sends the body, so the first message that the
     application asks for is that word.
     """
 
@@ -41,6 +42,7 @@ class Raw:
     path: str = "/conv/forward"
     drips: bool = False
     expects: bool = False
+    ends_after_the_body: bool = False
     received: int = 0
     sent: list[dict[str, Any]] = field(default_factory=list)
 
@@ -70,7 +72,7 @@ class Raw:
         async def receive() -> dict[str, Any]:
             self.received += 1
             for part in parts:
-                return {"type": "http.request", "body": part, "more_body": True}
+                return {"type": "http.request", "body": part, "more_body": not self.ends_after_the_body}
             if self.before_the_end is not None:
                 await self.before_the_end()
             if self.drips:
@@ -223,6 +225,42 @@ def test_a_body_that_drips_does_not_come_in_time_either() -> None:
     assert 1 < raw.received < 100
 
 
+def test_a_body_that_comes_steadily_may_take_longer() -> None:
+    async def wait() -> None:
+        await anyio.sleep(0.06)
+
+    class Steady(Raw):
+        async def call(self, app: Any) -> Raw:
+            self.before_the_end = wait
+            return await super().call(app)
+
+    async def slowly(app: Any) -> None:
+        raw = Steady(content_length=None, drips=True, parts=[b" " * 2**15])
+        with anyio.move_on_after(1):
+            await raw.call(app)
+        assert raw.received > 5  # after 0.3 seconds
+        assert raw.sent == []
+
+    with_app(slowly, body_timeout=0.1)
+
+
+@pytest.mark.parametrize("content_type", [payloads.NPY, NPZ])
+def test_what_is_missing_from_a_body_is_not_made_up(content_type: str) -> None:
+    """Only the declared length tells that these bodies are cut short within their data."""
+    array = np.ones((1, 4, 1))
+    content = payloads.npy_bytes(array) if content_type == payloads.NPY else payloads.npz_bytes({"input": array})
+    raw = Raw(len(content), parts=[content[:-16]], content_type=content_type, path="/pool/forward")
+    call_alone(raw).assert_refused(400)
+    assert "incomplete" in raw.answer["detail"]
+
+
+def test_a_client_that_waits_for_a_word_and_is_refused_must_not_go_on() -> None:
+    """The server could not tell its body from a next request."""
+    raw = call_alone(Raw(10**12, expects=True))
+    raw.assert_refused(413)
+    assert raw.headers[b"connection"] == b"close"
+
+
 # ------------------------------------------------------------------------------------------------------------- how many
 
 
@@ -286,7 +324,8 @@ def test_chunked_bodies_are_charged_for_what_they_hold() -> None:
         for raw in waiting:
             raw.assert_refused(400)  # cut short, and not refused as too many
 
-    with_app(story, max_memory_bytes=4 * len(BODY))
+    # parsing JSON is charged with ten times its text
+    with_app(story, max_memory_bytes=4 * 11 * len(BODY))
 
 
 @pytest.mark.parametrize("settings", [{"max_requests": 2}])

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from service import healthcheck
 from tests.clients import ApplicationClient, free_port
+from tests.service import payloads
 
 IMAGE = [[[[1], [2]], [[3], [4]]]]
 JSON = {"Content-Type": "application/json"}
@@ -37,6 +39,70 @@ def test_a_slip_is_named_with_what_was_meant(client: ApplicationClient, path: st
 def test_a_member_that_stands_twice_is_refused(client: ApplicationClient) -> None:
     body = '{"mode": "max", "kernel_size": 1, "kernel_size" : 2, "input": [[[[1], [2]], [[3], [4]]]]}'
     assert list(errors(client, "/pool/forward", content=body, headers=JSON)) == ["/kernel_size"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "pointer"),
+    [
+        ("/pool/forward", '{"dtype":"float32","dtype":"int8","mode":"avg","kernel_size":1,"input":[[[1]]]}', "/dtype"),
+        ("/pool/forward", r'{"m\u006fde":"avg","mode":"max","kernel_size":1,"input":[[[1]]]}', "/mode"),
+        (
+            "/pool/forward",
+            '{"mode":"max","kernel_size":1,"input":{"dtype":"float64","shape":[1,1,1],"data":[1],"data":[2]}}',
+            "",
+        ),
+        ("/pool/shape", '{"mode":"max","kernel_size":1,"shapes":{"input":[1,4,1],"input":[1,8,1]}}', ""),
+        ("/pool/shape", '{"mode":"max","kernel_size":1,"shapes":{"input":[1,4,1]},"shapes":{}}', "/shapes"),
+    ],
+)
+def test_a_member_that_stands_twice_is_refused_wherever_it_stands(
+    client: ApplicationClient, path: str, body: str, pointer: str
+) -> None:
+    found = errors(client, path, content=body, headers=JSON)
+    assert pointer in found
+    assert "more than once" in found[pointer]["message"]
+
+
+def test_a_file_of_a_form_under_a_wrong_name_is_named(client: ApplicationClient) -> None:
+    array = payloads.npy_bytes(np.ones((1, 2, 1)))
+    found = errors(client, "/conv/forward", files={"input": array, "wieght": array})
+    assert "did you mean weight?" in found["/wieght"]["message"]
+    assert "/weight" in found
+
+
+def test_a_member_of_an_npz_that_is_no_operand_is_named(client: ApplicationClient) -> None:
+    body = payloads.npz_bytes({"input": np.ones((1, 2, 1)), "stride": np.array(2)})
+    found = errors(client, "/pool/forward", **payloads.typed(payloads.NPZ, body))
+    assert "member stride" in found["/stride"]["message"]
+    assert "query string" in found["/stride"]["message"]
+
+
+def test_a_form_for_a_shape_call_is_told_what_is_read(client: ApplicationClient) -> None:
+    answer = client.post("/conv/shape", files={"input": b""})
+    assert answer.status_code == 415
+    assert "application/json" in answer.json()["detail"]
+    assert "one tensor" not in answer.json()["detail"]
+
+
+def test_wrong_paths_and_methods_say_where_to_look(client: ApplicationClient) -> None:
+    assert "/ops" in client.post("/convolution/forward").json()["detail"]
+    assert "POST" in client.get("/conv/forward").json()["detail"]
+
+
+def test_a_name_that_stands_in_the_query_and_in_the_body_is_not_repeated(client: ApplicationClient) -> None:
+    name = "<b>not a name</b>"
+    answer = client.post("/pool/forward", params={name: 1}, json={name: 1})
+    payloads.problem(answer, 422, marker=b"<b>")
+
+
+def test_more_values_than_any_request_has(client: ApplicationClient) -> None:
+    payloads.problem(client.post("/pool/forward?" + "a&" * 20_000, json={}), 422)
+
+
+def test_a_long_name_takes_no_memory_to_speak_of(client: ApplicationClient) -> None:
+    body = b'{"' + b"c" * 4_000_000 + b'":1}'
+    with payloads.little_memory(64 * 2**20):
+        payloads.problem(client.post("/pool/forward", content=body, headers=JSON), 422)
 
 
 def test_names_within_values_do_not_count_as_standing_twice(client: ApplicationClient) -> None:

@@ -34,7 +34,22 @@ each_content_type = pytest.mark.parametrize("content_type", [JSON, NPY, NPZ, MUL
 AS_THE_REQUEST = {JSON: JSON, NPY: NPY, NPZ: NPY, MULTIPART: NPY}
 
 
+LONG = 'a/b;"' + ";" * 60_000
+"""What a parser of media types takes seconds for."""
+
+
+def test_a_header_that_is_longer_than_any_is_not_parsed(client: ApplicationClient) -> None:
+    payloads.refused(client, "/pool/forward", 406, **with_accept(pool_forward(JSON), LONG))
+    payloads.refused(client, "/pool/forward", 415, content=b"{}", headers={"Content-Type": LONG})
+
+
 # -------------------------------------------------------------------------------------------------------------- Accept
+
+
+def test_where_the_form_of_the_request_is_ruled_out_one_result_is_npy(client: ApplicationClient) -> None:
+    response = client.post("/pool/forward", **with_accept(pool_forward(JSON), "application/json;q=0, */*"))
+    assert response.status_code == 200, response.text
+    assert response.headers["content-type"] == NPY
 
 
 @pytest.mark.parametrize(

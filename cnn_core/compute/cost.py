@@ -1,0 +1,28 @@
+"""What a computation costs, known from the shapes alone: for limits on what is computed for others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["STEP", "Cost"]
+
+STEP = 100_000
+"""Work of one step in Python, some microseconds."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The cost of one direction of a layer.
+
+    Parameters
+    ----------
+    work : int
+        An estimate of the time: in multiply-accumulates of a large convolution in float32 on one processor, some tenths
+        of a nanosecond each.
+    workspace_elements : int
+        Upper bound of the elements, of the type that is computed in, that are held at one time beside the operands in
+        that type and the results.
+    """
+
+    work: int
+    workspace_elements: int
