@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cnn_core.compute.correlation import correlate, correlate_grad_input, correlate_grad_weight, correlation_costs
+from cnn_core.compute.correlation import correlate, correlate_grad_input, correlate_grad_weight
+from cnn_core.compute.plan import correlation_costs
 from cnn_core.errors import ParameterError, ShapeError, describe, number_of
 from cnn_core.geometry import resolve_windows
 from cnn_core.op import Layer, Op, Operand, without_floating_point_warnings

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnn_core import AvgPool, Conv, MaxPool
-from cnn_core.compute import correlation
+from cnn_core.compute import plan
 from cnn_core.compute.blocks import block_count, blocks
 from cnn_core.compute.cost import STEP
 from cnn_core.geometry import AxisWindows, Windows
@@ -38,7 +38,7 @@ class Steps:
         self.count = 0
         for owner, name in ((Windows, "taps"), (Windows, "pieces"), (AxisWindows, "pieces")):
             monkeypatch.setattr(owner, name, self._counting(getattr(owner, name)))
-        monkeypatch.setattr(correlation, "blocks", self._counting(blocks))
+        monkeypatch.setattr(plan, "blocks", self._counting(blocks))
 
     def _counting(self, loop: Any) -> Any:
         def counted(*arguments: Any) -> Any:
@@ -87,5 +87,5 @@ def test_tap_by_tap_and_patches_give_the_same(
         gradient, image, weight, stride=2, padding=[(2, 1), (0, 3)], dilation=[1, 2], groups=groups
     )
     for by_tap in (True, False):
-        monkeypatch.setattr(correlation, "_goes_tap_by_tap", lambda *_, by_tap=by_tap: by_tap)
+        monkeypatch.setattr(plan.CorrelationPlan, "folds", not by_tap)
         assert_close(op.backward(gradient, image, weight, wrt=["input"]).grad_input, expected.grad_input)

@@ -1,0 +1,162 @@
+"""How a correlation is computed: by which of its algorithms, in which blocks, and what that costs.
+
+All of it follows from shapes alone, so that the computation and the prediction of its cost cannot differ.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from cnn_core.compute.blocks import BLOCK_BYTES, block_count, block_sizes, blocks
+from cnn_core.compute.cost import STEP, Cost
+from cnn_core.geometry import Windows
+
+__all__ = ["CorrelationPlan", "WindowBlock", "correlation_costs"]
+
+WindowBlock = tuple[tuple[slice, ...], tuple[slice, ...], Windows]
+"""Slices of the output (N, *O), slices of the part of the input (N, *S) that its windows cover, and the windows over
+that part alone."""
+
+MOST_DEPTHWISE_TAPS = 1024
+FEWER_STEPS = 4
+"""How many times fewer the steps tap by tap must be: each of them reads and writes more than a step of a fold."""
+
+LARGEST_BLOCK_BYTES = 16 * BLOCK_BYTES
+LARGEST_ITEMSIZE = 8
+PATCH_ELEMENT, DEPTHWISE_PRODUCT = 10, 20
+"""Work of copying an element of a patch, or of adding it to the gradient; of an elementwise product and its sum."""
+
+GROUPS_OF_A_STEP = 10
+"""Products of small matrices that take as long as a step in Python."""
+
+
+@dataclass(frozen=True)
+class CorrelationPlan:
+    """The plan for operands of given shapes.
+
+    Parameters
+    ----------
+    batch : int
+    weight_shape : tuple of int
+        (*K, C/G, F).
+    groups : int
+    windows : Windows
+    itemsize : int
+        Bytes of an element of the type that is computed in.
+    """
+
+    batch: int
+    weight_shape: tuple[int, ...]
+    groups: int
+    windows: Windows
+    itemsize: int
+
+    @property
+    def taps(self) -> int:
+        """Taps of a window."""
+        return math.prod(self.weight_shape[:-2])
+
+    @property
+    def channels(self) -> int:
+        """Channels of the input."""
+        return self.weight_shape[-2] * self.groups
+
+    @property
+    def features(self) -> int:
+        """Channels of the output."""
+        return self.weight_shape[-1]
+
+    @property
+    def output_positions(self) -> tuple[int, ...]:
+        """(N, *O)."""
+        return (self.batch, *self.windows.output_sizes)
+
+    @property
+    def is_depthwise(self) -> bool:
+        """Whether elementwise products tap by tap take the place of matrices with one column for each tap."""
+        # a step for each tap pays only as long as there are few of them
+        return self.groups > 1 and self.weight_shape[-2] == 1 and self.taps <= MOST_DEPTHWISE_TAPS
+
+    @property
+    def folds(self) -> bool:
+        """Whether grad_input is made of patches that are folded back, and not tap by tap."""
+        return not self.is_depthwise and FEWER_STEPS * self.tap_steps >= self.fold_steps
+
+    @property
+    def tap_steps(self) -> int:
+        """Steps in Python tap by tap."""
+        return block_count(self.output_positions, self._bytes_of_taps) * self.taps
+
+    @property
+    def fold_steps(self) -> int:
+        """Pieces in which all patches are folded back."""
+        sizes = block_sizes(self.output_positions, self._bytes_of_patch, self.patch_limit)[1:]
+        pieces = math.prod(min(taps, size) for taps, size in zip(self.windows.kernel_sizes, sizes, strict=True))
+        return self.patch_steps * pieces
+
+    @property
+    def patch_steps(self) -> int:
+        """Blocks that patches are made in."""
+        return block_count(self.output_positions, self._bytes_of_patch, self.patch_limit)
+
+    @property
+    def patch_limit(self) -> int:
+        """Bytes of a block's patches."""
+        # every block reads the whole weight: with a large one, blocks of more windows than fit the cache read less
+        weight_bytes = self.itemsize * math.prod(self.weight_shape)
+        return min(max(BLOCK_BYTES, weight_bytes // 4), LARGEST_BLOCK_BYTES)
+
+    @property
+    def _bytes_of_patch(self) -> int:
+        """Workspace of a window by patches: its patch, its products, or its part of the padded input."""
+        return max(self.itemsize * self.taps * self.channels, self._bytes_of_taps)
+
+    @property
+    def _bytes_of_taps(self) -> int:
+        """Workspace of a window tap by tap: its products, or its part of the padded input."""
+        # a block holds what its windows span; padding beyond the last window is never made
+        spans = math.prod((axis.output_size - 1) * axis.stride + axis.extent for axis in self.windows.axes)
+        part = -(-self.channels * spans // math.prod(self.windows.output_sizes))
+        return self.itemsize * max(self.channels, self.features, part)
+
+    def tap_blocks(self) -> Iterator[WindowBlock]:
+        """Yield the blocks for going tap by tap."""
+        return self._blocks(self._bytes_of_taps, BLOCK_BYTES)
+
+    def patch_blocks(self) -> Iterator[WindowBlock]:
+        """Yield the blocks for making patches."""
+        return self._blocks(self._bytes_of_patch, self.patch_limit)
+
+    def _blocks(self, bytes_per_window: int, limit: int) -> Iterator[WindowBlock]:
+        for block in blocks(self.output_positions, bytes_per_window, limit):
+            covered, part = self.windows.block(block[1:])
+            yield block, (block[0], *covered), part
+
+
+def correlation_costs(batch: int, channels: int, weight_shape: Sequence[int], windows: Windows) -> tuple[Cost, Cost]:
+    """Return what a correlation costs, and what its two gradients cost together.
+
+    Parameters
+    ----------
+    batch, channels : int
+    weight_shape : sequence of int
+        (*K, C/G, F).
+    windows : Windows
+    """
+    plan = CorrelationPlan(batch, tuple(weight_shape), channels // weight_shape[-2], windows, LARGEST_ITEMSIZE)
+    positions, weights = math.prod(plan.output_positions), math.prod(weight_shape)
+    work = positions * weights
+    if plan.is_depthwise:
+        work += DEPTHWISE_PRODUCT * positions * weights
+        steps = back_steps = plan.tap_steps
+    else:
+        work += PATCH_ELEMENT * positions * plan.taps * channels
+        steps = plan.patch_steps * (1 + plan.groups // GROUPS_OF_A_STEP)
+        back_steps = plan.fold_steps if plan.folds else plan.tap_steps
+    # Of a block: what one window spans, one patch, or what fits the limit (four arrays of four bytes an element), each
+    # at most twice, and its products. Of the weight: its matrices, the sum of its gradient, what a block adds to that.
+    spans = math.prod(axis.extent for axis in windows.axes)
+    workspace = 2 * channels * (spans + plan.taps) + 2 * plan.features + plan.patch_limit + 3 * weights
+    return Cost(work + STEP * steps, workspace), Cost(2 * work + STEP * (steps + back_steps), workspace)
