@@ -44,8 +44,10 @@ class Layer:
         The windows over the spatial axes; ``windows.padding`` is the padding resolved per side.
     multiply_accumulates : int
         Multiplications with addition of a convolution; for pooling, the taps of all windows. Taps in the padding count.
-    forward, backward : Cost
-        What computing the output costs, and all gradients together.
+    forward : Cost
+        What computing the output costs.
+    backward : dict
+        What computing the gradient of each differentiable operand costs.
     """
 
     output_shape: tuple[int, ...]
@@ -53,7 +55,7 @@ class Layer:
     windows: Windows
     multiply_accumulates: int
     forward: Cost
-    backward: Cost
+    backward: dict[str, Cost]
 
 
 @dataclass(frozen=True)

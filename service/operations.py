@@ -252,11 +252,10 @@ class Operation:
         dtype = call.op.result_dtype(*(tensor.dtype for tensor in tensors.values()))
         sums = accumulation_dtype(dtype)
         if self.direction == "forward":
-            cost, work, shapes = layer.forward, layer.forward.work, [layer.output_shape]
+            costs, shapes = [layer.forward], [layer.output_shape]
         else:
             wrt = call.options.get("wrt", call.op.differentiable)
-            cost, shapes = layer.backward, [layer.gradient_shapes[name] for name in wrt]
-            work = cost.work * len(wrt) // len(call.op.differentiable)
+            costs, shapes = [layer.backward[name] for name in wrt], [layer.gradient_shapes[name] for name in wrt]
         elements = sum(math.prod(shape) for shape in shapes)
         # operands, and at last the results, may stand in two types at a time
         converted = sum(tensor.size for tensor in tensors.values() if tensor.dtype != sums)
@@ -265,8 +264,8 @@ class Operation:
             result_shapes=tuple(shapes),
             dtype=dtype,
             result_bytes=sums.itemsize * elements,
-            workspace_bytes=sums.itemsize * (cost.workspace_elements + converted),
-            work=work,
+            workspace_bytes=sums.itemsize * (max(cost.workspace_elements for cost in costs) + converted),
+            work=sum(cost.work for cost in costs),
         )
 
     def _layer(self, op: Op, shapes: Mapping[str, tuple[int, ...]]) -> Layer:

@@ -52,7 +52,7 @@ class Settings(BaseSettings):
     max_work: PositiveInt = Field(
         100_000_000_000,
         description="Most work of one request, in multiply-accumulates of a convolution: what takes longer counts as "
-        "several. Some ten seconds on one processor.",
+        "several. Some ten seconds on one processor, up to a minute for the slowest layers.",
     )
     body_timeout: PositiveFloat = Field(
         60.0, description="Seconds within which a request's body must arrive, beside one for every 16 KiB of it."

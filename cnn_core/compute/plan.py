@@ -1,6 +1,7 @@
 """How a correlation is computed: by which of its algorithms, in which blocks, and what that costs.
 
-All of it follows from shapes alone, so that the computation and the prediction of its cost cannot differ.
+All of it follows from shapes alone: what decides on the computation also predicts its cost. That is predicted for
+float64, whose blocks hold the fewest windows.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ FEWER_STEPS = 4
 
 LARGEST_BLOCK_BYTES = 16 * BLOCK_BYTES
 LARGEST_ITEMSIZE = 8
-PATCH_ELEMENT, DEPTHWISE_PRODUCT = 10, 20
-"""Work of copying an element of a patch, or of adding it to the gradient; of an elementwise product and its sum."""
+PATCH_ELEMENT, DEPTHWISE_PRODUCT, DEPTHWISE_LOOP = 10, 20, 100
+"""Work of copying an element of a patch, or of adding it to the gradient; of an elementwise product and its sum; and of
+one of NumPy's loops over the channels, which are short where there are few of them."""
 
 GROUPS_OF_A_STEP = 10
 """Products of small matrices that take as long as a step in Python."""
@@ -135,8 +137,10 @@ class CorrelationPlan:
             yield block, (block[0], *covered), part
 
 
-def correlation_costs(batch: int, channels: int, weight_shape: Sequence[int], windows: Windows) -> tuple[Cost, Cost]:
-    """Return what a correlation costs, and what its two gradients cost together.
+def correlation_costs(
+    batch: int, channels: int, weight_shape: Sequence[int], windows: Windows
+) -> tuple[Cost, dict[str, Cost]]:
+    """Return what a correlation costs, and what each of its gradients costs.
 
     Parameters
     ----------
@@ -149,7 +153,8 @@ def correlation_costs(batch: int, channels: int, weight_shape: Sequence[int], wi
     positions, weights = math.prod(plan.output_positions), math.prod(weight_shape)
     work = positions * weights
     if plan.is_depthwise:
-        work += DEPTHWISE_PRODUCT * positions * weights
+        loop = max(channels, plan.features // channels)
+        work += (DEPTHWISE_PRODUCT + DEPTHWISE_LOOP // loop) * positions * weights
         steps = back_steps = plan.tap_steps
     else:
         work += PATCH_ELEMENT * positions * plan.taps * channels
@@ -159,4 +164,9 @@ def correlation_costs(batch: int, channels: int, weight_shape: Sequence[int], wi
     # at most twice, and its products. Of the weight: its matrices, the sum of its gradient, what a block adds to that.
     spans = math.prod(axis.extent for axis in windows.axes)
     workspace = 2 * channels * (spans + plan.taps) + 2 * plan.features + plan.patch_limit + 3 * weights
-    return Cost(work + STEP * steps, workspace), Cost(2 * work + STEP * (steps + back_steps), workspace)
+    output = Cost(work + STEP * steps, workspace)
+    return output, {
+        "input": Cost(work + STEP * back_steps, workspace),
+        "weight": output,
+        "bias": Cost(PATCH_ELEMENT * positions * plan.features, 2 * plan.features),
+    }

@@ -33,7 +33,7 @@ __all__ = [
 
 Array = NDArray[Any]
 
-FORWARD_TAP, BACKWARD_TAP = 10, 60
+FORWARD_TAP, BACKWARD_TAP = 10, 120
 """Work of one tap of one window along one axis."""
 
 
@@ -81,7 +81,8 @@ def _accumulate(
 
 def window_sum_transposed(gradient: Array, windows: Windows, axes: Sequence[int]) -> Array:
     """Give every tap of a window the window's value and add up where windows overlap: the transpose of window_sum."""
-    for axis, along in _innermost_first(windows, axes):
+    # back along the way of window_sum, through arrays of the same shapes
+    for axis, along in reversed(_innermost_first(windows, axes)):
         spread = np.zeros(_resized(gradient, axis, along.size), dtype=gradient.dtype)
         for piece in along.pieces():
             part = _at(spread, axis, piece.inputs)
@@ -186,7 +187,7 @@ def _tied_taps(levels: Sequence[MaximumLevel], dtype: np.dtype[Any]) -> Array:
     return counts
 
 
-def reduction_costs(planes: int, windows: Windows, workspace_of_window: int) -> tuple[Cost, Cost]:
+def reduction_costs(planes: int, windows: Windows, workspace_of_window: int) -> tuple[Cost, dict[str, Cost]]:
     """Return what a reduction over windows costs, and what routing the gradient back costs.
 
     Parameters
@@ -208,5 +209,5 @@ def reduction_costs(planes: int, windows: Windows, workspace_of_window: int) -> 
         # the array after each axis
         Cost(FORWARD_TAP * taps + STEP * steps, planes * sum(levels[1:]) + workspace_of_window),
         # the arrays before and after each axis, as many indices, and a gradient for each
-        Cost(BACKWARD_TAP * taps + 2 * STEP * steps, 3 * planes * sum(levels) + workspace_of_window),
+        {"input": Cost(BACKWARD_TAP * taps + 2 * STEP * steps, 3 * planes * sum(levels) + workspace_of_window)},
     )

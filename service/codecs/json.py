@@ -19,8 +19,9 @@ from service.problems import Finding, InvalidRequest, TooLarge, UnreadablePayloa
 __all__ = ["JsonCodec", "load_object"]
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-STRING = re.compile(rb'"([^"\\]*(?:\\.[^"\\]*)*)"([ \t\r\n]*:)?', re.DOTALL)
-"""A string, and the colon that follows if it is the name of a member."""
+STRING = re.compile(rb'"([^"\\]*+(?:\\.[^"\\]*+)*+)"([ \t\r\n]*+:)?', re.DOTALL)
+"""A string, and the colon that follows if it is the name of a member. Possessive: a way back would take memory for
+every repetition."""
 
 MOST_LISTS = 2_000_000
 MOST_OBJECTS = 1_000
@@ -28,9 +29,9 @@ MOST_QUOTATION_MARKS = 10_000
 """A list, an object or a string takes far more memory than its text: a body full of them must not fill the memory.
 Tensors may hold many lists, but no request holds more than a few objects and strings."""
 
-MEMORY_OF_TEXT = 10
-"""Bytes that a number takes while it is parsed, for each character of its text: an object, its place in a list, and its
-place in the array."""
+MEMORY_OF_CHARACTER, MEMORY_OF_LIST = 16, 100
+"""Bytes that are taken while JSON is parsed. The shortest number and its comma make an object, its place in two lists,
+and its place in an array; a list is an object of its own."""
 
 
 def load_object(body: bytearray) -> dict[str, Any]:
@@ -106,7 +107,7 @@ class JsonCodec(Codec):
     def decode(  # noqa: D102
         self, body: bytearray, operands: Sequence[str], options: Mapping[str, str], limits: Limits
     ) -> Decoded:
-        limits.charge(MEMORY_OF_TEXT * len(body))
+        limits.charge(MEMORY_OF_CHARACTER * len(body) + MEMORY_OF_LIST * body.count(b"["))
         content = load_object(body)
         default_dtype = read_dtype(content.pop("dtype"), "/dtype") if "dtype" in content else None
         # null is what many clients write for an operand that is not given

@@ -229,7 +229,8 @@ def _numbers(items: list[Any], dtype: str, position: Position) -> NDArray[Any]:
     if target.kind in "iu":
         _require_integers(items, target, position)
     numbers = np.array(items, dtype=np.float64)
-    if int in kinds and np.abs(numbers).max(initial=0) >= LARGEST_EXACT_INTEGER:
+    largest = max(numbers.max(initial=0), -numbers.min(initial=0))
+    if int in kinds and largest >= LARGEST_EXACT_INTEGER:
         inexact = (index for index, item in enumerate(items) if type(item) is int and not _is_written_float(item))
         if (found := next(inexact, None)) is not None:
             expected = "an integer up to 2^53, or a number with a decimal point to be rounded"

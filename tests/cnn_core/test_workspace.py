@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import tracemalloc
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import assume, given, reject, settings
+from hypothesis import strategies as st
 
-from cnn_core import AvgPool, Conv, MaxPool
+from cnn_core import AvgPool, Conv, MaxPool, ShapeError
+from tests.strategies import thorough_settings
 
 LAYERS = {
     "ordinary": (Conv(padding=1), (8, 56, 56, 16), (3, 3, 16, 16)),
@@ -31,12 +35,50 @@ LAYERS = {
     "global max": (MaxPool(kernel_size=50), (4, 50, 50, 16), None),
     "global avg": (AvgPool(kernel_size=50), (4, 50, 50, 16), None),
     "overlapping max over three axes": (MaxPool(kernel_size=3, stride=1, padding=1), (1, 16, 18, 20, 4), None),
+    "avg long across and padded down": (
+        AvgPool(kernel_size=(1, 2000), stride=1, padding=((1999, 0), (0, 0)), count_include_pad=True),
+        (1, 1, 2000, 1),
+        None,
+    ),
     "avg of long padding": (
         AvgPool(kernel_size=2, stride=1, padding=500_000, count_include_pad=True),
         (1, 10, 1),
         None,
     ),
 }
+
+
+@st.composite
+def layers(draw: st.DrawFn) -> tuple[Any, tuple[int, ...], tuple[int, ...]]:
+    """Layers over two axes of very different sizes, windows, strides and padding, with results of a few megabytes."""
+    sizes = tuple(draw(st.sampled_from([1, 3, 40, 700])) for _ in range(2))
+    kernel = tuple(draw(st.sampled_from([1, 2, 30, size])) for size in sizes)
+    stride = tuple(draw(st.sampled_from([1, 2, 50])) for _ in range(2))
+    padding = tuple((draw(st.sampled_from([0, taps - 1])), draw(st.sampled_from([0, taps - 1]))) for taps in kernel)
+    channels = draw(st.sampled_from([1, 6]))
+    data_format = draw(st.sampled_from(["channels_last", "channels_first"]))
+    parameters: dict[str, Any] = {"stride": stride, "padding": padding, "data_format": data_format}
+    kind = draw(st.sampled_from(["conv", "depthwise", "max", "split", "avg"]))
+    weight_shape: tuple[int, ...] = ()
+    if kind in {"conv", "depthwise"}:
+        groups = channels if kind == "depthwise" else 1
+        op: Any = Conv(**parameters, groups=groups)
+        weight_shape = (*kernel, channels // groups, 6)
+    elif kind == "avg":
+        op = AvgPool(**parameters, kernel_size=kernel, count_include_pad=True)
+    else:
+        op = MaxPool(**parameters, kernel_size=kernel, ties="split" if kind == "split" else "first")
+    input_shape = (1, *sizes, channels)
+    if data_format == "channels_first":
+        input_shape = (1, channels, *sizes)
+        weight_shape = weight_shape and (weight_shape[-1], weight_shape[-2], *kernel)
+    try:
+        layer = op.layer(*(shape for shape in (input_shape, weight_shape) if shape))
+    except ShapeError:
+        reject()
+    assume(math.prod(layer.output_shape) < 2**20)
+    assume(layer.multiply_accumulates < 2**27)
+    return op, input_shape, weight_shape
 
 
 def peak(function: Any, *arguments: Any) -> int:
@@ -51,17 +93,26 @@ def peak(function: Any, *arguments: Any) -> int:
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 @pytest.mark.parametrize(("op", "input_shape", "weight_shape"), LAYERS.values(), ids=LAYERS.keys())
 def test_memory_stays_within_the_prediction(op: Any, input_shape: Any, weight_shape: Any, dtype: str) -> None:
+    require_predicted_memory(op, input_shape, weight_shape, dtype)
+
+
+@settings(thorough_settings, max_examples=100)
+@given(layers(), st.sampled_from(["float16", "float32", "float64"]))
+def test_memory_stays_within_the_prediction_in_any_geometry(layer: tuple[Any, Any, Any], dtype: str) -> None:
+    require_predicted_memory(*layer, dtype)
+
+
+def require_predicted_memory(op: Any, input_shape: Any, weight_shape: Any, dtype: str) -> None:
     operands = [np.ones(shape, dtype=dtype) for shape in (input_shape, weight_shape) if shape]
     layer = op.layer(*(operand.shape for operand in operands))
     output = np.ones(layer.output_shape, dtype=dtype)
-    itemsize = max(4, output.itemsize)  # float16 is computed in float32
-    gradients = sum(int(np.prod(shape)) for shape in layer.gradient_shapes.values())
-    for function, cost, arguments, results in (
-        (op.forward, layer.forward, operands, output.size),
-        (op.backward, layer.backward, [output, *operands], gradients),
+    gradients = sum(math.prod(shape) for shape in layer.gradient_shapes.values())
+    for function, costs, arguments, results in (
+        (op.forward, [layer.forward], operands, output.size),
+        (op.backward, layer.backward.values(), [output, *operands], gradients),
     ):
-        elements = results + cost.workspace_elements
+        elements = results + max(cost.workspace_elements for cost in costs)
         if dtype == "float16":  # the operands are converted, and at last the results
             elements += sum(operand.size for operand in arguments) + results
-        # beside the elements there are iterators, slices, and the buffers in which NumPy converts
-        assert peak(function, *arguments) <= itemsize * elements + 2**17
+        # float16 is computed in float32; beside the elements there are iterators, slices, and NumPy's own buffers
+        assert peak(function, *arguments) <= max(4, output.itemsize) * elements + 2**17

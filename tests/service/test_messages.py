@@ -100,9 +100,10 @@ def test_more_values_than_any_request_has(client: ApplicationClient) -> None:
 
 
 def test_a_long_name_takes_no_memory_to_speak_of(client: ApplicationClient) -> None:
-    body = b'{"' + b"c" * 4_000_000 + b'":1}'
-    with payloads.little_memory(64 * 2**20):
-        payloads.problem(client.post("/pool/forward", content=body, headers=JSON), 422)
+    with payloads.little_memory():
+        for name in (b"c" * 1_000_000, rb"\n" * 500_000, rb"\u0063" * 170_000):
+            for body in (b'{"' + name + b'":1}', b'{"mode":"' + name + b'"}'):
+                payloads.problem(client.post("/pool/forward", content=body, headers=JSON), 422)
 
 
 def test_names_within_values_do_not_count_as_standing_twice(client: ApplicationClient) -> None:
