@@ -24,6 +24,9 @@ MOST_DEPTHWISE_TAPS = 1024
 FEWER_STEPS = 4
 """How many times fewer the steps tap by tap must be: each of them reads and writes more than a step of a fold."""
 
+TAP_BLOCK_BYTES = BLOCK_BYTES // 4
+"""Products, and the arrays that they are made of and added to, are to fit the cache together."""
+
 LARGEST_BLOCK_BYTES = 16 * BLOCK_BYTES
 LARGEST_ITEMSIZE = 8
 PATCH_ELEMENT, DEPTHWISE_PRODUCT, DEPTHWISE_LOOP = 10, 20, 100
@@ -89,7 +92,7 @@ class CorrelationPlan:
     @property
     def tap_steps(self) -> int:
         """Steps in Python tap by tap."""
-        return block_count(self.output_positions, self._bytes_of_taps) * self.taps
+        return block_count(self.output_positions, self._bytes_of_taps, TAP_BLOCK_BYTES) * self.taps
 
     @property
     def fold_steps(self) -> int:
@@ -125,7 +128,7 @@ class CorrelationPlan:
 
     def tap_blocks(self) -> Iterator[WindowBlock]:
         """Yield the blocks for going tap by tap."""
-        return self._blocks(self._bytes_of_taps, BLOCK_BYTES)
+        return self._blocks(self._bytes_of_taps, TAP_BLOCK_BYTES)
 
     def patch_blocks(self) -> Iterator[WindowBlock]:
         """Yield the blocks for making patches."""
