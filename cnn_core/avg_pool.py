@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cnn_core.compute.window_reduction import window_sum, window_sum_transposed
+from cnn_core.compute.cost import Cost
+from cnn_core.compute.window_reduction import sum_costs, window_sum, window_sum_transposed
 from cnn_core.geometry import Windows
 from cnn_core.op import without_floating_point_warnings
 from cnn_core.operands import accumulation_dtype, as_operand, common_dtype
@@ -131,9 +132,9 @@ class AvgPool(Pool):
     def _needs_real_taps(self) -> bool:
         return self.divisor_override is None and not self.count_include_pad
 
-    def _workspace_of_window(self, windows: Windows) -> int:
+    def _costs(self, planes: int, windows: Windows) -> tuple[Cost, dict[str, Cost]]:
         # a divisor in float64 for each window, and what counting its taps takes along each axis
-        return 2 * math.prod(windows.output_sizes) + 16 * sum(windows.output_sizes)
+        return sum_costs(planes, windows, 2 * math.prod(windows.output_sizes) + 16 * sum(windows.output_sizes))
 
     def _divisor(self, windows: Windows) -> NDArray[Any]:
         """Return the divisor of each window in a shape that broadcasts over an output."""

@@ -7,7 +7,15 @@ from typing import Any
 
 from numpy.typing import ArrayLike, NDArray
 
-from cnn_core.compute.window_reduction import maximum_levels, route_to_chosen, route_to_tied, window_maximum
+from cnn_core.compute.cost import Cost
+from cnn_core.compute.window_reduction import (
+    maximum_costs,
+    maximum_levels,
+    route_to_chosen,
+    route_to_tied,
+    window_maximum,
+)
+from cnn_core.geometry import Windows
 from cnn_core.op import without_floating_point_warnings
 from cnn_core.operands import accumulation_dtype, as_operand, common_dtype
 from cnn_core.parameters import TIES, Ties, parameter
@@ -127,6 +135,9 @@ class MaxPool(Pool):
         else:
             routed = route_to_tied(gradient, levels, shared=self.ties == "split")
         return routed.astype(dtype, copy=False)
+
+    def _costs(self, planes: int, windows: Windows) -> tuple[Cost, dict[str, Cost]]:
+        return maximum_costs(planes, windows)
 
     @staticmethod
     def _comparable(input: NDArray[Any]) -> NDArray[Any]:

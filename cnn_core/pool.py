@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
-from cnn_core.compute.window_reduction import reduction_costs
+from cnn_core.compute.cost import Cost
 from cnn_core.errors import ShapeError
 from cnn_core.geometry import Windows, resolve_windows
 from cnn_core.op import Layer, Op, Operand
@@ -69,7 +70,7 @@ class Pool(Op):
         )
         if self._needs_real_taps():
             _require_real_taps(windows)
-        forward, backward = reduction_costs(batch * channels, windows, self._workspace_of_window(windows))
+        forward, backward = self._costs(batch * channels, windows)
         return Layer(
             output_shape=layer_shape(batch, windows.output_sizes, channels, self.data_format),
             gradient_shapes={"input": layer_shape(batch, spatial, channels, self.data_format)},
@@ -79,9 +80,9 @@ class Pool(Op):
             backward=backward,
         )
 
-    def _workspace_of_window(self, windows: Windows) -> int:  # noqa: ARG002
-        """Return the elements that are kept for each window, whatever the number of images and channels."""
-        return 0
+    @abstractmethod
+    def _costs(self, planes: int, windows: Windows) -> tuple[Cost, dict[str, Cost]]:
+        """Return the costs of forward and of each gradient for as many images times channels."""
 
     def _needs_real_taps(self) -> bool:
         """Tell whether a window with no tap inside the input has no value."""

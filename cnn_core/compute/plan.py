@@ -1,11 +1,12 @@
 """How a correlation is computed: by which of its algorithms, in which blocks, and what that costs.
 
-All of it follows from shapes alone: what decides on the computation also predicts its cost. That is predicted for
-float64, whose blocks hold the fewest windows.
+All of it follows from shapes alone: what decides on the computation also predicts its cost: the time for
+float64, whose blocks hold the fewest windows, the memory for float32, whose blocks hold the most.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ TAP_BLOCK_BYTES = BLOCK_BYTES // 4
 """Products, and the arrays that they are made of and added to, are to fit the cache together."""
 
 LARGEST_BLOCK_BYTES = 16 * BLOCK_BYTES
-LARGEST_ITEMSIZE = 8
+SMALLEST_ITEMSIZE, LARGEST_ITEMSIZE = 4, 8
 PATCH_ELEMENT, DEPTHWISE_PRODUCT, DEPTHWISE_LOOP = 10, 20, 100
 """Work of copying an element of a patch, or of adding it to the gradient; of an elementwise product and its sum; and of
 one of NumPy's loops over the channels, which are short where there are few of them."""
@@ -126,6 +127,22 @@ class CorrelationPlan:
         part = -(-self.channels * spans // math.prod(self.windows.output_sizes))
         return self.itemsize * max(self.channels, self.features, part)
 
+    @property
+    def workspace_elements(self) -> int:
+        """Upper bound of the elements that are held at one time beside operands and results."""
+        wide = max(self.channels, self.features)
+        patch = self.taps * self.channels
+        by_patch = self._block_elements(self._bytes_of_patch, self.patch_limit, 2 * patch + 4 * wide)
+        by_tap = self._block_elements(self._bytes_of_taps, TAP_BLOCK_BYTES, 4 * wide)
+        # of the weight: its matrices, the sum of its gradient, and what a block adds to that
+        return max(by_patch, by_tap) + 3 * math.prod(self.weight_shape)
+
+    def _block_elements(self, bytes_per_window: int, limit: int, elements_per_window: int) -> int:
+        """Return the elements of a block, with its part of the input twice: one is held while the next one is made."""
+        images, *sizes = block_sizes(self.output_positions, bytes_per_window, limit)
+        spans = ((size - 1) * axis.stride + axis.extent for size, axis in zip(sizes, self.windows.axes, strict=True))
+        return images * (2 * self.channels * math.prod(spans) + elements_per_window * math.prod(sizes))
+
     def tap_blocks(self) -> Iterator[WindowBlock]:
         """Yield the blocks for going tap by tap."""
         return self._blocks(self._bytes_of_taps, TAP_BLOCK_BYTES)
@@ -163,10 +180,8 @@ def correlation_costs(
         work += PATCH_ELEMENT * positions * plan.taps * channels
         steps = plan.patch_steps * (1 + plan.groups // GROUPS_OF_A_STEP)
         back_steps = plan.fold_steps if plan.folds else plan.tap_steps
-    # Of a block: what one window spans, one patch, or what fits the limit (four arrays of four bytes an element), each
-    # at most twice, and its products. Of the weight: its matrices, the sum of its gradient, what a block adds to that.
-    spans = math.prod(axis.extent for axis in windows.axes)
-    workspace = 2 * channels * (spans + plan.taps) + 2 * plan.features + plan.patch_limit + 3 * weights
+    # blocks of small elements hold the most of them
+    workspace = dataclasses.replace(plan, itemsize=SMALLEST_ITEMSIZE).workspace_elements
     output = Cost(work + STEP * steps, workspace)
     return output, {
         "input": Cost(work + STEP * back_steps, workspace),

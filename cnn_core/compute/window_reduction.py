@@ -22,10 +22,11 @@ from cnn_core.geometry import AxisWindows, Piece, Windows
 
 __all__ = [
     "MaximumLevel",
+    "maximum_costs",
     "maximum_levels",
-    "reduction_costs",
     "route_to_chosen",
     "route_to_tied",
+    "sum_costs",
     "window_maximum",
     "window_sum",
     "window_sum_transposed",
@@ -187,27 +188,45 @@ def _tied_taps(levels: Sequence[MaximumLevel], dtype: np.dtype[Any]) -> Array:
     return counts
 
 
-def reduction_costs(planes: int, windows: Windows, workspace_of_window: int) -> tuple[Cost, dict[str, Cost]]:
-    """Return what a reduction over windows costs, and what routing the gradient back costs.
+def sum_costs(planes: int, windows: Windows, divisor_elements: int) -> tuple[Cost, dict[str, Cost]]:
+    """Return what ``window_sum`` costs, and what ``window_sum_transposed`` costs.
 
     Parameters
     ----------
     planes : int
         Images times channels.
     windows : Windows
-    workspace_of_window : int
-        Further elements that the op keeps for each window of one plane.
+    divisor_elements : int
+        Further elements, for what the sums are divided by.
     """
+    levels = _levels(planes, windows)
+    # the array after each axis, and sums in float64 of all taps of one window
+    after_axis = zip(levels[1:], windows.axes[::-1], strict=True)
+    spanning = [size // axis.output_size for size, axis in after_axis if axis.kernel_size > axis.output_size]
+    forward = sum(levels[1:]) + 2 * max(spanning, default=0) + divisor_elements
+    return _costs(planes, windows, forward, sum(levels[1:]) + divisor_elements)
+
+
+def maximum_costs(planes: int, windows: Windows) -> tuple[Cost, dict[str, Cost]]:
+    """Return what ``window_maximum`` costs, and what ``maximum_levels`` and a route back cost together."""
+    levels = _levels(planes, windows)
+    # forward as window_sum; backward a maximum and its index after each axis, and, of one axis at a time: the gradient
+    # before and after, what is chosen from it, and four masks
+    return _costs(planes, windows, sum(levels[1:]), 2 * sum(levels[1:]) + 5 * max(levels))
+
+
+def _levels(planes: int, windows: Windows) -> list[int]:
+    """Return the elements before any axis is reduced, after the last one is, and so on to the output."""
     sizes, outputs = [axis.size for axis in windows.axes], windows.output_sizes
     rank = len(sizes)
-    # elements of a plane before any axis is reduced, after the last one is, and so on to the output
-    levels = [math.prod((*sizes[: rank - reduced], *outputs[rank - reduced :])) for reduced in range(rank + 1)]
-    innermost_first = windows.axes[::-1]
-    taps = planes * sum(size * axis.kernel_size for size, axis in zip(levels[1:], innermost_first, strict=True))
+    return [planes * math.prod((*sizes[: rank - reduced], *outputs[rank - reduced :])) for reduced in range(rank + 1)]
+
+
+def _costs(
+    planes: int, windows: Windows, forward_elements: int, backward_elements: int
+) -> tuple[Cost, dict[str, Cost]]:
+    after_axis = zip(_levels(planes, windows)[1:], windows.axes[::-1], strict=True)
+    taps = sum(size * axis.kernel_size for size, axis in after_axis)
     steps = sum(min(axis.kernel_size, axis.output_size) for axis in windows.axes)
-    return (
-        # the array after each axis
-        Cost(FORWARD_TAP * taps + STEP * steps, planes * sum(levels[1:]) + workspace_of_window),
-        # the arrays before and after each axis, as many indices, and a gradient for each
-        {"input": Cost(BACKWARD_TAP * taps + 2 * STEP * steps, 3 * planes * sum(levels) + workspace_of_window)},
-    )
+    backward = Cost(BACKWARD_TAP * taps + 2 * STEP * steps, backward_elements)
+    return Cost(FORWARD_TAP * taps + STEP * steps, forward_elements), {"input": backward}
