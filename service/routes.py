@@ -43,6 +43,9 @@ from service.shapes import predict_shapes
 
 __all__ = ["build_router"]
 
+SHAPE_BODY_BYTES = 2**19
+"""A shape call's body holds a few numbers. It is answered on the event loop, past the computations that wait."""
+
 
 def build_router(settings: Settings) -> APIRouter:
     """Return the routes of the service."""
@@ -69,10 +72,6 @@ def build_router(settings: Settings) -> APIRouter:
     ):
         router.add_api_route(path, endpoint, methods=["GET"], **documented)
     return router
-
-
-SHAPE_BODY_BYTES = 2**19
-"""A shape call's body holds a few numbers. It is answered on the event loop, past the computations that wait."""
 
 
 def _body_limit(read_as: RequestFormat, settings: Settings) -> int:

@@ -29,14 +29,10 @@ class MultipartCodec(Codec):
     ) -> Decoded:
         limits.charge(2 * len(body))  # the parser's copy, and the parts
         tensors: dict[str, NDArray[Any]] = {}
-        fields: list[tuple[str, str]] = []
-        files: dict[str, Any] = {}
+        fields: list[tuple[str, str | bytes]] = []
         for name, content in _parts(body, options.get("boundary", "")):
             if name not in operands:
-                try:
-                    fields.append((name, content.decode()))
-                except UnicodeDecodeError:
-                    files[name] = content  # most likely a file under a wrong name: no parameter has such a value
+                fields.append((name, _text(content)))
             elif not content:
                 continue  # a file that was not chosen in a browser's form
             elif name in tensors:
@@ -46,8 +42,7 @@ class MultipartCodec(Codec):
             else:
                 tensors[name] = decode_npy(memoryview(content), name)
         parameters = parse_text_parameters(fields)
-        parameters = {name: NOT_GIVEN if value == "" else value for name, value in parameters.items()}
-        return Decoded(tensors, files | parameters)
+        return Decoded(tensors, {name: NOT_GIVEN if value == "" else value for name, value in parameters.items()})
 
 
 def _parts(body: bytearray, boundary: str) -> Iterator[tuple[str, bytes]]:
@@ -71,3 +66,10 @@ def _parts(body: bytearray, boundary: str) -> Iterator[tuple[str, bytes]]:
             got="a broken form",
             expected=f"the parts that the Content-Type's boundary announces, at most {MOST_PARTS}",
         ) from None
+
+
+def _text(content: bytes) -> str | bytes:
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return content  # most likely a file under a wrong name

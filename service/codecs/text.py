@@ -22,8 +22,10 @@ MOST_VALUES = 64
 """More than any request has: a bound on the findings of one answer."""
 
 
-def parse_text_parameters(pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
+def parse_text_parameters(pairs: Sequence[tuple[str, str | bytes]]) -> dict[str, Any]:
     """Return parameters by name: each value is JSON, or a bare word where it is a string.
+
+    Bytes are no text, and stay what they are: no parameter has such a value, so they are an error of the parameter's.
 
     Raises
     ------
@@ -39,6 +41,8 @@ def parse_text_parameters(pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
         pointer = pointer_to(name)
         if name in parameters:
             findings.append(Finding(pointer, "a parameter is given more than once", "more than one value", "one value"))
+        elif isinstance(text, bytes):
+            parameters[name] = text
         elif len(text) > LONGEST_VALUE:
             got = f"{len(text)} characters"
             expected = f"at most {LONGEST_VALUE} characters"

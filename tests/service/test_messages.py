@@ -70,6 +70,13 @@ def test_a_file_of_a_form_under_a_wrong_name_is_named(client: ApplicationClient)
     assert "/weight" in found
 
 
+def test_a_file_and_a_field_of_one_name_are_two_values(client: ApplicationClient) -> None:
+    array = payloads.npy_bytes(np.ones((1, 2, 1)))
+    form = {"files": {"input": array, "kernel_size": array}, "data": {"mode": "max", "kernel_size": "1"}}
+    found = errors(client, "/pool/forward", **form)
+    assert "more than once" in found["/kernel_size"]["message"]
+
+
 def test_a_member_of_an_npz_that_is_no_operand_is_named(client: ApplicationClient) -> None:
     body = payloads.npz_bytes({"input": np.ones((1, 2, 1)), "stride": np.array(2)})
     found = errors(client, "/pool/forward", **payloads.typed(payloads.NPZ, body))
