@@ -17,6 +17,8 @@ import numpy as np
 import cnn_core
 
 LAYERS: dict[str, tuple[str, dict[str, object], tuple[int, ...], tuple[int, ...]]] = {
+    "conv 2x9x7x3 to 4, 5x5/2": ("Conv", {"padding": 1, "stride": 2}, (2, 9, 7, 3), (5, 5, 3, 4)),
+    "max 2x9x7x3, 2x2": ("MaxPool", {"kernel_size": 2}, (2, 9, 7, 3), ()),
     "conv 8x56x56x64 to 64, 3x3": ("Conv", {"padding": 1}, (8, 56, 56, 64), (3, 3, 64, 64)),
     "conv 8x56x56x64 to 256, 1x1": ("Conv", {}, (8, 56, 56, 64), (1, 1, 64, 256)),
     "conv 8x7x7x512 to 512, 3x3": ("Conv", {"padding": 1}, (8, 7, 7, 512), (3, 3, 512, 512)),
@@ -86,7 +88,7 @@ def main(other: str, rounds: int) -> None:
         for direction in (0, 1):
             theirs, ours = (1000 * statistics.median(pair[direction] for pair in seconds) for seconds in times)
             ratios.append(theirs / ours)
-            row += f"{theirs:>11.2f} to {ours:>9.2f}{theirs / ours:>8.2f}"
+            row += f"{theirs:>11.3f} to {ours:>9.3f}{theirs / ours:>8.2f}"
         print(row, flush=True)
     mean = statistics.geometric_mean(ratios)
     print(f"geometric mean of the ratios: {mean:.2f} (above 1: this checkout is faster)")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cnn_core.compute.cost import Cost
+from cnn_core.compute.cost import Costs
 from cnn_core.compute.window_reduction import sum_costs, window_sum, window_sum_transposed
 from cnn_core.geometry import Windows
 from cnn_core.op import without_floating_point_warnings
@@ -132,7 +132,7 @@ class AvgPool(Pool):
     def _needs_real_taps(self) -> bool:
         return self.divisor_override is None and not self.count_include_pad
 
-    def _costs(self, planes: int, windows: Windows) -> tuple[Cost, dict[str, Cost]]:
+    def _costs(self, planes: int, windows: Windows) -> Costs:
         # a divisor in float64 for each window, and what counting its taps takes along each axis
         return sum_costs(planes, windows, 2 * math.prod(windows.output_sizes) + 16 * sum(windows.output_sizes))
 

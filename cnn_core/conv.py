@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -115,8 +116,7 @@ class Conv(Op):
             raise ShapeError(
                 "weight",
                 f"input has {number_of(channels, 'channel', 'channels')}; weight {describe_shape(weight_shape)} with "
-                f"groups={self.groups} "
-                f"needs {group_channels * self.groups}",
+                f"groups={self.groups} needs {group_channels * self.groups}",
                 got=f"{number_of(group_channels, 'channel', 'channels')} in each of {self.groups} groups",
                 expected=f"{number_of(channels, 'channel', 'channels')} in all groups together",
             )
@@ -135,7 +135,7 @@ class Conv(Op):
         windows = resolve_windows(
             spatial, kernel_sizes, stride=self.stride, padding=self.padding, dilation=self.dilation
         )
-        forward, backward = correlation_costs(batch, channels, (*kernel_sizes, group_channels, features), windows)
+        kernel_first_shape = (*kernel_sizes, group_channels, features)
         return Layer(
             output_shape=layer_shape(batch, windows.output_sizes, features, self.data_format),
             gradient_shapes={
@@ -145,8 +145,7 @@ class Conv(Op):
             },
             windows=windows,
             multiply_accumulates=batch * math.prod(windows.output_sizes) * math.prod(weight_shape),
-            forward=forward,
-            backward=backward,
+            costs=functools.partial(correlation_costs, batch, channels, kernel_first_shape, windows),
         )
 
     @without_floating_point_warnings

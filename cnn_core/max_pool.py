@@ -7,7 +7,7 @@ from typing import Any
 
 from numpy.typing import ArrayLike, NDArray
 
-from cnn_core.compute.cost import Cost
+from cnn_core.compute.cost import Costs
 from cnn_core.compute.window_reduction import (
     maximum_costs,
     maximum_levels,
@@ -136,7 +136,7 @@ class MaxPool(Pool):
             routed = route_to_tied(gradient, levels, shared=self.ties == "split")
         return routed.astype(dtype, copy=False)
 
-    def _costs(self, planes: int, windows: Windows) -> tuple[Cost, dict[str, Cost]]:
+    def _costs(self, planes: int, windows: Windows) -> Costs:
         return maximum_costs(planes, windows)
 
     @staticmethod

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, ParamSpec, TypeVar
 
 import numpy as np
 
-from cnn_core.compute.cost import Cost
+from cnn_core.compute.cost import Costs
 from cnn_core.geometry import Windows
 from cnn_core.operands import common_dtype
 from cnn_core.parameters import DATA_FORMAT, DataFormat, canonical_fields, parameter
@@ -44,18 +44,15 @@ class Layer:
         The windows over the spatial axes; ``windows.padding`` is the padding resolved per side.
     multiply_accumulates : int
         Multiplications with addition of a convolution; for pooling, the taps of all windows. Taps in the padding count.
-    forward : Cost
-        What computing the output costs.
-    backward : dict
-        What computing the gradient of each differentiable operand costs.
+    costs : callable
+        Returns the Costs. They are for limits only, so that computing the layer does not wait for them.
     """
 
     output_shape: tuple[int, ...]
     gradient_shapes: dict[str, tuple[int, ...]]
     windows: Windows
     multiply_accumulates: int
-    forward: Cost
-    backward: dict[str, Cost]
+    costs: Callable[[], Costs]
 
 
 @dataclass(frozen=True)

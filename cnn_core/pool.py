@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
-from cnn_core.compute.cost import Cost
+from cnn_core.compute.cost import Costs
 from cnn_core.errors import ShapeError
 from cnn_core.geometry import Windows, resolve_windows
 from cnn_core.op import Layer, Op, Operand
@@ -70,19 +71,17 @@ class Pool(Op):
         )
         if self._needs_real_taps():
             _require_real_taps(windows)
-        forward, backward = self._costs(batch * channels, windows)
         return Layer(
             output_shape=layer_shape(batch, windows.output_sizes, channels, self.data_format),
             gradient_shapes={"input": layer_shape(batch, spatial, channels, self.data_format)},
             windows=windows,
             multiply_accumulates=batch * channels * math.prod((*windows.output_sizes, *windows.kernel_sizes)),
-            forward=forward,
-            backward=backward,
+            costs=functools.partial(self._costs, batch * channels, windows),
         )
 
     @abstractmethod
-    def _costs(self, planes: int, windows: Windows) -> tuple[Cost, dict[str, Cost]]:
-        """Return the costs of forward and of each gradient for as many images times channels."""
+    def _costs(self, planes: int, windows: Windows) -> Costs:
+        """Return the costs for as many images times channels."""
 
     def _needs_real_taps(self) -> bool:
         """Tell whether a window with no tap inside the input has no value."""

@@ -252,10 +252,11 @@ class Operation:
         dtype = call.op.result_dtype(*(tensor.dtype for tensor in tensors.values()))
         sums = accumulation_dtype(dtype)
         if self.direction == "forward":
-            costs, shapes = [layer.forward], [layer.output_shape]
+            costs, shapes = [layer.costs().forward], [layer.output_shape]
         else:
             wrt = call.options.get("wrt", call.op.differentiable)
-            costs, shapes = [layer.backward[name] for name in wrt], [layer.gradient_shapes[name] for name in wrt]
+            backward = layer.costs().backward
+            costs, shapes = [backward[name] for name in wrt], [layer.gradient_shapes[name] for name in wrt]
         elements = sum(math.prod(shape) for shape in shapes)
         # operands, and at last the results, may stand in two types at a time
         converted = sum(tensor.size for tensor in tensors.values() if tensor.dtype != sums)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["STEP", "Cost"]
+__all__ = ["STEP", "Cost", "Costs"]
 
 STEP = 100_000
 """Work of one step in Python, some microseconds."""
@@ -12,7 +12,7 @@ STEP = 100_000
 
 @dataclass(frozen=True)
 class Cost:
-    """The cost of one direction of a layer.
+    """The cost of computing an output, or one gradient.
 
     Parameters
     ----------
@@ -26,3 +26,19 @@ class Cost:
 
     work: int
     workspace_elements: int
+
+
+@dataclass(frozen=True)
+class Costs:
+    """The costs of a layer.
+
+    Parameters
+    ----------
+    forward : Cost
+        Of the output.
+    backward : dict of str to Cost
+        Of the gradient of each differentiable operand.
+    """
+
+    forward: Cost
+    backward: dict[str, Cost]

@@ -1,18 +1,19 @@
 """How a correlation is computed: by which of its algorithms, in which blocks, and what that costs.
 
-All of it follows from shapes alone: what decides on the computation also predicts its cost: the time for
-float64, whose blocks hold the fewest windows, the memory for float32, whose blocks hold the most.
+All of it follows from shapes alone: what decides on the computation also predicts its cost. The time is predicted for
+float64, whose blocks hold the fewest windows; the memory for float32, whose blocks hold the most.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cnn_core.compute.blocks import BLOCK_BYTES, block_count, block_sizes, blocks
-from cnn_core.compute.cost import STEP, Cost
+from cnn_core.compute.cost import STEP, Cost, Costs
 from cnn_core.geometry import Windows
 
 __all__ = ["CorrelationPlan", "WindowBlock", "correlation_costs"]
@@ -20,6 +21,9 @@ __all__ = ["CorrelationPlan", "WindowBlock", "correlation_costs"]
 WindowBlock = tuple[tuple[slice, ...], tuple[slice, ...], Windows]
 """Slices of the output (N, *O), slices of the part of the input (N, *S) that its windows cover, and the windows over
 that part alone."""
+
+Division = tuple[tuple[int, ...], int, int]
+"""What is divided into blocks, (N, *O), the bytes that each of its elements takes, and those that a block may take."""
 
 MOST_DEPTHWISE_TAPS = 1024
 FEWER_STEPS = 4
@@ -93,33 +97,36 @@ class CorrelationPlan:
     @property
     def tap_steps(self) -> int:
         """Steps in Python tap by tap."""
-        return block_count(self.output_positions, self._bytes_of_taps, TAP_BLOCK_BYTES) * self.taps
+        return block_count(*self._tap_division) * self.taps
 
     @property
     def fold_steps(self) -> int:
         """Pieces in which all patches are folded back."""
-        sizes = block_sizes(self.output_positions, self._bytes_of_patch, self.patch_limit)[1:]
+        sizes = block_sizes(*self._patch_division)[1:]
         pieces = math.prod(min(taps, size) for taps, size in zip(self.windows.kernel_sizes, sizes, strict=True))
         return self.patch_steps * pieces
 
     @property
     def patch_steps(self) -> int:
         """Blocks that patches are made in."""
-        return block_count(self.output_positions, self._bytes_of_patch, self.patch_limit)
+        return block_count(*self._patch_division)
 
-    @property
-    def patch_limit(self) -> int:
-        """Bytes of a block's patches."""
+    @functools.cached_property
+    def _tap_division(self) -> Division:
+        """The arguments of ``blocks`` for going tap by tap."""
+        return self.output_positions, self._bytes_of_taps, TAP_BLOCK_BYTES
+
+    @functools.cached_property
+    def _patch_division(self) -> Division:
+        """The arguments of ``blocks`` for making patches."""
+        # of a window: its patch, or what it takes tap by tap
+        bytes_of_patch = max(self.itemsize * self.taps * self.channels, self._bytes_of_taps)
         # every block reads the whole weight: with a large one, blocks of more windows than fit the cache read less
         weight_bytes = self.itemsize * math.prod(self.weight_shape)
-        return min(max(BLOCK_BYTES, weight_bytes // 4), LARGEST_BLOCK_BYTES)
+        limit = min(max(BLOCK_BYTES, weight_bytes // 4), LARGEST_BLOCK_BYTES)
+        return self.output_positions, bytes_of_patch, limit
 
-    @property
-    def _bytes_of_patch(self) -> int:
-        """Workspace of a window by patches: its patch, its products, or its part of the padded input."""
-        return max(self.itemsize * self.taps * self.channels, self._bytes_of_taps)
-
-    @property
+    @functools.cached_property
     def _bytes_of_taps(self) -> int:
         """Workspace of a window tap by tap: its products, or its part of the padded input."""
         # a block holds what its windows span; padding beyond the last window is never made
@@ -130,46 +137,43 @@ class CorrelationPlan:
     @property
     def workspace_elements(self) -> int:
         """Upper bound of the elements that are held at one time beside operands and results."""
-        wide = max(self.channels, self.features)
-        patch = self.taps * self.channels
-        by_patch = self._block_elements(self._bytes_of_patch, self.patch_limit, 2 * patch + 4 * wide)
-        by_tap = self._block_elements(self._bytes_of_taps, TAP_BLOCK_BYTES, 4 * wide)
+        products = 4 * max(self.channels, self.features)
+        by_patch = self._block_elements(self._patch_division, 2 * self.taps * self.channels + products)
+        by_tap = self._block_elements(self._tap_division, products)
         # of the weight: its matrices, the sum of its gradient, and what a block adds to that
         return max(by_patch, by_tap) + 3 * math.prod(self.weight_shape)
 
-    def _block_elements(self, bytes_per_window: int, limit: int, elements_per_window: int) -> int:
+    def _block_elements(self, division: Division, elements_per_window: int) -> int:
         """Return the elements of a block, with its part of the input twice: one is held while the next one is made."""
-        images, *sizes = block_sizes(self.output_positions, bytes_per_window, limit)
+        images, *sizes = block_sizes(*division)
         spans = ((size - 1) * axis.stride + axis.extent for size, axis in zip(sizes, self.windows.axes, strict=True))
         return images * (2 * self.channels * math.prod(spans) + elements_per_window * math.prod(sizes))
 
     def tap_blocks(self) -> Iterator[WindowBlock]:
         """Yield the blocks for going tap by tap."""
-        return self._blocks(self._bytes_of_taps, TAP_BLOCK_BYTES)
+        return self._blocks(self._tap_division)
 
     def patch_blocks(self) -> Iterator[WindowBlock]:
         """Yield the blocks for making patches."""
-        return self._blocks(self._bytes_of_patch, self.patch_limit)
+        return self._blocks(self._patch_division)
 
-    def _blocks(self, bytes_per_window: int, limit: int) -> Iterator[WindowBlock]:
-        for block in blocks(self.output_positions, bytes_per_window, limit):
+    def _blocks(self, division: Division) -> Iterator[WindowBlock]:
+        for block in blocks(*division):
             covered, part = self.windows.block(block[1:])
             yield block, (block[0], *covered), part
 
 
-def correlation_costs(
-    batch: int, channels: int, weight_shape: Sequence[int], windows: Windows
-) -> tuple[Cost, dict[str, Cost]]:
+def correlation_costs(batch: int, channels: int, weight_shape: tuple[int, ...], windows: Windows) -> Costs:
     """Return what a correlation costs, and what each of its gradients costs.
 
     Parameters
     ----------
     batch, channels : int
-    weight_shape : sequence of int
+    weight_shape : tuple of int
         (*K, C/G, F).
     windows : Windows
     """
-    plan = CorrelationPlan(batch, tuple(weight_shape), channels // weight_shape[-2], windows, LARGEST_ITEMSIZE)
+    plan = CorrelationPlan(batch, weight_shape, channels // weight_shape[-2], windows, LARGEST_ITEMSIZE)
     positions, weights = math.prod(plan.output_positions), math.prod(weight_shape)
     work = positions * weights
     if plan.is_depthwise:
@@ -183,8 +187,9 @@ def correlation_costs(
     # blocks of small elements hold the most of them
     workspace = dataclasses.replace(plan, itemsize=SMALLEST_ITEMSIZE).workspace_elements
     output = Cost(work + STEP * steps, workspace)
-    return output, {
+    backward = {
         "input": Cost(work + STEP * back_steps, workspace),
         "weight": output,
         "bias": Cost(PATCH_ELEMENT * positions * plan.features, 2 * plan.features),
     }
+    return Costs(output, backward)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnn_core.compute.cost import STEP, Cost
+from cnn_core.compute.cost import STEP, Cost, Costs
 from cnn_core.geometry import AxisWindows, Piece, Windows
 
 __all__ = [
@@ -77,7 +77,7 @@ def _accumulate(
         if piece.spans_taps:
             values = function.reduce(values, axis=axis, keepdims=True, dtype=reduced_in)
         part = _at(result, axis, piece.outputs)
-        function(part, values, out=part, casting="same_kind")
+        function(part, values, out=part)
 
 
 def window_sum_transposed(gradient: Array, windows: Windows, axes: Sequence[int]) -> Array:
@@ -188,7 +188,7 @@ def _tied_taps(levels: Sequence[MaximumLevel], dtype: np.dtype[Any]) -> Array:
     return counts
 
 
-def sum_costs(planes: int, windows: Windows, divisor_elements: int) -> tuple[Cost, dict[str, Cost]]:
+def sum_costs(planes: int, windows: Windows, divisor_elements: int) -> Costs:
     """Return what ``window_sum`` costs, and what ``window_sum_transposed`` costs.
 
     Parameters
@@ -207,7 +207,7 @@ def sum_costs(planes: int, windows: Windows, divisor_elements: int) -> tuple[Cos
     return _costs(planes, windows, forward, sum(levels[1:]) + divisor_elements)
 
 
-def maximum_costs(planes: int, windows: Windows) -> tuple[Cost, dict[str, Cost]]:
+def maximum_costs(planes: int, windows: Windows) -> Costs:
     """Return what ``window_maximum`` costs, and what ``maximum_levels`` and a route back cost together."""
     levels = _levels(planes, windows)
     # forward as window_sum; backward a maximum and its index after each axis, and, of one axis at a time: the gradient
@@ -222,11 +222,9 @@ def _levels(planes: int, windows: Windows) -> list[int]:
     return [planes * math.prod((*sizes[: rank - reduced], *outputs[rank - reduced :])) for reduced in range(rank + 1)]
 
 
-def _costs(
-    planes: int, windows: Windows, forward_elements: int, backward_elements: int
-) -> tuple[Cost, dict[str, Cost]]:
+def _costs(planes: int, windows: Windows, forward_elements: int, backward_elements: int) -> Costs:
     after_axis = zip(_levels(planes, windows)[1:], windows.axes[::-1], strict=True)
     taps = sum(size * axis.kernel_size for size, axis in after_axis)
     steps = sum(min(axis.kernel_size, axis.output_size) for axis in windows.axes)
     backward = Cost(BACKWARD_TAP * taps + 2 * STEP * steps, backward_elements)
-    return Cost(FORWARD_TAP * taps + STEP * steps, forward_elements), {"input": backward}
+    return Costs(Cost(FORWARD_TAP * taps + STEP * steps, forward_elements), {"input": backward})

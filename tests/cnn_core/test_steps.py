@@ -58,11 +58,11 @@ def test_the_steps_are_few_and_predicted(
     steps = Steps(monkeypatch)
     output = op.forward(*operands)
     taps = math.prod(layer.windows.kernel_sizes)
-    assert 0 < STEP * steps.count <= 3 * layer.forward.work
+    assert 0 < STEP * steps.count <= 3 * layer.costs().forward.work
     assert steps.count <= 100 + 10 * taps
     steps.count = 0
     op.backward(output, *operands)
-    assert 0 < STEP * steps.count <= 3 * sum(cost.work for cost in layer.backward.values())
+    assert 0 < STEP * steps.count <= 3 * sum(cost.work for cost in layer.costs().backward.values())
     assert steps.count <= 100 + 10 * taps
 
 

@@ -116,8 +116,8 @@ def require_predicted_memory(op: Any, input_shape: Any, weight_shape: Any, dtype
     output = np.ones(layer.output_shape, dtype=dtype)
     gradients = sum(math.prod(shape) for shape in layer.gradient_shapes.values())
     for function, costs, arguments, results in (
-        (op.forward, [layer.forward], operands, output.size),
-        (op.backward, layer.backward.values(), [output, *operands], gradients),
+        (op.forward, [layer.costs().forward], operands, output.size),
+        (op.backward, layer.costs().backward.values(), [output, *operands], gradients),
     ):
         elements = results + max(cost.workspace_elements for cost in costs)
         if dtype == "float16":  # the operands are converted, and at last the results
