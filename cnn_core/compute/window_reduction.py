@@ -201,18 +201,18 @@ def sum_costs(planes: int, windows: Windows, divisor_elements: int) -> Costs:
     """
     levels = _levels(planes, windows)
     # the array after each axis, and sums in float64 of all taps of one window
-    after_axis = zip(levels[1:], windows.axes[::-1], strict=True)
-    spanning = [size // axis.output_size for size, axis in after_axis if axis.kernel_size > axis.output_size]
-    forward = sum(levels[1:]) + 2 * max(spanning, default=0) + divisor_elements
+    forward = sum(levels[1:]) + 2 * _spanned(levels, windows) + divisor_elements
     return _costs(planes, windows, forward, sum(levels[1:]) + divisor_elements)
 
 
 def maximum_costs(planes: int, windows: Windows) -> Costs:
     """Return what ``window_maximum`` costs, and what ``maximum_levels`` and a route back cost together."""
     levels = _levels(planes, windows)
-    # forward as window_sum; backward a maximum and its index after each axis, and, of one axis at a time: the gradient
-    # before and after, what is chosen from it, and four masks
-    return _costs(planes, windows, sum(levels[1:]), 2 * sum(levels[1:]) + 5 * max(levels))
+    spanned = _spanned(levels, windows)
+    # forward the array after each axis, and the maxima of all taps of one window; backward a maximum and its index
+    # after each axis, four positions of 64 bits where all taps of a window are searched, and, of one axis at a time:
+    # the gradient before and after, what is chosen from it, and four masks
+    return _costs(planes, windows, sum(levels[1:]) + spanned, 2 * sum(levels[1:]) + 8 * spanned + 5 * max(levels))
 
 
 def _levels(planes: int, windows: Windows) -> list[int]:
@@ -220,6 +220,13 @@ def _levels(planes: int, windows: Windows) -> list[int]:
     sizes, outputs = [axis.size for axis in windows.axes], windows.output_sizes
     rank = len(sizes)
     return [planes * math.prod((*sizes[: rank - reduced], *outputs[rank - reduced :])) for reduced in range(rank + 1)]
+
+
+def _spanned(levels: Sequence[int], windows: Windows) -> int:
+    """Return the most windows that are reduced at one time where a piece spans all taps of one window of its axis."""
+    after_axis = zip(levels[1:], windows.axes[::-1], strict=True)
+    spanned = (size // axis.output_size for size, axis in after_axis if axis.kernel_size > axis.output_size)
+    return max(spanned, default=0)
 
 
 def _costs(planes: int, windows: Windows, forward_elements: int, backward_elements: int) -> Costs:

@@ -37,6 +37,7 @@ LAYERS = {
     "three axes": (Conv(padding=1), (1, 12, 14, 16, 8), (3, 3, 3, 8, 8)),
     "global max": (MaxPool(kernel_size=50), (4, 50, 50, 16), None),
     "global avg": (AvgPool(kernel_size=50), (4, 50, 50, 16), None),
+    "max that spans an axis": (MaxPool(kernel_size=(40, 2, 1), stride=(1, 2, 1)), (1, 40, 3, 40, 64), None),
     "overlapping max over three axes": (MaxPool(kernel_size=3, stride=1, padding=1), (1, 16, 18, 20, 4), None),
     "avg long across and padded down": (
         AvgPool(kernel_size=(1, 2000), stride=1, padding=((1999, 0), (0, 0)), count_include_pad=True),
