@@ -12,9 +12,10 @@ Each op is a frozen dataclass: its fields are its parameters, checked once when 
 """
 
 from cnn_core.avg_pool import AvgPool
-from cnn_core.conv import Conv, ConvGradients
-from cnn_core.errors import ConvpoolError, DtypeError, ParameterError, ShapeError
-from cnn_core.max_pool import MaxPool
+from cnn_core.conv import Conv
+from cnn_core.convolution import ConvGradients
+from cnn_core.errors import ConvpoolError, DtypeError, OperandError, ParameterError, ShapeError
+from cnn_core.max_pool import MaxPool, MaxPoolResult
 
 __version__ = "0.1.0"
 
@@ -25,6 +26,8 @@ __all__ = [
     "ConvpoolError",
     "DtypeError",
     "MaxPool",
+    "MaxPoolResult",
+    "OperandError",
     "ParameterError",
     "ShapeError",
     "__version__",

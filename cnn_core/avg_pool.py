@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cnn_core.compute.cost import Costs
-from cnn_core.compute.window_reduction import sum_costs, window_sum, window_sum_transposed
-from cnn_core.geometry import Windows
+from cnn_core.compute.window_sum import sum_costs, window_sum, window_sum_transposed
+from cnn_core.geometry import AnyWindows
 from cnn_core.op import without_floating_point_warnings
 from cnn_core.operands import accumulation_dtype, as_operand, common_dtype
-from cnn_core.parameters import FLAG, NONZERO_INTEGER, optional, parameter
+from cnn_core.parameters import FLAG, NONZERO_INTEGER, Framework, optional, parameter
 from cnn_core.pool import Pool
 
 __all__ = ["AvgPool"]
@@ -32,8 +33,13 @@ class AvgPool(Pool):
     ----------
     data_format : {"channels_last", "channels_first"}
         Input (N, *spatial, C) or (N, C, *spatial).
+    framework : {"torch", "tensorflow", "onnx", "jax"} or None
+        Whose defaults are taken for what is not given.
     kernel_size, stride, dilation : int or tuple of int
         Size of the windows, distance between them (kernel_size if None), and between the taps of one; in elements.
+    output_size : int, tuple of int or None
+        Number of windows along each axis, instead of kernel_size: window i of o covers the elements from
+        ``floor(i * n / o)`` to ``ceil((i + 1) * n / o)`` of n.
     padding : int, tuple of int, tuple of (before, after), "valid", "same" or "same_lower"
         Zeros around the input, in elements.
     ceil_mode : bool
@@ -63,6 +69,11 @@ class AvgPool(Pool):
     >>> AvgPool(kernel_size=2, padding=1, count_include_pad=True).forward(ramp).ravel().tolist()
     [1.0, 5.0]
     """
+
+    framework_defaults: ClassVar[Mapping[Framework, Mapping[str, Any]]] = {
+        "torch": {"count_include_pad": True},
+        "jax": {"count_include_pad": True},
+    }
 
     count_include_pad: bool = parameter(FLAG, "Whether taps in the padding count in the divisor.", False)
     divisor_override: int | None = parameter(
@@ -132,11 +143,11 @@ class AvgPool(Pool):
     def _needs_real_taps(self) -> bool:
         return self.divisor_override is None and not self.count_include_pad
 
-    def _costs(self, planes: int, windows: Windows) -> Costs:
+    def _costs(self, planes: int, windows: AnyWindows) -> Costs:
         # a divisor in float64 for each window, and what counting its taps takes along each axis
         return sum_costs(planes, windows, 2 * math.prod(windows.output_sizes) + 16 * sum(windows.output_sizes))
 
-    def _divisor(self, windows: Windows) -> NDArray[Any]:
+    def _divisor(self, windows: AnyWindows) -> NDArray[Any]:
         """Return the divisor of each window in a shape that broadcasts over an output."""
         if self.divisor_override is not None:
             return np.asarray(self.divisor_override, dtype=np.float64)

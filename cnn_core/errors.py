@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["ConvpoolError", "DtypeError", "ParameterError", "ShapeError", "describe", "number_of"]
+__all__ = ["ConvpoolError", "DtypeError", "OperandError", "ParameterError", "ShapeError", "describe", "number_of"]
 
 
 class ConvpoolError(ValueError):
@@ -39,7 +39,11 @@ class ShapeError(ConvpoolError):
 
 
 class DtypeError(ConvpoolError):
-    """An operand has a data type that the ops do not compute with."""
+    """An operand has a data type that the op does not compute with."""
+
+
+class OperandError(ConvpoolError):
+    """An operand holds a value that the op does not take."""
 
 
 def number_of(number: int, singular: str, plural: str) -> str:

@@ -2,26 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cnn_core.compute.cost import Costs
-from cnn_core.compute.window_reduction import (
+from cnn_core.compute.window_maximum import (
     maximum_costs,
     maximum_levels,
+    positions_of_chosen,
     route_to_chosen,
     route_to_tied,
     window_maximum,
 )
-from cnn_core.geometry import Windows
-from cnn_core.op import without_floating_point_warnings
-from cnn_core.operands import accumulation_dtype, as_operand, common_dtype
-from cnn_core.parameters import TIES, Ties, parameter
+from cnn_core.geometry import AnyWindows
+from cnn_core.indices import ElementIndices
+from cnn_core.op import Layer, without_floating_point_warnings
+from cnn_core.operands import accumulation_dtype, as_operand, common_dtype, split_layer_shape
+from cnn_core.parameters import (
+    FLAG,
+    INDEX_SCHEME,
+    STORAGE_ORDER,
+    TIES,
+    Framework,
+    IndexScheme,
+    StorageOrder,
+    Ties,
+    optional,
+    parameter,
+)
 from cnn_core.pool import Pool
 
-__all__ = ["MaxPool"]
+__all__ = ["MaxPool", "MaxPoolResult"]
+
+
+class MaxPoolResult(NamedTuple):
+    """The maxima of all windows, and where they lie."""
+
+    output: NDArray[Any]
+    indices: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -34,15 +56,28 @@ class MaxPool(Pool):
     ----------
     data_format : {"channels_last", "channels_first"}
         Input (N, *spatial, C) or (N, C, *spatial).
+    framework : {"torch", "tensorflow", "onnx", "jax"} or None
+        Whose defaults are taken for what is not given.
     kernel_size, stride, dilation : int or tuple of int
         Size of the windows, distance between them (kernel_size if None), and between the taps of one; in elements.
+    output_size : int, tuple of int or None
+        Number of windows along each axis, instead of kernel_size: window i of o covers the elements from
+        ``floor(i * n / o)`` to ``ceil((i + 1) * n / o)`` of n.
     padding : int, tuple of int, tuple of (before, after), "valid", "same" or "same_lower"
         Padding in elements. It never wins: it counts as minus infinity.
     ceil_mode : bool
         Round the output size up.
-    ties : {"first", "all", "split"}
+    ties : {"first", "all", "split"} or None
         Who gets the gradient where several taps of a window hold its maximum: the first in row-major order; all of
-        them, each the whole of it; or all of them, in equal shares.
+        them, each the whole of it; or all of them, in equal shares. None, TensorFlow's: the first, but all of them
+        where there are three spatial axes.
+    return_indices : bool
+        Whether forward returns also where the maxima lie.
+    index_scheme : {"plane", "image", "tensor"}
+        What an index counts the elements of, in their order in memory: the spatial plane of a channel (PyTorch), an
+        image (TensorFlow), or the whole input (ONNX).
+    storage_order : {"row_major", "column_major"}
+        Order of the spatial axes within an index, as ONNX has it.
 
     Raises
     ------
@@ -54,7 +89,9 @@ class MaxPool(Pool):
     NaN is larger than everything, as in PyTorch and JAX: a window that holds one gives NaN. Its gradient goes to the
     last NaN of the window with ties="first" (PyTorch, ``MaxPoolKernel.cpp``), else to all of them. A window with no tap
     inside the input is an error. ``first`` is the rule of PyTorch, JAX and TensorFlow's 2-D kernel; ``all`` is that of
-    TensorFlow's 3-D kernel and of the notebook that convpool began as.
+    TensorFlow's 3-D kernel and of the notebook that convpool began as. The index of a maximum is that of the element
+    which ``first`` gives the gradient to; a window that holds nothing but minus infinity has the index of its first tap
+    inside the input.
 
     Examples
     --------
@@ -64,17 +101,37 @@ class MaxPool(Pool):
     [3.0, 3.0]
     >>> MaxPool(kernel_size=4, ties="split").backward(np.ones((1, 1, 1)), tied).ravel().tolist()
     [0.0, 0.5, 0.5, 0.0]
+    >>> MaxPool(kernel_size=2, return_indices=True).forward(tied).indices.ravel().tolist()
+    [1, 2]
     """
 
-    ties: Ties = parameter(
-        TIES,
+    results: ClassVar[tuple[str, ...]] = ("output", "indices")
+    framework_defaults: ClassVar[Mapping[Framework, Mapping[str, Any]]] = {
+        "tensorflow": {"ties": None, "index_scheme": "image"},
+        "onnx": {"index_scheme": "tensor"},
+    }
+
+    ties: Ties | None = parameter(
+        optional(TIES),
         "Who gets the gradient of a maximum that several taps hold: the first in row-major order, all of it to all, "
-        "or an equal share to all.",
+        "or an equal share to all; null is TensorFlow's rule: the first, but all with three spatial axes.",
         "first",
+    )
+    return_indices: bool = parameter(FLAG, "Whether forward returns also where the maxima lie.", False)
+    index_scheme: IndexScheme = parameter(
+        INDEX_SCHEME,
+        "What an index counts the elements of, in their order in memory: the spatial plane of a channel, an image, or "
+        "the whole tensor.",
+        "plane",
+    )
+    storage_order: StorageOrder = parameter(
+        STORAGE_ORDER,
+        "Order of the spatial axes within an index: the last axis goes fastest, or the first.",
+        "row_major",
     )
 
     @without_floating_point_warnings
-    def forward(self, input: ArrayLike) -> NDArray[Any]:
+    def forward(self, input: ArrayLike) -> NDArray[Any] | Any:  # a union with MaxPoolResult would burden every caller
         """Compute the maximum of each window.
 
         Parameters
@@ -85,7 +142,7 @@ class MaxPool(Pool):
         Returns
         -------
         ndarray, shape (N, *output, C) or (N, C, *output)
-            Of the input's dtype; integers count as float64.
+            Of the input's dtype; integers count as float64. With return_indices a MaxPoolResult of it and the indices.
 
         Raises
         ------
@@ -98,9 +155,14 @@ class MaxPool(Pool):
         """
         input = as_operand("input", input)
         windows = self.layer(input.shape).windows
-        dtype = common_dtype(input)
-        largest = window_maximum(self._comparable(input), windows, self._spatial_axes(windows))
-        return largest.astype(dtype, copy=False)
+        axes, dtype = self._spatial_axes(windows), common_dtype(input)
+        if not self.return_indices:
+            return window_maximum(self._comparable(input), windows, axes).astype(dtype, copy=False)
+        levels = maximum_levels(self._comparable(input), windows, axes)
+        batch, spatial, channels = split_layer_shape("input", input.shape, self.data_format)
+        counted = ElementIndices(batch, spatial, channels, self.data_format, self.index_scheme, self.storage_order)
+        indices = counted.encode(positions_of_chosen(levels))
+        return MaxPoolResult(levels[-1].largest.astype(dtype, copy=False), indices)
 
     @without_floating_point_warnings
     def backward(self, grad_output: ArrayLike, input: ArrayLike) -> NDArray[Any]:
@@ -130,14 +192,27 @@ class MaxPool(Pool):
         dtype = common_dtype(gradient, input)
         levels = maximum_levels(self._comparable(input), layer.windows, self._spatial_axes(layer.windows))
         gradient = gradient.astype(accumulation_dtype(dtype), copy=False)
-        if self.ties == "first":
+        ties = self._ties(layer.windows)
+        if ties == "first":
             routed = route_to_chosen(gradient, levels)
         else:
-            routed = route_to_tied(gradient, levels, shared=self.ties == "split")
+            routed = route_to_tied(gradient, levels, shared=ties == "split")
         return routed.astype(dtype, copy=False)
 
-    def _costs(self, planes: int, windows: Windows) -> Costs:
-        return maximum_costs(planes, windows)
+    def _costs(self, planes: int, windows: AnyWindows) -> Costs:
+        return maximum_costs(planes, windows, with_positions=self.return_indices)
+
+    def _ties(self, windows: AnyWindows) -> Ties:
+        return self.ties or ("all" if len(windows.axes) == 3 else "first")
+
+    def result_names(self) -> tuple[str, ...]:  # noqa: D102
+        return self.results if self.return_indices else ("output",)
+
+    def result_dtypes(self, dtypes: Mapping[str, np.dtype[Any]]) -> dict[str, np.dtype[Any]]:  # noqa: D102
+        return super().result_dtypes(dtypes) | ({"indices": np.dtype(np.int64)} if self.return_indices else {})
+
+    def resolved_parameters(self, layer: Layer[AnyWindows]) -> dict[str, Any]:  # noqa: D102
+        return super().resolved_parameters(layer) | {"ties": self._ties(layer.windows)}
 
     @staticmethod
     def _comparable(input: NDArray[Any]) -> NDArray[Any]:

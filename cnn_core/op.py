@@ -5,54 +5,81 @@ from __future__ import annotations
 import dataclasses
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, ParamSpec, TypeVar
+from typing import Any, ClassVar, Generic, ParamSpec, TypeVar
 
 import numpy as np
 
 from cnn_core.compute.cost import Costs
-from cnn_core.geometry import Windows
-from cnn_core.operands import common_dtype
-from cnn_core.parameters import DATA_FORMAT, DataFormat, canonical_fields, parameter
+from cnn_core.geometry import AnyWindows
+from cnn_core.operands import accumulation_dtype, common_dtype
+from cnn_core.parameters import (
+    DATA_FORMAT,
+    FRAMEWORK,
+    DataFormat,
+    Default,
+    Framework,
+    canonical_fields,
+    optional,
+    parameter,
+)
 
 __all__ = ["Layer", "Op", "Operand", "without_floating_point_warnings"]
 
 Arguments = ParamSpec("Arguments")
 Returned = TypeVar("Returned")
+WindowsType = TypeVar("WindowsType", bound=AnyWindows)
 
 
 @dataclass(frozen=True)
 class Operand:
-    """A tensor that an op takes: its name, what it is, and whether it may be left out."""
+    """A tensor that an op takes: its name, what it is, and whether it may be left out.
+
+    Parameters
+    ----------
+    name, description : str
+    optional : bool
+    dtypes : tuple of str
+        The types that it may have, where it has a type of its own. Empty where it shares in the floating type that the
+        op computes in.
+    """
 
     name: str
     description: str
     optional: bool = False
+    dtypes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class Layer:
+class Layer(Generic[WindowsType]):
     """What an op does to operands of given shapes, known before any tensor exists.
 
     Parameters
     ----------
-    output_shape : tuple of int
+    result_shapes : dict
+        Shape of each result of forward.
     gradient_shapes : dict
         Shape of the gradient of each differentiable operand.
-    windows : Windows
+    windows : AnyWindows
         The windows over the spatial axes; ``windows.padding`` is the padding resolved per side.
     multiply_accumulates : int
-        Multiplications with addition of a convolution; for pooling, the taps of all windows. Taps in the padding count.
+        Multiplications with addition of a convolution; for pooling, the taps of all windows; for an op that only moves
+        elements, the elements moved. Taps in the padding count.
     costs : callable
         Returns the Costs. They are for limits only, so that computing the layer does not wait for them.
     """
 
-    output_shape: tuple[int, ...]
-    gradient_shapes: dict[str, tuple[int, ...]]
-    windows: Windows
+    result_shapes: Mapping[str, tuple[int, ...]]
+    gradient_shapes: Mapping[str, tuple[int, ...]]
+    windows: WindowsType
     multiply_accumulates: int
     costs: Callable[[], Costs]
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """Shape of the output."""
+        return self.result_shapes["output"]
 
 
 @dataclass(frozen=True)
@@ -60,25 +87,46 @@ class Op(ABC):
     """Base of all ops.
 
     A subclass is a frozen dataclass. Its fields, declared with ``parameter``, are checked when it is made; its class
-    attributes say which operands it takes, which of them have gradients and what its results are called; it defines
-    ``layer``, ``forward`` and ``backward``.
+    attributes say which operands it takes, which of them have gradients, what its results are called and which defaults
+    other frameworks have; it defines ``layer``, ``forward`` and, if it has gradients, ``backward``.
     """
 
     operands: ClassVar[tuple[Operand, ...]]
     differentiable: ClassVar[tuple[str, ...]]
     results: ClassVar[tuple[str, ...]] = ("output",)
+    framework_defaults: ClassVar[Mapping[Framework, Mapping[str, Any]]] = {
+        "torch": {"data_format": "channels_first"},
+        "onnx": {"data_format": "channels_first"},
+    }
+    """Defaults of each framework where they are not the fields' own; a subclass has those of its bases too."""
 
     data_format: DataFormat = parameter(
         DATA_FORMAT,
         "Layout of the operands: channels_last is (N, *spatial, C), channels_first is (N, C, *spatial).",
         "channels_last",
     )
+    framework: Framework | None = parameter(
+        optional(FRAMEWORK), "Framework whose own defaults are taken for all parameters that are not given.", None
+    )
 
     def __post_init__(self) -> None:
-        canonical_fields(self)
+        given = self.framework
+        framework = None if isinstance(given, Default) else optional(FRAMEWORK).check("framework", given)
+        canonical_fields(self, {} if framework is None else self._defaults_of(framework))
+
+    def _defaults_of(self, framework: Framework) -> Mapping[str, Any]:
+        return self.defaults_of(framework)
+
+    @classmethod
+    def defaults_of(cls, framework: Framework) -> dict[str, Any]:
+        """Return the defaults of a framework where they are not those of the fields."""
+        merged: dict[str, Any] = {}
+        for base in reversed(cls.__mro__):
+            merged |= vars(base).get("framework_defaults", {}).get(framework, {})
+        return merged
 
     @abstractmethod
-    def layer(self, *shapes: Any) -> Layer:
+    def layer(self, *shapes: Any) -> Layer[Any]:
         """Resolve the op for operands of these shapes; allocates nothing."""
 
     def output_shape(self, *shapes: Any) -> tuple[int, ...]:
@@ -100,13 +148,39 @@ class Op(ABC):
         """
         return self.layer(*shapes).output_shape
 
+    def resolved_parameters(self, layer: Layer[Any]) -> dict[str, Any]:
+        """Return every parameter that has a value as it is in a layer: strides for each axis, padding for each side.
+
+        Parameters
+        ----------
+        layer : Layer
+            What ``layer`` returned.
+
+        Returns
+        -------
+        dict of str to object
+            By name; values that JSON can hold.
+        """
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        values |= {name: value for name, value in layer.windows.parameters().items() if name in values}
+        return {name: value for name, value in values.items() if value is not None}
+
     def result_names(self) -> tuple[str, ...]:
         """Return the names of what ``forward`` returns with these parameters; ``results`` names all there may be."""
         return self.results
 
-    def result_dtype(self, *dtypes: np.dtype[Any]) -> np.dtype[Any]:
-        """Return the type of the results for operands of these types."""
-        return common_dtype(*dtypes)
+    def result_dtypes(self, dtypes: Mapping[str, np.dtype[Any]]) -> dict[str, np.dtype[Any]]:
+        """Return the type of each result of forward for operands of these types, by name."""
+        return dict.fromkeys(self.result_names(), self.gradient_dtype(dtypes))
+
+    def gradient_dtype(self, dtypes: Mapping[str, np.dtype[Any]]) -> np.dtype[Any]:
+        """Return the type of the gradients for operands of these types, by name."""
+        apart = {operand.name for operand in self.operands if operand.dtypes}
+        return common_dtype(*(dtype for name, dtype in dtypes.items() if name not in apart))
+
+    def computation_dtype(self, dtypes: Mapping[str, np.dtype[Any]]) -> np.dtype[Any]:
+        """Return the type that is computed in for operands of these types, by name."""
+        return accumulation_dtype(self.gradient_dtype(dtypes))
 
     @classmethod
     def parameters(cls) -> tuple[dataclasses.Field[Any], ...]:

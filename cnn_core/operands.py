@@ -30,13 +30,20 @@ SMALLEST_RANK, LARGEST_RANK = 1, 3
 FLOATING = tuple(np.dtype(name) for name in ("float16", "float32", "float64"))
 
 
-def as_operand(name: str, value: ArrayLike) -> NDArray[Any]:
-    """Return an operand as an array of native byte order with a type that the ops compute with; never a changed one.
+def as_operand(name: str, value: ArrayLike, dtypes: tuple[str, ...] = ()) -> NDArray[Any]:
+    """Return an operand as an array of native byte order with a type that the op computes with; never a changed one.
+
+    Parameters
+    ----------
+    name : str
+    value : array_like
+    dtypes : tuple of str
+        The types that are accepted; empty for all that the ops compute with.
 
     Raises
     ------
     DtypeError
-        If the type is not float16, float32, float64 or an integer of at most 64 bits.
+        If the type is not one of those, or not float16, float32, float64 or an integer of at most 64 bits.
     ShapeError
         If nested sequences are ragged.
     """
@@ -48,8 +55,9 @@ def as_operand(name: str, value: ArrayLike) -> NDArray[Any]:
             name, f"{name} is no array: it is ragged; needed: {expected}", got="ragged sequences", expected=expected
         ) from None
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
-    if array.dtype.kind not in "iu" and array.dtype not in FLOATING:
-        accepted = "float16, float32, float64 or integers"
+    computable = array.dtype.kind in "iu" or array.dtype in FLOATING
+    if not (array.dtype.name in dtypes if dtypes else computable):
+        accepted = " or ".join(dtypes) or "float16, float32, float64 or integers"
         raise DtypeError(
             name, f"{name} has dtype {array.dtype.name}; needed: {accepted}", got=array.dtype.name, expected=accepted
         )

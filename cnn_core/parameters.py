@@ -6,6 +6,7 @@ A rule's text is what an error says was expected, what the JSON schema describes
 from __future__ import annotations
 
 import dataclasses
+import math
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,18 +19,31 @@ from cnn_core.errors import ParameterError, describe, number_of
 __all__ = [
     "DATA_FORMAT",
     "FLAG",
+    "FRAMEWORK",
+    "INDEX_SCHEME",
     "LARGEST_INTEGER",
+    "LIST_PER_AXIS",
     "NONZERO_INTEGER",
+    "NORM_TYPE",
     "PADDING",
+    "PADDING_MODE",
     "POSITIVE_PER_AXIS",
+    "STORAGE_ORDER",
     "TIES",
     "DataFormat",
+    "Default",
+    "Framework",
+    "IndexScheme",
     "Padding",
+    "PaddingMode",
     "PerAxis",
     "Rule",
+    "StorageOrder",
     "Ties",
     "canonical_fields",
     "integer_from",
+    "list_per_axis_from",
+    "number_from",
     "one_of",
     "one_per_axis",
     "optional",
@@ -39,6 +53,10 @@ __all__ = [
 ]
 
 DataFormat = Literal["channels_last", "channels_first"]
+Framework = Literal["torch", "tensorflow", "onnx", "jax"]
+IndexScheme = Literal["plane", "image", "tensor"]
+PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
+StorageOrder = Literal["row_major", "column_major"]
 Ties = Literal["first", "all", "split"]
 AutomaticPadding = Literal["valid", "same", "same_lower"]
 PerAxis = int | tuple[int, ...]
@@ -76,16 +94,39 @@ class Rule:
             raise ParameterError(name, f"{name} must be {self.text}; got {got}", got=got, expected=self.text) from None
 
 
+@dataclass(frozen=True)
+class Default:
+    """The value of a parameter that was not given: it stands in its field until the op is made."""
+
+    value: Any
+
+    def __repr__(self) -> str:
+        return repr(self.value)
+
+
 def parameter(rule: Rule, description: str, default: Any = dataclasses.MISSING) -> Any:
     """Declare a parameter of an op: a dataclass field that carries its rule and its description."""
-    return dataclasses.field(default=default, kw_only=True, metadata={"rule": rule, "description": description})
+    metadata = {"rule": rule, "description": description}
+    if default is not dataclasses.MISSING:
+        default = Default(default)
+    return dataclasses.field(default=default, kw_only=True, metadata=metadata)
 
 
-def canonical_fields(op: Any) -> None:
-    """Check every parameter of a frozen op and put its canonical form in its place."""
+def canonical_fields(op: Any, defaults: Mapping[str, Any]) -> None:
+    """Check every parameter of a frozen op and put its canonical form in its place.
+
+    Parameters
+    ----------
+    op : dataclass
+        Fields that were not given hold a Default.
+    defaults : mapping of str to object
+        What takes the place of a field's own default.
+    """
     for field in dataclasses.fields(op):
-        value = field.metadata["rule"].check(field.name, getattr(op, field.name))
-        object.__setattr__(op, field.name, value)
+        value = getattr(op, field.name)
+        if isinstance(value, Default):
+            value = defaults.get(field.name, value.value)
+        object.__setattr__(op, field.name, field.metadata["rule"].check(field.name, value))
 
 
 def _integer(value: Any, smallest: int) -> int:
@@ -129,6 +170,38 @@ def per_axis_from(smallest: int) -> Rule:
     return Rule(
         f"{_integers_from(smallest)}, or a list of one for each spatial axis", canonical, _per_axis_schema(smallest)
     )
+
+
+def list_per_axis_from(smallest: int) -> Rule:
+    """Accept a list of one integer for each spatial axis."""
+    per_axis = per_axis_from(smallest)
+
+    def canonical(value: Any) -> tuple[int, ...]:
+        if not isinstance(value, (list, tuple)):
+            raise TypeError
+        return tuple(per_axis.canonical(value))
+
+    schema = {"type": "array", "items": _integer_schema(smallest), "minItems": 1}
+    return Rule(
+        f"a list of integers from {smallest} to {LARGEST_INTEGER}, one for each spatial axis", canonical, schema
+    )
+
+
+def number_from(smallest: float) -> Rule:
+    """Accept one finite number that is at least ``smallest``."""
+
+    def canonical(value: Any) -> float:
+        if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
+            raise TypeError
+        try:
+            number = float(value)
+        except OverflowError:  # an integer beyond the range of float64
+            raise ValueError from None
+        if not smallest <= number < math.inf:
+            raise ValueError
+        return number
+
+    return Rule(f"a finite number of at least {smallest:g}", canonical, {"type": "number", "minimum": smallest})
 
 
 def optional(rule: Rule) -> Rule:
@@ -198,6 +271,12 @@ def _padding(value: Any) -> Padding:
 _AUTOMATIC = one_of(AutomaticPadding)
 
 DATA_FORMAT = one_of(DataFormat)
+FRAMEWORK = one_of(Framework)
+INDEX_SCHEME = one_of(IndexScheme)
+LIST_PER_AXIS = list_per_axis_from(1)
+NORM_TYPE = number_from(1)
+PADDING_MODE = one_of(PaddingMode)
+STORAGE_ORDER = one_of(StorageOrder)
 TIES = one_of(Ties)
 FLAG = Rule("true or false", _flag, {"type": "boolean"})
 NONZERO_INTEGER = Rule(

@@ -5,21 +5,24 @@ from __future__ import annotations
 import functools
 import math
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 from numpy.typing import NDArray
 
 from cnn_core.compute.cost import Costs
-from cnn_core.errors import ShapeError
-from cnn_core.geometry import Windows, resolve_windows
+from cnn_core.errors import ParameterError, ShapeError, describe
+from cnn_core.geometry import AnyWindows, resolve_adaptive, resolve_windows
 from cnn_core.op import Layer, Op, Operand
 from cnn_core.operands import as_operand, layer_shape, require_shape, spatial_axes, split_layer_shape
 from cnn_core.parameters import (
     FLAG,
     PADDING,
     POSITIVE_PER_AXIS,
+    Default,
+    Framework,
     Padding,
     PerAxis,
     one_per_axis,
@@ -32,14 +35,23 @@ __all__ = ["Pool"]
 
 @dataclass(frozen=True)
 class Pool(Op):
-    """Base of the pooling ops: one window shape over every channel of an input."""
+    """Base of the pooling ops: windows of one size, or as many as are wanted, over every channel of an input."""
 
     operands: ClassVar[tuple[Operand, ...]] = (
         Operand("input", "Activations: (N, *spatial, C), or (N, C, *spatial) with channels_first."),
     )
     differentiable: ClassVar[tuple[str, ...]] = ("input",)
+    framework_defaults: ClassVar[Mapping[Framework, Mapping[str, Any]]] = {"onnx": {"stride": 1}, "jax": {"stride": 1}}
 
-    kernel_size: PerAxis = parameter(POSITIVE_PER_AXIS, "Size of the windows.")
+    kernel_size: PerAxis | None = parameter(
+        optional(POSITIVE_PER_AXIS), "Size of the windows; needed unless output_size is given.", None
+    )
+    output_size: PerAxis | None = parameter(
+        optional(POSITIVE_PER_AXIS),
+        "Number of windows, instead of kernel_size: window i of o covers the elements from floor(i * n / o) to "
+        "ceil((i + 1) * n / o) of n (adaptive pooling; 1 is global).",
+        None,
+    )
     stride: PerAxis | None = parameter(
         optional(POSITIVE_PER_AXIS), "Distance from one window to the next; kernel_size if not given.", None
     )
@@ -51,7 +63,39 @@ class Pool(Op):
         FLAG, "Round the output size up; the last window must start in the input or its leading padding.", False
     )
 
-    def layer(self, input_shape: Sequence[int]) -> Layer:
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.output_size is None:
+            if self.kernel_size is None:
+                expected = "kernel_size, or output_size"
+                raise ParameterError(
+                    "kernel_size", f"a pooling needs {expected}; got neither", got="neither", expected=expected
+                )
+            return
+        given = {
+            "kernel_size": self.kernel_size is not None,
+            "stride": self.stride is not None,
+            "padding": self.padding != "valid" and bool(np.any(np.asarray(self.padding) != 0)),
+            "dilation": bool(np.any(np.asarray(self.dilation) != 1)),
+            "ceil_mode": self.ceil_mode,
+        }
+        for name, is_given in given.items():
+            if is_given:
+                got = describe(getattr(self, name))
+                raise ParameterError(
+                    name,
+                    f"{name} has no meaning with output_size, which lays the windows itself; got {got}",
+                    got=got,
+                    expected="output_size alone",
+                )
+
+    def _defaults_of(self, framework: Framework) -> Mapping[str, Any]:
+        defaults = super()._defaults_of(framework)
+        # windows of a wanted number have no stride, whatever a framework's is
+        adaptive = not isinstance(self.output_size, Default) and self.output_size is not None
+        return {name: value for name, value in defaults.items() if not (adaptive and name == "stride")}
+
+    def layer(self, input_shape: Sequence[int]) -> Layer[AnyWindows]:
         """Resolve the pooling for an input of this shape; allocates nothing.
 
         Raises
@@ -60,37 +104,43 @@ class Pool(Op):
             If the shape and the parameters do not fit each other.
         """
         batch, spatial, channels = split_layer_shape("input", input_shape, self.data_format)
-        rank = len(spatial)
-        windows = resolve_windows(
+        windows = self._windows(spatial)
+        if self._needs_real_taps():
+            _require_real_taps(windows)
+        output_shape = layer_shape(batch, windows.output_sizes, channels, self.data_format)
+        return Layer(
+            result_shapes=dict.fromkeys(self.result_names(), output_shape),
+            gradient_shapes={"input": layer_shape(batch, spatial, channels, self.data_format)},
+            windows=windows,
+            multiply_accumulates=batch * channels * math.prod(axis.tap_count for axis in windows.axes),
+            costs=functools.partial(self._costs, batch * channels, windows),
+        )
+
+    def _windows(self, spatial: tuple[int, ...]) -> AnyWindows:
+        if self.output_size is not None:
+            return resolve_adaptive(spatial, self.output_size)
+        assert self.kernel_size is not None  # noqa: S101  (checked when the op was made)
+        return resolve_windows(
             spatial,
-            one_per_axis("kernel_size", self.kernel_size, rank),
+            one_per_axis("kernel_size", self.kernel_size, len(spatial)),
             stride=self.kernel_size if self.stride is None else self.stride,
             padding=self.padding,
             dilation=self.dilation,
             ceil_mode=self.ceil_mode,
         )
-        if self._needs_real_taps():
-            _require_real_taps(windows)
-        return Layer(
-            output_shape=layer_shape(batch, windows.output_sizes, channels, self.data_format),
-            gradient_shapes={"input": layer_shape(batch, spatial, channels, self.data_format)},
-            windows=windows,
-            multiply_accumulates=batch * channels * math.prod((*windows.output_sizes, *windows.kernel_sizes)),
-            costs=functools.partial(self._costs, batch * channels, windows),
-        )
 
     @abstractmethod
-    def _costs(self, planes: int, windows: Windows) -> Costs:
+    def _costs(self, planes: int, windows: AnyWindows) -> Costs:
         """Return the costs for as many images times channels."""
 
     def _needs_real_taps(self) -> bool:
         """Tell whether a window with no tap inside the input has no value."""
         return True
 
-    def _spatial_axes(self, windows: Windows) -> range:
+    def _spatial_axes(self, windows: AnyWindows) -> range:
         return spatial_axes(len(windows.axes), self.data_format)
 
-    def _gradient_operands(self, grad_output: Any, input: Any) -> tuple[NDArray[Any], NDArray[Any], Layer]:
+    def _gradient_operands(self, grad_output: Any, input: Any) -> tuple[NDArray[Any], NDArray[Any], Layer[AnyWindows]]:
         """Return the checked operands of backward, and the layer."""
         gradient, activations = as_operand("grad_output", grad_output), as_operand("input", input)
         layer = self.layer(activations.shape)
@@ -98,14 +148,13 @@ class Pool(Op):
         return gradient, activations, layer
 
 
-def _require_real_taps(windows: Windows) -> None:
+def _require_real_taps(windows: AnyWindows) -> None:
     for number, axis in enumerate(windows.axes):
         if axis.has_window_in_padding():
             raise ShapeError(
                 "input",
-                f"a window of {axis.kernel_size} taps with dilation {axis.dilation} and stride {axis.stride} lies "
-                f"wholly in the padding ({axis.before}, {axis.after}) of spatial axis {number}, where the input has "
-                f"{axis.size} elements; every window needs at least one tap inside the input",
+                f"a window lies wholly in the padding {windows.padding[number]} of spatial axis {number}, where the "
+                f"input has {axis.size} elements; every window needs at least one tap inside the input",
                 got="a window without a tap inside the input",
                 expected="at least one tap of every window inside the input",
             )

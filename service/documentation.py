@@ -16,6 +16,7 @@ from service.examples import as_text, curl_command, example_files, json_answer, 
 from service.negotiation import readable_media_types
 from service.operations import LayerDeclaration, Operation
 from service.problems import Busy, Finding, InvalidRequest, RequestProblem
+from service.responses import PARAMETERS_HEADER
 from service.schemas import BINARY, DTYPE_SCHEMA, HEALTH_SCHEMA, OPERATIONS_SCHEMA, REFERENCE_TO_TENSOR
 from service.shapes import DTYPE, ShapeAnswer, predict_shapes, shapes_model
 
@@ -87,6 +88,12 @@ def _documented(name: str, summary: str, description: str, answer: dict[str, Any
     }
 
 
+def _parameters_header() -> dict[str, Any]:
+    description = "Every parameter as it was resolved, as a JSON object: the defaults, strides for each axis, padding "
+    description += "for each side."
+    return {PARAMETERS_HEADER: {"description": description, "schema": {"type": "string"}}}
+
+
 def of_operation(operation: Operation) -> dict[str, Any]:
     """Return the documentation of an operation's route."""
     layer = operation.declaration
@@ -99,6 +106,7 @@ def of_operation(operation: Operation) -> dict[str, Any]:
         "parameters": _query_parameters(operation),
         "requestBody": {"required": True, "content": _request_content(operation)},
     }
+    arguments["openapi_extra"]["responses"]["200"]["headers"] = _parameters_header()
     arguments["openapi_extra"]["responses"] |= PROBLEMS
     return arguments
 

@@ -22,9 +22,13 @@ SERVER = "http://127.0.0.1:8000"
 
 
 def _split(layer: LayerDeclaration) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    names = [operand.name for operand in layer.operands]
-    parameters = {name: value for name, value in layer.example.items() if name not in names}
-    tensors = {name: np.array(value, dtype=np.float64) for name, value in layer.example.items() if name in names}
+    operands = {operand.name: operand for operand in layer.operands}
+    parameters = {name: value for name, value in layer.example.items() if name not in operands}
+    tensors = {
+        name: np.array(value, dtype=operands[name].dtypes[0] if operands[name].dtypes else np.float64)
+        for name, value in layer.example.items()
+        if name in operands
+    }
     return parameters, tensors
 
 
@@ -41,14 +45,29 @@ def example(operation: Operation) -> tuple[dict[str, Any], dict[str, NDArray[Any
 def json_example(operation: Operation) -> dict[str, Any]:
     """Return the body of a JSON request."""
     parameters, tensors = example(operation)
-    return {**parameters, **{name: tensor.tolist() for name, tensor in tensors.items()}}
+    return {
+        **parameters,
+        **{name: _as_json(tensor, typed=name in _typed(operation)) for name, tensor in tensors.items()},
+    }
 
 
 def json_answer(operation: Operation) -> dict[str, Any]:
     """Return the body of the answer to the JSON example."""
     parameters, tensors = example(operation)
     results = operation.compute(operation.call(parameters), tensors)
-    return {name: result.tolist() for name, result in results.items()}
+    typed = next(iter(tensors)) in _typed(operation)  # an answer has the form of the first operand
+    return {name: _as_json(result, typed=typed) for name, result in results.items()}
+
+
+def _typed(operation: Operation) -> list[str]:
+    """Return the operands that have a type of their own, which nested lists cannot say."""
+    return [operand.name for operand in operation.operands if operand.dtypes]
+
+
+def _as_json(tensor: NDArray[Any], *, typed: bool) -> Any:
+    if not typed:
+        return tensor.tolist()
+    return {"dtype": tensor.dtype.name, "shape": list(tensor.shape), "data": tensor.reshape(-1).tolist()}
 
 
 def shape_example(layer: LayerDeclaration) -> dict[str, Any]:

@@ -5,7 +5,6 @@ Everything that routes, documentation and validation need is derived here from t
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import math
 from collections.abc import Collection, Mapping, Sequence
@@ -16,9 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
+from cnn_core import ParameterError
 from cnn_core.op import Layer, Op, Operand
-from cnn_core.operands import accumulation_dtype
 from cnn_core.parameters import subset_of
+from service.codecs.message import TensorType
+from service.codecs.names import pointer_to
 from service.parameters import parameter_model, rule_field, unknown_names, validated
 from service.problems import Finding, InvalidRequest
 
@@ -69,7 +70,7 @@ class LayerDeclaration:
         differentiable = all(op.differentiable for op in self.ops.values())
         return (self.forward, Operation(self, "backward")) if differentiable else (self.forward,)
 
-    def resolve(self, op: Op, shapes: Mapping[str, Sequence[int]]) -> Layer:
+    def resolve(self, op: Op, shapes: Mapping[str, Sequence[int]]) -> Layer[Any]:
         """Resolve an op for operands of these shapes, by name."""
         return op.layer(*(shapes.get(operand.name) for operand in self.operands))
 
@@ -91,6 +92,12 @@ class LayerDeclaration:
             )
         return self.ops[value]
 
+    def resolved_parameters(self, op: Op, layer: Layer[Any]) -> dict[str, Any]:
+        """Return every parameter as it is in a layer, the selecting one first."""
+        value = next((value for value, candidate in self.ops.items() if candidate is type(op)), "")
+        selecting = {self.selector: value} if self.selector else {}
+        return selecting | op.resolved_parameters(layer)
+
     def selector_field(self, op: type[Op]) -> dict[str, tuple[Any, Any]]:
         """Return the definition of the selecting parameter for one op's parameter model."""
         value = next((value for value, candidate in self.ops.items() if candidate is op), "")
@@ -111,20 +118,24 @@ class Prediction:
 
     Parameters
     ----------
-    result_shapes : tuple of shapes
-    dtype : dtype
-        Of the results.
-    result_bytes, workspace_bytes : int
-        Memory of the results, and beside them and the operands.
+    parameters : mapping of str to object
+        All of the op's parameters, resolved for each axis and side.
+    results : tuple of TensorType
+    workspace_bytes : int
+        Memory beside the results and the operands.
     work : int
         See ``cnn_core.compute.cost.Cost``.
     """
 
-    result_shapes: tuple[tuple[int, ...], ...]
-    dtype: np.dtype[Any]
-    result_bytes: int
+    parameters: Mapping[str, Any]
+    results: tuple[TensorType, ...]
     workspace_bytes: int
     work: int
+
+    @property
+    def result_bytes(self) -> int:
+        """Memory of the results."""
+        return sum(result.nbytes for result in self.results)
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,8 +164,10 @@ class Operation:
     @functools.cached_property
     def results(self) -> tuple[str, ...]:
         """The tensors that an answer may hold; some of them only if asked for."""
-        op = next(iter(self.declaration.ops.values()))
-        return op.results if self.direction == "forward" else tuple(f"grad_{name}" for name in op.differentiable)
+        ops = self.declaration.ops.values()
+        if self.direction == "forward":
+            return tuple(dict.fromkeys(name for op in ops for name in op.results))
+        return tuple(f"grad_{name}" for name in next(iter(ops)).differentiable)
 
     @functools.cached_property
     def operand_names(self) -> tuple[str, ...]:
@@ -207,10 +220,14 @@ class Operation:
             for name in self.models[other].model_fields
             if name not in self.models[op].model_fields
         }
-        values = dict(validated(self.models[op], parameters, beside, elsewhere))
+        values = validated(self.models[op], parameters, beside, elsewhere)
         own = {field.name for field in op.parameters()}
         options = {name: value for name, value in values.items() if name not in own | {selector}}
-        return Call(op(**{name: value for name, value in values.items() if name in own}), options)
+        try:
+            return Call(op(**{name: value for name, value in values.items() if name in own}), options)
+        except ParameterError as error:  # parameters that do not go together
+            pointer = pointer_to(error.subject)
+            raise InvalidRequest.of(pointer, error.message, got=error.got, expected=error.expected) from None
 
     def request(self, parameters: Mapping[str, Any], operands: Collection[str]) -> Call:
         """Check the parameters, and that every required operand is there; return what is to be called.
@@ -249,27 +266,27 @@ class Operation:
             If the operands fit neither each other nor the parameters.
         """
         layer = self._layer(call.op, {name: tensor.shape for name, tensor in tensors.items()})
-        dtype = call.op.result_dtype(*(tensor.dtype for tensor in tensors.values()))
-        sums = accumulation_dtype(dtype)
+        dtypes = {name: tensor.dtype for name, tensor in tensors.items()}
         if self.direction == "forward":
-            costs, shapes = [layer.costs().forward], [layer.output_shape]
+            types, shapes = call.op.result_dtypes(dtypes), layer.result_shapes
+            costs = [layer.costs().forward]
         else:
             wrt = call.options.get("wrt", call.op.differentiable)
-            backward = layer.costs().backward
-            costs, shapes = [backward[name] for name in wrt], [layer.gradient_shapes[name] for name in wrt]
-        elements = sum(math.prod(shape) for shape in shapes)
+            types, shapes = dict.fromkeys(wrt, call.op.gradient_dtype(dtypes)), layer.gradient_shapes
+            costs = [cost for name, cost in layer.costs().backward.items() if name in wrt]
+        results = tuple(TensorType(shapes[name], dtype) for name, dtype in types.items())
+        computed_in = call.op.computation_dtype(dtypes)
         # operands, and at last the results, may stand in two types at a time
-        converted = sum(tensor.size for tensor in tensors.values() if tensor.dtype != sums)
-        converted += elements if dtype != sums else 0
+        converted = sum(tensor.size for tensor in tensors.values() if tensor.dtype != computed_in)
+        converted += sum(math.prod(result.shape) for result in results if result.dtype != computed_in)
         return Prediction(
-            result_shapes=tuple(shapes),
-            dtype=dtype,
-            result_bytes=sums.itemsize * elements,
-            workspace_bytes=sums.itemsize * (max(cost.workspace_elements for cost in costs) + converted),
+            parameters=self.declaration.resolved_parameters(call.op, layer),
+            results=results,
+            workspace_bytes=computed_in.itemsize * (max(cost.workspace_elements for cost in costs) + converted),
             work=sum(cost.work for cost in costs),
         )
 
-    def _layer(self, op: Op, shapes: Mapping[str, tuple[int, ...]]) -> Layer:
+    def _layer(self, op: Op, shapes: Mapping[str, tuple[int, ...]]) -> Layer[Any]:
         layer = self.declaration.resolve(op, shapes)
         if all(math.prod(shape) for shape in shapes.values()):
             return layer
@@ -283,5 +300,4 @@ class Operation:
         if isinstance(returned, np.ndarray):
             (name,) = call.op.result_names() if self.direction == "forward" else self.results
             return {name: returned}
-        named = {field.name: getattr(returned, field.name) for field in dataclasses.fields(returned)}
-        return {name: array for name, array in named.items() if array is not None}
+        return {name: array for name, array in returned._asdict().items() if array is not None}

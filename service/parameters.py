@@ -16,7 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from cnn_core.errors import ParameterError, describe
 from cnn_core.op import Op
-from cnn_core.parameters import Rule
+from cnn_core.parameters import Default, Rule
 from service.codecs.names import pointer_to
 from service.codecs.text import NOT_GIVEN
 from service.problems import Finding, InvalidRequest
@@ -48,7 +48,7 @@ def parameter_model(op: type[Op], extra: Mapping[str, tuple[Any, Any]]) -> type[
     hints = get_type_hints(op)
     fields = {
         field.name: rule_field(
-            field.name, hints[field.name], field.metadata["rule"], field.metadata["description"], field.default
+            field.name, hints[field.name], field.metadata["rule"], field.metadata["description"], _own_default(field)
         )
         for field in op.parameters()
     }
@@ -57,19 +57,23 @@ def parameter_model(op: type[Op], extra: Mapping[str, tuple[Any, Any]]) -> type[
     return create_model(f"{op.__name__}Parameters", __config__=config, **definitions)
 
 
+def _own_default(field: dataclasses.Field[Any]) -> Any:
+    return field.default.value if isinstance(field.default, Default) else field.default
+
+
 def validated(
     model: type[BaseModel],
     values: Mapping[str, Any],
     beside: Sequence[str] = (),
     elsewhere: Mapping[str, str] = MappingProxyType({}),
-) -> BaseModel:
-    """Return the parameters in canonical form.
+) -> dict[str, Any]:
+    """Return the parameters that were given, in canonical form.
 
     Parameters
     ----------
     model : type of BaseModel
     values : mapping of str to object
-        The parameters as they came; those that are NOT_GIVEN take their defaults.
+        The parameters as they came; those that are NOT_GIVEN are left out.
     beside : sequence of str
         Names that may stand beside the parameters, to be suggested for an unknown one.
     elsewhere : mapping of str to str
@@ -92,7 +96,7 @@ def validated(
         raise InvalidRequest(*(_finding(model, given, dict(fault)) for fault in faults), *unknown) from None
     if unknown:
         raise InvalidRequest(*unknown)
-    return checked
+    return {name: getattr(checked, name) for name in checked.model_fields_set}
 
 
 def unknown_names(

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from service.codecs import Buffer
 
-__all__ = ["BufferResponse"]
+__all__ = ["PARAMETERS_HEADER", "BufferResponse"]
+
+PARAMETERS_HEADER = "Convpool-Parameters"
+"""Header of every answer: the parameters as they were resolved, as a JSON object."""
 
 CHUNK_BYTES = 2**20
 
@@ -25,15 +29,22 @@ class BufferResponse(Response):
     media_type : str
     seconds : float
         Time for which the client may leave a piece unread; then the answer is broken off.
+    headers : mapping of str to str
     """
 
-    def __init__(self, buffers: Sequence[Buffer], media_type: str, seconds: float) -> None:
+    def __init__(
+        self,
+        buffers: Sequence[Buffer],
+        media_type: str,
+        seconds: float,
+        headers: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self._views = [memoryview(buffer) for buffer in buffers]
         self._seconds = seconds
         self.held: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
         """Left once the answer is sent, or broken off: what the request holds until then."""
         length = sum(view.nbytes for view in self._views)
-        super().__init__(None, 200, {"Content-Length": str(length)}, media_type)
+        super().__init__(None, 200, {"Content-Length": str(length), **headers}, media_type)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the answer."""

@@ -37,7 +37,7 @@ from service.negotiation import (
 )
 from service.operations import LayerDeclaration, Operation
 from service.problems import Finding, InvalidRequest
-from service.responses import BufferResponse
+from service.responses import PARAMETERS_HEADER, BufferResponse
 from service.settings import Settings
 from service.shapes import predict_shapes
 
@@ -112,11 +112,13 @@ def _operation_endpoint(operation: Operation, settings: Settings) -> Any:
         call = operation.request(_merged(received.query, decoded.parameters), decoded.tensors)
         prediction = operation.predict(call, decoded.tensors)
         write_as = answer_codec(received.accept, codec, operation.number_of_results(call))
-        text = write_as.memory_of_answer(prediction.result_shapes, prediction.dtype, decoded.form)
+        text = write_as.memory_of_answer(prediction.results, decoded.form)
         check_budget(prediction, text, settings)
         ticket.charge(prediction.result_bytes + prediction.workspace_bytes + text)
         results = operation.compute(call, decoded.tensors)
-        return BufferResponse(write_as.encode(results, decoded.form), write_as.media_type, settings.send_timeout)
+        headers = {PARAMETERS_HEADER: _compact(prediction.parameters)}
+        buffers = write_as.encode(results, decoded.form)
+        return BufferResponse(buffers, write_as.media_type, settings.send_timeout, headers)
 
     async def endpoint(request: Request) -> Response:
         pool: ComputePool = request.app.state.pool
@@ -176,5 +178,9 @@ def _header(request: Request, name: str) -> str | None:
 
 
 def _json(content: Any) -> Response:
+    return Response(_compact(content).encode(), media_type=JSON)
+
+
+def _compact(content: Any) -> str:
     # the standard library's encoder writes integers of any size, as the shape of a huge layer needs
-    return Response(json.dumps(content, separators=(",", ":")).encode(), media_type=JSON)
+    return json.dumps(content, separators=(",", ":"))

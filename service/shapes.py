@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 from collections.abc import Mapping
 from dataclasses import MISSING
 from typing import Any, Literal
@@ -14,8 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from cnn_core import ConvpoolError, ParameterError
 from cnn_core.errors import describe
+from cnn_core.op import Operand
 from cnn_core.parameters import Rule, one_of
-from service.codecs.message import DTYPES
+from service.codecs.message import DTYPES, TensorType
 from service.codecs.names import pointer_to
 from service.operations import LayerDeclaration
 from service.parameters import rule_field, validated
@@ -44,13 +44,16 @@ class ShapeAnswer(BaseModel):
     """What a layer does to operands of given shapes."""
 
     output_shape: list[int] = Field(description="Shape of the output.")
+    parameters: dict[str, Any] = Field(
+        description="Every parameter as it was resolved: the defaults, strides for each axis, padding for each side."
+    )
     padding: list[tuple[int, int]] = Field(description="The padding before and after, for each spatial axis.")
     multiply_accumulates: int = Field(
         description="Multiplications with addition of forward; for pooling, taps that enter a sum or a comparison."
     )
-    dtype: str = Field(description="The type that the bytes are counted for.")
+    dtype: str = Field(description="The type that the bytes are counted for, of operands that have none of their own.")
     bytes_in: int = Field(description="Bytes of the operands of forward.")
-    bytes_out: int = Field(description="Bytes of the output.")
+    bytes_out: int = Field(description="Bytes of the results.")
 
 
 @functools.cache
@@ -93,15 +96,26 @@ def predict_shapes(layer: LayerDeclaration, content: Mapping[str, Any]) -> dict[
         parent = "/shapes" if error.subject in shapes else ""
         finding = Finding(parent + pointer_to(error.subject), error.message, error.got, error.expected)
         raise InvalidRequest(finding) from None
-    output_type = op.result_dtype(operand_type)
+    types = {operand.name: _type_of(operand, operand_type) for operand in layer.operands if operand.name in shapes}
+    operands = [TensorType(shape, types[name]) for name, shape in shapes.items()]
+    results = [TensorType(resolved.result_shapes[name], dtype) for name, dtype in op.result_dtypes(types).items()]
     return ShapeAnswer(
         output_shape=list(resolved.output_shape),
+        parameters=layer.resolved_parameters(op, resolved),
         padding=list(resolved.windows.padding),
         multiply_accumulates=resolved.multiply_accumulates,
         dtype=operand_type.name,
-        bytes_in=operand_type.itemsize * sum(math.prod(shape) for shape in shapes.values()),
-        bytes_out=output_type.itemsize * math.prod(resolved.output_shape),
-    ).model_dump()
+        bytes_in=sum(operand.nbytes for operand in operands),
+        bytes_out=sum(result.nbytes for result in results),
+    ).model_dump(mode="json")
+
+
+def _type_of(operand: Operand, dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the type that an operand is counted in: its own, or the given one where it shares in that."""
+    if not operand.dtypes:
+        return dtype
+    own = np.dtype(operand.dtypes[0])
+    return dtype if dtype.name in operand.dtypes and (dtype.kind == "f") == (own.kind == "f") else own
 
 
 def _shapes(layer: LayerDeclaration, value: Any) -> dict[str, tuple[int, ...]]:
@@ -110,7 +124,7 @@ def _shapes(layer: LayerDeclaration, value: Any) -> dict[str, tuple[int, ...]]:
         expected = "an object with the shape of each operand of forward"
         raise InvalidRequest.of("/shapes", f"shapes must be {expected}; got {got}", got=got, expected=expected)
     try:
-        checked = dict(validated(shapes_model(layer), value))
+        checked = validated(shapes_model(layer), value)
     except InvalidRequest as problem:
         raise InvalidRequest(
             *(dataclasses.replace(finding, pointer=f"/shapes{finding.pointer}") for finding in problem.findings)

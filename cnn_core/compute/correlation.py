@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cnn_core.compute.folding import fold
 from cnn_core.compute.plan import CorrelationPlan, WindowBlock
 from cnn_core.geometry import Windows
 
@@ -110,7 +111,9 @@ def correlate_grad_input(grad_output: Array, weight: Array, windows: Windows, gr
         for block, covered, part in plan.patch_blocks():
             gradient = _gradient_matrices(grad_output[block], groups, weight.dtype)
             patches = np.matmul(gradient, transposed)  # (G, P, K*C/G)
-            _fold(patches, weight.shape, part, _split_channels(grad_input[covered], groups))
+            target = _split_channels(grad_input[covered], groups)  # (n, *S, G, C/G)
+            shape = (groups, target.shape[0], *part.output_sizes, *weight.shape[:-1])
+            fold(np.moveaxis(patches.reshape(shape), 0, -2), part, target)
         return
     grouped = _split_channels(grad_output, groups)  # (N, *O, G, F/G)
     by_tap = _weight_by_group(weight, groups)  # (*K, G, F/G, C/G)
@@ -119,20 +122,6 @@ def correlate_grad_input(grad_output: Array, weight: Array, windows: Windows, gr
         gradient, place = grouped[block], target[covered]
         for taps, outputs, inputs in part.taps():
             place[(slice(None), *inputs)] += _group_products(gradient[(slice(None), *outputs)], by_tap[taps])
-
-
-def _fold(patches: Array, weight_shape: tuple[int, ...], windows: Windows, target: Array) -> None:
-    """Add patches (G, P, K*C/G) to the places (n, *S, G, C/G) that they were taken from."""
-    rank = len(windows.axes)
-    shape = (patches.shape[0], target.shape[0], *windows.output_sizes, *weight_shape[:-1])
-    patches = np.moveaxis(patches.reshape(shape), 0, -2)  # (n, *o, *K, G, C/G)
-    interleaved = [position for axis in range(rank) for position in (1 + axis, 1 + rank + axis)]
-    patches = patches.transpose(0, *interleaved, -2, -1)  # (n, o1, K1, o2, K2, ..., G, C/G)
-    for pieces in windows.pieces():
-        chosen = tuple(part for piece in pieces for part in (piece.outputs, piece.offsets))
-        place = target[(slice(None), *(piece.inputs for piece in pieces))]
-        # of each axis' outputs and offsets one is a single element, so joining the two never copies
-        place += patches[(slice(None), *chosen)].reshape(place.shape)
 
 
 def _split_channels(array: Array, groups: int) -> Array:

@@ -12,7 +12,7 @@ import orjson
 from numpy.typing import NDArray
 
 from service.codecs.json_tensors import form_of, json_kind, longest_text, read_dtype, read_tensor, write_tensor
-from service.codecs.message import Buffer, Codec, Decoded, Limits, TensorForm
+from service.codecs.message import Buffer, Codec, Decoded, Limits, TensorForm, TensorType
 from service.codecs.names import pointer_to
 from service.problems import Finding, InvalidRequest, TooLarge, UnreadablePayload
 
@@ -125,8 +125,8 @@ class JsonCodec(Codec):
         form = form_of(content[present[0]]) if present else "nested"
         return Decoded(tensors, parameters, form)
 
-    def memory_of_answer(self, shapes: Sequence[Sequence[int]], dtype: np.dtype[Any], form: TensorForm) -> int:  # noqa: D102
-        return sum(longest_text(shape, dtype, form) for shape in shapes)
+    def memory_of_answer(self, results: Sequence[TensorType], form: TensorForm) -> int:  # noqa: D102
+        return sum(longest_text(result, form) for result in results)
 
     def encode(self, results: Mapping[str, NDArray[Any]], form: TensorForm) -> list[Buffer]:  # noqa: D102
         pieces: list[Buffer] = []

@@ -19,7 +19,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from service.codecs.message import DTYPES, LARGEST_NDIM, Buffer, TensorForm, require_plausible_shape
+from service.codecs.message import DTYPES, LARGEST_NDIM, Buffer, TensorForm, TensorType, require_plausible_shape
 from service.problems import InvalidRequest, RequestProblem, counted
 
 __all__ = ["form_of", "json_kind", "longest_text", "read_dtype", "read_tensor", "write_tensor"]
@@ -30,7 +30,7 @@ NUMBERS_OF_A_PIECE = 2**14
 BYTES_OF_A_PIECE = 3 * 2**18
 """A multiple of three, so that pieces of base64 join without padding between them."""
 
-LONGEST_NUMBER = {"float16": 17, "float32": 17, "float64": 25}
+LONGEST_NUMBER = {"float16": 17, "float32": 17, "float64": 25, **{name: 22 for name in DTYPES if "int" in name}}
 """Characters of the longest number that a type is written as, with the comma after it."""
 
 LONGEST_HEADER = 256
@@ -50,8 +50,9 @@ def form_of(value: Any) -> TensorForm:
 # ------------------------------------------------------------------------------------------------------------- writing
 
 
-def longest_text(shape: Sequence[int], dtype: np.dtype[Any], form: TensorForm) -> int:
+def longest_text(tensor: TensorType, form: TensorForm) -> int:
     """Return an upper bound of the characters that a tensor is written with."""
+    shape, dtype = tensor
     elements = math.prod(shape)
     if form == "base64":
         return LONGEST_HEADER + 4 * math.ceil(elements * dtype.itemsize / 3)

@@ -6,17 +6,30 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.problems import InvalidRequest
 
-__all__ = ["DTYPES", "Buffer", "Codec", "Decoded", "Limits", "TensorForm", "require_plausible_shape"]
+__all__ = ["DTYPES", "Buffer", "Codec", "Decoded", "Limits", "TensorForm", "TensorType", "require_plausible_shape"]
 
 Buffer = bytes | bytearray | memoryview
 TensorForm = str
+
+
+class TensorType(NamedTuple):
+    """Shape and type of a tensor that does not exist yet."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of its elements."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
 
 DTYPES = ("float16", "float32", "float64", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)))
 """The types that tensors may have on the wire."""
@@ -110,14 +123,12 @@ class Codec(ABC):
         UnreadablePayload, InvalidRequest, TooLarge
         """
 
-    def memory_of_answer(self, shapes: Sequence[Sequence[int]], dtype: np.dtype[Any], form: TensorForm) -> int:
+    def memory_of_answer(self, results: Sequence[TensorType], form: TensorForm) -> int:
         """Return the bytes that an answer takes beside its results: none where their own memory is sent.
 
         Parameters
         ----------
-        shapes : sequence of shapes
-            Those of the results.
-        dtype : dtype
+        results : sequence of TensorType
         form : {"nested", "flat", "base64"}
         """
         return 0

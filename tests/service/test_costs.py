@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from service.codecs.json_tensors import longest_text, write_tensor
+from service.codecs.message import TensorType
 from tests.clients import ApplicationClient
 from tests.service import payloads
 from tests.service.payloads import attacked, json_body, limited
@@ -131,7 +132,7 @@ def test_the_text_of_an_answer_is_predicted(shape: tuple[int, ...], form: str, d
         numbers = np.array([-np.finfo(dtype).max, -np.finfo(dtype).tiny, 1 / 3, 0, np.finfo(dtype).smallest_subnormal])
     array = np.resize(numbers, shape).astype(dtype)
     written = b"".join(bytes(piece) for piece in write_tensor(array, form))
-    assert len(written) <= longest_text(shape, array.dtype, form)
+    assert len(written) <= longest_text(TensorType(shape, array.dtype), form)
 
 
 def test_json_of_many_small_lists_is_limited(client: ApplicationClient) -> None:

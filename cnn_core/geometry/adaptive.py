@@ -1,0 +1,94 @@
+"""The windows along one axis that divide it into a wanted number of parts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnn_core.geometry.axis import Axis, Piece
+
+__all__ = ["AdaptiveAxis"]
+
+
+@dataclass(frozen=True, slots=True)
+class AdaptiveAxis(Axis):
+    """Windows of an adaptive pooling: number ``i`` of ``o`` is ``[floor(i * n / o), ceil((i + 1) * n / o))``.
+
+    With ``g = gcd(n, o)`` window ``i + o / g`` is window ``i`` moved by ``n / g``. So the windows fall into ``o / g``
+    classes, each of ``g`` windows of one size at equal distances.
+
+    Parameters
+    ----------
+    size : int
+        Size ``n`` of the input.
+    output_size : int
+        Number ``o`` of windows. They overlap where it does not divide the size, and repeat elements where it is larger.
+    """
+
+    size: int
+    output_size: int
+
+    @property
+    def dilation(self) -> int:  # type: ignore[override]
+        """The taps of a window are dense."""
+        return 1
+
+    @property
+    def _repeats(self) -> int:
+        return math.gcd(self.size, self.output_size)
+
+    @property
+    def tap_count(self) -> int:  # noqa: D102
+        # the windows cover the axis once, and share an element at each border but those where a class starts anew
+        return self.size + self.output_size - self._repeats
+
+    @property
+    def piece_count(self) -> int:  # noqa: D102
+        return self.output_size if self.goes_by_window else self._taps_of_all_classes
+
+    @property
+    def _taps_of_all_classes(self) -> int:
+        return self.tap_count // self._repeats
+
+    @property
+    def goes_by_window(self) -> bool:  # noqa: D102
+        return self._taps_of_all_classes > self.output_size
+
+    def _span(self, number: int) -> tuple[int, int]:
+        return number * self.size // self.output_size, -(-(number + 1) * self.size // self.output_size)
+
+    def pieces(self) -> Iterator[Piece]:
+        """Divide the pairs of a window and one of its taps into as few regular pieces as possible.
+
+        There is one piece for each tap of each class, over all windows of the class, or one for each window, over all
+        its taps: whichever are fewer.
+        """
+        if self.goes_by_window:
+            for number in range(self.output_size):
+                start, stop = self._span(number)
+                yield Piece(slice(0, stop - start), slice(number, number + 1), slice(start, stop))
+            return
+        repeats = self._repeats
+        classes, distance = self.output_size // repeats, self.size // repeats
+        for number in range(classes):
+            start, stop = self._span(number)
+            for index in range(start, stop):
+                offset = index - start
+                inputs = slice(index, index + (repeats - 1) * distance + 1, distance)
+                yield Piece(slice(offset, offset + 1), slice(number, None, classes), inputs)
+
+    def starts(self) -> NDArray[np.int64]:  # noqa: D102
+        return np.arange(self.output_size, dtype=np.int64) * self.size // self.output_size
+
+    def counts(self, *, include_padding: bool) -> NDArray[np.int64]:  # noqa: ARG002
+        """Count each window's taps; there is no padding."""
+        following = np.arange(1, self.output_size + 1, dtype=np.int64)
+        return -(-following * self.size // self.output_size) - self.starts()
+
+    def has_window_in_padding(self) -> bool:
+        """Every window has a tap inside the input."""
+        return False

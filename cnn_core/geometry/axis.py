@@ -1,0 +1,237 @@
+"""The windows along one axis, at equal distances.
+
+Tap ``j`` of window ``i`` lies at input index ``i * stride - before + j * dilation``. A tap outside ``[0, size)`` lies
+in the padding, or in the overhang that ceil_mode allows at the end.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Axis", "AxisWindows", "Piece"]
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Part of the pairs of a window and a tap on one axis: one tap of many windows, or many taps of one window.
+
+    Parameters
+    ----------
+    offsets, outputs, inputs : slice
+        The taps (slice of the kernel axis), the windows (slice of the output axis) and where in the input they meet.
+        One of ``offsets`` and ``outputs`` selects a single element, the other as many as ``inputs``.
+    """
+
+    offsets: slice
+    outputs: slice
+    inputs: slice
+
+    @property
+    def spans_taps(self) -> bool:
+        """Whether several taps of one window lie in this piece."""
+        return int(self.offsets.stop - self.offsets.start) > 1
+
+
+class Axis(ABC):
+    """The windows along one axis, whatever rule lays them: what a reduction over windows needs to know."""
+
+    __slots__ = ()
+
+    size: int
+    output_size: int
+    dilation: int
+
+    @property
+    @abstractmethod
+    def tap_count(self) -> int:
+        """Pairs of a window and one of its taps, those in the padding too."""
+
+    @property
+    @abstractmethod
+    def piece_count(self) -> int:
+        """Upper bound of the number of pieces."""
+
+    @property
+    @abstractmethod
+    def goes_by_window(self) -> bool:
+        """Whether each piece is one window with all its taps."""
+
+    @abstractmethod
+    def pieces(self) -> Iterator[Piece]:
+        """Divide the pairs of a window and one of its taps inside the input into as few regular pieces as possible."""
+
+    @abstractmethod
+    def starts(self) -> NDArray[np.int64]:
+        """Return the index of each window's first tap; it may lie in the padding, before index 0."""
+
+    @abstractmethod
+    def counts(self, *, include_padding: bool) -> NDArray[np.int64]:
+        """Count each window's taps inside the input, or inside the input and its padding."""
+
+    @abstractmethod
+    def has_window_in_padding(self) -> bool:
+        """Tell whether some window has no tap inside the input."""
+
+
+@dataclass(frozen=True, slots=True)
+class AxisWindows(Axis):
+    """Windows of one size at equal distances; all values are counts of elements.
+
+    Parameters
+    ----------
+    size : int
+        Size of the input.
+    kernel_size, stride, dilation : int
+        Taps of a window, distance from one window to the next, distance from one tap to the next.
+    before, after : int
+        Padding at the start and at the end. Less than 0 where elements are left out instead.
+    output_size : int
+        Number of windows.
+    """
+
+    size: int
+    kernel_size: int
+    stride: int
+    dilation: int
+    before: int
+    after: int
+    output_size: int
+
+    @property
+    def extent(self) -> int:
+        """The distance from a window's first tap to its last, plus one."""
+        return (self.kernel_size - 1) * self.dilation + 1
+
+    @property
+    def tap_count(self) -> int:  # noqa: D102
+        return self.output_size * self.kernel_size
+
+    @property
+    def piece_count(self) -> int:  # noqa: D102
+        return min(self.kernel_size, self.output_size)
+
+    @property
+    def goes_by_window(self) -> bool:  # noqa: D102
+        return self.kernel_size > self.output_size
+
+    def tap(self, offset: int) -> tuple[slice, slice] | None:
+        """Tell which windows have their tap number ``offset`` inside the input, and where these taps lie.
+
+        Returns
+        -------
+        (slice, slice) or None
+            Slices of the output axis and of the input axis that select equally many elements; None if that tap lies
+            in the padding for every window.
+        """
+        position = offset * self.dilation - self.before
+        first = max(0, -(position // self.stride))
+        last = min(self.output_size - 1, (self.size - 1 - position) // self.stride)
+        if first > last:
+            return None
+        start = first * self.stride + position
+        return slice(first, last + 1), slice(start, start + (last - first) * self.stride + 1, self.stride)
+
+    def taps_of_window(self, number: int) -> tuple[slice, slice] | None:
+        """Tell which taps of one window lie inside the input, and where.
+
+        Returns
+        -------
+        (slice, slice) or None
+            Slices of the offsets and of the input axis that select equally many elements; None if there are none.
+        """
+        start = number * self.stride - self.before
+        first = max(0, -(start // self.dilation))
+        last = min(self.kernel_size - 1, (self.size - 1 - start) // self.dilation)
+        if first > last:
+            return None
+        low, high = start + first * self.dilation, start + last * self.dilation
+        return slice(first, last + 1), slice(low, high + 1, self.dilation)
+
+    def pieces(self) -> Iterator[Piece]:
+        """Divide the pairs of a window and one of its taps inside the input into as few regular pieces as possible.
+
+        There is one piece for each tap, over all windows, or one for each window, over all its taps: whichever are
+        fewer. So an ordinary layer takes as many steps as its kernel is wide, and a global pooling takes one.
+        """
+        if not self.goes_by_window:
+            for offset in range(self.kernel_size):
+                found = self.tap(offset)
+                if found is not None:
+                    yield Piece(slice(offset, offset + 1), *found)
+        else:
+            for number in range(self.output_size):
+                found = self.taps_of_window(number)
+                if found is not None:
+                    yield Piece(found[0], slice(number, number + 1), found[1])
+
+    def starts(self) -> NDArray[np.int64]:  # noqa: D102
+        return np.arange(self.output_size, dtype=np.int64) * self.stride - self.before
+
+    def counts(self, *, include_padding: bool) -> NDArray[np.int64]:
+        """Count each window's taps inside the input, or inside the input and its padding.
+
+        The overhang of ceil_mode is neither: it never counts (PyTorch ``AvgPoolKernel.cpp``; ONNX issue 5276).
+
+        Returns
+        -------
+        ndarray of int64, shape (output_size,)
+        """
+        start = self.starts()
+        end = self.size + (self.after if include_padding else 0)
+        first = 0 if include_padding else np.maximum(0, -(start // self.dilation))
+        stop = np.minimum(self.kernel_size, -((start - end) // self.dilation))
+        return np.maximum(0, stop - first)
+
+    def has_window_in_padding(self) -> bool:
+        """Tell whether some window has no tap inside the input, in constant memory and logarithmic time."""
+        if (self.output_size - 1) * self.stride - self.before >= self.size or self.extent <= self.before:
+            return True
+        if self.size >= self.dilation:
+            return False
+        # Only windows that start in the leading padding are left. Their taps step over the whole input where the first
+        # tap at an index >= 0, which is start mod dilation, lies at or beyond the end. Count those:
+        # [start mod d >= n] = floor((start + d - n) / d) - floor(start / d).
+        windows = min(self.output_size, -(-self.before // self.stride))
+        shifted = _floor_sum(windows, self.dilation, self.stride, self.dilation - self.size - self.before)
+        return shifted != _floor_sum(windows, self.dilation, self.stride, -self.before)
+
+    def block(self, start: int, stop: int) -> tuple[slice, AxisWindows]:
+        """Restrict to the windows ``start`` to ``stop``.
+
+        Returns
+        -------
+        (slice, AxisWindows)
+            The part of the input that these windows cover, and the same windows over that part alone.
+        """
+        first = start * self.stride - self.before
+        span = (stop - start - 1) * self.stride + self.extent
+        low = min(max(first, 0), self.size)
+        high = max(low, min(first + span, self.size))
+        before = min(span, max(0, -first)) if first < self.size else span
+        part = AxisWindows(
+            size=high - low,
+            kernel_size=self.kernel_size,
+            stride=self.stride,
+            dilation=self.dilation,
+            before=before,
+            after=span - before - (high - low),
+            output_size=stop - start,
+        )
+        return slice(low, high), part
+
+
+def _floor_sum(terms: int, modulus: int, factor: int, constant: int) -> int:
+    """Sum ``(factor * i + constant) // modulus`` over ``i`` from 0 to ``terms - 1`` with Euclid's algorithm."""
+    total = 0
+    while terms > 0:
+        total += factor // modulus * (terms * (terms - 1) // 2) + constant // modulus * terms
+        factor %= modulus
+        constant %= modulus
+        terms, constant = divmod(factor * terms + constant, modulus)
+        modulus, factor = factor, modulus
+    return total

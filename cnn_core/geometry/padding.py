@@ -1,0 +1,63 @@
+"""The padding of one axis: how much of it, and which elements of the input stand in it."""
+
+from __future__ import annotations
+
+import math
+
+from cnn_core.errors import ShapeError
+from cnn_core.parameters import Padding, PaddingMode, require_length
+
+__all__ = ["padding_of_axis", "require_padding_source", "same_padding"]
+
+
+def padding_of_axis(padding: Padding, axis: int, rank: int, size: int, stride: int, extent: int) -> tuple[int, int]:
+    """Return the padding before and after an input that windows are laid over.
+
+    Parameters
+    ----------
+    padding : int, tuple or str
+        As the parameter ``padding`` of the ops.
+    axis, rank : int
+        Number of the axis, and of all spatial axes.
+    size, stride, extent : int
+        Size of the input, distance between windows, and what one window spans, in elements.
+    """
+    if padding == "valid":
+        return 0, 0
+    if padding in ("same", "same_lower"):
+        return same_padding(size, math.ceil(size / stride), stride, extent, at_end=padding == "same")
+    if isinstance(padding, int):
+        return padding, padding
+    require_length("padding", len(padding), rank)
+    entry = padding[axis]
+    if isinstance(entry, tuple):
+        return entry
+    return int(entry), int(entry)
+
+
+def same_padding(size: int, output_size: int, stride: int, extent: int, *, at_end: bool) -> tuple[int, int]:
+    """Return the least padding with which so many windows fit, as even as it can be; the odd element where wanted."""
+    total = max(0, (output_size - 1) * stride + extent - size)
+    less, more = total // 2, total - total // 2
+    return (less, more) if at_end else (more, less)
+
+
+def require_padding_source(mode: PaddingMode, axis: int, size: int, before: int, after: int) -> None:
+    """Raise ShapeError unless an axis has the elements that its padding is made of.
+
+    Notes
+    -----
+    The limits are PyTorch's: reflection does not repeat the edge, so it needs an element beyond it for each of padding;
+    circular padding goes around once.
+    """
+    limits = {"reflect": size - 1, "circular": size}
+    most = max(before, after)
+    limit = limits.get(mode, most)
+    if most > limit:
+        raise ShapeError(
+            "input",
+            f"padding_mode {mode} takes the padding ({before}, {after}) of spatial axis {axis} from the input, whose "
+            f"{size} elements there are enough for {limit} on each side",
+            got=f"padding of {most} elements",
+            expected=f"padding of at most {limit} elements on each side",
+        )

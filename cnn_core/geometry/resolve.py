@@ -1,0 +1,122 @@
+"""From the parameters of an op to the windows over its input."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cnn_core.errors import ParameterError, ShapeError
+from cnn_core.geometry.adaptive import AdaptiveAxis
+from cnn_core.geometry.axis import AxisWindows
+from cnn_core.geometry.padding import padding_of_axis
+from cnn_core.geometry.windows import AnyWindows, Windows
+from cnn_core.parameters import Padding, PerAxis, one_per_axis
+
+__all__ = ["resolve_adaptive", "resolve_windows"]
+
+
+def resolve_windows(
+    sizes: Sequence[int],
+    kernel_size: PerAxis,
+    *,
+    stride: PerAxis,
+    padding: Padding,
+    dilation: PerAxis,
+    ceil_mode: bool = False,
+    subject: str = "input",
+) -> Windows:
+    """Lay windows over an input, one axis at a time.
+
+    The number of windows along an axis of size n is ``floor((n + before + after - e) / stride) + 1`` with the extent
+    ``e = (kernel_size - 1) * dilation + 1``; with ceil_mode it is rounded up, and a last window that would start beyond
+    the input and its leading padding is dropped.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        The spatial sizes of the input.
+    kernel_size, stride, dilation : int or tuple of int
+    padding : int, tuple or str
+        As the parameter ``padding`` of the ops.
+    ceil_mode : bool
+    subject : str
+        What an error says the sizes are of: the operand, or the parameter, that gives them.
+
+    Returns
+    -------
+    Windows
+
+    Raises
+    ------
+    ParameterError
+        If a per-axis parameter has another number of entries than the input has spatial axes.
+    ShapeError
+        If a window is larger than the padded input.
+
+    Notes
+    -----
+    Sizes as in PyTorch (``aten/src/ATen/native/Pool.h``) and the ONNX operators. ``same`` as in TensorFlow: the output
+    size is ``ceil(n / stride)``, and an odd pad has its extra element at the end (``same_lower``: at the start).
+
+    Examples
+    --------
+    >>> resolve_windows((5, 5), 3, stride=2, padding="same", dilation=1).padding
+    ((1, 1), (1, 1))
+    """
+    rank = len(sizes)
+    strides = one_per_axis("stride", stride, rank)
+    kernel_sizes = one_per_axis("kernel_size", kernel_size, rank)
+    dilations = one_per_axis("dilation", dilation, rank)
+    axes = []
+    for axis in range(rank):
+        size, step = sizes[axis], strides[axis]
+        extent = (kernel_sizes[axis] - 1) * dilations[axis] + 1
+        before, after = padding_of_axis(padding, axis, rank, size, step, extent)
+        output_size = _output_size(axis, size, before, after, extent, step, ceil_mode=ceil_mode, subject=subject)
+        axes.append(AxisWindows(size, kernel_sizes[axis], step, dilations[axis], before, after, output_size))
+    return Windows(tuple(axes))
+
+
+def _output_size(
+    axis: int, size: int, before: int, after: int, extent: int, stride: int, *, ceil_mode: bool, subject: str
+) -> int:
+    room = size + before + after - extent
+    if not ceil_mode:
+        output_size = room // stride + 1
+    else:
+        output_size = -(-room // stride) + 1
+        if (output_size - 1) * stride >= size + before:
+            output_size -= 1
+    if output_size < 1:
+        needed = max(1, extent - stride + 1) if ceil_mode else extent
+        error = ShapeError if subject == "input" else ParameterError
+        raise error(
+            subject,
+            f"a window spans {extent} elements of spatial axis {axis}; the {subject} has {size} there, "
+            f"{size + before + after} with its padding ({before}, {after})",
+            got=f"{size + before + after} elements with padding",
+            expected=f"at least {needed} elements with padding",
+        )
+    return output_size
+
+
+def resolve_adaptive(sizes: Sequence[int], output_size: PerAxis) -> AnyWindows:
+    """Lay the windows of an adaptive pooling over an input.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        The spatial sizes of the input.
+    output_size : int or tuple of int
+        Number of windows along each axis.
+
+    Raises
+    ------
+    ParameterError
+        If ``output_size`` has another number of entries than the input has spatial axes.
+
+    Notes
+    -----
+    The rule is PyTorch's (``aten/src/ATen/native/AdaptivePooling.h``).
+    """
+    outputs = one_per_axis("output_size", output_size, len(sizes))
+    return AnyWindows(tuple(AdaptiveAxis(size, output) for size, output in zip(sizes, outputs, strict=True)))

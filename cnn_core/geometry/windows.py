@@ -1,0 +1,127 @@
+"""The windows over all spatial axes of an input."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+from numpy.typing import NDArray
+
+from cnn_core.geometry.axis import Axis, AxisWindows, Piece
+
+__all__ = ["AnyWindows", "Windows"]
+
+
+@dataclass(frozen=True)
+class AnyWindows:
+    """The windows over all spatial axes, whatever rule lays them: one Axis for each."""
+
+    axes: tuple[Axis, ...]
+
+    @property
+    def output_sizes(self) -> tuple[int, ...]:
+        """Number of windows along each axis."""
+        return tuple(axis.output_size for axis in self.axes)
+
+    @property
+    def padding(self) -> tuple[tuple[int, int], ...]:
+        """Padding (before, after) of each axis."""
+        return ((0, 0),) * len(self.axes)
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the parameters that lay these windows, resolved for each axis and side."""
+        return {}
+
+    def pieces(self) -> Iterator[tuple[Piece, ...]]:
+        """Yield all combinations of the axes' pieces."""
+        return itertools.product(*(tuple(axis.pieces()) for axis in self.axes))
+
+
+@dataclass(frozen=True)
+class Windows(AnyWindows):
+    """Windows at equal distances along every axis."""
+
+    axes: tuple[AxisWindows, ...]
+
+    @property
+    def kernel_sizes(self) -> tuple[int, ...]:
+        """Taps of a window along each axis."""
+        return tuple(axis.kernel_size for axis in self.axes)
+
+    @property
+    def padding(self) -> tuple[tuple[int, int], ...]:  # noqa: D102
+        return tuple((axis.before, axis.after) for axis in self.axes)
+
+    def parameters(self) -> dict[str, Any]:  # noqa: D102
+        return {
+            "kernel_size": self.kernel_sizes,
+            "stride": tuple(axis.stride for axis in self.axes),
+            "padding": self.padding,
+            "dilation": tuple(axis.dilation for axis in self.axes),
+        }
+
+    @property
+    def padded_sizes(self) -> tuple[int, ...]:
+        """Size of the input with its padding, along each axis."""
+        return tuple(axis.before + axis.size + axis.after for axis in self.axes)
+
+    def taps(self) -> Iterator[tuple[tuple[int, ...], tuple[slice, ...], tuple[slice, ...]]]:
+        """Yield (offsets, slices of the outputs, slices of the inputs) of each tap, where it is inside the input."""
+        for offsets in itertools.product(*(range(axis.kernel_size) for axis in self.axes)):
+            found = [axis.tap(offset) for axis, offset in zip(self.axes, offsets, strict=True)]
+            present = [slices for slices in found if slices is not None]
+            if len(present) == len(found):
+                outputs, inputs = zip(*present, strict=True)
+                yield offsets, outputs, inputs
+
+    def block(self, outputs: Sequence[slice]) -> tuple[tuple[slice, ...], Windows]:
+        """Restrict to a block of windows: the part of the input that it covers, and the windows over that part."""
+        parts = [axis.block(chosen.start, chosen.stop) for axis, chosen in zip(self.axes, outputs, strict=True)]
+        inputs, axes = zip(*parts, strict=True)
+        return inputs, Windows(axes)
+
+    def over_padded_input(self) -> Windows:
+        """Return the same windows over an input that holds its padding already."""
+        return Windows(
+            tuple(
+                dataclasses.replace(axis, size=size, before=0, after=0)
+                for axis, size in zip(self.axes, self.padded_sizes, strict=True)
+            )
+        )
+
+    def pad(self, input: NDArray[Any]) -> NDArray[Any]:
+        """Return the input (N, *spatial, ...) with its zero padding; the input itself if there is none."""
+        if not any(axis.before or axis.after for axis in self.axes):
+            return input
+        rest = input.shape[1 + len(self.axes) :]
+        padded = np.zeros((input.shape[0], *self.padded_sizes, *rest), dtype=input.dtype)
+        inside = tuple(slice(axis.before, axis.before + axis.size) for axis in self.axes)
+        padded[(slice(None), *inside)] = input
+        return padded
+
+    def view(self, padded: NDArray[Any]) -> NDArray[Any]:
+        """View the windows of a padded input, without a copy.
+
+        Parameters
+        ----------
+        padded : ndarray, shape (N, *padded spatial, ...)
+
+        Returns
+        -------
+        ndarray, shape (N, *output_sizes, *kernel_sizes, ...), read-only
+        """
+        rank = len(self.axes)
+        batch, spatial, rest = padded.strides[0], padded.strides[1 : 1 + rank], padded.strides[1 + rank :]
+        between_windows = (step * axis.stride for step, axis in zip(spatial, self.axes, strict=True))
+        between_taps = (step * axis.dilation for step, axis in zip(spatial, self.axes, strict=True))
+        return as_strided(
+            padded,
+            shape=(padded.shape[0], *self.output_sizes, *self.kernel_sizes, *padded.shape[1 + rank :]),
+            strides=(batch, *between_windows, *between_taps, *rest),
+            writeable=False,
+        )
