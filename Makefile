@@ -9,12 +9,13 @@ SERVICE := .venv
 DEV := .venv-dev
 BROWSER := .venv-browser
 PEERS := .venv-peers
+TENSORFLOW := .venv-tensorflow
 PIP := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help run test check format test-run test-browser test-peers lock clean
+.PHONY: help run test check format test-run test-browser test-peers test-tensorflow lock clean
 
 help: ## Show the targets.
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
 
 run: $(SERVICE)/.ready ## Serve on HOST and PORT (127.0.0.1:8000).
 	$(SERVICE)/bin/convpool serve --host $(HOST) --port $(PORT)
@@ -40,8 +41,11 @@ test-run: $(SERVICE)/.ready $(DEV)/.ready ## Call a server that runs as `make ru
 test-browser: $(BROWSER)/.ready ## Check /docs in headless Chromium (Debian's package chromium).
 	$(BROWSER)/bin/python -m pytest tests/browser $(PYTEST_ARGS)
 
-test-peers: $(PEERS)/.ready ## Compare forward and all gradients with PyTorch.
+test-peers: $(PEERS)/.ready ## Compare with PyTorch, and check what docs/where-frameworks-disagree.md says of others.
 	$(PEERS)/bin/python -m pytest tests/peers $(PYTEST_ARGS)
+
+test-tensorflow: $(TENSORFLOW)/.ready ## Check what docs/where-frameworks-disagree.md says of TensorFlow (2 GB).
+	$(TENSORFLOW)/bin/python -m pytest tests/peers/test_disagreements.py $(PYTEST_ARGS)
 
 # No address of an index is written to the lock files: they hold versions and hashes only.
 lock: ## Renew the lock files (needs uv on the PATH).
@@ -80,11 +84,16 @@ $(BROWSER)/.ready: requirements/browser.txt
 	$(call create_environment,$^)
 	$(install_project)
 
-# PyTorch is pinned but not hashed: which build of one version an index offers differs by platform.
-$(PEERS)/.ready: requirements/dev.txt | requirements/peers.txt
-	$(call create_environment,$^)
+# The peers are pinned but not hashed: which build of one version an index offers differs by platform.
+$(PEERS)/.ready: requirements/dev.txt requirements/peers.txt
+	$(call create_environment,$<)
 	$(@D)/bin/python $(PIP) -r requirements/peers.txt
 	$(install_project)
 
+$(TENSORFLOW)/.ready: requirements/dev.txt requirements/tensorflow.txt
+	$(call create_environment,$<)
+	$(@D)/bin/python $(PIP) -r requirements/tensorflow.txt
+	$(install_project)
+
 clean: ## Remove the environments and caches.
-	rm -rf $(SERVICE) $(DEV) $(BROWSER) $(PEERS) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*
+	rm -rf $(SERVICE) $(DEV) $(BROWSER) $(PEERS) $(TENSORFLOW) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*

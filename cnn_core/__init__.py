@@ -13,9 +13,15 @@ Each op is a frozen dataclass: its fields are its parameters, checked once when 
 
 from cnn_core.avg_pool import AvgPool
 from cnn_core.conv import Conv
+from cnn_core.conv_integer import ConvInteger
+from cnn_core.conv_transpose import ConvTranspose
 from cnn_core.convolution import ConvGradients
 from cnn_core.errors import ConvpoolError, DtypeError, OperandError, ParameterError, ShapeError
+from cnn_core.lp_pool import LpPool
 from cnn_core.max_pool import MaxPool, MaxPoolResult
+from cnn_core.max_unpool import MaxUnpool
+from cnn_core.qlinear_conv import QLinearConv
+from cnn_core.unfold import Fold, Unfold
 
 __version__ = "0.1.0"
 
@@ -23,12 +29,19 @@ __all__ = [
     "AvgPool",
     "Conv",
     "ConvGradients",
+    "ConvInteger",
+    "ConvTranspose",
     "ConvpoolError",
     "DtypeError",
+    "Fold",
+    "LpPool",
     "MaxPool",
     "MaxPoolResult",
+    "MaxUnpool",
     "OperandError",
     "ParameterError",
+    "QLinearConv",
     "ShapeError",
+    "Unfold",
     "__version__",
 ]

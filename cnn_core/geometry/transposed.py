@@ -62,7 +62,7 @@ def resolve_transposed(
     Notes
     -----
     Sizes as in PyTorch (``ConvTranspose2d``) and ONNX (``ConvTranspose``); ``output_padding=None`` is the size rule of
-    Keras (``deconv_output_length``), and ``same`` that of TensorFlow, ONNX and JAX.
+    Keras (``deconv_output_length``) and of ``jax.lax.conv_transpose``, and ``same`` that of TensorFlow, ONNX and JAX.
     """
     rank = len(sizes)
     kernel_sizes = one_per_axis("kernel_size", kernel_size, rank)

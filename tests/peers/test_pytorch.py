@@ -6,10 +6,7 @@
 
 from __future__ import annotations
 
-import collections
-import dataclasses
 import os
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -20,12 +17,12 @@ import torch
 from cnn_core import AvgPool, Conv, MaxPool, ShapeError
 from tests.peers import torch_side
 from tests.peers.cases import Array, Case, Operation, draw
+from tests.peers.tally import RESULTS, Tally, write
 
 SEED = int(os.environ.get("CONVPOOL_PEERS_SEED", "20260519"))
 TARGETS: dict[Operation, int] = {"conv": 2000, "max": 1200, "avg": 1200}
 SUBSET = 150  # of each operation, where a comparison is repeated in another way
 OPERATIONS: list[Operation] = ["conv", "max", "avg"]
-RESULTS = ("output", "grad_input", "grad_weight", "grad_bias")
 
 # Of max|a - b| / max|b|, or of max|a| where b is all zeros. Half of the last place of float16 is 2**-11.
 FLOAT64, FLOAT32, FLOAT16, FLOAT16_OF_BOTH = 1e-10, 2e-5, 2**-11 + 2e-5, 4e-3
@@ -33,49 +30,6 @@ NATIVE = "by PyTorch's own arguments"
 REFUSAL = r"(Kernel size can't be greater|Output size is too small|Invalid computed output size)"
 
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths:UserWarning")
-
-
-@dataclasses.dataclass
-class Tally:
-    """What was compared, what could not be and why, and how far the two were apart."""
-
-    title: str
-    counts: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
-    outside: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
-    worst: dict[str, float] = dataclasses.field(default_factory=dict)
-    failures: list[str] = dataclasses.field(default_factory=list)
-
-    @property
-    def compared(self) -> int:
-        return self.counts.total()
-
-    def check(self, case: Case, how: str, comparison: Callable[[], None]) -> None:
-        """Run a comparison; note a failure with all that is needed to replay it."""
-        try:
-            comparison()
-        except (Exception, pytest.fail.Exception) as error:  # noqa: BLE001 (whatever a case raises is its failure)
-            self.failures.append(f"{type(error).__name__}: {error}\n    {case}")
-        self.counts[how] += 1
-
-    def close(self, name: str, actual: Array | None, expected: Array, bound: float) -> None:
-        """Assert shape, dtype kind, and values: NaN and infinities in the same places, the others within the bound."""
-        assert actual is not None, f"{name} is missing"
-        assert actual.shape == expected.shape, f"{name} has shape {actual.shape}, PyTorch's has {expected.shape}"
-        error = relative_error(actual, expected)
-        self.worst[name] = max(self.worst.get(name, 0.0), error)
-        assert error <= bound, f"the relative error of {name} is {error:.3g}"
-
-    def add(self, other: Tally) -> None:
-        self.counts += other.counts
-        self.outside += other.outside
-        for name, worst in other.worst.items():
-            self.worst[name] = max(self.worst.get(name, 0.0), worst)
-
-    def __str__(self) -> str:
-        counts = ", ".join(f"{count} {how}" for how, count in sorted(self.counts.items()))
-        outside = ", ".join(f"{count} {why}" for why, count in sorted(self.outside.items())) or "none"
-        worst = ", ".join(f"{name} {self.worst[name]:.1e}" for name in RESULTS if name in self.worst)
-        return f"{self.title}: {self.compared} compared ({counts}); not compared: {outside}; worst errors: {worst}"
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -92,11 +46,6 @@ def total(request: pytest.FixtureRequest) -> Iterator[Tally]:
     total = Tally(f"All operations, PyTorch {torch.__version__}, float64, seed {SEED}")
     yield total
     write(request, total)
-
-
-def write(request: pytest.FixtureRequest, tally: Tally) -> None:
-    with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
-        sys.stdout.write(f"\n{tally}\n")
 
 
 @pytest.fixture
@@ -136,17 +85,6 @@ def compute(op: Any, operands: dict[str, Array]) -> dict[str, Array]:
     dtype = operands["input"].dtype if operands["input"].dtype.kind == "f" else np.dtype(np.float64)
     assert all(result.dtype == dtype for result in results.values()), "a result has another dtype"
     return results
-
-
-def relative_error(actual: Array, expected: Array) -> float:
-    actual, expected = actual.astype(np.float64), expected.astype(np.float64)
-    finite = np.isfinite(expected)
-    assert np.array_equal(actual[~finite], expected[~finite], equal_nan=True), "NaN or infinities differ"
-    actual, expected = actual[finite], expected[finite]
-    assert np.isfinite(actual).all(), "NaN or an infinity where PyTorch has a number"
-    if actual.size == 0:
-        return 0.0
-    return float(np.abs(actual - expected).max() / (np.abs(expected).max() or 1.0))
 
 
 def valid_cases(operation: Operation, number: int, accept: Callable[[Case], bool] = lambda _: True) -> Iterator[Case]:

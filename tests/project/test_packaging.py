@@ -33,8 +33,8 @@ def test_all_names_what_a_module_defines(name: str) -> None:
 
 def test_the_core_s_public_names() -> None:
     """What people import: a name may be added here, and none may go."""
-    convolutions = {"Conv", "ConvGradients"}
-    poolings = {"AvgPool", "MaxPool", "MaxPoolResult"}
+    convolutions = {"Conv", "ConvGradients", "ConvInteger", "ConvTranspose", "QLinearConv", "Unfold", "Fold"}
+    poolings = {"AvgPool", "LpPool", "MaxPool", "MaxPoolResult", "MaxUnpool"}
     errors = {"ConvpoolError", "DtypeError", "OperandError", "ParameterError", "ShapeError"}
     assert set(cnn_core.__all__) == convolutions | poolings | errors | {"__version__"}
 

@@ -103,4 +103,6 @@ def test_every_operation_stands_in_the_table() -> None:
 
 def test_links_within_the_project_lead_somewhere() -> None:
     for target in re.findall(r"\]\((?!https?:|#)([^)]+)\)", README):
-        assert (PROJECT / target).exists(), target
+        file, _, heading = target.partition("#")
+        assert (PROJECT / file).exists(), target
+        assert not heading or f"# {heading.replace('-', ' ')}" in (PROJECT / file).read_text().lower(), target

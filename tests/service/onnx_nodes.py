@@ -1,8 +1,7 @@
 """The onnx package's node tests of convolution and pooling, written as calls of the service.
 
-ONNX has the layout (N, C, *spatial) and, by default, pooling with stride 1 that counts no padding. MaxPool's second
-output, Indices, is not part of the service yet: the first output is what is compared, and ``storage_order``, which
-concerns the indices only, is read and left out.
+A call holds ``framework=onnx`` and what the node itself gives, nothing else: layout, strides, whether padding counts,
+and what indices count come from the service's defaults for ONNX, so that these are under test too.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import warnings
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,24 @@ EXPRESSED = {
         "test_conv_with_strides_no_padding",
         "test_conv_with_strides_padding",
     ),
+    "ConvTranspose": (
+        "test_convtranspose",
+        "test_convtranspose_1d",
+        "test_convtranspose_3d",
+        "test_convtranspose_autopad_same",
+        "test_convtranspose_dilations",
+        "test_convtranspose_group_2",
+        "test_convtranspose_group_2_image_3",
+        "test_convtranspose_kernel_shape",
+        "test_convtranspose_output_shape",
+        "test_convtranspose_pad",
+        "test_convtranspose_pads",
+    ),
+    "ConvInteger": (
+        "test_convinteger_with_padding",
+        "test_convinteger_without_padding",
+    ),
+    "QLinearConv": ("test_qlinearconv",),
     "MaxPool": (
         "test_maxpool_1d_default",
         "test_maxpool_2d_ceil",
@@ -69,6 +87,16 @@ EXPRESSED = {
         "test_averagepool_3d_dilations_large_count_include_pad_is_1_ceil_mode_is_True",
         "test_averagepool_3d_dilations_small",
     ),
+    "LpPool": (
+        "test_lppool_1d_default",
+        "test_lppool_2d_default",
+        "test_lppool_2d_dilations",
+        "test_lppool_2d_pads",
+        "test_lppool_2d_same_lower",
+        "test_lppool_2d_same_upper",
+        "test_lppool_2d_strides",
+        "test_lppool_3d_default",
+    ),
     "GlobalAveragePool": (
         "test_globalaveragepool",
         "test_globalaveragepool_precomputed",
@@ -76,6 +104,19 @@ EXPRESSED = {
     "GlobalMaxPool": (
         "test_globalmaxpool",
         "test_globalmaxpool_precomputed",
+    ),
+    # onnx has none; one that is added would be noticed.
+    "GlobalLpPool": (),
+    "MaxUnpool": (
+        "test_maxunpool_export_with_output_shape",
+        "test_maxunpool_export_without_output_shape",
+    ),
+    "Col2Im": (
+        "test_col2im",
+        "test_col2im_5d",
+        "test_col2im_dilations",
+        "test_col2im_pads",
+        "test_col2im_strides",
     ),
 }
 
@@ -98,19 +139,86 @@ NOT_EXPRESSED = dict.fromkeys(
     "CausalConvWithState written out: Conv is one node of a graph with shape arithmetic, Concat, Cast and Slice",
 )
 
-PADDING_OF_AUTO_PAD = {"VALID": "valid", "SAME_UPPER": "same", "SAME_LOWER": "same_lower"}
+
+@dataclasses.dataclass(frozen=True)
+class Counterpart:
+    """What an operator is in the service: operands in the order of its inputs, and parameters that its name implies."""
+
+    path: str
+    operands: tuple[str, ...] = ("input",)
+    parameters: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+COUNTERPARTS = {
+    "Conv": Counterpart("/conv/forward", ("input", "weight", "bias")),
+    "ConvTranspose": Counterpart("/conv_transpose/forward", ("input", "weight", "bias")),
+    "ConvInteger": Counterpart("/conv_integer/forward", ("input", "weight", "input_zero_point", "weight_zero_point")),
+    "QLinearConv": Counterpart(
+        "/qlinear_conv/forward",
+        (
+            *("input", "input_scale", "input_zero_point"),
+            *("weight", "weight_scale", "weight_zero_point"),
+            *("output_scale", "output_zero_point", "bias"),
+        ),
+    ),
+    "MaxPool": Counterpart("/pool/forward", parameters={"mode": "max"}),
+    "AveragePool": Counterpart("/pool/forward", parameters={"mode": "avg"}),
+    "LpPool": Counterpart("/pool/forward", parameters={"mode": "lp"}),
+    "GlobalMaxPool": Counterpart("/pool/forward", parameters={"mode": "max", "output_size": 1}),
+    "GlobalAveragePool": Counterpart("/pool/forward", parameters={"mode": "avg", "output_size": 1}),
+    "GlobalLpPool": Counterpart("/pool/forward", parameters={"mode": "lp", "output_size": 1}),
+    "MaxUnpool": Counterpart("/unpool/forward", ("input", "indices", "output_shape")),
+    "Col2Im": Counterpart("/fold/forward", ("input", "image_shape", "block_shape")),
+}
+
+RESULTS = ("output", "indices")
+"""In the order of a node's outputs."""
+
+QUANTIZED = ("ConvInteger", "QLinearConv")
+"""Operators whose integers are no numbers to be computed in floating point: their type belongs to the operation."""
+
+AUTO_PAD = {b"VALID": "valid", b"SAME_UPPER": "same", b"SAME_LOWER": "same_lower"}
+
+ATTRIBUTES: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "auto_pad": ("padding", AUTO_PAD.__getitem__),
+    "ceil_mode": ("ceil_mode", bool),
+    "count_include_pad": ("count_include_pad", bool),
+    "dilations": ("dilation", list),
+    "group": ("groups", int),
+    "kernel_shape": ("kernel_size", list),
+    "output_padding": ("output_padding", list),
+    "output_shape": ("output_size", list),
+    "p": ("norm_type", int),
+    # All that comes before, then all that comes after.
+    "pads": ("padding", lambda pads: [list(pair) for pair in np.reshape(pads, (2, -1)).T.tolist()]),
+    "storage_order": ("storage_order", {0: "row_major", 1: "column_major"}.__getitem__),
+    "strides": ("stride", list),
+}
+"""The parameter that an attribute is, and its value there."""
+
+SHAPES: dict[str, tuple[str, Callable[[Array], list[int]]]] = {
+    # MaxUnpool's holds batch and channels too.
+    "output_shape": ("output_size", lambda shape: shape[2:].tolist()),
+    "image_shape": ("output_size", lambda shape: shape.tolist()),
+    "block_shape": ("kernel_size", lambda shape: shape.tolist()),
+}
+"""Inputs of a node that are parameters of the service, and their values there."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Call:
     """One data set of a node test as a call of the service."""
 
-    path: str
+    operator: str
     parameters: dict[str, Any]
     operands: dict[str, Array]
-    expected: Array
+    expected: dict[str, Array]
     rtol: float
     atol: float
+
+    @property
+    def path(self) -> str:
+        return COUNTERPARTS[self.operator].path
 
 
 @functools.cache
@@ -133,48 +241,44 @@ def operators(test: Any) -> list[str]:
 
 def calls(name: str) -> list[Call]:
     """Translate every data set of a node test."""
-    from onnx import helper
-
     test = node_tests()[name]
     (node,) = test.model.graph.node
-    attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
     found = []
     for inputs, outputs in test.data_sets:
-        operands = dict(zip(("input", "weight", "bias"), map(np.asarray, inputs), strict=False))
-        assert len(operands) == len(inputs) == len(node.input)
-        assert len(outputs) == len(node.output)
-        path, parameters = translate(node.op_type, dict(attributes), operands)
-        found.append(Call(path, parameters, operands, np.asarray(outputs[0]), test.rtol, test.atol))
+        operands = named(COUNTERPARTS[node.op_type].operands, node.input, inputs)
+        expected = named(RESULTS, node.output, outputs)
+        parameters = translate(node, operands, expected)
+        operands = {operand: array for operand, array in operands.items() if operand not in SHAPES}
+        found.append(Call(node.op_type, parameters, operands, expected, test.rtol, test.atol))
     return found
 
 
-def translate(operator: str, attributes: dict[str, Any], operands: dict[str, Array]) -> tuple[str, dict[str, Any]]:
-    """Return the path and the parameters of a node; an attribute that is not known is an error."""
-    spatial = operands["input"].shape[2:]
-    parameters: dict[str, Any] = {"data_format": "channels_first"}
-    if operator == "Conv":
-        path = "/conv/forward"
-        assert attributes.pop("kernel_shape") == list(operands["weight"].shape[2:])
-        parameters["groups"] = attributes.pop("group", 1)
-    else:
-        path = "/pool/forward"
-        parameters["mode"] = "max" if operator.endswith("MaxPool") else "avg"
-        # A global pooling is the one window over all of the input.
-        parameters["kernel_size"] = list(spatial) if operator.startswith("Global") else attributes.pop("kernel_shape")
-    if operator in {"MaxPool", "AveragePool"}:
-        parameters["ceil_mode"] = bool(attributes.pop("ceil_mode", 0))
-    if operator == "AveragePool":
-        parameters["count_include_pad"] = bool(attributes.pop("count_include_pad", 0))
-    if operator == "MaxPool":
-        attributes.pop("storage_order", 0)
-    parameters["stride"] = attributes.pop("strides", [1] * len(spatial))
-    parameters["dilation"] = attributes.pop("dilations", [1] * len(spatial))
-    auto_pad = attributes.pop("auto_pad", b"NOTSET").decode()
-    pads = attributes.pop("pads", [0] * 2 * len(spatial))
-    if auto_pad == "NOTSET":
-        parameters["padding"] = [list(sides) for sides in zip(pads[: len(spatial)], pads[len(spatial) :], strict=True)]
-    else:
-        parameters["padding"] = PADDING_OF_AUTO_PAD[auto_pad]
-    if attributes:
-        raise ValueError(f"{operator} has attributes that are not translated: {sorted(attributes)}")
-    return path, parameters
+def named(names: tuple[str, ...], declared: list[str], values: list[Any]) -> dict[str, Array]:
+    """Name the tensors of a data set, which has none for an input or output that the node leaves empty."""
+    assert len(declared) <= len(names)
+    present = [name for name, in_graph in zip(names, declared, strict=False) if in_graph]
+    return dict(zip(present, map(np.asarray, values), strict=True))
+
+
+def translate(node: Any, operands: Mapping[str, Array], expected: Mapping[str, Array]) -> dict[str, Any]:
+    """Return the parameters that a node gives; an attribute that is not known is an error."""
+    from onnx import helper
+
+    given = {"framework": "onnx", **COUNTERPARTS[node.op_type].parameters}
+    for attribute in node.attribute:
+        parameter, convert = ATTRIBUTES[attribute.name]
+        value = helper.get_attribute_value(attribute)
+        if attribute.name == "kernel_shape" and "weight" in operands:
+            # It repeats the weight's shape, which is all that the service is told.
+            assert value == list(operands["weight"].shape[2:])
+            continue
+        assert parameter not in given
+        given[parameter] = convert(value)
+    for name, array in operands.items():
+        if name in SHAPES:
+            parameter, read = SHAPES[name]
+            assert parameter not in given
+            given[parameter] = read(array)
+    if "indices" in expected:
+        given["return_indices"] = True
+    return given

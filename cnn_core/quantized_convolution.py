@@ -1,0 +1,111 @@
+"""What the convolutions of 8-bit integers share: exact sums of products, whose zero points are taken away first."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnn_core.compute.correlation import correlate
+from cnn_core.compute.cost import Cost, Costs
+from cnn_core.compute.plan import correlation_costs
+from cnn_core.convolution import Convolution, Weight
+from cnn_core.errors import ShapeError
+from cnn_core.geometry import Windows, resolve_windows
+from cnn_core.op import Layer, Operand
+from cnn_core.operands import channels_last_view, checked_sequence, describe_shape, layer_shape, split_layer_shape
+
+__all__ = ["BYTES", "INPUT", "WEIGHT", "QuantizedConvolution", "shape_of"]
+
+BYTES = ("uint8", "int8")
+INPUT = Operand("input", "Activations: (N, *spatial, C), or (N, C, *spatial) with channels_first.", dtypes=BYTES)
+WEIGHT = Operand(
+    "weight", "Kernels: (*kernel, C/groups, F), or (F, C/groups, *kernel) with channels_first.", dtypes=BYTES
+)
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class QuantizedConvolution(Convolution):
+    """Base of the two ops: the sums of a convolution of integers whose zero points are taken away first.
+
+    The sums are exact: in float64, which holds every one of fewer than 2^37 products of 8-bit integers.
+    """
+
+    differentiable: ClassVar[tuple[str, ...]] = ()
+
+    def _layer(
+        self, input_shape: Sequence[int], weight_shape: Sequence[int], others: Mapping[str, Sequence[int] | None]
+    ) -> Layer[Windows]:
+        """Resolve the op for an input, a weight and further operands, of one value or one for each output channel."""
+        batch, spatial, channels = split_layer_shape("input", input_shape, self.data_format)
+        weight = self._split_weight_shape(weight_shape, len(spatial))
+        self._require_group_channels(channels, weight)
+        for name, shape in others.items():
+            if shape is not None:
+                _require_scalars(name, shape, weight)
+        windows = resolve_windows(
+            spatial, weight.kernel_sizes, stride=self.stride, padding=self.padding, dilation=self.dilation
+        )
+        outputs = batch * weight.features * math.prod(windows.output_sizes)
+        return Layer(
+            result_shapes={"output": layer_shape(batch, windows.output_sizes, weight.features, self.data_format)},
+            gradient_shapes={},
+            windows=windows,
+            multiply_accumulates=batch * math.prod(windows.output_sizes) * math.prod(weight.shape),
+            costs=functools.partial(_costs, batch, channels, weight.kernel_first_shape, windows, outputs),
+        )
+
+    def _sums(
+        self, input: Array, weight: Array, input_zero: Array | None, weight_zero: Array | None, layer: Layer[Windows]
+    ) -> Array:
+        """Return the sums of ``(input - input_zero) * (weight - weight_zero)`` in float64, exactly; channels-last."""
+        by_position = channels_last_view(input, self.data_format).astype(np.float64)
+        kernels = self._kernel_first(weight).astype(np.float64)
+        # so that the zeros of the padding stand for the zero point
+        if input_zero is not None:
+            by_position -= input_zero.reshape(-1)
+        if weight_zero is not None:
+            kernels -= weight_zero.reshape(-1)
+        sums = np.empty((*by_position.shape[:1], *layer.windows.output_sizes, kernels.shape[-1]))
+        correlate(by_position, kernels, layer.windows, self.groups, sums)
+        return sums
+
+    def _in_layout(self, output: Array) -> Array:
+        return output if self.data_format == "channels_last" else np.ascontiguousarray(np.moveaxis(output, -1, 1))
+
+    def computation_dtype(self, dtypes: Mapping[str, np.dtype[Any]]) -> np.dtype[Any]:  # noqa: ARG002, D102
+        return np.dtype(np.float64)
+
+
+def shape_of(array: Array | None) -> tuple[int, ...] | None:
+    """Return the shape of an operand that may be left out."""
+    return None if array is None else array.shape
+
+
+def _require_scalars(name: str, shape: Sequence[int], weight: Weight) -> None:
+    """Raise ShapeError unless an operand is one value, or, if it may be, one for each output channel."""
+    sizes = checked_sequence(name, shape)
+    by_channel = (weight.features,)
+    accepted = {"bias": [by_channel]}.get(name, [(), (1,)] + ([by_channel] if name.startswith("weight") else []))
+    if sizes not in accepted:
+        expected = " or ".join(str(one) for one in dict.fromkeys(accepted))
+        raise ShapeError(
+            name,
+            f"{name} has shape {describe_shape(sizes)}; weight {describe_shape(weight.shape)} needs {expected}",
+            got=describe_shape(sizes),
+            expected=expected,
+        )
+
+
+def _costs(batch: int, channels: int, weight_shape: tuple[int, ...], windows: Windows, outputs: int) -> Costs:
+    sums = correlation_costs(batch, channels, weight_shape, windows).forward
+    # the operands and the sums in float64 count as what they are converted from and to; beside them the sums as 64-bit
+    # integers, or the results in the one layout and in the other
+    return Costs(Cost(sums.work + 10 * outputs, sums.workspace_elements + outputs), {})
