@@ -167,6 +167,17 @@ class ConvTranspose(DifferentiableConvolution):
             costs=functools.partial(_costs, batch, channels, weight.kernel_first_shape, windows),
         )
 
+    def resolved_parameters(self, layer: Layer[Windows]) -> dict[str, Any]:  # noqa: D102
+        resolved = super().resolved_parameters(layer)
+        if self.output_size is None:
+            axes = layer.windows.axes
+            # what the output has more than the windows span within the padding
+            spans = ((axis.output_size - 1) * axis.stride + axis.extent - axis.before - axis.after for axis in axes)
+            resolved["output_padding"] = tuple(axis.size - span for axis, span in zip(axes, spans, strict=True))
+        elif self._sizes_set_padding and self.padding == "same":
+            resolved["padding"] = self.padding  # which says where the odd element goes
+        return resolved
+
     # The transposed op is the gradient of the convolution with respect to its input. So its own gradient with respect
     # to the input is the convolution, and for the weight input and grad_output change places.
 

@@ -34,7 +34,7 @@ def _tensor_object(member: str, schema: dict[str, Any], description: str) -> dic
 
 COMPONENTS: dict[str, Any] = {
     "Tensor": {
-        "description": "A tensor in one of three forms. An answer's tensors have the form of the request's "
+        "description": "A tensor in one of its forms. An answer's tensors have the form of the request's "
         "first operand.",
         "oneOf": [
             {
@@ -42,6 +42,7 @@ COMPONENTS: dict[str, Any] = {
                 "items": {},
                 "description": "Nested lists of numbers; operands compute in float64 unless dtype stands beside them.",
             },
+            {"type": "number", "description": "A tensor without axes, such as a scale."},
             _tensor_object(
                 "data", {"type": "array", "items": {"type": "number"}}, "A flat list of the numbers in C order."
             ),

@@ -36,41 +36,40 @@ POWER = 20
 
 @dataclass(frozen=True)
 class NormLevel:
-    """One axis of a norm over windows: the values before, and the norms after as ``scale * root``.
+    """One axis of a norm over windows: the values before, and the norms after as ``scale * total^(1 / p)``.
 
-    The two factors say what their product may not: it can be beyond the type's range, or a subnormal of few digits.
+    The two say more than the norm, which may be beyond the type's range, or a subnormal of few digits.
     """
 
     axis: int
     windows: Axis
     values: Array
     scale: Array
-    root: Array
+    total: Array
 
-    @property
-    def norms(self) -> Array:
-        """The norm of each window."""
-        return self.scale * self.root
+    def norms(self, norm_type: float) -> Array:
+        """Return the norm of each window."""
+        return self.scale * _power(self.total, 1 / norm_type)
 
 
 def norm_levels(array: Array, windows: AnyWindows, axes: Sequence[int], norm_type: float) -> list[NormLevel]:
     """Compute the norms of each window's taps inside the input, and keep each axis of them, innermost first."""
     levels = []
     for axis, along in innermost_first(windows, axes):
-        levels.append(NormLevel(axis, along, array, *_scale_and_root(array, axis, along, norm_type)))
-        array = levels[-1].norms
+        level = _level(array, axis, along, norm_type)
+        levels.append(level)
+        array = level.norms(norm_type)
     return levels
 
 
 def window_norm(array: Array, windows: AnyWindows, axes: Sequence[int], norm_type: float) -> Array:
     """Compute the norm of each window's taps inside the input; 0 where there are none."""
     for axis, along in innermost_first(windows, axes):
-        scale, root = _scale_and_root(array, axis, along, norm_type)
-        array = scale * root
+        array = _level(array, axis, along, norm_type).norms(norm_type)
     return array
 
 
-def _scale_and_root(array: Array, axis: int, along: Axis, norm_type: float) -> tuple[Array, Array]:
+def _level(array: Array, axis: int, along: Axis, norm_type: float) -> NormLevel:
     shape = resized(array, axis, along.output_size)
     largest = np.zeros(shape, dtype=array.dtype)
     accumulate(np.maximum, np.abs(array), axis, along, largest, array.dtype)
@@ -83,27 +82,32 @@ def _scale_and_root(array: Array, axis: int, along: Axis, norm_type: float) -> t
             powers = powers.sum(axis=axis, keepdims=True, dtype=np.float64)
         part = at(total, axis, piece.outputs)
         np.add(part, powers, out=part, casting="same_kind")
-    return scale, np.sqrt(total) if norm_type == 2 else total ** total.dtype.type(1 / norm_type)
+    return NormLevel(axis, along, array, scale, total)
 
 
-def _power(ratios: Array, exponent: float) -> Array:
+def _power(base: Array, exponent: float) -> Array:
     if exponent == 0:
-        return np.ones_like(ratios)
+        return np.ones_like(base)
     if exponent == 1:
-        return ratios
-    return np.square(ratios) if exponent == 2 else ratios ** ratios.dtype.type(exponent)
+        return base
+    if exponent == 0.5:
+        return np.sqrt(base)
+    return np.square(base) if exponent == 2 else base ** base.dtype.type(exponent)
 
 
 def route_norm(gradient: Array, levels: Sequence[NormLevel], norm_type: float) -> Array:
-    """Give each tap the window's gradient times ``sign(x) * (|x| / norm)^(p - 1)``; 0 where the norm is 0."""
+    """Give each tap the window's gradient times ``sign(x) * (|x| / norm)^(p - 1)``; 0 where the norm is 0.
+
+    That is ``sign(x) * (|x| / scale)^(p - 1) / total^((p - 1) / p)``, whatever the range of the norm.
+    """
     for level in reversed(levels):
         routed = np.zeros(level.values.shape, dtype=gradient.dtype)
         # any other divisor keeps the zeros of a window of zeros
-        root = np.where(level.root == 0, level.root.dtype.type(1), level.root)
+        divisor = _power(np.where(level.total == 0, level.total.dtype.type(1), level.total), 1 - 1 / norm_type)
         for piece in level.windows.pieces():
             values = at(level.values, level.axis, piece.inputs)
-            scaled = np.abs(values) / at(level.scale, level.axis, piece.outputs)
-            slopes = _power(scaled / at(root, level.axis, piece.outputs), norm_type - 1)
+            slopes = _power(np.abs(values) / at(level.scale, level.axis, piece.outputs), norm_type - 1)
+            slopes /= at(divisor, level.axis, piece.outputs)
             slopes *= np.sign(values)
             slopes *= at(gradient, level.axis, piece.outputs)
             part = at(routed, level.axis, piece.inputs)
@@ -123,11 +127,11 @@ def norm_costs(planes: int, windows: AnyWindows) -> Costs:
     """
     levels = level_sizes(planes, windows)
     spanned = spanned_windows(levels, windows)
-    # the array after each axis, and of one axis at a time: before it is reduced, absolute values and their powers;
-    # after, the largest, the scale, the sum, its root, what a piece adds, masks, and gradients; of all taps of one
-    # window, sums in float64
-    held = sum(levels[1:]) + 2 * max(levels) + 6 * max(levels[1:]) + 2 * spanned
-    costs = reduction_costs(planes, windows, held, held)
+    # of one axis at a time: before it is reduced, absolute values and their powers; after, the largest, the scale, the
+    # sum, its root, what a piece adds, masks, and gradients; of all taps of one window, sums in float64
+    at_a_time = 2 * max(levels) + 6 * max(levels[1:]) + 2 * spanned
+    # after each axis the norms, and backward also their scale and their sum
+    costs = reduction_costs(planes, windows, sum(levels[1:]) + at_a_time, 3 * sum(levels[1:]) + at_a_time)
     forward, backward = costs.forward, costs.backward["input"]
     powers = POWER * forward.work
     return Costs(

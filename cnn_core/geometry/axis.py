@@ -89,7 +89,7 @@ class AxisWindows(Axis):
     kernel_size, stride, dilation : int
         Taps of a window, distance from one window to the next, distance from one tap to the next.
     before, after : int
-        Padding at the start and at the end. Less than 0 where elements are left out instead.
+        Padding at the start and at the end.
     output_size : int
         Number of windows.
     """

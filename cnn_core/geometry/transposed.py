@@ -140,9 +140,7 @@ class _TransposedAxis:
         self._require_output_padding(extra)
         if wanted is None:
             wanted = self.size * self.stride
-        total = self.span + extra - wanted
-        if total < 0:
-            return self._windows(wanted, (0, total))
+        total = max(0, self.span + extra - wanted)
         less, more = total // 2, total - total // 2
         return self._windows(wanted, (less, more) if at_end else (more, less))
 

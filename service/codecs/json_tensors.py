@@ -1,5 +1,7 @@
 """Tensors in JSON: a nested list; or {"dtype", "shape", "data"} with a flat list; or the same with "base64".
 
+A list that is not nested at all, a number, is a tensor without axes.
+
 The structure of nested lists is verified level by level with whole-list operations, so that a ragged list, a null or a
 string among the numbers is found at the speed of the interpreter's own loops. Tensors are written piece by piece: one
 piece takes some milliseconds, so that the threads that serve others get their turn in between.
@@ -126,8 +128,10 @@ def read_tensor(value: Any, pointer: str, default_dtype: str | None) -> NDArray[
     """
     if isinstance(value, list):
         return _nested(value, pointer, default_dtype or DEFAULT_DTYPE)
+    if type(value) in {int, float}:  # as deeply nested as a tensor without axes is: not at all
+        return _numbers([value], default_dtype or DEFAULT_DTYPE, lambda _: pointer).reshape(())
     if not isinstance(value, dict):
-        expected = "a nested list, or an object with dtype, shape and data or base64"
+        expected = "a nested list, a number, or an object with dtype, shape and data or base64"
         raise _invalid(pointer, "is no tensor", json_kind(value), expected)
     if set(value) not in ({"dtype", "shape", "data"}, {"dtype", "shape", "base64"}):
         expected = "exactly the members dtype, shape and one of data and base64"

@@ -287,6 +287,12 @@ def test_the_gradient_where_the_norm_itself_is_beyond_its_type(dtype: str, norm_
         np.testing.assert_allclose(gradient, [share, -share], rtol=1e-3)
 
 
+@pytest.mark.parametrize("norm_type", [1e6, 1e15, 1e300])
+def test_a_huge_exponent_finds_the_maximum_and_shares_its_gradient(norm_type: float) -> None:
+    assert one_window([3, -1, -3], norm_type).item() == pytest.approx(3, rel=1e-6)
+    assert gradient_of_one_window([3, -1, -3], norm_type).tolist() == pytest.approx([0.5, 0, -0.5], rel=1e-6)
+
+
 def test_a_norm_beyond_the_largest_float_is_infinite() -> None:
     """As IEEE 754 has it, and without a warning, which the tests turn into an error."""
     assert one_window([3e38, -3e38], 1, "float32").item() == inf
