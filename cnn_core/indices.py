@@ -7,18 +7,27 @@ they lie in memory; only the order of the spatial axes among themselves may be t
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cnn_core.errors import OperandError
+from cnn_core.op import Op
 from cnn_core.operands import as_operand, spatial_axes
-from cnn_core.parameters import DataFormat, IndexScheme, StorageOrder
+from cnn_core.parameters import (
+    INDEX_SCHEME,
+    STORAGE_ORDER,
+    DataFormat,
+    Framework,
+    IndexScheme,
+    StorageOrder,
+    parameter,
+)
 
-__all__ = ["ElementIndices", "as_indices"]
+__all__ = ["ElementIndices", "Indexed", "as_indices"]
 
 Indices = NDArray[np.int64]
 
@@ -114,6 +123,32 @@ class ElementIndices:
             digit *= place
             places += digit
         return places
+
+
+@dataclass(frozen=True)
+class Indexed(Op):
+    """Base of the ops that tell, or are told, where elements lie by their index."""
+
+    framework_defaults: ClassVar[Mapping[Framework, Mapping[str, Any]]] = {
+        "tensorflow": {"index_scheme": "image"},
+        "onnx": {"index_scheme": "tensor"},
+    }
+
+    index_scheme: IndexScheme = parameter(
+        INDEX_SCHEME,
+        "What an index counts the elements of, in their order in memory: the spatial plane of a channel, an image, or "
+        "the whole tensor.",
+        "plane",
+    )
+    storage_order: StorageOrder = parameter(
+        STORAGE_ORDER,
+        "Order of the spatial axes within an index: the last axis goes fastest, or the first.",
+        "row_major",
+    )
+
+    def _counted(self, batch: int, spatial: tuple[int, ...], channels: int) -> ElementIndices:
+        """Return how indices count the elements of a tensor of these sizes."""
+        return ElementIndices(batch, spatial, channels, self.data_format, self.index_scheme, self.storage_order)
 
 
 def _numbers_along(array: Indices, axis: int) -> Indices:

@@ -19,21 +19,10 @@ from cnn_core.compute.window_maximum import (
     window_maximum,
 )
 from cnn_core.geometry import AnyWindows
-from cnn_core.indices import ElementIndices
+from cnn_core.indices import Indexed
 from cnn_core.op import Layer, without_floating_point_warnings
 from cnn_core.operands import accumulation_dtype, as_operand, common_dtype, split_layer_shape
-from cnn_core.parameters import (
-    FLAG,
-    INDEX_SCHEME,
-    STORAGE_ORDER,
-    TIES,
-    Framework,
-    IndexScheme,
-    StorageOrder,
-    Ties,
-    optional,
-    parameter,
-)
+from cnn_core.parameters import FLAG, TIES, Framework, Ties, optional, parameter
 from cnn_core.pool import Pool
 
 __all__ = ["MaxPool", "MaxPoolResult"]
@@ -47,7 +36,7 @@ class MaxPoolResult(NamedTuple):
 
 
 @dataclass(frozen=True)
-class MaxPool(Pool):
+class MaxPool(Indexed, Pool):
     """Max pooling over 1, 2 or 3 spatial axes.
 
     ``output[n, o, c] = max over the taps k inside the input of input[n, o * stride - before + k * dilation, c]``.
@@ -106,10 +95,7 @@ class MaxPool(Pool):
     """
 
     results: ClassVar[tuple[str, ...]] = ("output", "indices")
-    framework_defaults: ClassVar[Mapping[Framework, Mapping[str, Any]]] = {
-        "tensorflow": {"ties": None, "index_scheme": "image"},
-        "onnx": {"index_scheme": "tensor"},
-    }
+    framework_defaults: ClassVar[Mapping[Framework, Mapping[str, Any]]] = {"tensorflow": {"ties": None}}
 
     ties: Ties | None = parameter(
         optional(TIES),
@@ -118,17 +104,6 @@ class MaxPool(Pool):
         "first",
     )
     return_indices: bool = parameter(FLAG, "Whether forward returns also where the maxima lie.", False)
-    index_scheme: IndexScheme = parameter(
-        INDEX_SCHEME,
-        "What an index counts the elements of, in their order in memory: the spatial plane of a channel, an image, or "
-        "the whole tensor.",
-        "plane",
-    )
-    storage_order: StorageOrder = parameter(
-        STORAGE_ORDER,
-        "Order of the spatial axes within an index: the last axis goes fastest, or the first.",
-        "row_major",
-    )
 
     @without_floating_point_warnings
     def forward(self, input: ArrayLike) -> NDArray[Any] | Any:  # a union with MaxPoolResult would burden every caller
@@ -159,8 +134,7 @@ class MaxPool(Pool):
         if not self.return_indices:
             return window_maximum(self._comparable(input), windows, axes).astype(dtype, copy=False)
         levels = maximum_levels(self._comparable(input), windows, axes)
-        batch, spatial, channels = split_layer_shape("input", input.shape, self.data_format)
-        counted = ElementIndices(batch, spatial, channels, self.data_format, self.index_scheme, self.storage_order)
+        counted = self._counted(*split_layer_shape("input", input.shape, self.data_format))
         indices = counted.encode(positions_of_chosen(levels))
         return MaxPoolResult(levels[-1].largest.astype(dtype, copy=False), indices)
 

@@ -14,19 +14,15 @@ from numpy.typing import ArrayLike, NDArray
 from cnn_core.compute.cost import Cost, Costs
 from cnn_core.errors import ParameterError
 from cnn_core.geometry import AdaptiveAxis, AnyWindows, resolve_transposed
-from cnn_core.indices import ElementIndices, as_indices
-from cnn_core.op import Layer, Op, Operand
+from cnn_core.indices import Indexed, as_indices
+from cnn_core.op import Layer, Operand
 from cnn_core.operands import as_operand, common_dtype, layer_shape, require_shape, split_layer_shape
 from cnn_core.parameters import (
-    INDEX_SCHEME,
     PADDING,
     POSITIVE_PER_AXIS,
-    STORAGE_ORDER,
     Framework,
-    IndexScheme,
     Padding,
     PerAxis,
-    StorageOrder,
     one_per_axis,
     optional,
     parameter,
@@ -45,7 +41,7 @@ MOVE = 50
 
 
 @dataclass(frozen=True)
-class MaxUnpool(Op):
+class MaxUnpool(Indexed):
     """Max unpooling over 1, 2 or 3 spatial axes: zeros, and each value at the place that its index names.
 
     ``output.flat[place(indices[n, i, c])] = input[n, i, c]``.
@@ -91,10 +87,7 @@ class MaxUnpool(Op):
         Operand("indices", "The index of each value: of input's shape.", dtypes=INDEX_DTYPES),
     )
     differentiable: ClassVar[tuple[str, ...]] = ("input",)
-    framework_defaults: ClassVar[Mapping[Framework, Mapping[str, Any]]] = {
-        "tensorflow": {"index_scheme": "image"},
-        "onnx": {"index_scheme": "tensor", "stride": 1},
-    }
+    framework_defaults: ClassVar[Mapping[Framework, Mapping[str, Any]]] = {"onnx": {"stride": 1}}
 
     kernel_size: PerAxis | None = parameter(
         optional(POSITIVE_PER_AXIS), "Size of the windows that were pooled; needed unless output_size is given.", None
@@ -107,17 +100,6 @@ class MaxUnpool(Op):
         optional(POSITIVE_PER_AXIS),
         "The wanted spatial sizes. With framework=onnx, indices still count in those of kernel_size.",
         None,
-    )
-    index_scheme: IndexScheme = parameter(
-        INDEX_SCHEME,
-        "What an index counts the elements of, in their order in memory: the spatial plane of a channel, an image, or "
-        "the whole tensor.",
-        "plane",
-    )
-    storage_order: StorageOrder = parameter(
-        STORAGE_ORDER,
-        "Order of the spatial axes within an index: the last axis goes fastest, or the first.",
-        "row_major",
     )
 
     def __post_init__(self) -> None:
@@ -224,9 +206,7 @@ class MaxUnpool(Op):
         """Return where in the flat output each element of the flat input goes."""
         batch, spatial, channels = split_layer_shape("input", input_shape, self.data_format)
         sizes = self._sizes(spatial)
-        counted = ElementIndices(
-            batch, self._counted_sizes(spatial), channels, self.data_format, self.index_scheme, self.storage_order
-        )
+        counted = self._counted(batch, self._counted_sizes(spatial), channels)
         return counted.places(as_indices("indices", indices, counted.count), sizes).reshape(-1)
 
     def _sizes(self, spatial: tuple[int, ...]) -> tuple[int, ...]:
