@@ -45,7 +45,8 @@ class AvgPool(Pool):
     ceil_mode : bool
         Round the output size up.
     count_include_pad : bool
-        Whether taps in the padding count in the divisor. The overhang of ceil_mode never does.
+        Whether taps in the padding count in the divisor. The overhang of ceil_mode never does. Without effect where there
+        is no padding, as with output_size.
     divisor_override : int or None
         The divisor of every window, any integer other than 0.
 
@@ -134,7 +135,9 @@ class AvgPool(Pool):
         DtypeError
             If an operand is neither float16, float32, float64 nor an integer of at most 64 bits.
         """
-        gradient, input, layer = self._gradient_operands(grad_output, input)
+        input = as_operand("input", input)
+        layer = self.layer(input.shape)
+        gradient = self._checked_gradient(grad_output, layer)
         dtype = common_dtype(gradient, input)
         shares: NDArray[Any] = np.divide(gradient, self._divisor(layer.windows), dtype=accumulation_dtype(dtype))
         spread = window_sum_transposed(shares, layer.windows, self._spatial_axes(layer.windows))

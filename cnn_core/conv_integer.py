@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from cnn_core.geometry import Windows
 from cnn_core.op import Layer, Operand, without_floating_point_warnings
-from cnn_core.operands import as_operand
-from cnn_core.quantized_convolution import BYTES, INPUT, WEIGHT, QuantizedConvolution, shape_of
+from cnn_core.operands import as_operand, shape_of
+from cnn_core.quantized_convolution import BYTES, INPUT, WEIGHT, QuantizedConvolution
 
 __all__ = ["ConvInteger"]
 

@@ -19,7 +19,17 @@ from cnn_core.errors import ParameterError, ShapeError, describe, number_of
 from cnn_core.geometry import Windows, resolve_transposed
 from cnn_core.op import Layer, Operand
 from cnn_core.operands import describe_shape, layer_shape, split_layer_shape
-from cnn_core.parameters import POSITIVE_PER_AXIS, Framework, PerAxis, optional, parameter, per_axis_from
+from cnn_core.parameters import (
+    OUTPUT_PADDING,
+    PADDING,
+    POSITIVE_PER_AXIS,
+    Framework,
+    OutputPadding,
+    Padding,
+    PerAxis,
+    optional,
+    parameter,
+)
 
 __all__ = ["ConvTranspose"]
 
@@ -45,9 +55,9 @@ class ConvTranspose(DifferentiableConvolution):
         Distance between windows over the output, and between the taps of one window (1 = dense), in elements.
     padding : int, tuple of int, tuple of (before, after), "valid", "same" or "same_lower"
         What is cut off the output, in elements. "same" gives ``n * stride`` elements.
-    output_padding : int, tuple of int or None
-        Elements that are added at the end of the output, less than the stride or the dilation. None: as many as bring
-        each window's part up to the stride (Keras and ``lax.conv_transpose``).
+    output_padding : int, tuple of int or "to_stride"
+        Elements that are added at the end of the output, less than the stride or the dilation. "to_stride": as many as
+        bring each window's part up to the stride (Keras and ``lax.conv_transpose``).
     output_size : int, tuple of int or None
         The wanted spatial sizes, instead of output_padding.
     groups : int
@@ -63,7 +73,9 @@ class ConvTranspose(DifferentiableConvolution):
     The output has ``(n - 1) * stride - before - after + (k - 1) * dilation + 1 + output_padding`` elements along an
     axis, as in PyTorch (``ConvTranspose2d``) and ONNX (``ConvTranspose``). The weight's layout is that of both, and
     channels_last that of TensorFlow (``conv2d_transpose``). output_padding shows elements that the windows reach, where
-    they do; it does not append zeros. See ``cnn_core.geometry.resolve_transposed``.
+    they do; it does not append zeros. ``jax.lax.conv_transpose`` is the adjoint with ``transpose_kernel=True`` only:
+    without it, its result is that of the flipped kernel, and the weight's last two axes change places. See
+    ``cnn_core.geometry.resolve_transposed``.
 
     Examples
     --------
@@ -85,14 +97,20 @@ class ConvTranspose(DifferentiableConvolution):
         ),
     )
     framework_defaults: ClassVar[Mapping[Framework, Mapping[str, Any]]] = {
-        "tensorflow": {"output_padding": None},
+        "tensorflow": {"output_padding": "to_stride"},
         # lax.conv_transpose, whose layout is not that of lax.conv_general_dilated
-        "jax": {"data_format": "channels_last", "output_padding": None},
+        "jax": {"data_format": "channels_last", "output_padding": "to_stride"},
     }
 
-    output_padding: PerAxis | None = parameter(
-        optional(per_axis_from(0)),
-        "Elements added at the end of the output; null adds as many as the stride exceeds a window (Keras, JAX).",
+    stride: PerAxis = parameter(POSITIVE_PER_AXIS, "Distance from one window to the next, over the output.", 1)
+    padding: Padding = parameter(
+        PADDING,
+        "What is cut off the output; same gives n * stride elements, with the odd one cut at the end.",
+        0,
+    )
+    output_padding: OutputPadding = parameter(
+        OUTPUT_PADDING,
+        "Elements added at the end of the output; to_stride adds as many as the stride exceeds a window (Keras, JAX).",
         0,
     )
     output_size: PerAxis | None = parameter(
@@ -105,7 +123,7 @@ class ConvTranspose(DifferentiableConvolution):
         super().__post_init__()
         if self.output_size is None or self._sizes_set_padding:
             return
-        if self.output_padding is not None and np.any(np.asarray(self.output_padding) != 0):
+        if self.output_padding != "to_stride" and np.any(np.asarray(self.output_padding) != 0):
             expected = "one of output_size and output_padding"
             raise ParameterError(
                 "output_padding",

@@ -22,6 +22,7 @@ from cnn_core.operands import (
     describe_shape,
     require_shape,
     require_sizes,
+    shape_of,
 )
 from cnn_core.parameters import (
     PADDING,
@@ -201,7 +202,7 @@ class DifferentiableConvolution(Convolution):
         """
         input, weight = as_operand("input", input), as_operand("weight", weight)
         bias = None if bias is None else as_operand("bias", bias)
-        layer = self.layer(input.shape, weight.shape, None if bias is None else bias.shape)
+        layer = self.layer(input.shape, weight.shape, shape_of(bias))
         dtype = common_dtype(input, weight, bias)
         sums = accumulation_dtype(dtype)
         output = np.empty(layer.output_shape, dtype=sums)
@@ -253,19 +254,15 @@ class DifferentiableConvolution(Convolution):
             If an operand is neither float16, float32, float64 nor an integer of at most 64 bits.
         """
         wrt = subset_of(self.differentiable).check("wrt", wrt)
-        grad_output, input, weight = (
-            as_operand("grad_output", grad_output),
-            as_operand("input", input),
-            as_operand("weight", weight),
-        )
+        input, weight = as_operand("input", input), as_operand("weight", weight)
         bias = None if bias is None else as_operand("bias", bias)
-        layer = self.layer(input.shape, weight.shape, None if bias is None else bias.shape)
-        require_shape("grad_output", grad_output.shape, layer.output_shape, "the output of forward")
-        dtype = common_dtype(grad_output, input, weight, bias)
+        layer = self.layer(input.shape, weight.shape, shape_of(bias))
+        gradient = self._checked_gradient(grad_output, layer)
+        dtype = common_dtype(gradient, input, weight, bias)
         sums = accumulation_dtype(dtype)
         shapes = layer.gradient_shapes
         results = {f"grad_{name}": np.empty(shapes[name], dtype=sums) for name in wrt}
-        by_position = channels_last_view(grad_output, self.data_format)
+        by_position = channels_last_view(gradient, self.data_format)
         if "input" in wrt:
             self._write_grad_input(
                 by_position,

@@ -174,11 +174,9 @@ def as_indices(name: str, value: ArrayLike, count: int) -> Indices:
         wrong = ~(np.abs(array) < exact) | (array != np.floor(array))
         if wrong.any():
             expected = f"whole numbers below {exact} in {array.dtype.name}, or an integer type"
+            first = float(array[wrong].flat[0])
             raise OperandError(
-                name,
-                f"{name} holds a number that is no index; needed: {expected}",
-                got="another number",
-                expected=expected,
+                name, f"{name} holds {first!r}; needed: {expected}", got=f"the number {first!r}", expected=expected
             )
     outside = (array < 0) | (array >= count)
     if outside.any():

@@ -8,7 +8,7 @@ from typing import Any
 from numpy.typing import ArrayLike, NDArray
 
 from cnn_core.compute.cost import Costs
-from cnn_core.compute.window_norm import norm_costs, norm_levels, route_norm, window_norm
+from cnn_core.compute.window_norm import norm_costs, route_norm, window_norm
 from cnn_core.geometry import AnyWindows
 from cnn_core.op import without_floating_point_warnings
 from cnn_core.operands import accumulation_dtype, as_operand, common_dtype
@@ -51,7 +51,9 @@ class LpPool(Pool):
     -----
     The absolute value is taken, as in ONNX (``LpPool``); PyTorch's ``lp_pool`` does not, so that negative elements and
     an odd p give NaN there. Where a window is all zeros the gradient is 0. Values are divided by the largest of their
-    window before they are raised to a power, so nothing overflows on the way to a norm that the type can hold.
+    window before they are raised to a power, so nothing overflows on the way to a norm that the type can hold. A window
+    with no tap inside the input has norm 0. One that holds NaN has norm NaN, else one that holds an infinity has norm
+    infinity; their gradients are NaN or 0.
 
     Examples
     --------
@@ -117,12 +119,14 @@ class LpPool(Pool):
         DtypeError
             If an operand is neither float16, float32, float64 nor an integer of at most 64 bits.
         """
-        gradient, input, layer = self._gradient_operands(grad_output, input)
+        input = as_operand("input", input)
+        layer = self.layer(input.shape)
+        gradient = self._checked_gradient(grad_output, layer)
         dtype = common_dtype(gradient, input)
         sums = accumulation_dtype(dtype)
         axes = self._spatial_axes(layer.windows)
-        levels = norm_levels(input.astype(sums, copy=False), layer.windows, axes, self.norm_type)
-        routed = route_norm(gradient.astype(sums, copy=False), levels, self.norm_type)
+        gradient, input = gradient.astype(sums, copy=False), input.astype(sums, copy=False)
+        routed = route_norm(gradient, input, layer.windows, axes, self.norm_type)
         return routed.astype(dtype, copy=False)
 
     def _needs_real_taps(self) -> bool:

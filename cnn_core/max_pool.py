@@ -22,7 +22,7 @@ from cnn_core.geometry import AnyWindows
 from cnn_core.indices import Indexed
 from cnn_core.op import Layer, without_floating_point_warnings
 from cnn_core.operands import accumulation_dtype, as_operand, common_dtype, split_layer_shape
-from cnn_core.parameters import FLAG, TIES, Framework, Ties, optional, parameter
+from cnn_core.parameters import FLAG, TIES, Framework, Ties, parameter
 from cnn_core.pool import Pool
 
 __all__ = ["MaxPool", "MaxPoolResult"]
@@ -56,10 +56,10 @@ class MaxPool(Indexed, Pool):
         Padding in elements. It never wins: it counts as minus infinity.
     ceil_mode : bool
         Round the output size up.
-    ties : {"first", "all", "split"} or None
+    ties : {"first", "all", "split", "tensorflow"}
         Who gets the gradient where several taps of a window hold its maximum: the first in row-major order; all of
-        them, each the whole of it; or all of them, in equal shares. None, TensorFlow's: the first, but all of them
-        where there are three spatial axes.
+        them, each the whole of it; or all of them, in equal shares. "tensorflow": the first, but all of them where
+        there are three spatial axes.
     return_indices : bool
         Whether forward returns also where the maxima lie.
     index_scheme : {"plane", "image", "tensor"}
@@ -95,12 +95,12 @@ class MaxPool(Indexed, Pool):
     """
 
     results: ClassVar[tuple[str, ...]] = ("output", "indices")
-    framework_defaults: ClassVar[Mapping[Framework, Mapping[str, Any]]] = {"tensorflow": {"ties": None}}
+    framework_defaults: ClassVar[Mapping[Framework, Mapping[str, Any]]] = {"tensorflow": {"ties": "tensorflow"}}
 
-    ties: Ties | None = parameter(
-        optional(TIES),
+    ties: Ties = parameter(
+        TIES,
         "Who gets the gradient of a maximum that several taps hold: the first in row-major order, all of it to all, "
-        "or an equal share to all; null is TensorFlow's rule: the first, but all with three spatial axes.",
+        "or an equal share to all; tensorflow is that framework's rule: the first, but all with three spatial axes.",
         "first",
     )
     return_indices: bool = parameter(FLAG, "Whether forward returns also where the maxima lie.", False)
@@ -162,7 +162,9 @@ class MaxPool(Indexed, Pool):
         DtypeError
             If an operand is neither float16, float32, float64 nor an integer of at most 64 bits.
         """
-        gradient, input, layer = self._gradient_operands(grad_output, input)
+        input = as_operand("input", input)
+        layer = self.layer(input.shape)
+        gradient = self._checked_gradient(grad_output, layer)
         dtype = common_dtype(gradient, input)
         levels = maximum_levels(self._comparable(input), layer.windows, self._spatial_axes(layer.windows))
         gradient = gradient.astype(accumulation_dtype(dtype), copy=False)
@@ -177,7 +179,9 @@ class MaxPool(Indexed, Pool):
         return maximum_costs(planes, windows, with_positions=self.return_indices)
 
     def _ties(self, windows: AnyWindows) -> Ties:
-        return self.ties or ("all" if len(windows.axes) == 3 else "first")
+        if self.ties == "tensorflow":
+            return "all" if len(windows.axes) == 3 else "first"
+        return self.ties
 
     def result_names(self) -> tuple[str, ...]:  # noqa: D102
         return self.results if self.return_indices else ("output",)

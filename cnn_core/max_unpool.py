@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -12,17 +12,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cnn_core.compute.cost import Cost, Costs
-from cnn_core.errors import ParameterError
+from cnn_core.errors import ParameterError, describe
 from cnn_core.geometry import AdaptiveAxis, AnyWindows, resolve_transposed
 from cnn_core.indices import Indexed, as_indices
 from cnn_core.op import Layer, Operand
-from cnn_core.operands import as_operand, common_dtype, layer_shape, require_shape, split_layer_shape
+from cnn_core.operands import as_operand, checked_sequence, common_dtype, layer_shape, require_shape, split_layer_shape
 from cnn_core.parameters import (
     PADDING,
     POSITIVE_PER_AXIS,
     Framework,
     Padding,
     PerAxis,
+    is_padded,
     one_per_axis,
     optional,
     parameter,
@@ -44,7 +45,7 @@ MOVE = 50
 class MaxUnpool(Indexed):
     """Max unpooling over 1, 2 or 3 spatial axes: zeros, and each value at the place that its index names.
 
-    ``output.flat[place(indices[n, i, c])] = input[n, i, c]``.
+    ``output[position that indices[n, i, c] counts] = input[n, i, c]``.
 
     Parameters
     ----------
@@ -109,6 +110,21 @@ class MaxUnpool(Indexed):
             raise ParameterError(
                 "kernel_size", f"an unpooling needs {expected}; got neither", got="neither", expected=expected
             )
+        if self.kernel_size is None:
+            for name, is_given in (("stride", self.stride is not None), ("padding", is_padded(self.padding))):
+                if is_given:
+                    expected = "kernel_size beside it, or output_size alone"
+                    raise ParameterError(
+                        name,
+                        f"{name} has no meaning without kernel_size; needed: {expected}",
+                        got=describe(getattr(self, name)),
+                        expected=expected,
+                    )
+
+    def _defaults_beside(self, given: Collection[str], framework: Framework) -> Mapping[str, Any]:
+        defaults = super()._defaults_beside(given, framework)
+        # without windows there is no stride, whatever a framework's is
+        return {name: value for name, value in defaults.items() if name != "stride" or "kernel_size" in given}
 
     def layer(self, input_shape: Sequence[int], indices_shape: Sequence[int] | None = None) -> Layer[AnyWindows]:
         """Resolve the unpooling for operands of these shapes; allocates nothing.
@@ -121,7 +137,9 @@ class MaxUnpool(Indexed):
         batch, spatial, channels = split_layer_shape("input", input_shape, self.data_format)
         shape = layer_shape(batch, spatial, channels, self.data_format)
         if indices_shape is not None:
-            require_shape("indices", tuple(indices_shape), shape, "one index for each element of input")
+            require_shape(
+                "indices", checked_sequence("indices", indices_shape), shape, "one index for each element of input"
+            )
         sizes = self._sizes(spatial)
         elements = math.prod(shape)
         return Layer(
@@ -131,6 +149,13 @@ class MaxUnpool(Indexed):
             multiply_accumulates=elements,
             costs=functools.partial(_costs, elements, batch * channels * math.prod(sizes)),
         )
+
+    def resolved_parameters(self, layer: Layer[AnyWindows]) -> dict[str, Any]:  # noqa: D102
+        resolved = super().resolved_parameters(layer)
+        if self.padding in ("same", "same_lower"):
+            # what it means here, n * stride elements, no padding says where the stride exceeds the windows
+            resolved["padding"] = self.padding
+        return resolved
 
     def forward(self, input: ArrayLike, indices: ArrayLike) -> NDArray[Any]:
         """Put each value at the place that its index names.
@@ -158,8 +183,8 @@ class MaxUnpool(Indexed):
         OperandError
             If an index is no whole number, or lies outside what it counts.
         """
-        input = as_operand("input", input)
-        layer = self.layer(input.shape, np.shape(indices))
+        input, indices = as_operand("input", input), as_operand("indices", indices)
+        layer = self.layer(input.shape, indices.shape)
         places = self._places(input.shape, indices)
         output = np.zeros(layer.output_shape, dtype=common_dtype(input))
         # of several values for one element NumPy keeps the last
@@ -191,9 +216,9 @@ class MaxUnpool(Indexed):
         OperandError
             If an index is no whole number, or lies outside what it counts.
         """
-        gradient, input = as_operand("grad_output", grad_output), as_operand("input", input)
-        layer = self.layer(input.shape, np.shape(indices))
-        require_shape("grad_output", gradient.shape, layer.output_shape, "the output of forward")
+        input, indices = as_operand("input", input), as_operand("indices", indices)
+        layer = self.layer(input.shape, indices.shape)
+        gradient = self._checked_gradient(grad_output, layer)
         places = self._places(input.shape, indices)
         numbers = np.arange(places.size)
         shown = np.empty(gradient.size, dtype=np.int64)
@@ -202,7 +227,7 @@ class MaxUnpool(Indexed):
         fetched[shown[places] != numbers] = 0
         return fetched.reshape(input.shape)
 
-    def _places(self, input_shape: tuple[int, ...], indices: ArrayLike) -> NDArray[np.int64]:
+    def _places(self, input_shape: tuple[int, ...], indices: NDArray[Any]) -> NDArray[np.int64]:
         """Return where in the flat output each element of the flat input goes."""
         batch, spatial, channels = split_layer_shape("input", input_shape, self.data_format)
         sizes = self._sizes(spatial)
@@ -227,18 +252,19 @@ class MaxUnpool(Indexed):
 
     def _counted_sizes(self, spatial: tuple[int, ...]) -> tuple[int, ...]:
         """Return the spatial sizes that indices count in."""
-        if self.output_size is not None and (self.framework != "onnx" or self.kernel_size is None):
-            return one_per_axis("output_size", self.output_size, len(spatial))
         return tuple(axis.size for axis in self._windows(spatial).axes)
 
     def _windows(self, spatial: tuple[int, ...]) -> AnyWindows:
-        if self.kernel_size is None:
-            # nothing is known of the windows, which a pooling to these sizes would have
-            sizes = one_per_axis("output_size", self.output_size or 1, len(spatial))
+        """Return windows over what indices count in, one for each value."""
+        rank = len(spatial)
+        if self.output_size is not None and (self.framework != "onnx" or self.kernel_size is None):
+            # nothing needs to be known of the windows: those that a pooling to the input's sizes would have
+            sizes = one_per_axis("output_size", self.output_size, rank)
             return AnyWindows(tuple(AdaptiveAxis(size, number) for size, number in zip(sizes, spatial, strict=True)))
+        assert self.kernel_size is not None  # noqa: S101  (checked when the op was made)
         return resolve_transposed(
             spatial,
-            one_per_axis("kernel_size", self.kernel_size, len(spatial)),
+            one_per_axis("kernel_size", self.kernel_size, rank),
             stride=self.kernel_size if self.stride is None else self.stride,
             padding=self.padding,
             dilation=1,

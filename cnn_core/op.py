@@ -5,20 +5,20 @@ from __future__ import annotations
 import dataclasses
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, ParamSpec, TypeVar
+from typing import Any, ClassVar, Generic, ParamSpec, Self, TypeVar
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from cnn_core.compute.cost import Costs
 from cnn_core.geometry import AnyWindows
-from cnn_core.operands import accumulation_dtype, common_dtype
+from cnn_core.operands import accumulation_dtype, as_operand, common_dtype, require_shape
 from cnn_core.parameters import (
     DATA_FORMAT,
     FRAMEWORK,
     DataFormat,
-    Default,
     Framework,
     canonical_fields,
     optional,
@@ -89,6 +89,9 @@ class Op(ABC):
     A subclass is a frozen dataclass. Its fields, declared with ``parameter``, are checked when it is made; its class
     attributes say which operands it takes, which of them have gradients, what its results are called and which defaults
     other frameworks have; it defines ``layer``, ``forward`` and, if it has gradients, ``backward``.
+
+    A framework's defaults are taken when the op is made, and only for what is not given or None. All parameters of an
+    op that there is are given: ``dataclasses.replace(op, framework="torch")`` changes nothing else.
     """
 
     operands: ClassVar[tuple[Operand, ...]]
@@ -109,12 +112,28 @@ class Op(ABC):
         optional(FRAMEWORK), "Framework whose own defaults are taken for all parameters that are not given.", None
     )
 
-    def __post_init__(self) -> None:
-        given = self.framework
-        framework = None if isinstance(given, Default) else optional(FRAMEWORK).check("framework", given)
-        canonical_fields(self, {} if framework is None else self._defaults_of(framework))
+    def __new__(cls, *_: Any, **given: Any) -> Self:
+        """Note which parameters are given; ``__post_init__`` looks at it and takes it away."""
+        op = super().__new__(cls)
+        object.__setattr__(op, "_given", given)
+        return op
 
-    def _defaults_of(self, framework: Framework) -> Mapping[str, Any]:
+    def __post_init__(self) -> None:
+        # None is what is written for a parameter that is not given, where it may be None
+        given = {
+            name
+            for name, value in vars(self).pop("_given").items()
+            if value is not None or getattr(type(self), name, None) is not None
+        }
+        framework = optional(FRAMEWORK).check("framework", self.framework)
+        if framework is not None:
+            for name, value in self._defaults_beside(given, framework).items():
+                if name not in given:
+                    object.__setattr__(self, name, value)
+        canonical_fields(self)
+
+    def _defaults_beside(self, given: Collection[str], framework: Framework) -> Mapping[str, Any]:  # noqa: ARG002
+        """Return the defaults of a framework where they are not those of the fields, beside what is given."""
         return self.defaults_of(framework)
 
     @classmethod
@@ -181,6 +200,19 @@ class Op(ABC):
     def computation_dtype(self, dtypes: Mapping[str, np.dtype[Any]]) -> np.dtype[Any]:
         """Return the type that is computed in for operands of these types, by name."""
         return accumulation_dtype(self.gradient_dtype(dtypes))
+
+    @staticmethod
+    def _checked_gradient(grad_output: ArrayLike, layer: Layer[Any]) -> NDArray[Any]:
+        """Return grad_output as an array.
+
+        Raises
+        ------
+        ShapeError, DtypeError
+            If it has not the shape of a layer's output, or no type that is computed with.
+        """
+        gradient = as_operand("grad_output", grad_output)
+        require_shape("grad_output", gradient.shape, layer.output_shape, "the output of forward")
+        return gradient
 
     @classmethod
     def parameters(cls) -> tuple[dataclasses.Field[Any], ...]:

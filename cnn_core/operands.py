@@ -22,6 +22,7 @@ __all__ = [
     "layer_shape",
     "require_shape",
     "require_sizes",
+    "shape_of",
     "spatial_axes",
     "split_layer_shape",
 ]
@@ -62,6 +63,11 @@ def as_operand(name: str, value: ArrayLike, dtypes: tuple[str, ...] = ()) -> NDA
             name, f"{name} has dtype {array.dtype.name}; needed: {accepted}", got=array.dtype.name, expected=accepted
         )
     return array
+
+
+def shape_of(operand: NDArray[Any] | None) -> tuple[int, ...] | None:
+    """Return the shape of an operand that may be left out."""
+    return None if operand is None else operand.shape
 
 
 def common_dtype(*operands: NDArray[Any] | np.dtype[Any] | None) -> np.dtype[Any]:

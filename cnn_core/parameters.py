@@ -25,15 +25,16 @@ __all__ = [
     "LIST_PER_AXIS",
     "NONZERO_INTEGER",
     "NORM_TYPE",
+    "OUTPUT_PADDING",
     "PADDING",
     "PADDING_MODE",
     "POSITIVE_PER_AXIS",
     "STORAGE_ORDER",
     "TIES",
     "DataFormat",
-    "Default",
     "Framework",
     "IndexScheme",
+    "OutputPadding",
     "Padding",
     "PaddingMode",
     "PerAxis",
@@ -42,6 +43,7 @@ __all__ = [
     "Ties",
     "canonical_fields",
     "integer_from",
+    "is_padded",
     "list_per_axis_from",
     "number_from",
     "one_of",
@@ -57,9 +59,10 @@ Framework = Literal["torch", "tensorflow", "onnx", "jax"]
 IndexScheme = Literal["plane", "image", "tensor"]
 PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
 StorageOrder = Literal["row_major", "column_major"]
-Ties = Literal["first", "all", "split"]
+Ties = Literal["first", "all", "split", "tensorflow"]
 AutomaticPadding = Literal["valid", "same", "same_lower"]
 PerAxis = int | tuple[int, ...]
+OutputPadding = int | tuple[int, ...] | Literal["to_stride"]
 Padding = int | tuple[int, ...] | tuple[tuple[int, int], ...] | AutomaticPadding
 
 LARGEST_INTEGER = 2**31 - 1
@@ -88,45 +91,22 @@ class Rule:
     def check(self, name: str, value: Any) -> Any:
         """Return the canonical form of a value, or raise ParameterError."""
         try:
-            return self.canonical(value)
+            return self.canonical(value.tolist() if isinstance(value, np.ndarray) else value)
         except (TypeError, ValueError):
             got = describe(value)
             raise ParameterError(name, f"{name} must be {self.text}; got {got}", got=got, expected=self.text) from None
 
 
-@dataclass(frozen=True)
-class Default:
-    """The value of a parameter that was not given: it stands in its field until the op is made."""
-
-    value: Any
-
-    def __repr__(self) -> str:
-        return repr(self.value)
-
-
 def parameter(rule: Rule, description: str, default: Any = dataclasses.MISSING) -> Any:
     """Declare a parameter of an op: a dataclass field that carries its rule and its description."""
-    metadata = {"rule": rule, "description": description}
-    if default is not dataclasses.MISSING:
-        default = Default(default)
-    return dataclasses.field(default=default, kw_only=True, metadata=metadata)
+    return dataclasses.field(default=default, kw_only=True, metadata={"rule": rule, "description": description})
 
 
-def canonical_fields(op: Any, defaults: Mapping[str, Any]) -> None:
-    """Check every parameter of a frozen op and put its canonical form in its place.
-
-    Parameters
-    ----------
-    op : dataclass
-        Fields that were not given hold a Default.
-    defaults : mapping of str to object
-        What takes the place of a field's own default.
-    """
+def canonical_fields(op: Any) -> None:
+    """Check every parameter of a frozen op and put its canonical form in its place."""
     for field in dataclasses.fields(op):
-        value = getattr(op, field.name)
-        if isinstance(value, Default):
-            value = defaults.get(field.name, value.value)
-        object.__setattr__(op, field.name, field.metadata["rule"].check(field.name, value))
+        value = field.metadata["rule"].check(field.name, getattr(op, field.name))
+        object.__setattr__(op, field.name, value)
 
 
 def _integer(value: Any, smallest: int) -> int:
@@ -219,9 +199,9 @@ def one_of(choices: Any) -> Rule:
     words: tuple[str, ...] = get_args(choices)
 
     def canonical(value: Any) -> str:
-        if not isinstance(value, str) or value not in words:
-            raise ValueError
-        return value
+        if not isinstance(value, str):
+            raise TypeError
+        return words[words.index(value)]  # not the value itself, which may be of a class derived from str
 
     return Rule("one of " + ", ".join(words), canonical, _words_schema(words))
 
@@ -234,7 +214,7 @@ def subset_of(words: tuple[str, ...]) -> Rule:
             raise TypeError
         if any(not isinstance(item, str) or item not in words for item in value) or len(set(value)) != len(value):
             raise ValueError
-        return tuple(value)
+        return tuple(words[words.index(item)] for item in value)
 
     schema = {"type": "array", "items": _words_schema(words), "minItems": 1, "uniqueItems": True}
     return Rule("a list of one or more of " + ", ".join(words) + ", each at most once", canonical, schema)
@@ -253,6 +233,10 @@ def _nonzero(value: Any) -> int:
     return number
 
 
+def _output_padding(value: Any) -> OutputPadding:
+    return _TO_STRIDE.canonical(value) if isinstance(value, str) else per_axis_from(0).canonical(value)  # type: ignore[no-any-return]
+
+
 def _padding(value: Any) -> Padding:
     if isinstance(value, str):
         return _AUTOMATIC.canonical(value)  # type: ignore[no-any-return]
@@ -269,6 +253,7 @@ def _padding(value: Any) -> Padding:
 
 
 _AUTOMATIC = one_of(AutomaticPadding)
+_TO_STRIDE = one_of(Literal["to_stride"])
 
 DATA_FORMAT = one_of(DataFormat)
 FRAMEWORK = one_of(Framework)
@@ -285,6 +270,11 @@ NONZERO_INTEGER = Rule(
     {**_integer_schema(-LARGEST_INTEGER), "not": {"const": 0}},
 )
 POSITIVE_PER_AXIS = per_axis_from(1)
+OUTPUT_PADDING = Rule(
+    f"{per_axis_from(0).text}, or to_stride",
+    _output_padding,
+    {"anyOf": [*_per_axis_schema(0)["anyOf"], _TO_STRIDE.schema]},
+)
 PADDING = Rule(
     f"{_integers_from(0)}, a list of one for each spatial axis, a list of [before, after] for each spatial axis, "
     "or one of valid, same, same_lower",
@@ -301,6 +291,11 @@ PADDING = Rule(
         ]
     },
 )
+
+
+def is_padded(padding: Padding) -> bool:
+    """Tell whether a padding is more than none on every side."""
+    return padding != "valid" and (isinstance(padding, str) or bool(np.any(padding)))
 
 
 def one_per_axis(name: str, value: PerAxis, rank: int) -> tuple[int, ...]:
@@ -322,8 +317,8 @@ def require_length(name: str, length: int, rank: int) -> None:
     if length != rank:
         raise ParameterError(
             name,
-            f"{name} has {number_of(length, 'entry', 'entries')}; the input has "
-            f"{number_of(rank, 'spatial axis', 'spatial axes')} and needs one for each",
+            f"{name} has {number_of(length, 'entry', 'entries')}; needed: {number_of(rank, 'entry', 'entries')}, one "
+            "for each spatial axis",
             got=number_of(length, "entry", "entries"),
             expected=number_of(rank, "entry", "entries"),
         )

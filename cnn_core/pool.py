@@ -5,26 +5,25 @@ from __future__ import annotations
 import functools
 import math
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cnn_core.compute.cost import Costs
 from cnn_core.errors import ParameterError, ShapeError, describe
 from cnn_core.geometry import AnyWindows, resolve_adaptive, resolve_windows
 from cnn_core.op import Layer, Op, Operand
-from cnn_core.operands import as_operand, layer_shape, require_shape, spatial_axes, split_layer_shape
+from cnn_core.operands import layer_shape, spatial_axes, split_layer_shape
 from cnn_core.parameters import (
     FLAG,
     PADDING,
     POSITIVE_PER_AXIS,
-    Default,
     Framework,
     Padding,
     PerAxis,
+    is_padded,
     one_per_axis,
     optional,
     parameter,
@@ -75,7 +74,7 @@ class Pool(Op):
         given = {
             "kernel_size": self.kernel_size is not None,
             "stride": self.stride is not None,
-            "padding": self.padding != "valid" and bool(np.any(np.asarray(self.padding) != 0)),
+            "padding": is_padded(self.padding),
             "dilation": bool(np.any(np.asarray(self.dilation) != 1)),
             "ceil_mode": self.ceil_mode,
         }
@@ -89,11 +88,10 @@ class Pool(Op):
                     expected="output_size alone",
                 )
 
-    def _defaults_of(self, framework: Framework) -> Mapping[str, Any]:
-        defaults = super()._defaults_of(framework)
+    def _defaults_beside(self, given: Collection[str], framework: Framework) -> Mapping[str, Any]:
+        defaults = super()._defaults_beside(given, framework)
         # windows of a wanted number have no stride, whatever a framework's is
-        adaptive = not isinstance(self.output_size, Default) and self.output_size is not None
-        return {name: value for name, value in defaults.items() if not (adaptive and name == "stride")}
+        return {name: value for name, value in defaults.items() if name != "stride" or "output_size" not in given}
 
     def layer(self, input_shape: Sequence[int]) -> Layer[AnyWindows]:
         """Resolve the pooling for an input of this shape; allocates nothing.
@@ -139,13 +137,6 @@ class Pool(Op):
 
     def _spatial_axes(self, windows: AnyWindows) -> range:
         return spatial_axes(len(windows.axes), self.data_format)
-
-    def _gradient_operands(self, grad_output: Any, input: Any) -> tuple[NDArray[Any], NDArray[Any], Layer[AnyWindows]]:
-        """Return the checked operands of backward, and the layer."""
-        gradient, activations = as_operand("grad_output", grad_output), as_operand("input", input)
-        layer = self.layer(activations.shape)
-        require_shape("grad_output", gradient.shape, layer.output_shape, "the output of forward")
-        return gradient, activations, layer
 
 
 def _require_real_taps(windows: AnyWindows) -> None:

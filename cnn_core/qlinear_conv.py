@@ -12,8 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from cnn_core.errors import OperandError
 from cnn_core.geometry import Windows
 from cnn_core.op import Layer, Operand, without_floating_point_warnings
-from cnn_core.operands import as_operand
-from cnn_core.quantized_convolution import BYTES, INPUT, WEIGHT, QuantizedConvolution, shape_of
+from cnn_core.operands import as_operand, shape_of
+from cnn_core.quantized_convolution import BYTES, INPUT, WEIGHT, QuantizedConvolution
 
 __all__ = ["QLinearConv"]
 
@@ -180,8 +180,7 @@ class QLinearConv(QuantizedConvolution):
         sums = self._sums(input, weight, input_zero, weight_zero, layer)
         if added is not None:
             sums += added
-        input_scale, weight_scale, output_scale = (scale.reshape(-1).astype(np.float64) for scale in scales)
-        sums *= input_scale * weight_scale / output_scale
+        sums *= _multiplier(*(scale.reshape(-1).astype(np.float64) for scale in scales))
         np.rint(sums, out=sums)
         sums += output_zero.reshape(-1)
         limits = np.iinfo(output_zero.dtype)
@@ -192,9 +191,18 @@ class QLinearConv(QuantizedConvolution):
         return {"output": dtypes.get("output_zero_point", np.dtype(np.uint8))}
 
 
+def _multiplier(input_scale: Array, weight_scale: Array, output_scale: Array) -> Array:
+    """Return ``input_scale * weight_scale / output_scale``, which their product alone may exceed the range of."""
+    mantissas, exponents = zip(*(np.frexp(scale) for scale in (input_scale, weight_scale, output_scale)), strict=True)
+    multiplier: Array = np.ldexp(mantissas[0] * mantissas[1] / mantissas[2], exponents[0] + exponents[1] - exponents[2])
+    # whatever is beyond the range saturates all but 0
+    return multiplier.clip(max=np.finfo(np.float64).max)
+
+
 def _scale(name: str, value: ArrayLike) -> Array:
     scale = as_operand(name, value, FLOATS)
-    if not (np.isfinite(scale) & (scale > 0)).all():
-        expected = "finite numbers greater than 0"
-        raise OperandError(name, f"{name} must hold {expected}", got="another number", expected=expected)
+    wrong = ~(np.isfinite(scale) & (scale > 0))
+    if wrong.any():
+        got, expected = repr(float(scale[wrong].flat[0])), "finite numbers greater than 0"
+        raise OperandError(name, f"{name} holds {got}; needed: {expected}", got=got, expected=expected)
     return scale

@@ -20,7 +20,7 @@ from cnn_core.geometry import Windows, resolve_windows
 from cnn_core.op import Layer, Operand
 from cnn_core.operands import channels_last_view, checked_sequence, describe_shape, layer_shape, split_layer_shape
 
-__all__ = ["BYTES", "INPUT", "WEIGHT", "QuantizedConvolution", "shape_of"]
+__all__ = ["BYTES", "INPUT", "WEIGHT", "QuantizedConvolution"]
 
 BYTES = ("uint8", "int8")
 INPUT = Operand("input", "Activations: (N, *spatial, C), or (N, C, *spatial) with channels_first.", dtypes=BYTES)
@@ -82,11 +82,6 @@ class QuantizedConvolution(Convolution):
 
     def computation_dtype(self, dtypes: Mapping[str, np.dtype[Any]]) -> np.dtype[Any]:  # noqa: ARG002, D102
         return np.dtype(np.float64)
-
-
-def shape_of(array: Array | None) -> tuple[int, ...] | None:
-    """Return the shape of an operand that may be left out."""
-    return None if array is None else array.shape
 
 
 def _require_scalars(name: str, shape: Sequence[int], weight: Weight) -> None:

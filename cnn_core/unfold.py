@@ -25,7 +25,6 @@ from cnn_core.operands import (
     common_dtype,
     describe_shape,
     layer_shape,
-    require_shape,
     require_sizes,
     split_layer_shape,
 )
@@ -209,9 +208,9 @@ class Unfold(PatchOp):
         DtypeError
             If an operand is neither float16, float32, float64 nor an integer of at most 64 bits.
         """
-        gradient, input = as_operand("grad_output", grad_output), as_operand("input", input)
+        input = as_operand("input", input)
         layer = self.layer(input.shape)
-        require_shape("grad_output", gradient.shape, layer.output_shape, "the output of forward")
+        gradient = self._checked_gradient(grad_output, layer)
         return self._folded(gradient, common_dtype(gradient, input), layer.windows, input.shape)
 
 
@@ -353,9 +352,9 @@ class Fold(PatchOp):
         DtypeError
             If an operand is neither float16, float32, float64 nor an integer of at most 64 bits.
         """
-        gradient, input = as_operand("grad_output", grad_output), as_operand("input", input)
+        input = as_operand("input", input)
         layer = self.layer(input.shape)
-        require_shape("grad_output", gradient.shape, layer.output_shape, "the output of forward")
+        gradient = self._checked_gradient(grad_output, layer)
         return self._unfolded(gradient, common_dtype(gradient, input), layer.windows)
 
 

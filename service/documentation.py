@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import functools
 import inspect
-from typing import Any
+from typing import Any, get_args
 
 from starlette.exceptions import HTTPException
 
-from cnn_core.op import Op
+from cnn_core.op import Op, Operand
+from cnn_core.parameters import Framework
 from service.catalogue import LAYERS, OPERATIONS
 from service.codecs import CODECS, Buffer
+from service.codecs.message import DTYPES
 from service.error_responses import KINDS, PROBLEM_MEDIA_TYPE, Kind, problem_document
 from service.examples import as_text, curl_command, example_files, json_answer, json_example, shape_example
 from service.negotiation import readable_media_types
@@ -119,13 +121,18 @@ def _description(operation: Operation) -> str:
         names = ", ".join(f"`{operand.name}`" for operand in operation.declaration.operands)
         lines += [f"This call computes the gradients of `sum(grad_output * output)` with respect to {names}.", ""]
     lines += [
-        f"* `{operand.name}`{' (optional)' if operand.optional else ''}: {operand.description}"
+        f"* `{operand.name}`{' (optional)' if operand.optional else ''}: {_operand_text(operand)}"
         for operand in operation.operands
     ]
     lines += ["", f"Results: {', '.join(f'`{name}`' for name in operation.results)}.", "", "The example with curl:"]
     for media_type in readable_media_types(operation):
         lines += ["", f"**{media_type}**", "", "```bash", curl_command(operation, media_type), "```"]
     return "\n".join(lines)
+
+
+def _operand_text(operand: Operand) -> str:
+    types = f" Of {', '.join(operand.dtypes)}." if operand.dtypes else ""
+    return f"{operand.description}{types}"
 
 
 def _first_paragraphs(op: type[Op]) -> list[str]:
@@ -135,8 +142,9 @@ def _first_paragraphs(op: type[Op]) -> list[str]:
 
 
 def _results_schema(operation: Operation) -> dict[str, Any]:
-    # with several results a request may ask for some of them only
-    required = list(operation.results) if len(operation.results) == 1 else []
+    # of several gradients a request may ask for some only; of what forward returns, the output always comes
+    always = operation.results[:1] if operation.direction == "forward" else operation.results
+    required = list(always) if len(always) == 1 else []
     return {
         "type": "object",
         "properties": dict.fromkeys(operation.results, REFERENCE_TO_TENSOR),
@@ -170,23 +178,49 @@ def _required_parameters(operation: Operation) -> list[str]:
     ]
 
 
+@functools.cache
+def _framework_defaults(operation: Operation) -> dict[str, dict[str, Any]]:
+    """Return each framework's defaults where they are not convpool's."""
+    ops = operation.declaration.ops.values()
+    return {
+        framework: {name: value for op in ops for name, value in op.defaults_of(framework).items()}
+        for framework in get_args(Framework)
+    }
+
+
+@functools.cache
+def _request_properties(operation: Operation) -> dict[str, Any]:
+    """Return the JSON schema of every parameter, its default said in words.
+
+    As the schema's own, clients that are generated from it send a default along: in a query beside a body that has the
+    parameter too, and as given, so that no framework's default and no other mode applies.
+    """
+    properties = {}
+    for name, schema in _parameter_properties(operation).items():
+        text = schema["description"]
+        if "default" in schema:
+            others = {
+                framework: defaults[name]
+                for framework, defaults in _framework_defaults(operation).items()
+                if defaults.get(name, schema["default"]) != schema["default"]
+            }
+            words = [as_text(schema["default"]), *(f"{as_text(value)} with {key}" for key, value in others.items())]
+            text = f"{text} Default: {', '.join(words)}."
+        properties[name] = {**{key: value for key, value in schema.items() if key != "default"}, "description": text}
+    return properties
+
+
 def _query_parameters(operation: Operation) -> list[dict[str, Any]]:
-    # The default is said in words: as the schema's it would be sent along with a JSON body that has the same parameter.
     return [
         {
             "name": name,
             "in": "query",
             "required": False,
-            "description": _with_default(schema),
+            "description": schema["description"],
             "schema": {"type": "string"},
         }
-        for name, schema in _parameter_properties(operation).items()
+        for name, schema in _request_properties(operation).items()
     ]
-
-
-def _with_default(schema: dict[str, Any]) -> str:
-    default = f" Default: {as_text(schema['default'])}." if "default" in schema else ""
-    return f"{schema['description']}{default}"
 
 
 def _request_content(operation: Operation) -> dict[str, Any]:
@@ -205,12 +239,12 @@ def _request_content(operation: Operation) -> dict[str, Any]:
 
 def _json_schema(operation: Operation) -> dict[str, Any]:
     operands = {
-        operand.name: {**REFERENCE_TO_TENSOR, "description": operand.description} for operand in operation.operands
+        operand.name: {**REFERENCE_TO_TENSOR, "description": _operand_text(operand)} for operand in operation.operands
     }
-    dtype = {**DTYPE_SCHEMA, "description": "Type of the operands that are nested lists; float64 if not given."}
+    dtype = {**DTYPE_SCHEMA, "description": "Type of nested lists and bare numbers; float64 if not given."}
     return {
         "type": "object",
-        "properties": {**operands, "dtype": dtype, **_parameter_properties(operation)},
+        "properties": {**operands, "dtype": dtype, **_request_properties(operation)},
         "required": [*operation.required_operands, *_required_parameters(operation)],
         "additionalProperties": False,
     }
@@ -218,17 +252,18 @@ def _json_schema(operation: Operation) -> dict[str, Any]:
 
 def _form_schema(operation: Operation) -> dict[str, Any]:
     files = {
-        operand.name: {**BINARY, "description": f"An npy file. {operand.description}"} for operand in operation.operands
+        operand.name: {**BINARY, "description": f"An npy file. {_operand_text(operand)}"}
+        for operand in operation.operands
     }
     # Swagger UI fills a text field with its example, or "string" where it has none; an empty one changes nothing
     example = json_example(operation)
     fields = {
         name: {
             "type": "string",
-            "description": _with_default(schema),
+            "description": schema["description"],
             "example": as_text(example[name]) if name in example else "",
         }
-        for name, schema in _parameter_properties(operation).items()
+        for name, schema in _request_properties(operation).items()
     }
     required = [*operation.required_operands, *_required_parameters(operation)]
     return {"type": "object", "properties": {**files, **fields}, "required": required}
@@ -238,10 +273,12 @@ def of_shape(layer: LayerDeclaration) -> dict[str, Any]:
     """Return the documentation of a layer's shape call."""
     operation = layer.forward
     shapes = {**shapes_model(layer).model_json_schema(), "description": "Shape of each operand of forward."}
-    dtype = {**DTYPE.schema, "description": "Type of the operands, for the bytes.", "default": "float64"}
+    for schema in shapes["properties"].values():
+        schema.pop("default", None)  # as in all requests
+    dtype = {**DTYPE.schema, "description": "Type of the operands, for the bytes. Default: float64."}
     schema = {
         "type": "object",
-        "properties": {"shapes": shapes, "dtype": dtype, **_parameter_properties(operation)},
+        "properties": {"shapes": shapes, "dtype": dtype, **_request_properties(operation)},
         "required": ["shapes", *_required_parameters(operation)],
         "additionalProperties": False,
     }
@@ -260,7 +297,12 @@ def described(operation: Operation) -> dict[str, Any]:
         "name": operation.name,
         "path": operation.path,
         "operands": [
-            {"name": operand.name, "required": not operand.optional, "description": operand.description}
+            {
+                "name": operand.name,
+                "required": not operand.optional,
+                "description": operand.description,
+                "dtypes": list(operand.dtypes or DTYPES),
+            }
             for operand in operation.operands
         ],
         "parameters": {
@@ -269,6 +311,7 @@ def described(operation: Operation) -> dict[str, Any]:
             "required": _required_parameters(operation),
             "additionalProperties": False,
         },
+        "framework_defaults": _framework_defaults(operation),
         "results": list(operation.results),
         "content_types": list(readable_media_types(operation)),
     }

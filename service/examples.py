@@ -104,7 +104,8 @@ def curl_command(operation: Operation, media_type: str) -> str:
     file = "request.npz" if media_type == "application/x-npz" else f"{next(iter(tensors))}.npy"
     query = urlencode({name: as_text(value) for name, value in parameters.items()})
     headers = f"-H 'Content-Type: {media_type}' -H 'Accept: application/json'"
-    return _lines(f"curl -s {files}/{file} |", f"curl -s '{url}?{query}'", headers, "--data-binary @-")
+    address = f"'{url}?{query}'" if query else url
+    return _lines(f"curl -s {files}/{file} |", f"curl -s {address}", headers, "--data-binary @-")
 
 
 def _lines(*parts: str) -> str:

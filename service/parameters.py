@@ -16,7 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from cnn_core.errors import ParameterError, describe
 from cnn_core.op import Op
-from cnn_core.parameters import Default, Rule
+from cnn_core.parameters import Rule
 from service.codecs.names import pointer_to
 from service.codecs.text import NOT_GIVEN
 from service.problems import Finding, InvalidRequest
@@ -48,17 +48,13 @@ def parameter_model(op: type[Op], extra: Mapping[str, tuple[Any, Any]]) -> type[
     hints = get_type_hints(op)
     fields = {
         field.name: rule_field(
-            field.name, hints[field.name], field.metadata["rule"], field.metadata["description"], _own_default(field)
+            field.name, hints[field.name], field.metadata["rule"], field.metadata["description"], field.default
         )
         for field in op.parameters()
     }
     config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
     definitions: dict[str, Any] = {**extra, **fields}
     return create_model(f"{op.__name__}Parameters", __config__=config, **definitions)
-
-
-def _own_default(field: dataclasses.Field[Any]) -> Any:
-    return field.default.value if isinstance(field.default, Default) else field.default
 
 
 def validated(

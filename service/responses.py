@@ -15,7 +15,7 @@ from service.codecs import Buffer
 __all__ = ["PARAMETERS_HEADER", "BufferResponse"]
 
 PARAMETERS_HEADER = "Convpool-Parameters"
-"""Header of every answer: the parameters as they were resolved, as a JSON object."""
+"""Header of every result: the parameters as they were resolved, as a JSON object."""
 
 CHUNK_BYTES = 2**20
 

@@ -51,7 +51,7 @@ class ShapeAnswer(BaseModel):
     multiply_accumulates: int = Field(
         description="Multiplications with addition of forward; for pooling, taps that enter a sum or a comparison."
     )
-    dtype: str = Field(description="The type that the bytes are counted for, of operands that have none of their own.")
+    dtype: str = Field(description="The type of the operands that the bytes are counted for; that of the first one.")
     bytes_in: int = Field(description="Bytes of the operands of forward.")
     bytes_out: int = Field(description="Bytes of the results.")
 
@@ -104,7 +104,7 @@ def predict_shapes(layer: LayerDeclaration, content: Mapping[str, Any]) -> dict[
         parameters=layer.resolved_parameters(op, resolved),
         padding=list(resolved.windows.padding),
         multiply_accumulates=resolved.multiply_accumulates,
-        dtype=operand_type.name,
+        dtype=next(iter(types.values())).name,
         bytes_in=sum(operand.nbytes for operand in operands),
         bytes_out=sum(result.nbytes for result in results),
     ).model_dump(mode="json")

@@ -50,5 +50,7 @@ def patch_costs(planes: int, windows: Windows) -> Costs:
     padded = planes * math.prod(windows.padded_sizes) if any(map(any, windows.padding)) else 0
     steps = math.prod(axis.piece_count for axis in windows.axes)
     return Costs(
-        Cost(PATCH_ELEMENT * elements + padded, padded), {"input": Cost(PATCH_ELEMENT * elements + STEP * steps, 0)}
+        # the padded input is copied whole, and may be far larger than the patches
+        Cost(PATCH_ELEMENT * (elements + padded), padded),
+        {"input": Cost(PATCH_ELEMENT * elements + STEP * steps, 0)},
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from cnn_core.compute.blocks import BLOCK_BYTES, block_count, block_sizes, blocks
@@ -143,11 +143,24 @@ class CorrelationPlan:
         # of the weight: its matrices, the sum of its gradient, and what a block adds to that
         return max(by_patch, by_tap) + 3 * math.prod(self.weight_shape)
 
+    @property
+    def padded_elements(self) -> int:
+        """Elements of the parts of the input that are copied with their padding, in all blocks together."""
+        if not any(before or after for before, after in self.windows.padding):
+            return 0
+        division = self._tap_division if self.is_depthwise else self._patch_division
+        return block_count(*division) * self._part_elements(block_sizes(*division))
+
     def _block_elements(self, division: Division, elements_per_window: int) -> int:
         """Return the elements of a block, with its part of the input twice: one is held while the next one is made."""
-        images, *sizes = block_sizes(*division)
-        spans = ((size - 1) * axis.stride + axis.extent for size, axis in zip(sizes, self.windows.axes, strict=True))
-        return images * (2 * self.channels * math.prod(spans) + elements_per_window * math.prod(sizes))
+        sizes = block_sizes(*division)
+        return 2 * self._part_elements(sizes) + elements_per_window * math.prod(sizes)
+
+    def _part_elements(self, sizes: Sequence[int]) -> int:
+        """Return the elements of the part of the padded input that the windows of a block span."""
+        images, *windows = sizes
+        spans = ((size - 1) * axis.stride + axis.extent for size, axis in zip(windows, self.windows.axes, strict=True))
+        return images * self.channels * math.prod(spans)
 
     def tap_blocks(self) -> Iterator[WindowBlock]:
         """Yield the blocks for going tap by tap."""
@@ -184,9 +197,11 @@ def correlation_costs(batch: int, channels: int, weight_shape: tuple[int, ...], 
         work += PATCH_ELEMENT * positions * plan.taps * channels
         steps = plan.patch_steps * (1 + plan.groups // GROUPS_OF_A_STEP)
         back_steps = plan.fold_steps if plan.folds else plan.tap_steps
+    # where taps are far apart or windows overlap much, blocks copy what they span many times over
+    spans = PATCH_ELEMENT * plan.padded_elements
     # blocks of small elements hold the most of them
     workspace = dataclasses.replace(plan, itemsize=SMALLEST_ITEMSIZE).workspace_elements
-    output = Cost(work + STEP * steps, workspace)
+    output = Cost(work + spans + STEP * steps, workspace)
     backward = {
         "input": Cost(work + STEP * back_steps, workspace),
         "weight": output,

@@ -56,9 +56,11 @@ def fold_source_padding(gradient: Array, padding: Padding, mode: PaddingMode) ->
             _add(at(gradient, axis, slice(size - before, size)), leading)
             _add(at(gradient, axis, slice(0, after)), trailing)
         else:
-            # in float64: the edge may be repeated without bound
-            _add(at(gradient, axis, slice(0, 1)), leading.sum(axis=axis, keepdims=True, dtype=np.float64))
-            _add(at(gradient, axis, slice(size - 1, size)), trailing.sum(axis=axis, keepdims=True, dtype=np.float64))
+            for copies, edge in ((leading, 0), (trailing, size - 1)):
+                if copies.shape[axis]:  # the sums of no copies would still be an array of all other axes
+                    # in float64: the edge may be repeated without bound
+                    total = copies.sum(axis=axis, keepdims=True, dtype=np.float64)
+                    _add(at(gradient, axis, slice(edge, edge + 1)), total)
     return gradient
 
 

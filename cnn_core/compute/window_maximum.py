@@ -161,11 +161,12 @@ def maximum_costs(planes: int, windows: AnyWindows, *, with_positions: bool) -> 
     """
     levels = level_sizes(planes, windows)
     spanned = spanned_windows(levels, windows)
-    # forward the array after each axis, and the maxima of all taps of one window; backward a maximum and its index
-    # after each axis, four positions of 64 bits where all taps of a window are searched, and, of one axis at a time:
-    # the gradient before and after, what is chosen from it, and four masks
-    found = 2 * sum(levels[1:]) + 8 * spanned + 5 * max(levels)
-    costs = reduction_costs(planes, windows, sum(levels[1:]) + spanned, found)
+    # a maximum and its index after each axis, four positions of 64 bits where all taps of a window are searched, and
+    # four masks of one axis at a time
+    found = 2 * sum(levels[1:]) + 8 * spanned + max(levels)
+    # forward the array after each axis, and the maxima of all taps of one window; backward also, of one axis at a time,
+    # the gradient before and after, what is chosen from it, and the numbers of tied taps
+    costs = reduction_costs(planes, windows, sum(levels[1:]) + spanned, found + 4 * max(levels))
     if not with_positions:
         return costs
     # for each axis an index of 64 bits, before and after it is reduced

@@ -1,8 +1,8 @@
 """Norms over windows, and the routes of their gradients back to the input.
 
-The p-norm of a box is the p-norm along one axis of the p-norms along the others. Each of them is taken of the values
-divided by their maximum m, ``m * (sum (|x| / m)^p)^(1 / p)``: a power can then neither overflow nor lose everything to
-underflow, as long as the norm itself is a number of the type.
+The p-norm of a box is taken as ``S * T^(1 / p)``: S is the largest of its absolute values, and T the sum of
+``(|x| / S)^p``. No power can then overflow, or lose everything to underflow, where the norm is a number of the type.
+The pair goes from axis to axis: with M the largest S of a window, the next pair is M and the sum of ``(S / M)^p * T``.
 """
 
 from __future__ import annotations
@@ -36,56 +36,74 @@ POWER = 20
 
 @dataclass(frozen=True)
 class NormLevel:
-    """One axis of a norm over windows: the values before, and the norms after as ``scale * total^(1 / p)``.
-
-    The two say more than the norm, which may be beyond the type's range, or a subnormal of few digits.
-    """
+    """One axis of a norm over windows: S before, M after, and what S is divided by in each window."""
 
     axis: int
     windows: Axis
     values: Array
+    largest: Array
     scale: Array
-    total: Array
 
-    def norms(self, norm_type: float) -> Array:
-        """Return the norm of each window."""
-        return self.scale * _power(self.total, 1 / norm_type)
+    def ratios(self, inputs: slice, outputs: slice) -> Array:
+        """Return ``S / M`` of some taps, from 0 to 1 but where there are infinities."""
+        return at(self.values, self.axis, inputs) / at(self.scale, self.axis, outputs)
 
 
-def norm_levels(array: Array, windows: AnyWindows, axes: Sequence[int], norm_type: float) -> list[NormLevel]:
-    """Compute the norms of each window's taps inside the input, and keep each axis of them, innermost first."""
+def norm_levels(
+    array: Array, windows: AnyWindows, axes: Sequence[int], norm_type: float
+) -> tuple[list[NormLevel], Array, Array]:
+    """Reduce the windows axis by axis.
+
+    Returns
+    -------
+    list of NormLevel
+        Innermost first.
+    ndarray, ndarray
+        S and T of each window.
+    """
     levels = []
+    largest = np.abs(array)
+    total: Array | None = None  # T of single elements: 1
     for axis, along in innermost_first(windows, axes):
-        level = _level(array, axis, along, norm_type)
+        level = _level(largest, axis, along)
+        total = _sum_of_powers(level, total, norm_type)
         levels.append(level)
-        array = level.norms(norm_type)
-    return levels
+        largest = level.largest
+    assert total is not None  # noqa: S101  (there is an axis at least)
+    return levels, largest, total
 
 
 def window_norm(array: Array, windows: AnyWindows, axes: Sequence[int], norm_type: float) -> Array:
     """Compute the norm of each window's taps inside the input; 0 where there are none."""
-    for axis, along in innermost_first(windows, axes):
-        array = _level(array, axis, along, norm_type).norms(norm_type)
-    return array
+    _, largest, total = norm_levels(array, windows, axes, norm_type)
+    return largest * _power(total, 1 / norm_type)
 
 
-def _level(array: Array, axis: int, along: Axis, norm_type: float) -> NormLevel:
-    shape = resized(array, axis, along.output_size)
-    largest = np.zeros(shape, dtype=array.dtype)
-    accumulate(np.maximum, np.abs(array), axis, along, largest, array.dtype)
-    # a window of zeros, or with an infinity or NaN, needs none: its sum is what its norm is
-    scale = np.where((largest > 0) & (largest < np.inf), largest, array.dtype.type(1))
-    total = np.zeros(shape, dtype=array.dtype)
-    for piece in along.pieces():
-        powers = _power(np.abs(at(array, axis, piece.inputs)) / at(scale, axis, piece.outputs), norm_type)
+def _level(values: Array, axis: int, along: Axis) -> NormLevel:
+    largest = np.zeros(resized(values, axis, along.output_size), dtype=values.dtype)
+    accumulate(np.maximum, values, axis, along, largest, values.dtype)
+    # nothing is divided by 0, infinity or NaN: sums of zeros are 0 then, and those of the others infinite or NaN,
+    # as M is
+    scale = np.where((largest > 0) & (largest < np.inf), largest, largest.dtype.type(1))
+    return NormLevel(axis, along, values, largest, scale)
+
+
+def _sum_of_powers(level: NormLevel, inner: Array | None, norm_type: float) -> Array:
+    """Return T of each window, given those before the axis was reduced."""
+    total = np.zeros(level.scale.shape, dtype=level.scale.dtype)
+    for piece in level.windows.pieces():
+        powers = _power(level.ratios(piece.inputs, piece.outputs), norm_type)
+        if inner is not None:
+            powers *= at(inner, level.axis, piece.inputs)
         if piece.spans_taps:
-            powers = powers.sum(axis=axis, keepdims=True, dtype=np.float64)
-        part = at(total, axis, piece.outputs)
+            powers = powers.sum(axis=level.axis, keepdims=True, dtype=np.float64)
+        part = at(total, level.axis, piece.outputs)
         np.add(part, powers, out=part, casting="same_kind")
-    return NormLevel(axis, along, array, scale, total)
+    return total
 
 
 def _power(base: Array, exponent: float) -> Array:
+    """Return ``base^exponent`` as a new array, or the base itself."""
     if exponent == 0:
         return np.ones_like(base)
     if exponent == 1:
@@ -95,29 +113,28 @@ def _power(base: Array, exponent: float) -> Array:
     return np.square(base) if exponent == 2 else base ** base.dtype.type(exponent)
 
 
-def route_norm(gradient: Array, levels: Sequence[NormLevel], norm_type: float) -> Array:
+def route_norm(gradient: Array, input: Array, windows: AnyWindows, axes: Sequence[int], norm_type: float) -> Array:
     """Give each tap the window's gradient times ``sign(x) * (|x| / norm)^(p - 1)``; 0 where the norm is 0.
 
-    That is ``sign(x) * (|x| / scale)^(p - 1) / total^((p - 1) / p)``, whatever the range of the norm.
+    With ``norm = S * T^(1 / p)``, that is a power of T, and powers of the ratios of S from axis to axis.
     """
+    levels, _, total = norm_levels(input, windows, axes, norm_type)
+    # any other divisor keeps the zeros of a window of zeros
+    gradient = gradient / _power(np.where(total == 0, total.dtype.type(1), total), 1 - 1 / norm_type)
     for level in reversed(levels):
         routed = np.zeros(level.values.shape, dtype=gradient.dtype)
-        # any other divisor keeps the zeros of a window of zeros
-        divisor = _power(np.where(level.total == 0, level.total.dtype.type(1), level.total), 1 - 1 / norm_type)
         for piece in level.windows.pieces():
-            values = at(level.values, level.axis, piece.inputs)
-            slopes = _power(np.abs(values) / at(level.scale, level.axis, piece.outputs), norm_type - 1)
-            slopes /= at(divisor, level.axis, piece.outputs)
-            slopes *= np.sign(values)
+            slopes = _power(level.ratios(piece.inputs, piece.outputs), norm_type - 1)
             slopes *= at(gradient, level.axis, piece.outputs)
             part = at(routed, level.axis, piece.inputs)
             part += slopes
         gradient = routed
+    gradient *= np.sign(input)
     return gradient
 
 
 def norm_costs(planes: int, windows: AnyWindows) -> Costs:
-    """Return what ``window_norm`` costs, and what ``norm_levels`` and ``route_norm`` cost together.
+    """Return what ``window_norm`` costs, and what ``route_norm`` costs.
 
     Parameters
     ----------
@@ -127,11 +144,11 @@ def norm_costs(planes: int, windows: AnyWindows) -> Costs:
     """
     levels = level_sizes(planes, windows)
     spanned = spanned_windows(levels, windows)
-    # of one axis at a time: before it is reduced, absolute values and their powers; after, the largest, the scale, the
-    # sum, its root, what a piece adds, masks, and gradients; of all taps of one window, sums in float64
-    at_a_time = 2 * max(levels) + 6 * max(levels[1:]) + 2 * spanned
-    # after each axis the norms, and backward also their scale and their sum
-    costs = reduction_costs(planes, windows, sum(levels[1:]) + at_a_time, 3 * sum(levels[1:]) + at_a_time)
+    # the largest, the scale and the sum after each axis, and of one axis at a time: before it is reduced, absolute
+    # values, their powers and those of the piece before; after, the root of the sum, what a piece adds, masks, and
+    # gradients; of all taps of one window, sums in float64
+    elements = 3 * sum(levels[1:]) + 3 * max(levels) + 6 * max(levels[1:]) + 2 * spanned
+    costs = reduction_costs(planes, windows, elements, elements)
     forward, backward = costs.forward, costs.backward["input"]
     powers = POWER * forward.work
     return Costs(

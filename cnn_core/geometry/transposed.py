@@ -9,7 +9,7 @@ from cnn_core.errors import ParameterError, ShapeError
 from cnn_core.geometry.axis import AxisWindows
 from cnn_core.geometry.padding import padding_of_axis, same_padding
 from cnn_core.geometry.windows import Windows
-from cnn_core.parameters import Padding, PerAxis, one_per_axis
+from cnn_core.parameters import OutputPadding, Padding, PerAxis, one_per_axis
 
 __all__ = ["resolve_transposed"]
 
@@ -21,7 +21,7 @@ def resolve_transposed(
     stride: PerAxis,
     padding: Padding,
     dilation: PerAxis,
-    output_padding: PerAxis | None,
+    output_padding: OutputPadding,
     output_size: PerAxis | None,
     sets_padding: bool,
 ) -> Windows:
@@ -37,8 +37,8 @@ def resolve_transposed(
     kernel_size, stride, dilation : int or tuple of int
     padding : int, tuple or str
         As the parameter ``padding`` of the ops.
-    output_padding : int, tuple of int or None
-        Elements added at the end. None: as many as bring the distance of windows to their extent.
+    output_padding : int, tuple of int or "to_stride"
+        Elements added at the end. "to_stride": as many as the stride exceeds the extent.
     output_size : int, tuple of int or None
         The wanted sizes, instead of ``output_padding``.
     sets_padding : bool
@@ -61,7 +61,7 @@ def resolve_transposed(
 
     Notes
     -----
-    Sizes as in PyTorch (``ConvTranspose2d``) and ONNX (``ConvTranspose``); ``output_padding=None`` is the size rule of
+    Sizes as in PyTorch (``ConvTranspose2d``) and ONNX (``ConvTranspose``); ``to_stride`` is the size rule of
     Keras (``deconv_output_length``) and of ``jax.lax.conv_transpose``, and ``same`` that of TensorFlow, ONNX and JAX.
     """
     rank = len(sizes)
@@ -69,7 +69,9 @@ def resolve_transposed(
     strides = one_per_axis("stride", stride, rank)
     dilations = one_per_axis("dilation", dilation, rank)
     wanted = [None] * rank if output_size is None else list(one_per_axis("output_size", output_size, rank))
-    added = [None] * rank if output_padding is None else list(one_per_axis("output_padding", output_padding, rank))
+    added: list[int] | list[None] = [None] * rank
+    if output_padding != "to_stride":
+        added = list(one_per_axis("output_padding", output_padding, rank))
     axes = []
     for axis in range(rank):
         transposed = _TransposedAxis(axis, sizes[axis], kernel_sizes[axis], strides[axis], dilations[axis])

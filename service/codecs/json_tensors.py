@@ -119,7 +119,7 @@ def read_tensor(value: Any, pointer: str, default_dtype: str | None) -> NDArray[
     pointer : str
         Where it stands, to be named in errors.
     default_dtype : str or None
-        The type beside the operands, if there is one.
+        The type beside the operands, if there is one: that of nested lists.
 
     Raises
     ------
@@ -137,8 +137,6 @@ def read_tensor(value: Any, pointer: str, default_dtype: str | None) -> NDArray[
         expected = "exactly the members dtype, shape and one of data and base64"
         raise _invalid(pointer, "is an object with other members", f"{len(value)} members", expected)
     dtype = read_dtype(value["dtype"], f"{pointer}/dtype")
-    if default_dtype not in (None, dtype):
-        raise _invalid(f"{pointer}/dtype", "differs from the dtype beside the operands", dtype, str(default_dtype))
     shape = _shape(value["shape"], f"{pointer}/shape")
     require_plausible_shape(pointer.removeprefix("/"), shape, np.dtype(dtype).itemsize)
     return (

@@ -130,7 +130,7 @@ def test_divisor_override(value: Any) -> None:
     assert_refused(AvgPool, {"kernel_size": 2, "divisor_override": value}, "divisor_override")
 
 
-@pytest.mark.parametrize("value", ["last", "First", "", 1, True, ["first"]], ids=repr)
+@pytest.mark.parametrize("value", ["last", "First", "", None, 1, True, ["first"]], ids=repr)
 def test_ties(value: Any) -> None:
     assert_refused(MaxPool, {"kernel_size": 2, "ties": value}, "ties")
 

@@ -89,3 +89,15 @@ def test_tap_by_tap_and_patches_give_the_same(
     for by_tap in (True, False):
         monkeypatch.setattr(plan.CorrelationPlan, "folds", not by_tap)
         assert_close(op.backward(gradient, image, weight, wrt=["input"]).grad_input, expected.grad_input)
+
+
+def test_padding_that_blocks_copy_many_times_is_work() -> None:
+    """Where taps are far apart, every block of a few windows copies the whole span of one."""
+    costs = Conv(padding=((0, 0), (205, 205)), dilation=200).layer((1, 801, 1, 64), (4, 3, 64, 1)).costs()
+    rows, span = 201, 601 * 401 * 64
+    for cost in (costs.forward, costs.backward["weight"]):
+        assert cost.work > rows * span
+    # the gradient of the input is not padded, and dense windows share most of what they span
+    assert costs.backward["input"].work < rows * span
+    padded = Conv(padding=1).layer((8, 56, 56, 64), (3, 3, 64, 64)).costs().forward
+    assert padded.work < 1.1 * Conv().layer((8, 58, 58, 64), (3, 3, 64, 64)).costs().forward.work

@@ -128,11 +128,20 @@ def as_texts(parameters: Parameters) -> dict[str, str]:
 
 
 def nested_request(operands: Operands, parameters: Parameters) -> Options:
-    """Nested lists, and the dtype beside them where it is not the default."""
-    body: dict[str, Any] = {name: json_nested(array) for name, array in operands.items()}
-    names = {array.dtype.name for array in operands.values() if array.dtype.kind == "f"} - {"float64"}
-    if names:
-        (body["dtype"],) = names
+    """Nested lists, and the dtype beside them where it is not the default.
+
+    Among operands of several types integers say what they are, but indices, which may be read as floats; and so does
+    a scalar, which no list is.
+    """
+    types = {array.dtype.name for array in operands.values()}
+    mixed = len(types) > 1 and not types <= {"float16", "float32", "float64", "int64"}
+    body: dict[str, Any] = {
+        name: json_flat(array) if (mixed and array.dtype.kind != "f") or array.ndim == 0 else json_nested(array)
+        for name, array in operands.items()
+    }
+    beside = set() if mixed else types - {"float64"} - ({"int64"} if len(types) > 1 else set())
+    if beside:
+        (body["dtype"],) = beside
     return json_body({**body, **parameters})
 
 
@@ -229,8 +238,10 @@ def json_array(tensor: Any, dtype: str = "float64") -> AnyArray:
     return np.array(tensor["data"], dtype=tensor["dtype"]).reshape(tensor["shape"])
 
 
-def results(response: httpx.Response, names: Sequence[str], dtype: str = "float64") -> dict[str, AnyArray]:
-    """The results of an answer of any format; a single npy gets the one name."""
+def results(
+    response: httpx.Response, names: Sequence[str], dtype: str | Mapping[str, str] = "float64"
+) -> dict[str, AnyArray]:
+    """The results of an answer of any format: a single npy gets the one name, nested lists get the type."""
     assert response.status_code == 200, response.text
     form = media_type(response)
     if form == NPY:
@@ -239,7 +250,8 @@ def results(response: httpx.Response, names: Sequence[str], dtype: str = "float6
     if form == NPZ:
         return {name: npy_array(content) for name, content in npz_members(response.content).items()}
     assert form == JSON
-    return {name: json_array(tensor, dtype) for name, tensor in response.json().items()}
+    own = dict.fromkeys(names, dtype) if isinstance(dtype, str) else dtype
+    return {name: json_array(tensor, own[name]) for name, tensor in response.json().items()}
 
 
 def problem(response: httpx.Response, *statuses: int, marker: bytes | None = None) -> dict[str, Any]:

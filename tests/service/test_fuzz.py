@@ -13,9 +13,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from service.catalogue import LAYERS, OPERATIONS
 from tests.clients import ApplicationClient
 from tests.service import payloads
-from tests.service.payloads import JSON, MULTIPART, NPY, NPZ
+from tests.service.calls import CALLS
+from tests.service.payloads import JSON, MULTIPART, NPY, NPZ, AnyArray
 
 fuzz_settings = settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 
@@ -32,6 +34,23 @@ BODY: dict[str, Any] = {
     "padding": [[0, 1], [1, 0]],
     "data_format": "channels_last",
 }
+UNPOOL: dict[str, Any] = {
+    "input": INPUT.tolist(),
+    "indices": payloads.json_flat(np.arange(12).reshape(1, 4, 3, 1)),
+    "kernel_size": [2, 1],
+    "output_size": [8, 3],
+    "framework": "onnx",
+    "data_format": "channels_last",
+}
+QUANTIZED: dict[str, Any] = {
+    "input": payloads.json_flat(INPUT.astype(np.uint8)),
+    "weight": payloads.json_base64(WEIGHT.astype(np.int8)),
+    **{f"{name}_scale": payloads.json_flat(np.array(0.5)) for name in ("input", "weight", "output")},
+    **{f"{name}_zero_point": payloads.json_flat(np.array(1, np.uint8)) for name in ("input", "output")},
+    "weight_zero_point": payloads.json_flat(np.array([1, 2], np.int8)),
+    "padding": [[0, 1], [1, 0]],
+}
+TRANSPOSED: dict[str, Any] = {**BODY, "bias": [1.0], "weight": np.ones((2, 2, 1, 1)).tolist(), "output_padding": [0, 1]}
 SHAPES: dict[str, Any] = {"shapes": {"input": [1, 9, 9, 3], "weight": [3, 3, 3, 4]}, "stride": 2, "dtype": "float32"}
 DICTIONARY = [
     *[
@@ -94,15 +113,20 @@ names = st.sampled_from(
     [
         *["stride", "padding", "dilation", "groups", "data_format", "mode", "kernel_size", "ceil_mode", "ties", "wrt"],
         *["count_include_pad", "divisor_override", "dtype", "input", "weight", "bias", "grad_output", "shapes"],
+        *["padding_mode", "output_padding", "output_size", "norm_type", "return_indices", "index_scheme", "framework"],
+        *["storage_order", "indices", "input_scale", "input_zero_point", "output_zero_point"],
     ]
 )
 parameters = st.dictionaries(names | st.text(max_size=8), values, max_size=4)
-each_document = pytest.mark.parametrize(
-    ("path", "document"), [("/conv/forward", BODY), ("/conv/shape", SHAPES)], ids=["call", "shape"]
-)
-paths = st.sampled_from(
-    ["/conv/forward", "/conv/backward", "/pool/forward", "/pool/backward", "/conv/shape", "/pool/shape"]
-)
+DOCUMENTS = [
+    ("/conv/forward", BODY),
+    ("/conv/shape", SHAPES),
+    ("/conv_transpose/forward", TRANSPOSED),
+    ("/unpool/forward", UNPOOL),
+    ("/qlinear_conv/forward", QUANTIZED),
+]
+each_document = pytest.mark.parametrize(("path", "document"), DOCUMENTS, ids=[path for path, _ in DOCUMENTS])
+paths = st.sampled_from([*[operation.path for operation in OPERATIONS], *[f"/{layer.name}/shape" for layer in LAYERS]])
 
 
 def assert_sound(response: httpx.Response) -> None:
@@ -124,6 +148,12 @@ def with_one_value_changed(draw: st.DrawFn, document: Any) -> Any:
 
 
 # ----------------------------------------------------------------------------------------------------- mutated bodies
+
+
+@each_document
+def test_the_documents_are_sound_before_they_are_mutated(client: ApplicationClient, path: str, document: Any) -> None:
+    response = client.post(path, **payloads.json_body(document))
+    assert response.status_code == 200, response.text
 
 
 @pytest.mark.parametrize(
@@ -156,9 +186,7 @@ def test_mutated_multipart(client: ApplicationClient, body: bytes) -> None:
     assert_sound(client.post("/conv/forward", **payloads.typed(f"{MULTIPART}; boundary=limit", body)))
 
 
-@pytest.mark.parametrize(
-    ("path", "document"), [("/conv/forward", BODY), ("/conv/shape", SHAPES)], ids=["call", "shape"]
-)
+@each_document
 @given(st.data())
 @fuzz_settings
 def test_mutated_json_text(client: ApplicationClient, path: str, document: Any, data: st.DataObject) -> None:
@@ -166,9 +194,7 @@ def test_mutated_json_text(client: ApplicationClient, path: str, document: Any, 
     assert_sound(client.post(path, **payloads.typed(JSON, body)))
 
 
-@pytest.mark.parametrize(
-    ("path", "document"), [("/conv/forward", BODY), ("/conv/shape", SHAPES)], ids=["call", "shape"]
-)
+@each_document
 @given(st.data())
 @fuzz_settings
 def test_json_with_one_other_value(client: ApplicationClient, path: str, document: Any, data: st.DataObject) -> None:
@@ -184,12 +210,23 @@ def test_random_bodies(client: ApplicationClient, path: str, content_type: str, 
 # ------------------------------------------------------------------------------------------------- random parameters
 
 
+def operands_of(path: str) -> dict[str, AnyArray]:
+    """Operands of a call of this path that are in order, so that it is for its parameters to be wrong."""
+    call = next((call for call in CALLS if call.path == path), None)
+    return {} if call is None else call.operands
+
+
+def json_operands(path: str) -> dict[str, Any]:
+    shapes = next(call.operands for call in CALLS if call.path == path.replace("/shape", "/forward"))
+    if path.endswith("/shape"):
+        return {"shapes": {name: list(array.shape) for name, array in shapes.items()}}
+    return {name: payloads.json_flat(array) for name, array in operands_of(path).items()}
+
+
 @given(paths, parameters)
 @fuzz_settings
 def test_random_parameters_in_json(client: ApplicationClient, path: str, given_parameters: dict[str, Any]) -> None:
-    operands = (
-        {"input": INPUT.tolist(), "weight": WEIGHT.tolist()} if path.startswith("/conv") else {"input": [[[1.0]]]}
-    )
+    operands = json_operands(path)
     assert_sound(client.post(path, **payloads.json_body({**POOL, **operands, **given_parameters})))
     assert_sound(client.post(path, **payloads.json_body({**operands, **given_parameters})))
 
@@ -199,7 +236,7 @@ def test_random_parameters_in_json(client: ApplicationClient, path: str, given_p
 def test_random_parameters_in_query_and_fields(
     client: ApplicationClient, path: str, given_parameters: dict[str, Any], in_fields: bool
 ) -> None:
-    operands = CONV if path.startswith("/conv") else {"input": INPUT}
+    operands = operands_of(path)
     texts = {name: payloads.as_text(value) for name, value in given_parameters.items()}
     if in_fields:
         parts = [payloads.file_part(name, payloads.npy_bytes(array)) for name, array in operands.items()]

@@ -47,3 +47,19 @@ def test_a_number_is_no_input_of_a_layer(client: ApplicationClient) -> None:
     options = payloads.json_body({"mode": "max", "kernel_size": 2, "input": 5})
     document = payloads.refused(client, "/pool/forward", 422, **options)
     assert payloads.pointers(document) == ["/input"]
+
+
+def test_the_dtype_beside_the_operands_is_that_of_nested_lists_only(client: ApplicationClient) -> None:
+    body = {
+        "dtype": "uint8",
+        "input": [[[1], [2], [3]]],
+        "input_zero_point": 0,
+        "weight": [[[4]]],
+        "weight_zero_point": 0,
+        "input_scale": typed("float32", [], 1),
+        "weight_scale": typed("float64", [], 1),
+        "output_scale": typed("float16", [], 2),
+        "output_zero_point": typed("int8", [], -1),
+    }
+    response = client.post("/qlinear_conv/forward", **payloads.json_body(body))
+    assert payloads.results(response, ["output"])["output"].ravel().tolist() == [1, 3, 5]

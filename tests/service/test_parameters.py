@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from service.catalogue import LAYERS, OPERATIONS
 from tests.clients import ApplicationClient
 from tests.comparisons import normal
 from tests.service import payloads
+from tests.service.calls import CALLS
 from tests.service.payloads import JSON, NPZ, Operands, Options
 
 IMAGE = normal(2, 7, 6, 4)
@@ -18,7 +20,8 @@ DENSE = normal(3, 2, 4, 6)
 GROUPED = normal(3, 2, 2, 6)
 POOL: Operands = {"input": IMAGE}
 SMALLEST: dict[str, dict[str, Any]] = {"conv": {}, "max": {"mode": "max", "kernel_size": 2}}
-SMALLEST["avg"] = {**SMALLEST["max"], "mode": "avg"}
+SMALLEST |= {mode: {**SMALLEST["max"], "mode": mode} for mode in ("avg", "lp")}
+SMALLEST["adaptive"] = {"mode": "avg", "output_size": 2}
 MARKER = "marker-of-the-client"
 HUGE = 10**30
 
@@ -30,6 +33,11 @@ COMPLETE: dict[str, dict[str, Any]] = {
     "/conv/shape": {"shapes": {"input": [1, 1, 1], "weight": [1, 1, 1]}},
     "/pool/shape": {"mode": "max", "kernel_size": 1, "shapes": {"input": [1, 1, 1]}},
 }
+for example in CALLS:  # of the other layers; those above show how little is needed
+    flat = {name: payloads.json_flat(array) for name, array in example.operands.items()}
+    sizes = {name: list(array.shape) for name, array in example.operands.items() if name != "grad_output"}
+    COMPLETE.setdefault(example.path, {**flat, **example.parameters})
+    COMPLETE.setdefault(f"/{example.path.split('/')[1]}/shape", {"shapes": sizes, **example.parameters})
 ways = ("json", "query", "form", "json_and_query")
 each_way = pytest.mark.parametrize("way", ways)
 
@@ -77,6 +85,9 @@ def refused(client: ApplicationClient, layer: str, way: str, more: dict[str, Any
         ("avg", {"count_include_pad": True, "padding": [1, 1]}),
         ("avg", {"divisor_override": -3, "padding": [[0, 1], [1, 0]]}),
         ("avg", {"dilation": 2}),
+        ("lp", {"norm_type": 1.5, "padding": 1}),
+        ("lp", {"norm_type": 3, "framework": "onnx"}),
+        ("conv", {"padding": [1, 2], "padding_mode": "reflect"}),
     ],
     ids=str,
 )
@@ -126,11 +137,16 @@ def test_a_list_of_words_in_a_query_string(client: ApplicationClient) -> None:
         ("conv", "group", "groups"),
         ("conv", "dataformat", "data_format"),
         ("conv", "dilatation", "dilation"),
+        ("conv", "paddingmode", "padding_mode"),
+        ("conv", "framwork", "framework"),
         ("max", "ceilmode", "ceil_mode"),
         ("max", "kernel", "kernel_size"),
         ("max", "tie", "ties"),
         ("avg", "include_pad", "count_include_pad"),
         ("avg", "divisor", "divisor_override"),
+        ("lp", "norm", "norm_type"),
+        ("max", "return_index", "return_indices"),
+        ("max", "outputsize", "output_size"),
     ],
 )
 @each_way
@@ -153,6 +169,12 @@ def test_a_typo_is_an_error_with_a_suggestion(
         ("max", "groups", 1),
         ("max", "count_include_pad", False),
         ("max", "divisor_override", 2),
+        ("max", "norm_type", 2),
+        ("avg", "return_indices", True),
+        ("lp", "count_include_pad", True),
+        ("lp", "index_scheme", "plane"),
+        ("conv", "output_size", 2),
+        ("max", "padding_mode", "zeros"),
         ("avg", "ties", "first"),
         ("avg", "wrt", ["input"]),
         ("max", "", 1),
@@ -171,6 +193,11 @@ def test_a_parameter_of_another_operation_or_mode_is_an_error(
 def test_all_errors_are_told_at_once(client: ApplicationClient, way: str) -> None:
     document = refused(client, "max", way, {"kernel": 2, "stride": 0, "ceil_mode": 1})
     assert sorted(payloads.pointers(document)) == ["/ceil_mode", "/kernel", "/stride"]
+
+
+def test_the_paths_are_those_of_all_operations_and_layers() -> None:
+    shapes = [f"/{layer.name}/shape" for layer in LAYERS]
+    assert sorted(COMPLETE) == sorted([*shapes, *(operation.path for operation in OPERATIONS)])
 
 
 @pytest.mark.parametrize("in_query", [False, True])
@@ -212,6 +239,13 @@ FAULTS: list[tuple[str, str, Any]] = [
     *[("avg", "divisor_override", value) for value in [0, True, False, 2.0, "two", [2], {}]],
     *[("max", "mode", value) for value in [*WORD_FAULTS, "l2", "average"]],
     *[("max", "ties", value) for value in [*WORD_FAULTS, "last", "first "]],
+    *[("max", "return_indices", value) for value in FLAG_FAULTS],
+    *[("max", "index_scheme", value) for value in [*WORD_FAULTS, "image ", "planes"]],
+    *[("max", "storage_order", value) for value in [*WORD_FAULTS, "C", 0]],
+    *[("adaptive", "output_size", value) for value in INTEGER_FAULTS],
+    *[("lp", "norm_type", value) for value in [0, 0.5, -2, True, "2", [2], {}, "inf"]],
+    *[("conv", "padding_mode", value) for value in [*WORD_FAULTS, "constant", "edge", "wrap"]],
+    *[("conv", "framework", value) for value in [*WORD_FAULTS, "pytorch", "Torch", "keras"]],
     *[("conv", "data_format", value) for value in [*WORD_FAULTS, "NHWC", "channels-last"]],
 ]
 OTHERWISE_AS_TEXT = {"2", "1", ""}  # strings in JSON; in a query string or a field two numbers, and one not given
