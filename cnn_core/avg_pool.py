@@ -45,8 +45,8 @@ class AvgPool(Pool):
     ceil_mode : bool
         Round the output size up.
     count_include_pad : bool
-        Whether taps in the padding count in the divisor. The overhang of ceil_mode never does. Without effect where there
-        is no padding, as with output_size.
+        Whether taps in the padding count in the divisor. The overhang of ceil_mode never does. Without effect where
+        there is no padding, as with output_size.
     divisor_override : int or None
         The divisor of every window, any integer other than 0.
 

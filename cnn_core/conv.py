@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnn_core.compute.correlation import correlate, correlate_grad_input, correlate_grad_weight
-from cnn_core.compute.cost import Cost, Costs
+from cnn_core.compute.cost import MOVED_ELEMENT, Cost, Costs
 from cnn_core.compute.plan import correlation_costs
 from cnn_core.compute.source_padding import fold_source_padding, pad_from_source
 from cnn_core.convolution import DifferentiableConvolution, checked_bias_shape
-from cnn_core.geometry import Windows, require_padding_source, resolve_windows
+from cnn_core.geometry import Windows, require_padding_source
 from cnn_core.op import Layer, Operand
 from cnn_core.operands import layer_shape, split_layer_shape
 from cnn_core.parameters import PADDING_MODE, PaddingMode, parameter
@@ -96,12 +96,8 @@ class Conv(DifferentiableConvolution):
             If the shapes fit neither each other nor the parameters.
         """
         batch, spatial, channels = split_layer_shape("input", input_shape, self.data_format)
-        weight = self._split_weight_shape(weight_shape, len(spatial))
-        self._require_group_channels(channels, weight)
+        weight, windows = self._over_input(spatial, channels, weight_shape)
         checked_bias = checked_bias_shape(bias_shape, weight.features, len(spatial), weight)
-        windows = resolve_windows(
-            spatial, weight.kernel_sizes, stride=self.stride, padding=self.padding, dilation=self.dilation
-        )
         for number, axis in enumerate(windows.axes):
             require_padding_source(self.padding_mode, number, axis.size, axis.before, axis.after)
         return Layer(
@@ -151,7 +147,7 @@ class Conv(DifferentiableConvolution):
         padded = batch * channels * math.prod(windows.padded_sizes)
 
         def with_padding(cost: Cost) -> Cost:
-            return Cost(cost.work + 10 * padded, cost.workspace_elements + 2 * padded)
+            return Cost(cost.work + MOVED_ELEMENT * padded, cost.workspace_elements + 2 * padded)
 
         backward = {name: with_padding(cost) if name != "bias" else cost for name, cost in costs.backward.items()}
         return Costs(with_padding(costs.forward), backward)

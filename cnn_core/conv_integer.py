@@ -85,8 +85,12 @@ class ConvInteger(QuantizedConvolution):
         ParameterError, ShapeError
             If the shapes fit neither each other nor the parameters.
         """
-        others = {"input_zero_point": input_zero_point_shape, "weight_zero_point": weight_zero_point_shape}
-        return self._layer(input_shape, weight_shape, others)
+        return self._layer(
+            input_shape,
+            weight_shape,
+            single={"input_zero_point": input_zero_point_shape},
+            by_channel={"weight_zero_point": weight_zero_point_shape},
+        )
 
     @without_floating_point_warnings
     def forward(

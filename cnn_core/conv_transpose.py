@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnn_core.compute.correlation import correlate, correlate_grad_input, correlate_grad_weight
-from cnn_core.compute.cost import Cost, Costs
+from cnn_core.compute.cost import MOVED_ELEMENT, Cost, Costs
 from cnn_core.compute.plan import correlation_costs
 from cnn_core.convolution import DifferentiableConvolution, checked_bias_shape
 from cnn_core.errors import ParameterError, ShapeError, describe, number_of
@@ -223,6 +223,6 @@ def _costs(batch: int, channels: int, weight_shape: tuple[int, ...], windows: Wi
         {
             "input": transposed.forward,
             "weight": transposed.backward["weight"],
-            "bias": Cost(10 * elements, 2 * channels),
+            "bias": Cost(MOVED_ELEMENT * elements, 2 * channels),
         },
     )

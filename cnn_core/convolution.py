@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cnn_core.errors import ParameterError, ShapeError, describe, number_of
-from cnn_core.geometry import Windows
+from cnn_core.geometry import Windows, resolve_windows
 from cnn_core.op import Layer, Op, without_floating_point_warnings
 from cnn_core.operands import (
     accumulation_dtype,
@@ -104,6 +104,17 @@ class Convolution(Op):
         if self.data_format == "channels_last":
             return Weight(shape, shape[:-2], shape[-2], shape[-1])
         return Weight(shape, shape[2:], shape[1], shape[0])
+
+    def _over_input(
+        self, spatial: tuple[int, ...], channels: int, weight_shape: Sequence[int]
+    ) -> tuple[Weight, Windows]:
+        """Return the weight, which must fit an input, and its windows over that input."""
+        weight = self._split_weight_shape(weight_shape, len(spatial))
+        self._require_group_channels(channels, weight)
+        windows = resolve_windows(
+            spatial, weight.kernel_sizes, stride=self.stride, padding=self.padding, dilation=self.dilation
+        )
+        return weight, windows
 
     def _require_groups(self, weight: Weight) -> None:
         if weight.features % self.groups:

@@ -115,14 +115,15 @@ class Op(ABC):
     def __new__(cls, *_: Any, **given: Any) -> Self:
         """Note which parameters are given; ``__post_init__`` looks at it and takes it away."""
         op = super().__new__(cls)
-        object.__setattr__(op, "_given", given)
+        if given:  # nothing is where a copy is made, whose fields are set without being given
+            object.__setattr__(op, "_given", given)
         return op
 
     def __post_init__(self) -> None:
         # None is what is written for a parameter that is not given, where it may be None
         given = {
             name
-            for name, value in vars(self).pop("_given").items()
+            for name, value in vars(self).pop("_given", {}).items()
             if value is not None or getattr(type(self), name, None) is not None
         }
         framework = optional(FRAMEWORK).check("framework", self.framework)

@@ -13,6 +13,7 @@ from cnn_core.errors import DtypeError, ShapeError, describe
 from cnn_core.parameters import LARGEST_INTEGER, DataFormat
 
 __all__ = [
+    "LARGEST_RANK",
     "accumulation_dtype",
     "as_operand",
     "channels_last_view",

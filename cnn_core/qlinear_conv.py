@@ -103,16 +103,18 @@ class QLinearConv(QuantizedConvolution):
         ParameterError, ShapeError
             If the shapes fit neither each other nor the parameters.
         """
-        others = {
-            "input_scale": input_scale_shape,
-            "input_zero_point": input_zero_point_shape,
-            "weight_scale": weight_scale_shape,
-            "weight_zero_point": weight_zero_point_shape,
-            "output_scale": output_scale_shape,
-            "output_zero_point": output_zero_point_shape,
-            "bias": bias_shape,
-        }
-        return self._layer(input_shape, weight_shape, others)
+        return self._layer(
+            input_shape,
+            weight_shape,
+            single={
+                "input_scale": input_scale_shape,
+                "input_zero_point": input_zero_point_shape,
+                "output_scale": output_scale_shape,
+                "output_zero_point": output_zero_point_shape,
+            },
+            by_channel={"weight_scale": weight_scale_shape, "weight_zero_point": weight_zero_point_shape},
+            bias_shape=bias_shape,
+        )
 
     @without_floating_point_warnings
     def forward(

@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnn_core.compute.correlation import correlate
-from cnn_core.compute.cost import Cost, Costs
+from cnn_core.compute.cost import MOVED_ELEMENT, Cost, Costs
 from cnn_core.compute.plan import correlation_costs
 from cnn_core.convolution import Convolution, Weight
 from cnn_core.errors import ShapeError
-from cnn_core.geometry import Windows, resolve_windows
+from cnn_core.geometry import Windows
 from cnn_core.op import Layer, Operand
 from cnn_core.operands import channels_last_view, checked_sequence, describe_shape, layer_shape, split_layer_shape
 
@@ -41,18 +41,21 @@ class QuantizedConvolution(Convolution):
     differentiable: ClassVar[tuple[str, ...]] = ()
 
     def _layer(
-        self, input_shape: Sequence[int], weight_shape: Sequence[int], others: Mapping[str, Sequence[int] | None]
+        self,
+        input_shape: Sequence[int],
+        weight_shape: Sequence[int],
+        *,
+        single: Mapping[str, Sequence[int] | None],
+        by_channel: Mapping[str, Sequence[int] | None],
+        bias_shape: Sequence[int] | None = None,
     ) -> Layer[Windows]:
-        """Resolve the op for an input, a weight and further operands, of one value or one for each output channel."""
+        """Resolve the op for an input, a weight, and operands of one value, or of one or one for each channel."""
         batch, spatial, channels = split_layer_shape("input", input_shape, self.data_format)
-        weight = self._split_weight_shape(weight_shape, len(spatial))
-        self._require_group_channels(channels, weight)
-        for name, shape in others.items():
-            if shape is not None:
-                _require_scalars(name, shape, weight)
-        windows = resolve_windows(
-            spatial, weight.kernel_sizes, stride=self.stride, padding=self.padding, dilation=self.dilation
-        )
+        weight, windows = self._over_input(spatial, channels, weight_shape)
+        each = (weight.features,)
+        _require_one_of(single, [(), (1,)], weight)
+        _require_one_of(by_channel, [(), (1,), each], weight)
+        _require_one_of({"bias": bias_shape}, [each], weight)
         outputs = batch * weight.features * math.prod(windows.output_sizes)
         return Layer(
             result_shapes={"output": layer_shape(batch, windows.output_sizes, weight.features, self.data_format)},
@@ -84,23 +87,24 @@ class QuantizedConvolution(Convolution):
         return np.dtype(np.float64)
 
 
-def _require_scalars(name: str, shape: Sequence[int], weight: Weight) -> None:
-    """Raise ShapeError unless an operand is one value, or, if it may be, one for each output channel."""
-    sizes = checked_sequence(name, shape)
-    by_channel = (weight.features,)
-    accepted = {"bias": [by_channel]}.get(name, [(), (1,)] + ([by_channel] if name.startswith("weight") else []))
-    if sizes not in accepted:
-        expected = " or ".join(str(one) for one in dict.fromkeys(accepted))
-        raise ShapeError(
-            name,
-            f"{name} has shape {describe_shape(sizes)}; weight {describe_shape(weight.shape)} needs {expected}",
-            got=describe_shape(sizes),
-            expected=expected,
-        )
+def _require_one_of(
+    shapes: Mapping[str, Sequence[int] | None], accepted: Sequence[tuple[int, ...]], weight: Weight
+) -> None:
+    """Raise ShapeError unless each operand that is given has one of the accepted shapes."""
+    for name, shape in shapes.items():
+        sizes = None if shape is None else checked_sequence(name, shape)
+        if sizes is not None and sizes not in accepted:
+            expected = " or ".join(str(one) for one in dict.fromkeys(accepted))
+            raise ShapeError(
+                name,
+                f"{name} has shape {describe_shape(sizes)}; weight {describe_shape(weight.shape)} needs {expected}",
+                got=describe_shape(sizes),
+                expected=expected,
+            )
 
 
 def _costs(batch: int, channels: int, weight_shape: tuple[int, ...], windows: Windows, outputs: int) -> Costs:
     sums = correlation_costs(batch, channels, weight_shape, windows).forward
     # the operands and the sums in float64 count as what they are converted from and to; beside them the sums as 64-bit
     # integers, or the results in the one layout and in the other
-    return Costs(Cost(sums.work + 10 * outputs, sums.workspace_elements + outputs), {})
+    return Costs(Cost(sums.work + MOVED_ELEMENT * outputs, sums.workspace_elements + outputs), {})

@@ -18,6 +18,7 @@ from cnn_core.errors import ParameterError, ShapeError
 from cnn_core.geometry import Windows, resolve_windows
 from cnn_core.op import Layer, Op, Operand, without_floating_point_warnings
 from cnn_core.operands import (
+    LARGEST_RANK,
     accumulation_dtype,
     as_operand,
     channels_last_view,
@@ -256,6 +257,14 @@ class Fold(PatchOp):
 
     output_size: tuple[int, ...] = parameter(LIST_PER_AXIS, "The spatial sizes of the output.")
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        rank = len(self.output_size)
+        if rank > LARGEST_RANK:
+            got, expected = f"{rank} entries", f"1 to {LARGEST_RANK} entries"
+            message = f"output_size has {got}; needed: {expected}, one for each spatial axis"
+            raise ParameterError("output_size", message, got=got, expected=expected)
+
     def layer(self, input_shape: Sequence[int]) -> Layer[Windows]:
         """Resolve the op for an input of this shape; allocates nothing.
 
@@ -264,12 +273,6 @@ class Fold(PatchOp):
         ParameterError, ShapeError
             If the shape and the parameters do not fit each other.
         """
-        rank = len(self.output_size)
-        if rank > 3:
-            expected = "1, 2 or 3 sizes"
-            raise ParameterError(
-                "output_size", f"output_size has {rank} entries; needed: {expected}", got=f"{rank}", expected=expected
-            )
         shape = checked_sequence("input", input_shape)
         last = self.data_format == "channels_last"
         layout = "(N, windows, kernel * C)" if last else "(N, C * kernel, windows)"

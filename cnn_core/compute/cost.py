@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["STEP", "Cost", "Costs"]
+__all__ = ["MOVED_ELEMENT", "STEP", "Cost", "Costs"]
 
 STEP = 100_000
 """Work of one step in Python, some microseconds."""
+
+MOVED_ELEMENT = 10
+"""Work of copying an element, or of adding it to another, where memory is read and written in order."""
 
 
 @dataclass(frozen=True)

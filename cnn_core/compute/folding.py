@@ -8,15 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnn_core.compute.cost import STEP, Cost, Costs
+from cnn_core.compute.cost import MOVED_ELEMENT, STEP, Cost, Costs
 from cnn_core.geometry import Windows
 
 __all__ = ["fold", "patch_costs", "unfold"]
 
 Array = NDArray[Any]
-
-PATCH_ELEMENT = 10
-"""Work of copying an element of a patch, or of adding it back."""
 
 
 def unfold(input: Array, windows: Windows, patches: Array) -> None:
@@ -51,6 +48,6 @@ def patch_costs(planes: int, windows: Windows) -> Costs:
     steps = math.prod(axis.piece_count for axis in windows.axes)
     return Costs(
         # the padded input is copied whole, and may be far larger than the patches
-        Cost(PATCH_ELEMENT * (elements + padded), padded),
-        {"input": Cost(PATCH_ELEMENT * elements + STEP * steps, 0)},
+        Cost(MOVED_ELEMENT * (elements + padded), padded),
+        {"input": Cost(MOVED_ELEMENT * elements + STEP * steps, 0)},
     )

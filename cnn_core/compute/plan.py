@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from cnn_core.compute.blocks import BLOCK_BYTES, block_count, block_sizes, blocks
-from cnn_core.compute.cost import STEP, Cost, Costs
+from cnn_core.compute.cost import MOVED_ELEMENT, STEP, Cost, Costs
 from cnn_core.geometry import Windows
 
 __all__ = ["CorrelationPlan", "WindowBlock", "correlation_costs"]
@@ -34,9 +34,9 @@ TAP_BLOCK_BYTES = BLOCK_BYTES // 4
 
 LARGEST_BLOCK_BYTES = 16 * BLOCK_BYTES
 SMALLEST_ITEMSIZE, LARGEST_ITEMSIZE = 4, 8
-PATCH_ELEMENT, DEPTHWISE_PRODUCT, DEPTHWISE_LOOP = 10, 20, 100
-"""Work of copying an element of a patch, or of adding it to the gradient; of an elementwise product and its sum; and of
-one of NumPy's loops over the channels, which are short where there are few of them."""
+DEPTHWISE_PRODUCT, DEPTHWISE_LOOP = 20, 100
+"""Work of an elementwise product and its sum, and of one of NumPy's loops over the channels, which are short where
+there are few of them."""
 
 GROUPS_OF_A_STEP = 10
 """Products of small matrices that take as long as a step in Python."""
@@ -194,17 +194,17 @@ def correlation_costs(batch: int, channels: int, weight_shape: tuple[int, ...], 
         work += (DEPTHWISE_PRODUCT + DEPTHWISE_LOOP // loop) * positions * weights
         steps = back_steps = plan.tap_steps
     else:
-        work += PATCH_ELEMENT * positions * plan.taps * channels
+        work += MOVED_ELEMENT * positions * plan.taps * channels
         steps = plan.patch_steps * (1 + plan.groups // GROUPS_OF_A_STEP)
         back_steps = plan.fold_steps if plan.folds else plan.tap_steps
     # where taps are far apart or windows overlap much, blocks copy what they span many times over
-    spans = PATCH_ELEMENT * plan.padded_elements
+    spans = MOVED_ELEMENT * plan.padded_elements
     # blocks of small elements hold the most of them
     workspace = dataclasses.replace(plan, itemsize=SMALLEST_ITEMSIZE).workspace_elements
     output = Cost(work + spans + STEP * steps, workspace)
     backward = {
         "input": Cost(work + STEP * back_steps, workspace),
         "weight": output,
-        "bias": Cost(PATCH_ELEMENT * positions * plan.features, 2 * plan.features),
+        "bias": Cost(MOVED_ELEMENT * positions * plan.features, 2 * plan.features),
     }
     return Costs(output, backward)

@@ -101,3 +101,20 @@ def test_grad_output_must_have_the_shape_of_the_output() -> None:
 def test_parameters_of_other_kinds_of_pooling(other: dict[str, Any]) -> None:
     with pytest.raises((TypeError, ParameterError)):
         LpPool(kernel_size=2, **other)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value"), [("float64", 1.7e308), ("float32", 3e38), ("float64", 5e-324), ("float16", 6e4)]
+)
+def test_a_box_of_extreme_values(dtype: str, value: float) -> None:
+    """Over two axes: the norm along the first one is beyond the type, or has too few digits."""
+    input = np.full((1, 2, 2, 1), value, dtype=dtype)
+    gradient = LpPool(kernel_size=2).backward(np.ones((1, 1, 1, 1), dtype=dtype), input)
+    np.testing.assert_allclose(gradient, np.full((1, 2, 2, 1), 0.5), rtol=1e-3)
+    smaller = LpPool(kernel_size=2).forward(input / 2 if value > 1 else input).item()
+    assert smaller == pytest.approx(float(input.flat[0]) * (1 if value > 1 else 2), rel=1e-3)
+
+
+def test_an_infinity_beside_huge_values() -> None:
+    input = np.array([[np.inf, 1], [3e38, 1]], dtype=np.float32).reshape(1, 2, 2, 1)
+    assert LpPool(kernel_size=2).forward(input).item() == np.inf

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnn_core import DtypeError, MaxUnpool, OperandError, ParameterError, ShapeError
+from cnn_core import ConvpoolError, DtypeError, MaxUnpool, OperandError, ParameterError, ShapeError
 from tests.comparisons import normal
 from tests.oracle.windows import AnyArray
 
@@ -152,3 +152,29 @@ def test_as_many_values_as_axes(name: str) -> None:
     parameters: dict[str, Any] = {"kernel_size": 2} | {name: [1, 1]}
     op = MaxUnpool(**parameters)
     assert_refused(ParameterError, name, name, call=lambda: op.output_shape((1, 3, 1), (1, 3, 1)))
+
+
+@pytest.mark.parametrize(("name", "value"), [("stride", 2), ("padding", 1), ("padding", "same")])
+def test_what_has_no_meaning_without_kernel_size(name: str, value: Any) -> None:
+    given: Any = {name: value}
+    with pytest.raises(ParameterError) as caught:
+        MaxUnpool(output_size=4, **given)
+    assert caught.value.subject == name
+    assert MaxUnpool(output_size=4, padding=0).output_shape((1, 2, 1)) == (1, 4, 1)
+
+
+def test_with_output_size_the_windows_need_not_fit() -> None:
+    op = MaxUnpool(kernel_size=2, padding=1, output_size=2)
+    assert op.forward([[[7.0]]], [[[1]]]).ravel().tolist() == [0, 7]
+
+
+@pytest.mark.parametrize("indices", [[[[1], [2, 3]]], "12", [["a"]]], ids=repr)
+def test_indices_that_are_no_array(indices: Any) -> None:
+    with pytest.raises(ConvpoolError) as caught:
+        MaxUnpool(kernel_size=2).forward(np.ones((1, 2, 1)), indices)
+    assert caught.value.subject == "indices"
+
+
+def test_a_shape_of_indices_that_is_none() -> None:
+    with pytest.raises(ShapeError):
+        MaxUnpool(kernel_size=2).layer((1, 2, 1), 5)  # type: ignore[arg-type]
