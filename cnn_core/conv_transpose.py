@@ -132,6 +132,12 @@ class ConvTranspose(DifferentiableConvolution):
                 expected=expected,
             )
 
+    def _defaults_beside(self, given: Mapping[str, Any], framework: Framework) -> Mapping[str, Any]:
+        defaults = super()._defaults_beside(given, framework)
+        # lax.conv_transpose reaches the stride with VALID and SAME only, not with a padding in numbers
+        exact = framework == "jax" and not isinstance(given.get("padding", "valid"), str)
+        return {name: value for name, value in defaults.items() if not (exact and name == "output_padding")}
+
     @property
     def _sizes_set_padding(self) -> bool:
         return self.framework == "onnx"

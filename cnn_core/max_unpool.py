@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -121,7 +121,7 @@ class MaxUnpool(Indexed):
                         expected=expected,
                     )
 
-    def _defaults_beside(self, given: Collection[str], framework: Framework) -> Mapping[str, Any]:
+    def _defaults_beside(self, given: Mapping[str, Any], framework: Framework) -> Mapping[str, Any]:
         defaults = super()._defaults_beside(given, framework)
         # without windows there is no stride, whatever a framework's is
         return {name: value for name, value in defaults.items() if name != "stride" or "kernel_size" in given}

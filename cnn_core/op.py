@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, ParamSpec, Self, TypeVar
 
@@ -122,7 +122,7 @@ class Op(ABC):
     def __post_init__(self) -> None:
         # None is what is written for a parameter that is not given, where it may be None
         given = {
-            name
+            name: value
             for name, value in vars(self).pop("_given", {}).items()
             if value is not None or getattr(type(self), name, None) is not None
         }
@@ -133,7 +133,7 @@ class Op(ABC):
                     object.__setattr__(self, name, value)
         canonical_fields(self)
 
-    def _defaults_beside(self, given: Collection[str], framework: Framework) -> Mapping[str, Any]:  # noqa: ARG002
+    def _defaults_beside(self, given: Mapping[str, Any], framework: Framework) -> Mapping[str, Any]:  # noqa: ARG002
         """Return the defaults of a framework where they are not those of the fields, beside what is given."""
         return self.defaults_of(framework)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from abc import abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -88,7 +88,7 @@ class Pool(Op):
                     expected="output_size alone",
                 )
 
-    def _defaults_beside(self, given: Collection[str], framework: Framework) -> Mapping[str, Any]:
+    def _defaults_beside(self, given: Mapping[str, Any], framework: Framework) -> Mapping[str, Any]:
         defaults = super()._defaults_beside(given, framework)
         # windows of a wanted number have no stride, whatever a framework's is
         return {name: value for name, value in defaults.items() if name != "stride" or "output_size" not in given}

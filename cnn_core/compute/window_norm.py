@@ -44,9 +44,13 @@ class NormLevel:
     largest: Array
     scale: Array
 
-    def ratios(self, inputs: slice, outputs: slice) -> Array:
-        """Return ``S / M`` of some taps, from 0 to 1 but where there are infinities."""
-        return at(self.values, self.axis, inputs) / at(self.scale, self.axis, outputs)
+    def powers(self, inputs: slice, outputs: slice, exponent: float) -> Array:
+        """Return ``(S / M)^exponent`` of some taps as a new array, from 0 to 1 but where there are infinities."""
+        values, scale = at(self.values, self.axis, inputs), at(self.scale, self.axis, outputs)
+        if 0 < exponent < 1:
+            # their ratio may be less than the smallest number where such a power of it is not
+            return _power(values, exponent) / _power(scale, exponent)
+        return _power(values / scale, exponent)
 
 
 def norm_levels(
@@ -92,7 +96,7 @@ def _sum_of_powers(level: NormLevel, inner: Array | None, norm_type: float) -> A
     """Return T of each window, given those before the axis was reduced."""
     total = np.zeros(level.scale.shape, dtype=level.scale.dtype)
     for piece in level.windows.pieces():
-        powers = _power(level.ratios(piece.inputs, piece.outputs), norm_type)
+        powers = level.powers(piece.inputs, piece.outputs, norm_type)
         if inner is not None:
             powers *= at(inner, level.axis, piece.inputs)
         if piece.spans_taps:
@@ -124,7 +128,7 @@ def route_norm(gradient: Array, input: Array, windows: AnyWindows, axes: Sequenc
     for level in reversed(levels):
         routed = np.zeros(level.values.shape, dtype=gradient.dtype)
         for piece in level.windows.pieces():
-            slopes = _power(level.ratios(piece.inputs, piece.outputs), norm_type - 1)
+            slopes = level.powers(piece.inputs, piece.outputs, norm_type - 1)
             slopes *= at(gradient, level.axis, piece.outputs)
             part = at(routed, level.axis, piece.inputs)
             part += slopes

@@ -257,6 +257,15 @@ def test_output_padding_of_a_transposed_convolution(
     assert max(given.output_shape(*shapes)) == 3 * stride + extent
 
 
+@pytest.mark.parametrize(
+    ("padding", "expected"), [("valid", 15), ("same", 15), (0, 13), (1, 11), ([0], 13), ([[0, 0]], 13), ([[1, 0]], 12)]
+)
+def test_jax_reaches_the_stride_with_words_only(padding: Any, expected: int) -> None:
+    """lax.conv_transpose with a stride of 5 and 3 taps; numbers as with use_consistent_padding."""
+    op = made("ConvTranspose", framework="jax", stride=5, padding=padding)
+    assert op.output_shape((1, 3, 1), (3, 1, 1)) == (1, expected, 1)
+
+
 # ------------------------------------------------------------------------------------------------------- the instance
 
 

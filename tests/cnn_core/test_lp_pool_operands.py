@@ -118,3 +118,20 @@ def test_a_box_of_extreme_values(dtype: str, value: float) -> None:
 def test_an_infinity_beside_huge_values() -> None:
     input = np.array([[np.inf, 1], [3e38, 1]], dtype=np.float32).reshape(1, 2, 2, 1)
     assert LpPool(kernel_size=2).forward(input).item() == np.inf
+
+
+@pytest.mark.parametrize(
+    ("dtype", "values", "norm_type", "expected"),
+    [
+        ("float32", [1e-30, 1e20], 1.001, 10**-0.05),
+        ("float64", [1e-170, 1e170], 1.001, 10**-0.34),
+        ("float64", [1e-170, 1e170], 1.5, 1e-170),
+    ],
+)
+def test_a_power_of_a_ratio_that_is_no_number_of_the_type(
+    dtype: str, values: list[float], norm_type: float, expected: float
+) -> None:
+    gradient = LpPool(kernel_size=2, norm_type=norm_type).backward(
+        np.ones((1, 1, 1), dtype=dtype), np.array(values, dtype=dtype).reshape(1, 2, 1)
+    )
+    assert gradient.ravel().tolist() == pytest.approx([expected, 1.0], rel=1e-5)

@@ -73,12 +73,12 @@ class Case:
     def axes(self) -> list[Axis]:
         spatial = self.input_shape[2:] if self.channels_first else self.input_shape[1:-1]
         if self.weight_shape is None:
-            kernel = _per_axis(self.parameters["kernel_size"], self.rank)
-            stride = _per_axis(self.parameters.get("stride") or kernel, self.rank)
+            kernel = per_axis(self.parameters["kernel_size"], self.rank)
+            stride = per_axis(self.parameters.get("stride") or kernel, self.rank)
         else:
             kernel = list(self.weight_shape[2:] if self.channels_first else self.weight_shape[:-2])
-            stride = _per_axis(self.parameters.get("stride", 1), self.rank)
-        dilation = _per_axis(self.parameters.get("dilation", 1), self.rank)
+            stride = per_axis(self.parameters.get("stride", 1), self.rank)
+        dilation = per_axis(self.parameters.get("dilation", 1), self.rank)
         padding = self.parameters.get("padding", 0)
         ceil_mode = self.parameters.get("ceil_mode", False)
         axes = []
@@ -112,20 +112,20 @@ class Case:
     def operands(self, dtype: npt.DTypeLike = np.float64) -> dict[str, Array]:
         """The operands, with a grad_output where there is an output."""
         random = np.random.default_rng([self.seed, _number(self.operation), self.index, 1])
-        operands = {"input": _values(random, self.input_shape, self.values)}
+        operands = {"input": draw_values(random, self.input_shape, self.values)}
         if self.weight_shape is not None:
             operands["weight"] = random.standard_normal(self.weight_shape)
         if self.bias_shape is not None:
             operands["bias"] = random.standard_normal(self.bias_shape)
         if self.refused() is None:
             operands["grad_output"] = random.standard_normal(self.output_shape())
-        return {name: _in_memory(operand.astype(dtype), self.memory) for name, operand in operands.items()}
+        return {name: in_memory(operand.astype(dtype), self.memory) for name, operand in operands.items()}
 
 
 # ----------------------------------------------------------------------------------------------------------- geometry
 
 
-def _per_axis(value: Any, rank: int) -> list[int]:
+def per_axis(value: Any, rank: int) -> list[int]:
     return [value] * rank if isinstance(value, int) else list(value)
 
 
@@ -168,7 +168,7 @@ def _draw_conv(operation: Operation, seed: int, index: int) -> Case:
     random = np.random.default_rng([seed, _number(operation), index, 0])
     rank = 1 + index % 3
     large = random.random() < 0.05
-    parameters, spatial, kernel = _draw_windows(random, rank, large, largest_dilation=3)
+    parameters, spatial, kernel = draw_windows(random, rank, large, largest_dilation=3)
     parameters.pop("kernel_size")
     more = 5 if large else 1
     if random.random() < 0.5:
@@ -189,7 +189,7 @@ def _draw_conv(operation: Operation, seed: int, index: int) -> Case:
         bias_shape = (channels_out,)
         if "data_format" not in parameters and random.random() < 0.4:  # as the notebook has it
             bias_shape = (*[1] * (rank + 1), channels_out)
-    batch = _draw_batch(random)
+    batch = draw_batch(random)
     first = parameters.get("data_format") == "channels_first"
     return Case(
         operation,
@@ -199,7 +199,7 @@ def _draw_conv(operation: Operation, seed: int, index: int) -> Case:
         (batch, channels_in, *spatial) if first else (batch, *spatial, channels_in),
         (channels_out, per_group, *kernel) if first else (*kernel, per_group, channels_out),
         bias_shape,
-        memory=_draw_memory(random),
+        memory=draw_memory(random),
     )
 
 
@@ -208,7 +208,7 @@ def _draw_pool(operation: Operation, seed: int, index: int) -> Case:
     rank = 1 + index % 3
     dilated = operation == "max" or random.random() < 0.3
     large = random.random() < 0.05
-    parameters, spatial, _ = _draw_windows(random, rank, large, largest_dilation=3 if dilated else 1, pool=True)
+    parameters, spatial, _ = draw_windows(random, rank, large, largest_dilation=3 if dilated else 1, pool=True)
     if random.random() < 0.5:
         parameters["ceil_mode"] = bool(random.random() < 0.8)
     if operation == "avg":
@@ -218,7 +218,7 @@ def _draw_pool(operation: Operation, seed: int, index: int) -> Case:
             parameters["divisor_override"] = int(random.choice([-7, -1, 1, 2, 3, 10]))
     elif random.random() < 0.3:
         parameters["ties"] = "first"
-    batch, channels = _draw_batch(random), int(random.integers(1, 5)) * (5 if large else 1)
+    batch, channels = draw_batch(random), int(random.integers(1, 5)) * (5 if large else 1)
     first = parameters.get("data_format") == "channels_first"
     return Case(
         operation,
@@ -227,23 +227,23 @@ def _draw_pool(operation: Operation, seed: int, index: int) -> Case:
         parameters,
         (batch, channels, *spatial) if first else (batch, *spatial, channels),
         values=str(random.choice(MAX_VALUES)) if operation == "max" else "normal",
-        memory=_draw_memory(random),
+        memory=draw_memory(random),
     )
 
 
-def _draw_windows(
+def draw_windows(
     random: np.random.Generator, rank: int, large: bool, largest_dilation: int, pool: bool = False
 ) -> tuple[dict[str, Any], list[int], list[int]]:
     """Draw the parameters of the windows, the spatial sizes and the kernel sizes."""
     parameters: dict[str, Any] = {}
     if random.random() < 0.5:
         parameters["data_format"] = str(random.choice(["channels_first", "channels_first", "channels_last"]))
-    kernel = _draw_per_axis(random, parameters, "kernel_size", rank, 1, LARGEST_KERNEL[rank], given=True)
-    stride = _draw_per_axis(random, parameters, "stride", rank, 1, 4, default=kernel if pool else [1] * rank)
+    kernel = draw_per_axis(random, parameters, "kernel_size", rank, 1, LARGEST_KERNEL[rank], given=True)
+    stride = draw_per_axis(random, parameters, "stride", rank, 1, 4, default=kernel if pool else [1] * rank)
     if pool and "stride" not in parameters and random.random() < 0.5:
         parameters["stride"] = None
-    dilation = _draw_per_axis(random, parameters, "dilation", rank, 1, largest_dilation, default=[1] * rank)
-    padding = _draw_padding(random, rank)
+    dilation = draw_per_axis(random, parameters, "dilation", rank, 1, largest_dilation, default=[1] * rank)
+    padding = draw_padding(random, rank)
     if padding != 0 or random.random() < 0.5:
         parameters["padding"] = padding
     spatial = []
@@ -260,7 +260,7 @@ def _draw_windows(
     return parameters, spatial, kernel
 
 
-def _draw_per_axis(
+def draw_per_axis(
     random: np.random.Generator,
     parameters: dict[str, Any],
     name: str,
@@ -283,7 +283,7 @@ def _draw_per_axis(
     return values
 
 
-def _draw_padding(random: np.random.Generator, rank: int) -> Any:
+def draw_padding(random: np.random.Generator, rank: int) -> Any:
     largest = 5 if random.random() < 0.15 else 2
     match random.choice(["none", "int", "per axis", "per side", "per side", "valid", "same", "same_lower"]):
         case "none":
@@ -298,18 +298,18 @@ def _draw_padding(random: np.random.Generator, rank: int) -> Any:
             return str(word)
 
 
-def _draw_batch(random: np.random.Generator) -> int:
+def draw_batch(random: np.random.Generator) -> int:
     return int(random.choice([0, 1, 2, 3], p=[0.06, 0.34, 0.35, 0.25]))
 
 
-def _draw_memory(random: np.random.Generator) -> str:
+def draw_memory(random: np.random.Generator) -> str:
     return str(random.choice(["C", "F", "reversed"], p=[0.6, 0.2, 0.2]))
 
 
 # ------------------------------------------------------------------------------------------------------------- values
 
 
-def _values(random: np.random.Generator, shape: tuple[int, ...], kind: str) -> Array:
+def draw_values(random: np.random.Generator, shape: tuple[int, ...], kind: str) -> Array:
     if kind == "normal":
         return random.standard_normal(shape)
     values = random.integers(-2, 3, size=shape).astype(np.float64)  # many ties
@@ -326,7 +326,7 @@ def _values(random: np.random.Generator, shape: tuple[int, ...], kind: str) -> A
     return values
 
 
-def _in_memory(array: Array, memory: str) -> Array:
+def in_memory(array: Array, memory: str) -> Array:
     """The same values in another layout of the memory."""
     if memory == "F":
         return np.asfortranarray(array)

@@ -40,7 +40,7 @@ class Tally:
     def close(self, name: str, actual: Array | None, expected: Array, bound: float) -> None:
         """Assert shape, dtype kind, and values: NaN and infinities in the same places, the others within the bound."""
         assert actual is not None, f"{name} is missing"
-        assert actual.shape == expected.shape, f"{name} has shape {actual.shape}, PyTorch's has {expected.shape}"
+        assert actual.shape == expected.shape, f"{name} has shape {actual.shape}, the peer's has {expected.shape}"
         error = relative_error(actual, expected)
         self.worst[name] = max(self.worst.get(name, 0.0), error)
         assert error <= bound, f"the relative error of {name} is {error:.3g}"
@@ -54,7 +54,7 @@ class Tally:
     def __str__(self) -> str:
         counts = ", ".join(f"{count} {how}" for how, count in sorted(self.counts.items()))
         outside = ", ".join(f"{count} {why}" for why, count in sorted(self.outside.items())) or "none"
-        worst = ", ".join(f"{name} {self.worst[name]:.1e}" for name in RESULTS if name in self.worst)
+        worst = ", ".join(f"{name} {worst:.1e}" for name, worst in self.worst.items())
         return f"{self.title}: {self.compared} compared ({counts}); not compared: {outside}; worst errors: {worst}"
 
 
@@ -68,7 +68,7 @@ def relative_error(actual: Array, expected: Array) -> float:
     finite = np.isfinite(expected)
     assert np.array_equal(actual[~finite], expected[~finite], equal_nan=True), "NaN or infinities differ"
     actual, expected = actual[finite], expected[finite]
-    assert np.isfinite(actual).all(), "NaN or an infinity where PyTorch has a number"
+    assert np.isfinite(actual).all(), "NaN or an infinity where the peer has a number"
     if actual.size == 0:
         return 0.0
     return float(np.abs(actual - expected).max() / (np.abs(expected).max() or 1.0))

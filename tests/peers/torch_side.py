@@ -25,7 +25,7 @@ def evaluate(case: Case, operands: dict[str, Array], *, native: bool | None = No
     native=False takes the composition even where PyTorch's own arguments express the case.
     """
     native = is_native(case) if native is None else native
-    leaves = {name: _leaf(operand) for name, operand in operands.items() if name != "grad_output"}
+    leaves = {name: leaf(operand) for name, operand in operands.items() if name != "grad_output"}
     grad_output = torch.tensor(np.ascontiguousarray(operands["grad_output"]), dtype=torch.float64)
     if case.operation == "conv":
         output = _conv(case, leaves["input"], leaves["weight"], leaves.get("bias"), native)
@@ -34,7 +34,7 @@ def evaluate(case: Case, operands: dict[str, Array], *, native: bool | None = No
     elif native:
         output = _native_max_pool(case, leaves["input"])
     else:
-        keys = _leaf(_to_keys(operands["input"]))
+        keys = leaf(to_keys(operands["input"]))
         output = _composed_max_pool(case, keys)
         leaves["input"] = keys
     output.backward(grad_output)
@@ -43,13 +43,13 @@ def evaluate(case: Case, operands: dict[str, Array], *, native: bool | None = No
         channel_axis = 1 if case.channels_first else case.rank + 1
         gradients["bias"] = grad_output.sum([axis for axis in range(case.rank + 2) if axis != channel_axis])
     if case.operation == "max" and not native:
-        output = _from_keys(output)
+        output = from_keys(output)
     return _as_arrays(output, gradients)
 
 
 def evaluate_ties(case: Case, operands: dict[str, Array], ties: str) -> dict[str, Array]:
     """Compute max pooling whose gradient goes to all tied maxima: autograd of amax shares it equally."""
-    keys = _leaf(_to_keys(operands["input"], NOT_A_NUMBER))
+    keys = leaf(to_keys(operands["input"], NOT_A_NUMBER))
     windows = _windows_of_keys(case, keys)
     taps = tuple(range(-case.rank, 0))
     output = windows.amax(taps)
@@ -58,8 +58,8 @@ def evaluate_ties(case: Case, operands: dict[str, Array], ties: str) -> dict[str
     else:
         surrogate = ((windows == output[(..., *[None] * case.rank)]).detach() * windows).sum(taps)
     grad_output = torch.tensor(np.ascontiguousarray(operands["grad_output"]), dtype=torch.float64)
-    surrogate.backward(_channels_first(case, grad_output))
-    return _as_arrays(_as_case(case, _from_keys(output)), {"input": keys.grad})
+    surrogate.backward(channels_first(case, grad_output))
+    return _as_arrays(as_case(case, from_keys(output)), {"input": keys.grad})
 
 
 def forward_native(case: Case, operands: dict[str, Array], dtype: torch.dtype) -> Array:
@@ -102,12 +102,12 @@ def _is_torch_same(case: Case) -> bool:
 
 def _conv(case: Case, input: Tensor, weight: Tensor, bias: Tensor | None, native: bool) -> Tensor:
     axes = case.axes()
-    input = _channels_first(case, input)
+    input = channels_first(case, input)
     if not case.channels_first:
-        weight = _in_order(weight.movedim((-1, -2), (0, 1)))
+        weight = in_order(weight.movedim((-1, -2), (0, 1)))
     padding: str | list[int]
     if not native:
-        input, padding = _pad(input, [(axis.before, axis.after) for axis in axes]), [0] * case.rank
+        input, padding = pad(input, [(axis.before, axis.after) for axis in axes]), [0] * case.rank
     elif _is_torch_same(case):
         padding = "same"
     else:
@@ -121,7 +121,7 @@ def _conv(case: Case, input: Tensor, weight: Tensor, bias: Tensor | None, native
         dilation=[axis.dilation for axis in axes],
         groups=case.parameters.get("groups", 1),
     )
-    return _as_case(case, output)
+    return as_case(case, output)
 
 
 # -------------------------------------------------------------------------------------------------------- max pooling
@@ -130,43 +130,43 @@ def _conv(case: Case, input: Tensor, weight: Tensor, bias: Tensor | None, native
 def _native_max_pool(case: Case, input: Tensor) -> Tensor:
     axes = case.axes()
     output = _by_rank("max_pool", case)(
-        _channels_first(case, input),
-        _ints(axes, "kernel"),
+        channels_first(case, input),
+        ints(axes, "kernel"),
         case.parameters.get("stride"),  # None where the case leaves it to the default
-        padding=_ints(axes, "before"),
-        dilation=_ints(axes, "dilation"),
+        padding=ints(axes, "before"),
+        dilation=ints(axes, "dilation"),
         ceil_mode=case.parameters.get("ceil_mode", False),
     )
-    return _as_case(case, output)
+    return as_case(case, output)
 
 
 def _composed_max_pool(case: Case, keys: Tensor) -> Tensor:
     """Max pooling of the stand-ins, padded with -inf to the exact reach of the windows."""
     axes = case.axes()
-    padded = _pad(_channels_first(case, keys), _reach(axes), -torch.inf)
+    padded = pad(channels_first(case, keys), reach(axes), -torch.inf)
     output = _by_rank("max_pool", case)(
-        padded, _ints(axes, "kernel"), _ints(axes, "stride"), dilation=_ints(axes, "dilation")
+        padded, ints(axes, "kernel"), ints(axes, "stride"), dilation=ints(axes, "dilation")
     )
-    return _as_case(case, output)
+    return as_case(case, output)
 
 
 def _windows_of_keys(case: Case, keys: Tensor) -> Tensor:
     """All windows, (N, C, *output, *kernel)."""
     axes = case.axes()
-    windows = _pad(_channels_first(case, keys), _reach(axes), -torch.inf)
+    windows = pad(channels_first(case, keys), reach(axes), -torch.inf)
     for number, axis in enumerate(axes):
         windows = windows.unfold(2 + number, axis.extent, axis.stride)[..., :: axis.dilation]
     return windows
 
 
-def _to_keys(input: Array, not_a_number: float = np.nan) -> Array:
+def to_keys(input: Array, not_a_number: float = np.nan) -> Array:
     keys = np.where(np.isnan(input), not_a_number, input.astype(np.float64))
     keys[input == -np.inf] = MINUS_INFINITY
     keys[input == np.inf] = PLUS_INFINITY
     return keys
 
 
-def _from_keys(output: Tensor) -> Tensor:
+def from_keys(output: Tensor) -> Tensor:
     output = output.detach().clone()
     output[output == MINUS_INFINITY] = -torch.inf
     output[output == NOT_A_NUMBER] = torch.nan
@@ -181,14 +181,14 @@ def _native_avg_pool(case: Case, input: Tensor) -> Tensor:
     axes = case.axes()
     output = _avg_pool(
         case,
-        _channels_first(case, input),
+        channels_first(case, input),
         case.parameters.get("stride"),
-        _ints(axes, "before"),
+        ints(axes, "before"),
         case.parameters.get("ceil_mode", False),
         case.parameters.get("count_include_pad", False),
         case.parameters.get("divisor_override"),
     )
-    return _as_case(case, output)
+    return as_case(case, output)
 
 
 def _avg_pool(
@@ -200,7 +200,7 @@ def _avg_pool(
     count_include_pad: bool,
     divisor: int | None,
 ) -> Tensor:
-    kernel = _ints(case.axes(), "kernel")
+    kernel = ints(case.axes(), "kernel")
     if case.rank == 3:
         return F.avg_pool3d(input, kernel, stride, padding, ceil_mode, count_include_pad, divisor)
     if case.rank == 2:
@@ -217,17 +217,17 @@ def _avg_pool(
 
 def _composed_avg_pool(case: Case, input: Tensor) -> Tensor:
     axes = case.axes()
-    input = _channels_first(case, input)
+    input = channels_first(case, input)
     inside = torch.ones((1, 1, *input.shape[2:]), dtype=input.dtype)
     padding = [(axis.before, axis.after) for axis in axes]
     divisor: Tensor | float
     if case.parameters.get("divisor_override") is not None:
         divisor = float(case.parameters["divisor_override"])
     elif case.parameters.get("count_include_pad", False):
-        divisor = _sums(case, _pad(inside, padding, 1.0))
+        divisor = _sums(case, pad(inside, padding, 1.0))
     else:
-        divisor = _sums(case, _pad(inside, padding))
-    return _as_case(case, _sums(case, _pad(input, padding)) / divisor)
+        divisor = _sums(case, pad(inside, padding))
+    return as_case(case, _sums(case, pad(input, padding)) / divisor)
 
 
 def _sums(case: Case, padded: Tensor) -> Tensor:
@@ -235,16 +235,16 @@ def _sums(case: Case, padded: Tensor) -> Tensor:
     axes = case.axes()
     if _has_avg_pool(case, padded.shape[2:]):
         ceil_mode = case.parameters.get("ceil_mode", False)
-        sums = _avg_pool(case, padded, _ints(axes, "stride"), [0] * case.rank, ceil_mode, True, 1)
+        sums = _avg_pool(case, padded, ints(axes, "stride"), [0] * case.rank, ceil_mode, True, 1)
         # A last window that starts in the padding after the input is dropped; seen from here it starts in the input.
         for number, axis in enumerate(axes):
             sums = sums.narrow(2 + number, 0, axis.output)
         return sums
-    padded = _pad(padded, [(0, axis.overhang) for axis in axes])
+    padded = pad(padded, [(0, axis.overhang) for axis in axes])
     channels = padded.shape[1]
-    ones = torch.ones((channels, 1, *_ints(axes, "kernel")), dtype=padded.dtype)
+    ones = torch.ones((channels, 1, *ints(axes, "kernel")), dtype=padded.dtype)
     return _by_rank("conv", case)(
-        padded, ones, stride=_ints(axes, "stride"), dilation=_ints(axes, "dilation"), groups=channels
+        padded, ones, stride=ints(axes, "stride"), dilation=ints(axes, "dilation"), groups=channels
     )
 
 
@@ -261,19 +261,19 @@ def _as_arrays(output: Tensor, gradients: dict[str, Tensor]) -> dict[str, Array]
     return {name: tensor.detach().numpy() for name, tensor in tensors.items()}
 
 
-def _ints(axes: list[Axis], field: str) -> list[int]:
+def ints(axes: list[Axis], field: str) -> list[int]:
     return [getattr(axis, field) for axis in axes]
 
 
-def _leaf(operand: Array) -> Tensor:
+def leaf(operand: Array) -> Tensor:
     return torch.tensor(np.ascontiguousarray(operand), dtype=torch.float64, requires_grad=True)
 
 
-def _channels_first(case: Case, tensor: Tensor) -> Tensor:
-    return tensor if case.channels_first else _in_order(tensor.movedim(-1, 1))
+def channels_first(case: Case, tensor: Tensor) -> Tensor:
+    return tensor if case.channels_first else in_order(tensor.movedim(-1, 1))
 
 
-def _in_order(tensor: Tensor) -> Tensor:
+def in_order(tensor: Tensor) -> Tensor:
     """The same tensor with the strides of its shape, whatever the layout that it is a view of.
 
     Given the strides of channels_last, PyTorch 2.13 sends the gradient of a max_pool3d window of -inf to another window
@@ -283,15 +283,15 @@ def _in_order(tensor: Tensor) -> Tensor:
     return tensor.clone(memory_format=torch.contiguous_format)
 
 
-def _as_case(case: Case, tensor: Tensor) -> Tensor:
+def as_case(case: Case, tensor: Tensor) -> Tensor:
     return tensor if case.channels_first else tensor.movedim(1, -1)
 
 
-def _reach(axes: list[Axis]) -> list[tuple[int, int]]:
+def reach(axes: list[Axis]) -> list[tuple[int, int]]:
     """Padding so that the last window ends where the padded input does; negative where a tail is cropped."""
     return [(axis.before, axis.after + axis.overhang) for axis in axes]
 
 
-def _pad(tensor: Tensor, padding: list[tuple[int, int]], value: float = 0.0) -> Tensor:
+def pad(tensor: Tensor, padding: list[tuple[int, int]], value: float = 0.0) -> Tensor:
     sides = [side for before_and_after in reversed(padding) for side in before_and_after]
     return F.pad(tensor, sides, value=value)
