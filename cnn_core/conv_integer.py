@@ -25,7 +25,7 @@ class ConvInteger(QuantizedConvolution):
 
     ``output[n, o, f] = sum over taps k and channels c of
     (padded[n, o * stride + k * dilation, c] - input_zero_point) * (weight[k, c, f] - weight_zero_point[f])``,
-    where the padding has the value of the zero point.
+    where the padding has the value of the zero point, modulo 2^32 as 32-bit integers wrap around.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ class ConvInteger(QuantizedConvolution):
 
     Notes
     -----
-    The op ``ConvInteger`` of ONNX. The sums are taken modulo 2^32, as 32-bit integers wrap around.
+    The op ``ConvInteger`` of ONNX.
 
     Examples
     --------
@@ -126,9 +126,7 @@ class ConvInteger(QuantizedConvolution):
         input_zero = _zero_point("input_zero_point", input_zero_point, input)
         weight_zero = _zero_point("weight_zero_point", weight_zero_point, weight)
         layer = self.layer(input.shape, weight.shape, shape_of(input_zero), shape_of(weight_zero))
-        sums = self._sums(input, weight, input_zero, weight_zero, layer)
-        # int64 holds every sum, and its lower half is the sum modulo 2^32
-        return self._in_layout(sums.astype(np.int64).astype(np.int32))
+        return self._in_layout(self._sums(input, weight, input_zero, weight_zero, layer))
 
     def result_dtypes(self, dtypes: Mapping[str, np.dtype[Any]]) -> dict[str, np.dtype[Any]]:  # noqa: ARG002, D102
         return {"output": np.dtype(np.int32)}

@@ -27,7 +27,7 @@ class QLinearConv(QuantizedConvolution):
     """Convolution of quantized tensors into a quantized tensor, over 1, 2 or 3 spatial axes.
 
     ``output = saturate(round((sums + bias) * input_scale * weight_scale / output_scale) + output_zero_point)`` with the
-    sums of ConvInteger; half-way cases are rounded to even.
+    sums of ConvInteger; sums and bias wrap around in 32 bits, and half-way cases are rounded to even.
 
     Parameters
     ----------
@@ -50,8 +50,8 @@ class QLinearConv(QuantizedConvolution):
 
     Notes
     -----
-    The op ``QLinearConv`` of ONNX. The sums are exact, beyond 32 bits too, and are scaled in float64; ONNX Runtime
-    scales in float32, so that its results may differ by one where a scaled sum is next to half-way between integers.
+    The op ``QLinearConv`` of ONNX. The sums with the bias wrap around in 32 bits and are scaled in float64; ONNX
+    Runtime scales in float32, so that its results may differ by one where a scaled sum is next to half-way.
 
     Examples
     --------
@@ -179,9 +179,7 @@ class QLinearConv(QuantizedConvolution):
             output_zero.shape,
             shape_of(added),
         )
-        sums = self._sums(input, weight, input_zero, weight_zero, layer)
-        if added is not None:
-            sums += added
+        sums = self._sums(input, weight, input_zero, weight_zero, layer, added).astype(np.float64)
         sums *= _multiplier(*(scale.reshape(-1).astype(np.float64) for scale in scales))
         np.rint(sums, out=sums)
         sums += output_zero.reshape(-1)

@@ -35,7 +35,8 @@ Array = NDArray[Any]
 class QuantizedConvolution(Convolution):
     """Base of the two ops: the sums of a convolution of integers whose zero points are taken away first.
 
-    The sums are exact: in float64, which holds every one of fewer than 2^37 products of 8-bit integers.
+    They are computed in float64, which holds every sum of fewer than 2^37 products of 8-bit integers, and wrap around
+    as 32-bit integers do.
     """
 
     differentiable: ClassVar[tuple[str, ...]] = ()
@@ -66,9 +67,15 @@ class QuantizedConvolution(Convolution):
         )
 
     def _sums(
-        self, input: Array, weight: Array, input_zero: Array | None, weight_zero: Array | None, layer: Layer[Windows]
+        self,
+        input: Array,
+        weight: Array,
+        input_zero: Array | None,
+        weight_zero: Array | None,
+        layer: Layer[Windows],
+        bias: Array | None = None,
     ) -> Array:
-        """Return the sums of ``(input - input_zero) * (weight - weight_zero)`` in float64, exactly; channels-last."""
+        """Return the sums of ``(input - input_zero) * (weight - weight_zero)`` and a bias as int32; channels-last."""
         by_position = channels_last_view(input, self.data_format).astype(np.float64)
         kernels = self._kernel_first(weight).astype(np.float64)
         # so that the zeros of the padding stand for the zero point
@@ -78,7 +85,10 @@ class QuantizedConvolution(Convolution):
             kernels -= weight_zero.reshape(-1)
         sums = np.empty((*by_position.shape[:1], *layer.windows.output_sizes, kernels.shape[-1]))
         correlate(by_position, kernels, layer.windows, self.groups, sums)
-        return sums
+        if bias is not None:
+            sums += bias
+        # int64 holds every sum, and its lower half is the sum modulo 2^32
+        return sums.astype(np.int64).astype(np.int32)
 
     def _in_layout(self, output: Array) -> Array:
         return output if self.data_format == "channels_last" else np.ascontiguousarray(np.moveaxis(output, -1, 1))

@@ -280,7 +280,7 @@ class Operation:
         converted = sum(tensor.size for tensor in tensors.values() if tensor.dtype != computed_in)
         converted += sum(math.prod(result.shape) for result in results if result.dtype != computed_in)
         return Prediction(
-            parameters=self.declaration.resolved_parameters(call.op, layer),
+            parameters=self.declaration.resolved_parameters(call.op, layer) | dict(call.options),
             results=results,
             workspace_bytes=computed_in.itemsize * (max(cost.workspace_elements for cost in costs) + converted),
             work=sum(cost.work for cost in costs),

@@ -36,7 +36,7 @@ def test_an_op_is_what_its_fields_are(op: Any) -> None:
     assert eval(repr(op), vars(cnn_core)) == op
 
 
-@pytest.mark.parametrize("op", {type(op) for op in OPS}, ids=lambda op: op.__name__)
+@pytest.mark.parametrize("op", list(dict.fromkeys(type(op) for op in OPS)), ids=lambda op: op.__name__)
 def test_defaults_can_be_looked_at(op: type[Op]) -> None:
     parameters = inspect.signature(op).parameters
     for field in dataclasses.fields(op):

@@ -53,3 +53,16 @@ def test_what_is_no_scale(place: int, value: float) -> None:
         convolved(*scales)
     assert caught.value.subject == ("input_scale", "weight_scale", "output_scale")[place]
     assert repr(value) in str(caught.value)
+
+
+@pytest.mark.parametrize("bias", [None, 2**31 - 1, -(2**31)])
+def test_sums_with_the_bias_wrap_around(bias: int | None) -> None:
+    """300 x 300 products of 255 x 255 are 1.36 times 2^32; what is left is above 0, or below it with a bias."""
+    image = np.full((1, 300, 300, 1), 255, dtype=np.uint8)
+    none = np.uint8(0)
+    added = None if bias is None else np.array([bias], dtype=np.int32)
+    output = QLinearConv().forward(
+        image, 1.0, none, image.reshape(300, 300, 1, 1), 1.0, none, 2.0**25, np.uint8(100), added
+    )
+    total = (300 * 300 * 255 * 255 + (bias or 0) + 2**31) % 2**32 - 2**31
+    assert output.item() == 100 + round(total / 2**25)

@@ -187,3 +187,14 @@ def test_adaptive_windows(client: ApplicationClient, windows: dict[str, Any], fr
     parameters = assert_resolved_is_enough(client, call)
     assert parameters["output_size"] == windows["output_size"]
     assert not parameters.keys() & {"stride", "kernel_size"}
+
+
+@pytest.mark.parametrize("wrt", [["weight"], ["bias", "input"]])
+def test_the_gradients_that_were_asked_for_are_said(client: ApplicationClient, wrt: list[str]) -> None:
+    body: dict[str, Any] = {"input": [[[1.0], [2.0]]], "weight": [[[1.0]]], "grad_output": [[[1.0], [1.0]]]}
+    response = client.post("/conv/backward", **payloads.json_body({**body, "wrt": wrt}))
+    parameters = json.loads(response.headers["convpool-parameters"])
+    assert parameters["wrt"] == wrt
+    again = client.post("/conv/backward", **payloads.json_body({**body, **parameters}))
+    assert again.content == response.content
+    assert set(response.json()) == {f"grad_{name}" for name in wrt}
