@@ -113,9 +113,7 @@ class Conv(DifferentiableConvolution):
         )
 
     def _write_output(self, input: NDArray[Any], weight: NDArray[Any], windows: Windows, output: NDArray[Any]) -> None:
-        if self._copies_padding(windows):
-            input = pad_from_source(input, windows.padding, self.padding_mode)
-            windows = windows.over_padded_input()
+        input, windows = self._with_padding(input, windows)
         correlate(input, weight, windows, self.groups, output)
 
     def _write_grad_input(
@@ -131,10 +129,14 @@ class Conv(DifferentiableConvolution):
     def _write_grad_weight(
         self, input: NDArray[Any], grad_output: NDArray[Any], windows: Windows, grad_weight: NDArray[Any]
     ) -> None:
-        if self._copies_padding(windows):
-            input = pad_from_source(input, windows.padding, self.padding_mode)
-            windows = windows.over_padded_input()
+        input, windows = self._with_padding(input, windows)
         correlate_grad_weight(input, grad_output, windows, self.groups, grad_weight)
+
+    def _with_padding(self, input: NDArray[Any], windows: Windows) -> tuple[NDArray[Any], Windows]:
+        """Return an input with the padding that is copied from it, and its windows; zeros are made block by block."""
+        if not self._copies_padding(windows):
+            return input, windows
+        return pad_from_source(input, windows.padding, self.padding_mode), windows.over_padded_input()
 
     def _copies_padding(self, windows: Windows) -> bool:
         return self.padding_mode != "zeros" and any(before or after for before, after in windows.padding)

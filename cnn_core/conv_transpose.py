@@ -178,9 +178,8 @@ class ConvTranspose(DifferentiableConvolution):
             output_size=self.output_size,
             sets_padding=self._sizes_set_padding,
         )
-        sizes = tuple(axis.size for axis in windows.axes)
         return Layer(
-            result_shapes={"output": layer_shape(batch, sizes, channels, self.data_format)},
+            result_shapes={"output": layer_shape(batch, windows.sizes, channels, self.data_format)},
             gradient_shapes={
                 "input": layer_shape(batch, spatial, features, self.data_format),
                 "weight": weight.shape,
@@ -194,10 +193,7 @@ class ConvTranspose(DifferentiableConvolution):
     def resolved_parameters(self, layer: Layer[Windows]) -> dict[str, Any]:  # noqa: D102
         resolved = super().resolved_parameters(layer)
         if self.output_size is None:
-            axes = layer.windows.axes
-            # what the output has more than the windows span within the padding
-            spans = ((axis.output_size - 1) * axis.stride + axis.extent - axis.before - axis.after for axis in axes)
-            resolved["output_padding"] = tuple(axis.size - span for axis, span in zip(axes, spans, strict=True))
+            resolved["output_padding"] = tuple(axis.output_padding for axis in layer.windows.axes)
         elif self._sizes_set_padding and self.padding == "same":
             resolved["padding"] = self.padding  # which says where the odd element goes
         return resolved
@@ -221,7 +217,7 @@ class ConvTranspose(DifferentiableConvolution):
 
 def _costs(batch: int, channels: int, weight_shape: tuple[int, ...], windows: Windows) -> Costs:
     transposed = correlation_costs(batch, channels, weight_shape, windows)
-    elements = batch * channels * math.prod(axis.size for axis in windows.axes)
+    elements = batch * channels * math.prod(windows.sizes)
     output = transposed.backward["input"]
     return Costs(
         # an element that no window reaches is still written

@@ -27,6 +27,7 @@ from cnn_core.parameters import (
     one_per_axis,
     optional,
     parameter,
+    require_size,
 )
 
 __all__ = ["MaxUnpool"]
@@ -105,11 +106,7 @@ class MaxUnpool(Indexed):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.kernel_size is None and self.output_size is None:
-            expected = "kernel_size, or output_size"
-            raise ParameterError(
-                "kernel_size", f"an unpooling needs {expected}; got neither", got="neither", expected=expected
-            )
+        require_size("an unpooling", self.kernel_size, self.output_size)
         if self.kernel_size is None:
             for name, is_given in (("stride", self.stride is not None), ("padding", is_padded(self.padding))):
                 if is_given:
@@ -140,12 +137,13 @@ class MaxUnpool(Indexed):
             require_shape(
                 "indices", checked_sequence("indices", indices_shape), shape, "one index for each element of input"
             )
-        sizes = self._sizes(spatial)
+        windows = self._windows(spatial)
+        sizes = self._sizes(windows)
         elements = math.prod(shape)
         return Layer(
             result_shapes={"output": layer_shape(batch, sizes, channels, self.data_format)},
             gradient_shapes={"input": shape},
-            windows=self._windows(spatial),
+            windows=windows,
             multiply_accumulates=elements,
             costs=functools.partial(_costs, elements, batch * channels * math.prod(sizes)),
         )
@@ -185,7 +183,7 @@ class MaxUnpool(Indexed):
         """
         input, indices = as_operand("input", input), as_operand("indices", indices)
         layer = self.layer(input.shape, indices.shape)
-        places = self._places(input.shape, indices)
+        places = self._places(indices, layer)
         output = np.zeros(layer.output_shape, dtype=common_dtype(input))
         # of several values for one element NumPy keeps the last
         output.reshape(-1)[places] = input.reshape(-1)
@@ -219,7 +217,7 @@ class MaxUnpool(Indexed):
         input, indices = as_operand("input", input), as_operand("indices", indices)
         layer = self.layer(input.shape, indices.shape)
         gradient = self._checked_gradient(grad_output, layer)
-        places = self._places(input.shape, indices)
+        places = self._places(indices, layer)
         numbers = np.arange(places.size)
         shown = np.empty(gradient.size, dtype=np.int64)
         shown[places] = numbers
@@ -227,18 +225,18 @@ class MaxUnpool(Indexed):
         fetched[shown[places] != numbers] = 0
         return fetched.reshape(input.shape)
 
-    def _places(self, input_shape: tuple[int, ...], indices: NDArray[Any]) -> NDArray[np.int64]:
+    def _places(self, indices: NDArray[Any], layer: Layer[AnyWindows]) -> NDArray[np.int64]:
         """Return where in the flat output each element of the flat input goes."""
-        batch, spatial, channels = split_layer_shape("input", input_shape, self.data_format)
-        sizes = self._sizes(spatial)
-        counted = self._counted(batch, self._counted_sizes(spatial), channels)
+        batch, sizes, channels = split_layer_shape("output", layer.output_shape, self.data_format)
+        counted = self._counted(batch, layer.windows.sizes, channels)
         return counted.places(as_indices("indices", indices, counted.count), sizes).reshape(-1)
 
-    def _sizes(self, spatial: tuple[int, ...]) -> tuple[int, ...]:
-        counted = self._counted_sizes(spatial)
+    def _sizes(self, windows: AnyWindows) -> tuple[int, ...]:
+        """Return the spatial sizes of the output: those that indices count in, unless others are wanted."""
+        counted = windows.sizes
         if self.output_size is None:
             return counted
-        sizes = one_per_axis("output_size", self.output_size, len(spatial))
+        sizes = one_per_axis("output_size", self.output_size, len(counted))
         for axis, (size, least) in enumerate(zip(sizes, counted, strict=True)):
             if size < least:
                 raise ParameterError(
@@ -249,10 +247,6 @@ class MaxUnpool(Indexed):
                     expected=f"at least {least}",
                 )
         return sizes
-
-    def _counted_sizes(self, spatial: tuple[int, ...]) -> tuple[int, ...]:
-        """Return the spatial sizes that indices count in."""
-        return tuple(axis.size for axis in self._windows(spatial).axes)
 
     def _windows(self, spatial: tuple[int, ...]) -> AnyWindows:
         """Return windows over what indices count in, one for each value."""

@@ -51,6 +51,7 @@ __all__ = [
     "optional",
     "parameter",
     "per_axis_from",
+    "require_size",
     "subset_of",
 ]
 
@@ -296,6 +297,14 @@ PADDING = Rule(
 def is_padded(padding: Padding) -> bool:
     """Tell whether a padding is more than none on every side."""
     return padding != "valid" and (isinstance(padding, str) or bool(np.any(padding)))
+
+
+def require_size(subject: str, kernel_size: PerAxis | None, output_size: PerAxis | None) -> None:
+    """Raise ParameterError unless the size of windows is given, or the sizes that they lead to."""
+    if kernel_size is None and output_size is None:
+        expected = "kernel_size, or output_size"
+        message = f"{subject} needs {expected}; got neither"
+        raise ParameterError("kernel_size", message, got="neither", expected=expected)
 
 
 def one_per_axis(name: str, value: PerAxis, rank: int) -> tuple[int, ...]:

@@ -27,6 +27,7 @@ from cnn_core.parameters import (
     one_per_axis,
     optional,
     parameter,
+    require_size,
 )
 
 __all__ = ["Pool"]
@@ -64,12 +65,8 @@ class Pool(Op):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require_size("a pooling", self.kernel_size, self.output_size)
         if self.output_size is None:
-            if self.kernel_size is None:
-                expected = "kernel_size, or output_size"
-                raise ParameterError(
-                    "kernel_size", f"a pooling needs {expected}; got neither", got="neither", expected=expected
-                )
             return
         given = {
             "kernel_size": self.kernel_size is not None,

@@ -363,6 +363,6 @@ class Fold(PatchOp):
 
 def _fold_costs(planes: int, windows: Windows) -> Costs:
     costs = patch_costs(planes, windows)
-    elements = planes * math.prod(axis.size for axis in windows.axes)
+    elements = planes * math.prod(windows.sizes)
     folding = costs.backward["input"]
     return Costs(Cost(folding.work + elements, folding.workspace_elements), {"input": costs.forward})

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from typing import Any
+
 import numpy as np
 
 from tests.oracle.windows import AnyArray, Array
@@ -11,6 +14,15 @@ def assert_close(actual: AnyArray | None, expected: AnyArray, tolerance: float =
     """The same shape, dtype and, up to the tolerance, values; NaN equals NaN."""
     assert actual is not None
     np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance, strict=True)
+
+
+def assert_gradients_close(actual: Any, expected: Any, wanted: Collection[str]) -> None:
+    """The gradients of a convolution that were asked for are close to the expected ones, the others are None."""
+    for name in ("input", "weight", "bias"):
+        if name in wanted:
+            assert_close(getattr(actual, f"grad_{name}"), getattr(expected, f"grad_{name}"))
+        else:
+            assert getattr(actual, f"grad_{name}") is None
 
 
 def inner(left: AnyArray, right: AnyArray | None) -> float:

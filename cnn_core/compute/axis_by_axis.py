@@ -71,7 +71,7 @@ def add_where(condition: Array, values: Array, target: Array) -> None:
 
 def level_sizes(planes: int, windows: AnyWindows) -> list[int]:
     """Return the elements before any axis is reduced, after the last one is, and so on to the output."""
-    sizes, outputs = [axis.size for axis in windows.axes], windows.output_sizes
+    sizes, outputs = windows.sizes, windows.output_sizes
     rank = len(sizes)
     return [planes * math.prod((*sizes[: rank - reduced], *outputs[rank - reduced :])) for reduced in range(rank + 1)]
 

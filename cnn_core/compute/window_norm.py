@@ -26,7 +26,7 @@ from cnn_core.compute.axis_by_axis import (
 from cnn_core.compute.cost import Cost, Costs
 from cnn_core.geometry import AnyWindows, Axis
 
-__all__ = ["NormLevel", "norm_costs", "norm_levels", "route_norm", "window_norm"]
+__all__ = ["norm_costs", "route_norm", "window_norm"]
 
 Array = NDArray[Any]
 

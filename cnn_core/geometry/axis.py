@@ -108,6 +108,11 @@ class AxisWindows(Axis):
         return (self.kernel_size - 1) * self.dilation + 1
 
     @property
+    def output_padding(self) -> int:
+        """What the input has more than the windows span within the padding; seen as the output of a transposed op."""
+        return self.size - ((self.output_size - 1) * self.stride + self.extent - self.before - self.after)
+
+    @property
     def tap_count(self) -> int:  # noqa: D102
         return self.output_size * self.kernel_size
 

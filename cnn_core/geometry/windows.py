@@ -24,6 +24,11 @@ class AnyWindows:
     axes: tuple[Axis, ...]
 
     @property
+    def sizes(self) -> tuple[int, ...]:
+        """Size of the input along each axis."""
+        return tuple(axis.size for axis in self.axes)
+
+    @property
     def output_sizes(self) -> tuple[int, ...]:
         """Number of windows along each axis."""
         return tuple(axis.output_size for axis in self.axes)
