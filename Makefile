@@ -4,6 +4,7 @@ PYTHON ?= python3
 HOST = $(or $(CONVPOOL_HOST),127.0.0.1)
 PORT = $(or $(CONVPOOL_PORT),8000)
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 
 SERVICE := .venv
 DEV := .venv-dev
@@ -12,7 +13,7 @@ PEERS := .venv-peers
 TENSORFLOW := .venv-tensorflow
 PIP := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help run test check format test-run test-browser test-peers test-tensorflow lock clean
+.PHONY: help run test check format test-run test-browser test-peers test-tensorflow bench lock clean
 
 help: ## Show the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -46,6 +47,9 @@ test-peers: $(PEERS)/.ready ## Compare with PyTorch, and check what docs/where-f
 
 test-tensorflow: $(TENSORFLOW)/.ready ## Check what docs/where-frameworks-disagree.md says of TensorFlow (2 GB).
 	$(TENSORFLOW)/bin/python -m pytest tests/peers/test_disagreements.py $(PYTEST_ARGS)
+
+bench: $(PEERS)/.ready ## Time convpool against PyTorch, ONNX Runtime and JAX (ten minutes); writes benchmarks/results.*.
+	$(PEERS)/bin/python -m benchmarks.bench $(BENCH_ARGS)
 
 # No address of an index is written to the lock files: they hold versions and hashes only.
 lock: ## Renew the lock files (needs uv on the PATH).

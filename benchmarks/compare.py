@@ -5,88 +5,44 @@ Usage: python benchmarks/compare.py OTHER_CHECKOUT [ROUNDS]
 Each checkout runs in a process of its own, and both are asked in turn; only the ratios carry over to other machines.
 """
 
-import json
+# ruff: noqa: E402
+from __future__ import annotations
+
 import statistics
-import subprocess
 import sys
-import time
 from pathlib import Path
 
-import numpy as np
+sys.path[0] = str(Path(__file__).resolve().parents[1])  # not the folder of this script: it is part of a package
 
-import cnn_core
+from benchmarks.processes import DIRECTIONS, ROOT, time_in_turn, workers_at_once
+from benchmarks.suite import SUITE, Layer
+from cnn_core.compute.threads import get_threads
 
-LAYERS: dict[str, tuple[str, dict[str, object], tuple[int, ...], tuple[int, ...]]] = {
-    "conv 2x9x7x3 to 4, 5x5/2": ("Conv", {"padding": 1, "stride": 2}, (2, 9, 7, 3), (5, 5, 3, 4)),
-    "max 2x9x7x3, 2x2": ("MaxPool", {"kernel_size": 2}, (2, 9, 7, 3), ()),
-    "conv 8x56x56x64 to 64, 3x3": ("Conv", {"padding": 1}, (8, 56, 56, 64), (3, 3, 64, 64)),
-    "conv 8x56x56x64 to 256, 1x1": ("Conv", {}, (8, 56, 56, 64), (1, 1, 64, 256)),
-    "conv 8x7x7x512 to 512, 3x3": ("Conv", {"padding": 1}, (8, 7, 7, 512), (3, 3, 512, 512)),
-    "conv 8x7x7x1024 to 1024, 3x3": ("Conv", {"padding": 1}, (8, 7, 7, 1024), (3, 3, 1024, 1024)),
-    "conv 64x28x28x1 to 6, 5x5": ("Conv", {}, (64, 28, 28, 1), (5, 5, 1, 6)),
-    "conv 1x100000x1, 1001": ("Conv", {}, (1, 100_000, 1), (1001, 1, 1)),
-    "depthwise 8x56x56x128, 3x3": ("Conv", {"padding": 1, "groups": 128}, (8, 56, 56, 128), (3, 3, 1, 128)),
-    "depthwise 1x40x40x64, 15x15": ("Conv", {"padding": 7, "groups": 64}, (1, 40, 40, 64), (15, 15, 1, 64)),
-    "max 8x112x112x64, 3x3/2": ("MaxPool", {"kernel_size": 3, "stride": 2, "padding": 1}, (8, 112, 112, 64), ()),
-    "max 64x28x28x6, 2x2": ("MaxPool", {"kernel_size": 2}, (64, 28, 28, 6), ()),
-    "avg 8x56x56x128, 2x2": ("AvgPool", {"kernel_size": 2}, (8, 56, 56, 128), ()),
-}
+SECONDS = 0.1
 
 
-def serve_measurements() -> None:
-    """Time one layer for every line that comes in: its name, answered by the seconds of forward and of backward."""
-    random = np.random.default_rng(0)
-    for line in sys.stdin:
-        kind, parameters, *shapes = LAYERS[line.strip()]
-        op = getattr(cnn_core, kind)(**parameters)
-        operands = [random.standard_normal(shape, dtype=np.float32) for shape in shapes if shape]
-        gradient = np.ones(op.forward(*operands).shape, dtype=np.float32)
-        seconds = []
-        for function, arguments in ((op.forward, operands), (op.backward, [gradient, *operands])):
-            start = time.perf_counter()
-            function(*arguments)
-            seconds.append(time.perf_counter() - start)
-        sys.stdout.write(json.dumps(seconds) + "\n")
-        sys.stdout.flush()
-
-
-def measured(checkouts: list[Path], name: str, rounds: int) -> list[list[list[float]]]:
-    """Return for each checkout and round the seconds of forward and of backward."""
+def medians(layer: Layer, checkouts: dict[str, tuple[str, Path]], rounds: int) -> list[list[float]]:
+    """Return the milliseconds of each checkout, by direction."""
     # new processes for each layer: what an earlier one leaves in the allocator changes the time of a later one
-    processes = [
-        subprocess.Popen(
-            [sys.executable, Path(__file__).resolve(), "--serve"],
-            env={"PYTHONPATH": str(checkout)},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for checkout in checkouts
+    with workers_at_once(checkouts, get_threads()) as workers:
+        for worker in workers.values():
+            worker.ask(build=layer.name)
+        times = time_in_turn(workers, rounds, SECONDS)
+    return [
+        [1000 * statistics.median(taken) for label in checkouts for taken in times[direction][label].values()]
+        for direction in DIRECTIONS
     ]
-    times: list[list[list[float]]] = [[] for _ in checkouts]
-    for number in range(rounds + 2):
-        for process, seconds in zip(processes, times, strict=True):
-            assert process.stdin is not None
-            assert process.stdout is not None
-            process.stdin.write(name + "\n")
-            process.stdin.flush()
-            answer = json.loads(process.stdout.readline())
-            if number > 1:  # the first two warm up
-                seconds.append(answer)
-    for process in processes:
-        process.communicate(timeout=60)
-    return times
 
 
-def main(other: str, rounds: int) -> None:
-    checkouts = [Path(other).resolve(), Path(__file__).resolve().parents[1]]
-    print(f"{'layer':32}{'forward, ms':>24}{'ratio':>8}{'backward, ms':>24}{'ratio':>8}")
+def main(other: Path, rounds: int) -> None:
+    if not (other / "cnn_core" / "__init__.py").is_file():
+        sys.exit(f"{other} is no checkout: it has no cnn_core")
+    checkouts = {"other": ("convpool", other.resolve()), "this": ("convpool", ROOT)}
+    print(f"{'layer':38}{'forward, ms':>24}{'ratio':>8}{'backward, ms':>24}{'ratio':>8}")
     ratios = []
-    for name in LAYERS:
-        times = measured(checkouts, name, rounds)
-        row = f"{name:32}"
-        for direction in (0, 1):
-            theirs, ours = (1000 * statistics.median(pair[direction] for pair in seconds) for seconds in times)
+    for layer in SUITE:
+        row = f"{layer.name:38}"
+        for theirs, ours in medians(layer, checkouts, rounds):
             ratios.append(theirs / ours)
             row += f"{theirs:>11.3f} to {ours:>9.3f}{theirs / ours:>8.2f}"
         print(row, flush=True)
@@ -95,7 +51,4 @@ def main(other: str, rounds: int) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "--serve":
-        serve_measurements()
-    else:
-        main(sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 7)
+    main(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 5)

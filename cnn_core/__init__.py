@@ -12,6 +12,7 @@ Each op is a frozen dataclass: its fields are its parameters, checked once when 
 """
 
 from cnn_core.avg_pool import AvgPool
+from cnn_core.compute.threads import get_threads, set_threads
 from cnn_core.conv import Conv
 from cnn_core.conv_integer import ConvInteger
 from cnn_core.conv_transpose import ConvTranspose
@@ -44,4 +45,6 @@ __all__ = [
     "ShapeError",
     "Unfold",
     "__version__",
+    "get_threads",
+    "set_threads",
 ]

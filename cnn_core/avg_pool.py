@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cnn_core.compute.cost import Costs
+from cnn_core.compute.pool_blocks import PoolSizes, pool_backward, pool_forward
 from cnn_core.compute.window_sum import sum_costs, window_sum, window_sum_transposed
 from cnn_core.geometry import AnyWindows
-from cnn_core.op import without_floating_point_warnings
+from cnn_core.op import computation
 from cnn_core.operands import accumulation_dtype, as_operand, common_dtype
 from cnn_core.parameters import FLAG, NONZERO_INTEGER, Framework, optional, parameter
 from cnn_core.pool import Pool
@@ -81,7 +82,7 @@ class AvgPool(Pool):
         optional(NONZERO_INTEGER), "Divisor of every window, instead of the number of its taps.", None
     )
 
-    @without_floating_point_warnings
+    @computation
     def forward(self, input: ArrayLike) -> NDArray[Any]:
         """Compute the average of each window.
 
@@ -105,13 +106,19 @@ class AvgPool(Pool):
             If an operand is neither float16, float32, float64 nor an integer of at most 64 bits.
         """
         input = as_operand("input", input)
-        windows = self.layer(input.shape).windows
-        dtype = common_dtype(input)
-        sums = window_sum(input.astype(accumulation_dtype(dtype), copy=False), windows, self._spatial_axes(windows))
-        np.divide(sums, self._divisor(windows), out=sums, dtype=sums.dtype)
-        return sums.astype(dtype, copy=False)
+        layer = self.layer(input.shape)
+        axes, dtype = self._spatial_axes(layer.windows), common_dtype(input)
+        sums, divisor = accumulation_dtype(dtype), self._divisor(layer.windows)
 
-    @without_floating_point_warnings
+        def reduce(part: NDArray[Any], windows: AnyWindows, rows: slice) -> list[NDArray[Any]]:
+            total = window_sum(part.astype(sums, copy=False), windows, axes)
+            return [np.divide(total, _of_rows(divisor, rows), dtype=sums)]
+
+        output = np.empty(layer.output_shape, dtype=dtype)
+        pool_forward(self._sizes_of(input, layer.windows), input, reduce, [output])
+        return output
+
+    @computation
     def backward(self, grad_output: ArrayLike, input: ArrayLike) -> NDArray[Any]:
         """Compute the gradient of ``sum(grad_output * forward(input))`` with respect to the input.
 
@@ -139,23 +146,43 @@ class AvgPool(Pool):
         layer = self.layer(input.shape)
         gradient = self._checked_gradient(grad_output, layer)
         dtype = common_dtype(gradient, input)
-        shares: NDArray[Any] = np.divide(gradient, self._divisor(layer.windows), dtype=accumulation_dtype(dtype))
-        spread = window_sum_transposed(shares, layer.windows, self._spatial_axes(layer.windows))
-        return spread.astype(dtype, copy=False)
+        axes, sums = self._spatial_axes(layer.windows), accumulation_dtype(dtype)
+        divisor = self._divisor(layer.windows)
+
+        def route(
+            gradient: NDArray[Any],
+            _: NDArray[Any],
+            windows: AnyWindows,
+            rows: slice,
+        ) -> NDArray[Any]:
+            shares: NDArray[Any] = np.divide(gradient, _of_rows(divisor, rows), dtype=sums)
+            return window_sum_transposed(shares, windows, axes)
+
+        spread = np.empty(input.shape, dtype=dtype)
+        pool_backward(self._sizes_of(input, layer.windows), input, gradient, route, spread)
+        return spread
 
     def _needs_real_taps(self) -> bool:
         return self.divisor_override is None and not self.count_include_pad
 
-    def _costs(self, planes: int, windows: AnyWindows) -> Costs:
+    def _costs(self, sizes: PoolSizes) -> Costs:
         # a divisor in float64 for each window, and what counting its taps takes along each axis
-        return sum_costs(planes, windows, 2 * math.prod(windows.output_sizes) + 16 * sum(windows.output_sizes))
+        outputs = sizes.windows.output_sizes
+        return sizes.in_blocks(sum_costs, 4 * math.prod(outputs) + 16 * sum(outputs))
 
     def _divisor(self, windows: AnyWindows) -> NDArray[Any]:
         """Return the divisor of each window in a shape that broadcasts over an output."""
         if self.divisor_override is not None:
             return np.asarray(self.divisor_override, dtype=np.float64)
-        counts = (axis.counts(include_padding=self.count_include_pad).astype(np.float64) for axis in windows.axes)
+        along = [axis.counts(include_padding=self.count_include_pad) for axis in windows.axes]
+        if all((counts == counts[0]).all() for counts in along):
+            return np.asarray(math.prod(int(counts[0]) for counts in along), dtype=np.float64)
         # a window is a box, so its count is the product of its counts along the axes; in float64, which does not
         # overflow where an integer would
-        divisor = functools.reduce(np.multiply.outer, counts)
+        divisor = functools.reduce(np.multiply.outer, (counts.astype(np.float64) for counts in along))
         return divisor[..., None] if self.data_format == "channels_last" else divisor
+
+
+def _of_rows(divisor: NDArray[Any], rows: slice) -> NDArray[Any]:
+    """Return the divisor of some windows along the first spatial axis."""
+    return divisor[rows] if divisor.ndim else divisor

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnn_core.compute.correlation import correlate, correlate_grad_input, correlate_grad_weight
+from cnn_core.compute.correlation.costs import correlation_costs
 from cnn_core.compute.cost import MOVED_ELEMENT, Cost, Costs
-from cnn_core.compute.plan import correlation_costs
 from cnn_core.compute.source_padding import fold_source_padding, pad_from_source
 from cnn_core.convolution import DifferentiableConvolution, checked_bias_shape
 from cnn_core.geometry import Windows, require_padding_source
@@ -112,25 +112,34 @@ class Conv(DifferentiableConvolution):
             costs=functools.partial(self._costs, batch, channels, weight.kernel_first_shape, windows),
         )
 
-    def _write_output(self, input: NDArray[Any], weight: NDArray[Any], windows: Windows, output: NDArray[Any]) -> None:
+    def _write_output(
+        self,
+        input: NDArray[Any],
+        weight: NDArray[Any],
+        bias: NDArray[Any] | None,
+        windows: Windows,
+        output: NDArray[Any],
+    ) -> None:
         input, windows = self._with_padding(input, windows)
-        correlate(input, weight, windows, self.groups, output)
+        correlate(input, weight, windows, self.groups, output, bias=bias, algorithm=self.algorithm)
 
     def _write_grad_input(
         self, grad_output: NDArray[Any], weight: NDArray[Any], windows: Windows, grad_input: NDArray[Any]
     ) -> None:
         if not self._copies_padding(windows):
-            correlate_grad_input(grad_output, weight, windows, self.groups, grad_input)
+            correlate_grad_input(grad_output, weight, windows, self.groups, grad_input, algorithm=self.algorithm)
             return
         padded = np.empty((len(grad_input), *windows.padded_sizes, grad_input.shape[-1]), dtype=grad_input.dtype)
-        correlate_grad_input(grad_output, weight, windows.over_padded_input(), self.groups, padded)
+        correlate_grad_input(
+            grad_output, weight, windows.over_padded_input(), self.groups, padded, algorithm=self.algorithm
+        )
         grad_input[...] = fold_source_padding(padded, windows.padding, self.padding_mode)
 
     def _write_grad_weight(
         self, input: NDArray[Any], grad_output: NDArray[Any], windows: Windows, grad_weight: NDArray[Any]
     ) -> None:
         input, windows = self._with_padding(input, windows)
-        correlate_grad_weight(input, grad_output, windows, self.groups, grad_weight)
+        correlate_grad_weight(input, grad_output, windows, self.groups, grad_weight, algorithm=self.algorithm)
 
     def _with_padding(self, input: NDArray[Any], windows: Windows) -> tuple[NDArray[Any], Windows]:
         """Return an input with the padding that is copied from it, and its windows; zeros are made block by block."""
@@ -143,8 +152,8 @@ class Conv(DifferentiableConvolution):
 
     def _costs(self, batch: int, channels: int, weight_shape: tuple[int, ...], windows: Windows) -> Costs:
         if not self._copies_padding(windows):
-            return correlation_costs(batch, channels, weight_shape, windows)
-        costs = correlation_costs(batch, channels, weight_shape, windows.over_padded_input())
+            return correlation_costs(batch, channels, weight_shape, windows, self.algorithm)
+        costs = correlation_costs(batch, channels, weight_shape, windows.over_padded_input(), self.algorithm)
         # the padded input, or its gradient, is made whole, one axis after the other
         padded = batch * channels * math.prod(windows.padded_sizes)
 

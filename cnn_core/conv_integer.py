@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cnn_core.geometry import Windows
-from cnn_core.op import Layer, Operand, without_floating_point_warnings
+from cnn_core.op import Layer, Operand, computation
 from cnn_core.operands import as_operand, shape_of
 from cnn_core.quantized_convolution import BYTES, INPUT, WEIGHT, QuantizedConvolution
 
@@ -92,7 +92,7 @@ class ConvInteger(QuantizedConvolution):
             by_channel={"weight_zero_point": weight_zero_point_shape},
         )
 
-    @without_floating_point_warnings
+    @computation
     def forward(
         self,
         input: ArrayLike,

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnn_core.compute.correlation import correlate, correlate_grad_input, correlate_grad_weight
+from cnn_core.compute.correlation.costs import correlation_costs
 from cnn_core.compute.cost import MOVED_ELEMENT, Cost, Costs
-from cnn_core.compute.plan import correlation_costs
 from cnn_core.convolution import DifferentiableConvolution, checked_bias_shape
 from cnn_core.errors import ParameterError, ShapeError, describe, number_of
 from cnn_core.geometry import Windows, resolve_transposed
@@ -23,6 +23,7 @@ from cnn_core.parameters import (
     OUTPUT_PADDING,
     PADDING,
     POSITIVE_PER_AXIS,
+    Algorithm,
     Framework,
     OutputPadding,
     Padding,
@@ -187,7 +188,7 @@ class ConvTranspose(DifferentiableConvolution):
             },
             windows=windows,
             multiply_accumulates=batch * math.prod(spatial) * math.prod(weight.shape),
-            costs=functools.partial(_costs, batch, channels, weight.kernel_first_shape, windows),
+            costs=functools.partial(_costs, batch, channels, weight.kernel_first_shape, windows, self.algorithm),
         )
 
     def resolved_parameters(self, layer: Layer[Windows]) -> dict[str, Any]:  # noqa: D102
@@ -201,22 +202,29 @@ class ConvTranspose(DifferentiableConvolution):
     # The transposed op is the gradient of the convolution with respect to its input. So its own gradient with respect
     # to the input is the convolution, and for the weight input and grad_output change places.
 
-    def _write_output(self, input: NDArray[Any], weight: NDArray[Any], windows: Windows, output: NDArray[Any]) -> None:
-        correlate_grad_input(input, weight, windows, self.groups, output)
+    def _write_output(
+        self,
+        input: NDArray[Any],
+        weight: NDArray[Any],
+        bias: NDArray[Any] | None,
+        windows: Windows,
+        output: NDArray[Any],
+    ) -> None:
+        correlate_grad_input(input, weight, windows, self.groups, output, bias=bias, algorithm=self.algorithm)
 
     def _write_grad_input(
         self, grad_output: NDArray[Any], weight: NDArray[Any], windows: Windows, grad_input: NDArray[Any]
     ) -> None:
-        correlate(grad_output, weight, windows, self.groups, grad_input)
+        correlate(grad_output, weight, windows, self.groups, grad_input, algorithm=self.algorithm)
 
     def _write_grad_weight(
         self, input: NDArray[Any], grad_output: NDArray[Any], windows: Windows, grad_weight: NDArray[Any]
     ) -> None:
-        correlate_grad_weight(grad_output, input, windows, self.groups, grad_weight)
+        correlate_grad_weight(grad_output, input, windows, self.groups, grad_weight, algorithm=self.algorithm)
 
 
-def _costs(batch: int, channels: int, weight_shape: tuple[int, ...], windows: Windows) -> Costs:
-    transposed = correlation_costs(batch, channels, weight_shape, windows)
+def _costs(batch: int, channels: int, weight_shape: tuple[int, ...], windows: Windows, algorithm: Algorithm) -> Costs:
+    transposed = correlation_costs(batch, channels, weight_shape, windows, algorithm)
     elements = batch * channels * math.prod(windows.sizes)
     output = transposed.backward["input"]
     return Costs(

@@ -10,9 +10,10 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cnn_core.compute.channel_sums import channel_sums
 from cnn_core.errors import ParameterError, ShapeError, describe, number_of
 from cnn_core.geometry import Windows, resolve_windows
-from cnn_core.op import Layer, Op, without_floating_point_warnings
+from cnn_core.op import Layer, Op, computation
 from cnn_core.operands import (
     accumulation_dtype,
     as_operand,
@@ -25,8 +26,10 @@ from cnn_core.operands import (
     shape_of,
 )
 from cnn_core.parameters import (
+    ALGORITHM,
     PADDING,
     POSITIVE_PER_AXIS,
+    Algorithm,
     Framework,
     Padding,
     PerAxis,
@@ -161,6 +164,13 @@ class DifferentiableConvolution(Convolution):
 
     differentiable: ClassVar[tuple[str, ...]] = ("input", "weight", "bias")
 
+    algorithm: Algorithm = parameter(
+        ALGORITHM,
+        "How the sums are computed: direct adds the products themselves; winograd (windows of 3 x 3) and fft round "
+        "more; auto takes whatever is fastest, of float64 always direct.",
+        "auto",
+    )
+
     @abstractmethod
     def layer(
         self,
@@ -171,8 +181,15 @@ class DifferentiableConvolution(Convolution):
         """Resolve the op for operands of these shapes; allocates nothing."""
 
     @abstractmethod
-    def _write_output(self, input: NDArray[Any], weight: NDArray[Any], windows: Windows, output: NDArray[Any]) -> None:
-        """Write the output without bias; all arrays channels-last, the weight (*kernel, C/groups, F)."""
+    def _write_output(
+        self,
+        input: NDArray[Any],
+        weight: NDArray[Any],
+        bias: NDArray[Any] | None,
+        windows: Windows,
+        output: NDArray[Any],
+    ) -> None:
+        """Write the output; all arrays channels-last, the weight (*kernel, C/groups, F), the bias with one axis."""
 
     @abstractmethod
     def _write_grad_input(
@@ -186,7 +203,7 @@ class DifferentiableConvolution(Convolution):
     ) -> None:
         """Write the gradient with respect to the weight; layouts as in ``_write_output``."""
 
-    @without_floating_point_warnings
+    @computation
     def forward(self, input: ArrayLike, weight: ArrayLike, bias: ArrayLike | None = None) -> NDArray[Any]:
         """Compute the convolution.
 
@@ -217,18 +234,16 @@ class DifferentiableConvolution(Convolution):
         dtype = common_dtype(input, weight, bias)
         sums = accumulation_dtype(dtype)
         output = np.empty(layer.output_shape, dtype=sums)
-        channels_last = channels_last_view(output, self.data_format)
         self._write_output(
             channels_last_view(input, self.data_format),
             self._kernel_first(weight.astype(sums, copy=False)),
+            None if bias is None else bias.reshape(-1).astype(sums, copy=False),
             layer.windows,
-            channels_last,
+            channels_last_view(output, self.data_format),
         )
-        if bias is not None:
-            channels_last += bias.reshape(-1)
         return output.astype(dtype, copy=False)
 
-    @without_floating_point_warnings
+    @computation
     def backward(
         self,
         grad_output: ArrayLike,
@@ -289,7 +304,5 @@ class DifferentiableConvolution(Convolution):
                 self._kernel_first(results["grad_weight"]),
             )
         if "bias" in wrt:
-            # summed in float64: a sum over all positions of a batch loses digits in float32, and costs next to nothing
-            total = by_position.sum(axis=tuple(range(by_position.ndim - 1)), dtype=np.float64)
-            results["grad_bias"][...] = total.reshape(shapes["bias"])
+            results["grad_bias"][...] = channel_sums(by_position).reshape(shapes["bias"])
         return ConvGradients(**{name: array.astype(dtype, copy=False) for name, array in results.items()})

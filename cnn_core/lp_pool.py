@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cnn_core.compute.cost import Costs
+from cnn_core.compute.pool_blocks import PoolSizes, pool_backward, pool_forward
 from cnn_core.compute.window_norm import norm_costs, route_norm, window_norm
 from cnn_core.geometry import AnyWindows
-from cnn_core.op import without_floating_point_warnings
+from cnn_core.op import computation
 from cnn_core.operands import accumulation_dtype, as_operand, common_dtype
 from cnn_core.parameters import NORM_TYPE, parameter
 from cnn_core.pool import Pool
@@ -64,7 +66,7 @@ class LpPool(Pool):
 
     norm_type: float = parameter(NORM_TYPE, "The exponent p of the norm.", 2.0)
 
-    @without_floating_point_warnings
+    @computation
     def forward(self, input: ArrayLike) -> NDArray[Any]:
         """Compute the norm of each window.
 
@@ -88,13 +90,18 @@ class LpPool(Pool):
             If an operand is neither float16, float32, float64 nor an integer of at most 64 bits.
         """
         input = as_operand("input", input)
-        windows = self.layer(input.shape).windows
-        dtype = common_dtype(input)
-        values = input.astype(accumulation_dtype(dtype), copy=False)
-        norms = window_norm(values, windows, self._spatial_axes(windows), self.norm_type)
-        return norms.astype(dtype, copy=False)
+        layer = self.layer(input.shape)
+        axes, dtype = self._spatial_axes(layer.windows), common_dtype(input)
+        sums = accumulation_dtype(dtype)
 
-    @without_floating_point_warnings
+        def reduce(part: NDArray[Any], windows: AnyWindows, _: slice) -> list[NDArray[Any]]:
+            return [window_norm(part.astype(sums, copy=False), windows, axes, self.norm_type)]
+
+        output = np.empty(layer.output_shape, dtype=dtype)
+        pool_forward(self._sizes_of(input, layer.windows), input, reduce, [output])
+        return output
+
+    @computation
     def backward(self, grad_output: ArrayLike, input: ArrayLike) -> NDArray[Any]:
         """Compute the gradient of ``sum(grad_output * forward(input))`` with respect to the input.
 
@@ -123,14 +130,18 @@ class LpPool(Pool):
         layer = self.layer(input.shape)
         gradient = self._checked_gradient(grad_output, layer)
         dtype = common_dtype(gradient, input)
-        sums = accumulation_dtype(dtype)
-        axes = self._spatial_axes(layer.windows)
-        gradient, input = gradient.astype(sums, copy=False), input.astype(sums, copy=False)
-        routed = route_norm(gradient, input, layer.windows, axes, self.norm_type)
-        return routed.astype(dtype, copy=False)
+        axes, sums = self._spatial_axes(layer.windows), accumulation_dtype(dtype)
+
+        def route(gradient: NDArray[Any], part: NDArray[Any], windows: AnyWindows, _: slice) -> NDArray[Any]:
+            gradient, part = gradient.astype(sums, copy=False), part.astype(sums, copy=False)
+            return route_norm(gradient, part, windows, axes, self.norm_type)
+
+        routed = np.empty(input.shape, dtype=dtype)
+        pool_backward(self._sizes_of(input, layer.windows), input, gradient, route, routed)
+        return routed
 
     def _needs_real_taps(self) -> bool:
         return False
 
-    def _costs(self, planes: int, windows: AnyWindows) -> Costs:
-        return norm_costs(planes, windows)
+    def _costs(self, sizes: PoolSizes) -> Costs:
+        return sizes.in_blocks(norm_costs)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
@@ -9,7 +11,9 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cnn_core.compute.chosen_taps import chosen_taps
 from cnn_core.compute.cost import Costs
+from cnn_core.compute.pool_blocks import PoolSizes, pool_backward, pool_forward
 from cnn_core.compute.window_maximum import (
     maximum_costs,
     maximum_levels,
@@ -20,7 +24,7 @@ from cnn_core.compute.window_maximum import (
 )
 from cnn_core.geometry import AnyWindows
 from cnn_core.indices import Indexed
-from cnn_core.op import Layer, without_floating_point_warnings
+from cnn_core.op import Layer, computation
 from cnn_core.operands import accumulation_dtype, as_operand, common_dtype, split_layer_shape
 from cnn_core.parameters import FLAG, TIES, Framework, Ties, parameter
 from cnn_core.pool import Pool
@@ -105,7 +109,7 @@ class MaxPool(Indexed, Pool):
     )
     return_indices: bool = parameter(FLAG, "Whether forward returns also where the maxima lie.", False)
 
-    @without_floating_point_warnings
+    @computation
     def forward(self, input: ArrayLike) -> NDArray[Any] | Any:  # a union with MaxPoolResult would burden every caller
         """Compute the maximum of each window.
 
@@ -129,16 +133,30 @@ class MaxPool(Indexed, Pool):
             If an operand is neither float16, float32, float64 nor an integer of at most 64 bits.
         """
         input = as_operand("input", input)
-        windows = self.layer(input.shape).windows
-        axes, dtype = self._spatial_axes(windows), common_dtype(input)
+        layer = self.layer(input.shape)
+        axes, dtype = self._spatial_axes(layer.windows), common_dtype(input)
+        sizes = self._sizes_of(input, layer.windows)
+        output = np.empty(layer.output_shape, dtype=dtype)
         if not self.return_indices:
-            return window_maximum(self._comparable(input), windows, axes).astype(dtype, copy=False)
-        levels = maximum_levels(self._comparable(input), windows, axes)
+            pool_forward(
+                sizes, input, lambda part, windows, _: [window_maximum(_comparable(part), windows, axes)], [output]
+            )
+            return output
         counted = self._counted(*split_layer_shape("input", input.shape, self.data_format))
-        indices = counted.encode(positions_of_chosen(levels))
-        return MaxPoolResult(levels[-1].largest.astype(dtype, copy=False), indices)
+        positions = [np.empty(layer.output_shape, dtype=np.int64) for _ in axes]
 
-    @without_floating_point_warnings
+        def reduce(part: NDArray[Any], windows: AnyWindows, _: slice) -> list[NDArray[Any]]:
+            part = _comparable(part)
+            chosen = chosen_taps(part, windows, axes)
+            if chosen is not None:
+                return [chosen.largest, *chosen.positions()]
+            levels = maximum_levels(part, windows, axes)
+            return [levels[-1].largest, *positions_of_chosen(levels)]
+
+        pool_forward(sizes, input, reduce, [output, *positions])
+        return MaxPoolResult(output, counted.encode(positions))
+
+    @computation
     def backward(self, grad_output: ArrayLike, input: ArrayLike) -> NDArray[Any]:
         """Compute the gradient of ``sum(grad_output * forward(input))`` with respect to the input.
 
@@ -166,17 +184,28 @@ class MaxPool(Indexed, Pool):
         layer = self.layer(input.shape)
         gradient = self._checked_gradient(grad_output, layer)
         dtype = common_dtype(gradient, input)
-        levels = maximum_levels(self._comparable(input), layer.windows, self._spatial_axes(layer.windows))
-        gradient = gradient.astype(accumulation_dtype(dtype), copy=False)
+        axes, sums = self._spatial_axes(layer.windows), accumulation_dtype(dtype)
         ties = self._ties(layer.windows)
-        if ties == "first":
-            routed = route_to_chosen(gradient, levels)
-        else:
-            routed = route_to_tied(gradient, levels, shared=ties == "split")
-        return routed.astype(dtype, copy=False)
 
-    def _costs(self, planes: int, windows: AnyWindows) -> Costs:
-        return maximum_costs(planes, windows, with_positions=self.return_indices)
+        def route(gradient: NDArray[Any], part: NDArray[Any], windows: AnyWindows, _: slice) -> NDArray[Any]:
+            gradient, part = gradient.astype(sums, copy=False), _comparable(part)
+            chosen = chosen_taps(part, windows, axes) if ties == "first" else None
+            if chosen is not None:
+                return chosen.route(gradient)
+            levels = maximum_levels(part, windows, axes)
+            if ties == "first":
+                return route_to_chosen(gradient, levels)
+            return route_to_tied(gradient, levels, shared=ties == "split")
+
+        routed = np.empty(input.shape, dtype=dtype)
+        pool_backward(self._sizes_of(input, layer.windows), input, gradient, route, routed)
+        return routed
+
+    def _costs(self, sizes: PoolSizes) -> Costs:
+        # of each axis the positions of the maxima, in 64 bits, and their share of an index
+        outputs = sizes.planes * math.prod(sizes.windows.output_sizes)
+        positions = 2 * (len(sizes.windows.axes) + 1) * outputs if self.return_indices else 0
+        return sizes.in_blocks(functools.partial(maximum_costs, with_positions=self.return_indices), positions)
 
     def _ties(self, windows: AnyWindows) -> Ties:
         if self.ties == "tensorflow":
@@ -192,7 +221,7 @@ class MaxPool(Indexed, Pool):
     def resolved_parameters(self, layer: Layer[AnyWindows]) -> dict[str, Any]:  # noqa: D102
         return super().resolved_parameters(layer) | {"ties": self._ties(layer.windows)}
 
-    @staticmethod
-    def _comparable(input: NDArray[Any]) -> NDArray[Any]:
-        # float16 is compared as float32, which holds its values exactly: NumPy has no fast loops for float16
-        return input.astype(accumulation_dtype(common_dtype(input)), copy=False)
+
+def _comparable(input: NDArray[Any]) -> NDArray[Any]:
+    # float16 is compared as float32, which holds its values exactly: NumPy has no fast loops for float16
+    return input.astype(accumulation_dtype(common_dtype(input)), copy=False)

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Generic, ParamSpec, Self, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cnn_core.compute.blas import one_blas_thread
 from cnn_core.compute.cost import Costs
 from cnn_core.geometry import AnyWindows
 from cnn_core.operands import accumulation_dtype, as_operand, common_dtype, require_shape
@@ -25,7 +26,7 @@ from cnn_core.parameters import (
     parameter,
 )
 
-__all__ = ["Layer", "Op", "Operand", "without_floating_point_warnings"]
+__all__ = ["Layer", "Op", "Operand", "computation"]
 
 Arguments = ParamSpec("Arguments")
 Returned = TypeVar("Returned")
@@ -221,12 +222,12 @@ class Op(ABC):
         return dataclasses.fields(cls)
 
 
-def without_floating_point_warnings(function: Callable[Arguments, Returned]) -> Callable[Arguments, Returned]:
-    """Let infinities and NaNs pass as IEEE 754 has them, without NumPy's warnings."""
+def computation(function: Callable[Arguments, Returned]) -> Callable[Arguments, Returned]:
+    """Let infinities and NaNs pass as IEEE 754 has them, without NumPy's warnings, and keep BLAS to one thread."""
 
     @functools.wraps(function)
     def wrapped(*arguments: Arguments.args, **options: Arguments.kwargs) -> Returned:
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), one_blas_thread:
             return function(*arguments, **options)
 
     return wrapped

@@ -17,6 +17,7 @@ import numpy as np
 from cnn_core.errors import ParameterError, describe, number_of
 
 __all__ = [
+    "ALGORITHM",
     "DATA_FORMAT",
     "FLAG",
     "FRAMEWORK",
@@ -31,6 +32,7 @@ __all__ = [
     "POSITIVE_PER_AXIS",
     "STORAGE_ORDER",
     "TIES",
+    "Algorithm",
     "DataFormat",
     "Framework",
     "IndexScheme",
@@ -59,6 +61,7 @@ DataFormat = Literal["channels_last", "channels_first"]
 Framework = Literal["torch", "tensorflow", "onnx", "jax"]
 IndexScheme = Literal["plane", "image", "tensor"]
 PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
+Algorithm = Literal["auto", "direct", "winograd", "fft"]
 StorageOrder = Literal["row_major", "column_major"]
 Ties = Literal["first", "all", "split", "tensorflow"]
 AutomaticPadding = Literal["valid", "same", "same_lower"]
@@ -256,6 +259,7 @@ def _padding(value: Any) -> Padding:
 _AUTOMATIC = one_of(AutomaticPadding)
 _TO_STRIDE = one_of(Literal["to_stride"])
 
+ALGORITHM = one_of(Algorithm)
 DATA_FORMAT = one_of(DataFormat)
 FRAMEWORK = one_of(Framework)
 INDEX_SCHEME = one_of(IndexScheme)

@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cnn_core.compute.cost import Costs
+from cnn_core.compute.pool_blocks import PoolSizes
 from cnn_core.errors import ParameterError, ShapeError, describe
 from cnn_core.geometry import AnyWindows, resolve_adaptive, resolve_windows
 from cnn_core.op import Layer, Op, Operand
-from cnn_core.operands import layer_shape, spatial_axes, split_layer_shape
+from cnn_core.operands import accumulation_dtype, common_dtype, layer_shape, spatial_axes, split_layer_shape
 from cnn_core.parameters import (
     FLAG,
     PADDING,
@@ -31,6 +33,9 @@ from cnn_core.parameters import (
 )
 
 __all__ = ["Pool"]
+
+SMALLEST_ITEMSIZE = 4
+"""Of a type that is computed in: its blocks hold the most elements."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +113,7 @@ class Pool(Op):
             gradient_shapes={"input": layer_shape(batch, spatial, channels, self.data_format)},
             windows=windows,
             multiply_accumulates=batch * channels * math.prod(axis.tap_count for axis in windows.axes),
-            costs=functools.partial(self._costs, batch * channels, windows),
+            costs=functools.partial(self._costs, self._sizes(batch, channels, windows, SMALLEST_ITEMSIZE)),
         )
 
     def _windows(self, spatial: tuple[int, ...]) -> AnyWindows:
@@ -125,8 +130,8 @@ class Pool(Op):
         )
 
     @abstractmethod
-    def _costs(self, planes: int, windows: AnyWindows) -> Costs:
-        """Return the costs for as many images times channels."""
+    def _costs(self, sizes: PoolSizes) -> Costs:
+        """Return the costs of a pooling of these sizes."""
 
     def _needs_real_taps(self) -> bool:
         """Tell whether a window with no tap inside the input has no value."""
@@ -134,6 +139,16 @@ class Pool(Op):
 
     def _spatial_axes(self, windows: AnyWindows) -> range:
         return spatial_axes(len(windows.axes), self.data_format)
+
+    def _sizes(self, batch: int, channels: int, windows: AnyWindows, itemsize: int) -> PoolSizes:
+        if self.data_format == "channels_last":
+            return PoolSizes((batch,), channels, windows, itemsize)
+        return PoolSizes((batch, channels), 1, windows, itemsize)
+
+    def _sizes_of(self, input: NDArray[Any], windows: AnyWindows) -> PoolSizes:
+        """Return the sizes of the pooling of an input, in the type that is computed in."""
+        batch, _, channels = split_layer_shape("input", input.shape, self.data_format)
+        return self._sizes(batch, channels, windows, accumulation_dtype(common_dtype(input)).itemsize)
 
 
 def _require_real_taps(windows: AnyWindows) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cnn_core.errors import OperandError
 from cnn_core.geometry import Windows
-from cnn_core.op import Layer, Operand, without_floating_point_warnings
+from cnn_core.op import Layer, Operand, computation
 from cnn_core.operands import as_operand, shape_of
 from cnn_core.quantized_convolution import BYTES, INPUT, WEIGHT, QuantizedConvolution
 
@@ -116,7 +116,7 @@ class QLinearConv(QuantizedConvolution):
             bias_shape=bias_shape,
         )
 
-    @without_floating_point_warnings
+    @computation
     def forward(
         self,
         input: ArrayLike,

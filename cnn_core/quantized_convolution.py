@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnn_core.compute.correlation import correlate
+from cnn_core.compute.correlation.costs import correlation_costs
 from cnn_core.compute.cost import MOVED_ELEMENT, Cost, Costs
-from cnn_core.compute.plan import correlation_costs
 from cnn_core.convolution import Convolution, Weight
 from cnn_core.errors import ShapeError
 from cnn_core.geometry import Windows
@@ -114,7 +114,7 @@ def _require_one_of(
 
 
 def _costs(batch: int, channels: int, weight_shape: tuple[int, ...], windows: Windows, outputs: int) -> Costs:
-    sums = correlation_costs(batch, channels, weight_shape, windows).forward
+    sums = correlation_costs(batch, channels, weight_shape, windows, "direct").forward
     # the operands and the sums in float64 count as what they are converted from and to; beside them the sums as 64-bit
     # integers, or the results in the one layout and in the other
     return Costs(Cost(sums.work + MOVED_ELEMENT * outputs, sums.workspace_elements + outputs), {})

@@ -16,7 +16,7 @@ from cnn_core.compute.cost import Cost, Costs
 from cnn_core.compute.folding import fold, patch_costs, unfold
 from cnn_core.errors import ParameterError, ShapeError
 from cnn_core.geometry import Windows, resolve_windows
-from cnn_core.op import Layer, Op, Operand, without_floating_point_warnings
+from cnn_core.op import Layer, Op, Operand, computation
 from cnn_core.operands import (
     LARGEST_RANK,
     accumulation_dtype,
@@ -185,7 +185,7 @@ class Unfold(PatchOp):
         input = as_operand("input", input)
         return self._unfolded(input, common_dtype(input), self.layer(input.shape).windows)
 
-    @without_floating_point_warnings
+    @computation
     def backward(self, grad_output: ArrayLike, input: ArrayLike) -> NDArray[Any]:
         """Compute the gradient of ``sum(grad_output * forward(input))`` with respect to the input: fold grad_output.
 
@@ -305,7 +305,7 @@ class Fold(PatchOp):
             costs=functools.partial(_fold_costs, shape[0] * channels, windows),
         )
 
-    @without_floating_point_warnings
+    @computation
     def forward(self, input: ArrayLike) -> NDArray[Any]:
         """Add each patch to where it belongs.
 

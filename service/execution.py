@@ -8,9 +8,7 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Self, TypeVar
 
-from threadpoolctl import threadpool_limits
-
-from service.cpus import usable_cpus
+from cnn_core import set_threads
 from service.problems import Busy
 from service.settings import Settings
 
@@ -59,8 +57,8 @@ class Ticket:
 class ComputePool:
     """Threads that compute, and the bounds on the requests that are under way: being read, computed or answered.
 
-    The threads of the BLAS library are capped so that all computations together use the processors that this process
-    has, not those of the host.
+    The core computes a request on as many of these threads as others leave idle: requests side by side use as many
+    processors together as one alone.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -69,7 +67,7 @@ class ComputePool:
         self.requests = 0
         self.memory = 0
         self._threads = ThreadPoolExecutor(settings.compute_threads, thread_name_prefix="compute")
-        self._blas = threadpool_limits(max(1, usable_cpus() // settings.compute_threads), user_api="blas")
+        set_threads(settings.compute_threads)
 
     async def run(self, function: Callable[[], Returned], abandoned: Coroutine[Any, Any, None]) -> Returned:
         """Run a function on one of the threads.
@@ -101,9 +99,8 @@ class ComputePool:
             watch.cancel()
 
     def close(self) -> None:
-        """Give up what still runs, and lift the cap on the BLAS library's threads."""
+        """Give up what still runs."""
         self._threads.shutdown(wait=False, cancel_futures=True)
-        self._blas.restore_original_limits()
 
 
 def _busy(got: str, expected: str) -> Busy:

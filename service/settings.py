@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, PositiveFloat, PositiveInt
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from service.cpus import usable_cpus
+from cnn_core.compute.cpus import usable_cpus
 
 __all__ = ["MEBIBYTE", "Settings"]
 
@@ -26,7 +26,9 @@ class Settings(BaseSettings):
         "info", description="Least severe messages that are logged."
     )
     compute_threads: PositiveInt = Field(
-        default_factory=usable_cpus, description="Requests that each process computes at one time."
+        default_factory=usable_cpus,
+        description="Threads that each process computes with: requests side by side, or one on all of them.",
+        le=1024,
     )
     max_requests: PositiveInt = Field(
         64, description="Requests that each process has under way at one time; further ones get a 503."

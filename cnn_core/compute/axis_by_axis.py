@@ -17,20 +17,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnn_core.compute.cost import STEP, Cost, Costs
-from cnn_core.geometry import AnyWindows, Axis
+from cnn_core.geometry import AnyWindows, Axis, Piece
 
 __all__ = [
-    "accumulate",
     "add_where",
     "at",
     "innermost_first",
+    "integers_of",
     "level_sizes",
+    "mask_of",
+    "put_where",
+    "reduced",
     "reduction_costs",
     "resized",
+    "smallest_first",
     "spanned_windows",
 ]
 
 Array = NDArray[Any]
+
+SHORT = 64
+"""Taps whose sum in the type of the array loses nothing that counts."""
 
 FORWARD_TAP, BACKWARD_TAP = 10, 120
 """Work of one tap of one window along one axis."""
@@ -51,22 +58,98 @@ def innermost_first(windows: AnyWindows, axes: Sequence[int]) -> list[tuple[int,
     return list(zip(axes, windows.axes, strict=True))[::-1]
 
 
-def accumulate(
-    function: np.ufunc, array: Array, axis: int, along: Axis, result: Array, reduced_in: np.dtype[Any]
-) -> None:
-    """Reduce each window's taps inside the input into ``result``; many taps of one window in ``reduced_in``."""
-    for piece in along.pieces():
+def smallest_first(windows: AnyWindows, axes: Sequence[int]) -> list[tuple[int, Axis]]:
+    """Pair each axis of the array with the windows along it, the one that leaves least first.
+
+    Of several the first axis goes first: there what lies in one piece is longest.
+    """
+    pairs = zip(axes, windows.axes, strict=True)
+    return sorted(pairs, key=lambda pair: pair[1].output_size / max(1, pair[1].size))
+
+
+def reduced(
+    function: np.ufunc, array: Array, axis: int, along: Axis, initial: float, many_in: np.dtype[Any] | None = None
+) -> Array:
+    """Reduce each window's taps inside the input along one axis.
+
+    Parameters
+    ----------
+    function : ufunc
+    array : ndarray
+    axis : int
+    along : Axis
+    initial : float
+        The result for a window without a tap.
+    many_in : dtype, optional
+        The type in which more taps of one window than SHORT are reduced, if not that of the array.
+
+    Returns
+    -------
+    ndarray
+        Of the array's type. It may be a view of the array.
+    """
+    # far fewer than there may be are looked at beforehand
+    pieces = list(along.pieces()) if along.piece_count <= SHORT else along.pieces()
+    of_all = [piece for piece in pieces if _is_of_all(piece, along)] if isinstance(pieces, list) else []
+    if of_all == pieces and len(of_all) == 1:
+        return at(array, axis, of_all[0].inputs)
+    begun = of_all[:2] if len(of_all) > 1 else []
+    result: Array
+    if begun:
+        result = function(*(at(array, axis, piece.inputs) for piece in begun))
+    else:
+        result = np.full(resized(array, axis, along.output_size), initial, dtype=array.dtype)
+    for piece in pieces:
+        if piece in begun:
+            continue
         values = at(array, axis, piece.inputs)
         if piece.spans_taps:
+            reduced_in = many_in if values.shape[axis] > SHORT else None
             values = function.reduce(values, axis=axis, keepdims=True, dtype=reduced_in)
         part = at(result, axis, piece.outputs)
-        function(part, values, out=part)
+        function(part, values, out=part, casting="same_kind")
+    return result
+
+
+def _is_of_all(piece: Piece, along: Axis) -> bool:
+    """Tell whether a piece is one tap of all windows."""
+    outputs = piece.outputs
+    return (
+        not piece.spans_taps
+        and outputs.start == 0
+        and (outputs.step or 1) == 1
+        and (outputs.stop is None or outputs.stop == along.output_size)
+    )
 
 
 def add_where(condition: Array, values: Array, target: Array) -> None:
     """Add values where a condition holds."""
-    # several times faster than np.add(..., where=condition), which goes element by element
-    target += np.where(condition, values, values.dtype.type(0))
+    target += _masked(condition, values).view(values.dtype)
+
+
+def put_where(condition: Array, values: Array, target: Array) -> None:
+    """Write values where a condition holds, and zeros elsewhere."""
+    integers = integers_of(values)
+    np.bitwise_and(mask_of(condition, integers.dtype), integers, out=integers_of(target))
+
+
+def _masked(condition: Array, values: Array) -> Array:
+    integers = integers_of(values)
+    mask = mask_of(condition, integers.dtype)
+    return np.bitwise_and(mask, integers, out=mask) if mask.shape == values.shape else np.bitwise_and(mask, integers)
+
+
+def mask_of(condition: Array, dtype: np.dtype[Any]) -> Array:
+    """Return integers all of whose bits are set where a condition holds, and none elsewhere."""
+    # several times faster than np.where, or than a ufunc with where=condition, which goes element by element
+    mask: Array = condition.astype(dtype)
+    np.negative(mask, out=mask)
+    return mask
+
+
+def integers_of(values: Array) -> Array:
+    """View floating numbers as integers of their size."""
+    return values.view(np.dtype(f"i{values.itemsize}"))
 
 
 def level_sizes(planes: int, windows: AnyWindows) -> list[int]:

@@ -49,4 +49,9 @@ def block_count(shape: Sequence[int], bytes_per_element: int, limit: int = BLOCK
 def block_sizes(shape: Sequence[int], bytes_per_element: int, limit: int = BLOCK_BYTES) -> list[int]:
     """Return the size of the blocks along each axis; the last one may be smaller."""
     capacity = max(1, limit // bytes_per_element)
-    return [max(1, min(size, capacity // max(1, math.prod(shape[axis + 1 :])))) for axis, size in enumerate(shape)]
+    sizes = []
+    for axis, size in enumerate(shape):
+        most = max(1, min(size, capacity // max(1, math.prod(shape[axis + 1 :]))))
+        # of as many blocks, equal ones: they take as long on whichever thread
+        sizes.append(-(-size // -(-size // most)) if size else 1)
+    return sizes

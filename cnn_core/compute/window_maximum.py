@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,19 +11,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnn_core.compute.axis_by_axis import (
-    accumulate,
     add_where,
     at,
     innermost_first,
     level_sizes,
+    put_where,
+    reduced,
     reduction_costs,
     resized,
+    smallest_first,
     spanned_windows,
 )
 from cnn_core.compute.cost import Cost, Costs
-from cnn_core.geometry import AnyWindows, Axis, Piece
+from cnn_core.geometry import AnyWindows, Axis, Piece, Windows
 
 __all__ = [
+    "MOST_TAPS",
     "MaximumLevel",
     "maximum_costs",
     "maximum_levels",
@@ -32,15 +36,17 @@ __all__ = [
     "window_maximum",
 ]
 
+MOST_TAPS = 32
+"""Of a window, for all of them to be compared at once."""
+
 Array = NDArray[Any]
+Chooser = Callable[[Array, int, Array, Array], None]
 
 
 def window_maximum(array: Array, windows: AnyWindows, axes: Sequence[int]) -> Array:
     """Return each window's maximum; NaN if the window holds one. Every window must have a tap inside the input."""
-    for axis, along in innermost_first(windows, axes):
-        largest = np.full(resized(array, axis, along.output_size), -np.inf, dtype=array.dtype)
-        accumulate(np.maximum, array, axis, along, largest, array.dtype)
-        array = largest
+    for axis, along in smallest_first(windows, axes):
+        array = reduced(np.maximum, array, axis, along, -np.inf)
     return array
 
 
@@ -61,20 +67,50 @@ def maximum_levels(array: Array, windows: AnyWindows, axes: Sequence[int]) -> li
     The chosen tap is the first that holds the maximum, or the last NaN, as in PyTorch. A window starts with its first
     tap inside the input, so that one of minus infinity is chosen where there is nothing else.
     """
+    levels = _levels(array, windows, axes, _choose_numbers)
+    # a window that holds a NaN has one as its maximum
+    return _levels(array, windows, axes, _choose) if np.isnan(levels[-1].largest).any() else levels
+
+
+def _levels(array: Array, windows: AnyWindows, axes: Sequence[int], choose: Chooser) -> list[MaximumLevel]:
     levels = []
     for axis, along in innermost_first(windows, axes):
         shape = resized(array, axis, along.output_size)
-        largest = np.full(shape, -np.inf, dtype=array.dtype)
-        chosen = np.full(shape, -1, dtype=np.int32)
+        # of a window the first tap inside the input, until another one is larger
+        largest, chosen = np.full(shape, -np.inf, dtype=array.dtype), np.empty(shape, dtype=_smallest_type(along))
+        chosen[...] = along.first_taps().reshape(-1, *(1,) * (len(shape) - 1 - axis))
         for piece in along.pieces():
-            value, tap = _best_tap(at(array, axis, piece.inputs), axis, piece)
+            values = at(array, axis, piece.inputs)
             best, choice = at(largest, axis, piece.outputs), at(chosen, axis, piece.outputs)
-            better = (value > best) | np.isnan(value) | (choice < 0)
-            np.copyto(best, value, where=better)
-            np.copyto(choice, tap, where=better, casting="same_kind")
+            if piece.spans_taps:
+                largest_of_all, tap = _best_tap(values, axis, piece)
+                np.copyto(best, largest_of_all)
+                np.copyto(choice, tap, casting="unsafe")
+            else:
+                choose(values, piece.offsets.start, best, choice)
         levels.append(MaximumLevel(axis, along, array, largest, chosen))
         array = largest
     return levels
+
+
+def _smallest_type(along: Axis) -> np.dtype[Any]:
+    return np.min_scalar_type(along.tap_count // along.output_size)
+
+
+def _choose_numbers(values: Array, tap: int, best: Array, choice: Array) -> None:
+    """Choose a tap where its value is larger than those of the taps before it, of which none is NaN."""
+    better = np.greater(values, best)
+    np.maximum(best, values, out=best)
+    if tap:
+        # taps come in their order: the last one that was larger is the largest
+        np.maximum(choice, np.multiply(better, choice.dtype.type(tap)), out=choice)
+
+
+def _choose(values: Array, tap: int, best: Array, choice: Array) -> None:
+    """Choose a tap where its value is larger than those of the taps before it, or NaN."""
+    better = (values > best) | np.isnan(values)
+    np.copyto(best, values, where=better)
+    np.copyto(choice, choice.dtype.type(tap), where=better)
 
 
 def _best_tap(values: Array, axis: int, piece: Piece) -> tuple[Array, Array | int]:
@@ -104,12 +140,18 @@ def positions_of_chosen(levels: Sequence[MaximumLevel]) -> list[Array]:
 def route_to_chosen(gradient: Array, levels: Sequence[MaximumLevel]) -> Array:
     """Give each window's gradient to its chosen tap."""
     for level in reversed(levels):
-        routed = np.zeros(level.values.shape, dtype=gradient.dtype)
-        for piece in level.windows.pieces():
+        axis, along = level.axis, level.windows
+        alone = not along.overlaps
+        routed = (np.empty if alone and along.is_covered else np.zeros)(level.values.shape, dtype=gradient.dtype)
+        for piece in along.pieces():
             offsets = np.arange(piece.offsets.start, piece.offsets.stop, dtype=level.chosen.dtype)
-            along_axis = offsets.reshape(-1, *(1,) * (routed.ndim - 1 - level.axis))
-            is_chosen = at(level.chosen, level.axis, piece.outputs) == along_axis
-            add_where(is_chosen, at(gradient, level.axis, piece.outputs), at(routed, level.axis, piece.inputs))
+            along_axis = offsets.reshape(-1, *(1,) * (routed.ndim - 1 - axis)) if piece.spans_taps else offsets[0]
+            is_chosen = at(level.chosen, axis, piece.outputs) == along_axis
+            values, part = at(gradient, axis, piece.outputs), at(routed, axis, piece.inputs)
+            if alone:
+                put_where(is_chosen, values, part)
+            else:
+                add_where(is_chosen, values, part)
         gradient = routed
     return gradient
 
@@ -166,9 +208,22 @@ def maximum_costs(planes: int, windows: AnyWindows, *, with_positions: bool) -> 
     found = 2 * sum(levels[1:]) + 8 * spanned + max(levels)
     # forward the array after each axis, and the maxima of all taps of one window; backward also, of one axis at a time,
     # the gradient before and after, what is chosen from it, and the numbers of tied taps
-    costs = reduction_costs(planes, windows, sum(levels[1:]) + spanned, found + 4 * max(levels))
+    backward = levels[0] + max(found + 4 * max(levels), chosen_elements(planes, windows))
+    costs = reduction_costs(planes, windows, sum(levels[1:]) + spanned, backward)
     if not with_positions:
         return costs
     # for each axis an index of 64 bits, before and after it is reduced
-    positions = Cost(costs.backward["input"].work, found + 4 * len(windows.axes) * max(levels[1:]))
-    return Costs(positions, costs.backward)
+    positions = max(found + 4 * len(windows.axes) * max(levels[1:]), chosen_elements(planes, windows))
+    return Costs(Cost(costs.backward["input"].work, positions), costs.backward)
+
+
+def chosen_elements(planes: int, windows: AnyWindows) -> int:
+    """Return the elements that are held where all taps of windows are compared at once, as in ``chosen_taps``."""
+    if not isinstance(windows, Windows):
+        return 0
+    taps, outputs = math.prod(windows.kernel_sizes), planes * math.prod(windows.output_sizes)
+    padded = planes * math.prod(axis.reach for axis in windows.axes)
+    # the input and its gradient with their padding; comparisons in a byte each, and masks of as many bits as elements;
+    # of each window its maximum, its place in 64 bits, and its positions
+    axes = len(windows.axes)
+    return 2 * padded + 2 * taps * outputs + (6 + 2 * axes) * outputs if taps <= MOST_TAPS else 0

@@ -15,12 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnn_core.compute.axis_by_axis import (
-    accumulate,
     at,
     innermost_first,
     level_sizes,
+    reduced,
     reduction_costs,
-    resized,
     spanned_windows,
 )
 from cnn_core.compute.cost import Cost, Costs
@@ -84,8 +83,7 @@ def window_norm(array: Array, windows: AnyWindows, axes: Sequence[int], norm_typ
 
 
 def _level(values: Array, axis: int, along: Axis) -> NormLevel:
-    largest = np.zeros(resized(values, axis, along.output_size), dtype=values.dtype)
-    accumulate(np.maximum, values, axis, along, largest, values.dtype)
+    largest = reduced(np.maximum, values, axis, along, 0)
     # nothing is divided by 0, infinity or NaN: sums of zeros are 0 then, and those of the others infinite or NaN,
     # as M is
     scale = np.where((largest > 0) & (largest < np.inf), largest, largest.dtype.type(1))
@@ -152,7 +150,7 @@ def norm_costs(planes: int, windows: AnyWindows) -> Costs:
     # values, their powers and those of the piece before; after, the root of the sum, what a piece adds, masks, and
     # gradients; of all taps of one window, sums in float64
     elements = 3 * sum(levels[1:]) + 3 * max(levels) + 6 * max(levels[1:]) + 2 * spanned
-    costs = reduction_costs(planes, windows, elements, elements)
+    costs = reduction_costs(planes, windows, elements + levels[-1], elements + levels[0])
     forward, backward = costs.forward, costs.backward["input"]
     powers = POWER * forward.work
     return Costs(

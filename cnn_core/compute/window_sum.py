@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnn_core.compute.axis_by_axis import (
-    accumulate,
     at,
-    innermost_first,
     level_sizes,
+    reduced,
     reduction_costs,
     resized,
+    smallest_first,
     spanned_windows,
 )
 from cnn_core.compute.cost import Costs
@@ -27,27 +27,31 @@ Array = NDArray[Any]
 
 def window_sum(array: Array, windows: AnyWindows, axes: Sequence[int]) -> Array:
     """Sum each window's taps inside the input. Returns an array of the same type with the axes reduced."""
-    for axis, along in innermost_first(windows, axes):
-        total = np.zeros(resized(array, axis, along.output_size), dtype=array.dtype)
+    for axis, along in smallest_first(windows, axes):
         # over an axis that is not the last one NumPy adds naively, which loses digits of many taps in float32
-        accumulate(np.add, array, axis, along, total, np.dtype(np.float64))
-        array = total
+        array = reduced(np.add, array, axis, along, 0, np.dtype(np.float64))
     return array
 
 
 def window_sum_transposed(gradient: Array, windows: AnyWindows, axes: Sequence[int]) -> Array:
     """Give every tap of a window the window's value and add up where windows overlap: the transpose of window_sum."""
     # back along the way of window_sum, through arrays of the same shapes
-    for axis, along in reversed(innermost_first(windows, axes)):
-        spread = np.zeros(resized(gradient, axis, along.size), dtype=gradient.dtype)
+    for axis, along in reversed(smallest_first(windows, axes)):
+        alone = not along.overlaps
+        spread = (np.empty if alone and along.is_covered else np.zeros)(
+            resized(gradient, axis, along.size), dtype=gradient.dtype
+        )
         for piece in along.pieces():
-            part = at(spread, axis, piece.inputs)
-            np.add(part, at(gradient, axis, piece.outputs), out=part)
+            part, values = at(spread, axis, piece.inputs), at(gradient, axis, piece.outputs)
+            if alone:
+                part[...] = values
+            else:
+                np.add(part, values, out=part)
         gradient = spread
     return gradient
 
 
-def sum_costs(planes: int, windows: AnyWindows, divisor_elements: int) -> Costs:
+def sum_costs(planes: int, windows: AnyWindows) -> Costs:
     """Return what ``window_sum`` costs, and what ``window_sum_transposed`` costs.
 
     Parameters
@@ -55,10 +59,8 @@ def sum_costs(planes: int, windows: AnyWindows, divisor_elements: int) -> Costs:
     planes : int
         Images times channels.
     windows : AnyWindows
-    divisor_elements : int
-        Further elements, for what the sums are divided by.
     """
     levels = level_sizes(planes, windows)
-    # the array after each axis, and sums in float64 of all taps of one window
-    forward = sum(levels[1:]) + 2 * spanned_windows(levels, windows) + divisor_elements
-    return reduction_costs(planes, windows, forward, sum(levels[1:]) + divisor_elements)
+    # the array after each axis, sums in float64 of all taps of one window, and the quotient
+    forward = sum(levels[1:]) + 2 * spanned_windows(levels, windows) + levels[-1]
+    return reduction_costs(planes, windows, forward, sum(levels) + levels[-1])

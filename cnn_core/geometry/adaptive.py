@@ -58,6 +58,15 @@ class AdaptiveAxis(Axis):
     def goes_by_window(self) -> bool:  # noqa: D102
         return self._taps_of_all_classes > self.output_size
 
+    @property
+    def overlaps(self) -> bool:  # noqa: D102
+        return self.size % self.output_size != 0
+
+    @property
+    def is_covered(self) -> bool:
+        """Every element lies in a window."""
+        return True
+
     def _span(self, number: int) -> tuple[int, int]:
         return number * self.size // self.output_size, -(-(number + 1) * self.size // self.output_size)
 

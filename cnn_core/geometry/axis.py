@@ -61,6 +61,16 @@ class Axis(ABC):
     def goes_by_window(self) -> bool:
         """Whether each piece is one window with all its taps."""
 
+    @property
+    @abstractmethod
+    def overlaps(self) -> bool:
+        """Whether windows may have an element in common."""
+
+    @property
+    @abstractmethod
+    def is_covered(self) -> bool:
+        """Whether every element lies in some window, for certain."""
+
     @abstractmethod
     def pieces(self) -> Iterator[Piece]:
         """Divide the pairs of a window and one of its taps inside the input into as few regular pieces as possible."""
@@ -68,6 +78,10 @@ class Axis(ABC):
     @abstractmethod
     def starts(self) -> NDArray[np.int64]:
         """Return the index of each window's first tap; it may lie in the padding, before index 0."""
+
+    def first_taps(self) -> NDArray[np.int64]:
+        """Return the offset of each window's first tap inside the input, or 0 where there is none."""
+        return np.zeros(self.output_size, dtype=np.int64)
 
     @abstractmethod
     def counts(self, *, include_padding: bool) -> NDArray[np.int64]:
@@ -108,6 +122,11 @@ class AxisWindows(Axis):
         return (self.kernel_size - 1) * self.dilation + 1
 
     @property
+    def reach(self) -> int:
+        """Elements from the start of the padding to the end of the last window, or of the input if that is later."""
+        return max(self.before + self.size, (self.output_size - 1) * self.stride + self.extent)
+
+    @property
     def output_padding(self) -> int:
         """What the input has more than the windows span within the padding; seen as the output of a transposed op."""
         return self.size - ((self.output_size - 1) * self.stride + self.extent - self.before - self.after)
@@ -123,6 +142,15 @@ class AxisWindows(Axis):
     @property
     def goes_by_window(self) -> bool:  # noqa: D102
         return self.kernel_size > self.output_size
+
+    @property
+    def overlaps(self) -> bool:  # noqa: D102
+        return self.output_size > 1 and self.stride < self.extent
+
+    @property
+    def is_covered(self) -> bool:  # noqa: D102
+        reached = (self.output_size - 1) * self.stride + self.extent - self.before
+        return self.dilation == 1 and self.stride <= self.kernel_size and reached >= self.size
 
     def tap(self, offset: int) -> tuple[slice, slice] | None:
         """Tell which windows have their tap number ``offset`` inside the input, and where these taps lie.
@@ -176,6 +204,10 @@ class AxisWindows(Axis):
 
     def starts(self) -> NDArray[np.int64]:  # noqa: D102
         return np.arange(self.output_size, dtype=np.int64) * self.stride - self.before
+
+    def first_taps(self) -> NDArray[np.int64]:  # noqa: D102
+        first: NDArray[np.int64] = np.maximum(0, -(self.starts() // self.dilation))
+        return np.where(first < self.kernel_size, first, 0)
 
     def counts(self, *, include_padding: bool) -> NDArray[np.int64]:
         """Count each window's taps inside the input, or inside the input and its padding.

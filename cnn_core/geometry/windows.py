@@ -109,16 +109,18 @@ class Windows(AnyWindows):
         padded[(slice(None), *inside)] = input
         return padded
 
-    def view(self, padded: NDArray[Any]) -> NDArray[Any]:
+    def view(self, padded: NDArray[Any], *, writeable: bool = False) -> NDArray[Any]:
         """View the windows of a padded input, without a copy.
 
         Parameters
         ----------
         padded : ndarray, shape (N, *padded spatial, ...)
+        writeable : bool
+            Of windows that overlap an element must not be written more than once.
 
         Returns
         -------
-        ndarray, shape (N, *output_sizes, *kernel_sizes, ...), read-only
+        ndarray, shape (N, *output_sizes, *kernel_sizes, ...)
         """
         rank = len(self.axes)
         batch, spatial, rest = padded.strides[0], padded.strides[1 : 1 + rank], padded.strides[1 + rank :]
@@ -128,5 +130,5 @@ class Windows(AnyWindows):
             padded,
             shape=(padded.shape[0], *self.output_sizes, *self.kernel_sizes, *padded.shape[1 + rank :]),
             strides=(batch, *between_windows, *between_taps, *rest),
-            writeable=False,
+            writeable=writeable,
         )

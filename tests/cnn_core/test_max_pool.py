@@ -92,8 +92,9 @@ def test_without_ties_every_rule_gives_the_same(case: PoolCase) -> None:
         MaxPool(**parameters | {"ties": ties}).backward(case.grad_output, case.input)
         for ties in ("first", "all", "split")
     )
-    np.testing.assert_array_equal(first, everything)
-    np.testing.assert_array_equal(first, split)
+    # the gradients of windows that overlap may be added in another order
+    assert_close(everything, first)
+    assert_close(split, first)
 
 
 @quick_settings

@@ -62,20 +62,15 @@ def test_as_many_requests_are_computed_at_one_time_as_there_are_threads(
     assert gate.most == threads
 
 
-@pytest.mark.parametrize(("threads", "each"), [(1, 4), (2, 2), (3, 1), (8, 1)])
-def test_blas_has_the_processors_that_the_threads_leave_to_each(threads: int, each: int) -> None:
-    # in a process of its own: in one, OpenBLAS cannot be given more threads once another thread gave it fewer
+def test_the_core_computes_on_as_many_threads_as_requests_do() -> None:
     script = (
-        "import numpy, service.execution\n"
+        "import cnn_core, service.execution\n"
         "from service.settings import Settings\n"
-        "from threadpoolctl import threadpool_info\n"
-        "service.execution.usable_cpus = lambda: 4\n"
-        f"pool = service.execution.ComputePool(Settings(compute_threads={threads}))\n"
-        "print(*(library['num_threads'] for library in threadpool_info() if library['user_api'] == 'blas'))\n"
-        "pool.close()\n"
+        "service.execution.ComputePool(Settings(compute_threads=3)).close()\n"
+        "print(cnn_core.get_threads())\n"
     )
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=SECONDS)
-    assert ran.stdout.split() == [str(each)]
+    assert ran.stdout.split() == ["3"]
 
 
 def test_shapes_are_told_while_all_threads_are_busy(monkeypatch: pytest.MonkeyPatch) -> None:

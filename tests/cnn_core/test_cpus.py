@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from service.cpus import usable_cpus
+from cnn_core.compute.cpus import usable_cpus
 
 HOST = 8
 QUOTAS = [

@@ -1,0 +1,1 @@
+"""Benchmarks: convpool against other engines, and against other versions of itself."""

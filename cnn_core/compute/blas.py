@@ -1,0 +1,74 @@
+"""The threads of the BLAS library that NumPy is linked with.
+
+``np.matmul`` divides a large product among threads of BLAS's own. Blocks that are computed side by side do not need
+them: both together would be more threads than there are processors. So BLAS gets one thread as long as blocks are
+computed, and what it had before when the last of them is done.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from collections.abc import Callable
+
+from numpy._core import _multiarray_umath  # type: ignore[attr-defined]  # the module that is linked with BLAS
+
+__all__ = ["one_blas_thread"]
+
+SETTERS_AND_GETTERS = (
+    ("scipy_openblas_set_num_threads64_", "scipy_openblas_get_num_threads64_"),  # NumPy's own wheels
+    ("scipy_openblas_set_num_threads", "scipy_openblas_get_num_threads"),
+    ("openblas_set_num_threads64_", "openblas_get_num_threads64_"),
+    ("openblas_set_num_threads", "openblas_get_num_threads"),  # Debian, conda-forge
+    ("MKL_Set_Num_Threads", "MKL_Get_Max_Threads"),
+    ("bli_thread_set_num_threads", "bli_thread_get_num_threads"),
+)
+
+
+def _found() -> tuple[Callable[[int], object], Callable[[], int]] | None:
+    """Return the functions that set and get the number of BLAS's threads; None if it has none that is known."""
+    try:
+        # symbols are looked up in the libraries that this one is linked with, too
+        library = ctypes.CDLL(_multiarray_umath.__file__)
+    except (AttributeError, OSError):
+        return None
+    for setter, getter in SETTERS_AND_GETTERS:
+        if hasattr(library, setter) and hasattr(library, getter):
+            return getattr(library, setter), getattr(library, getter)
+    return None
+
+
+class _Limit:
+    """How many computations want BLAS to have one thread, and what it had before the first of them.
+
+    One thread is all it gets in these: a thread of BLAS that has computed goes on waiting for more, busily, and takes a
+    processor for some hundredths of a second.
+    """
+
+    def __init__(self) -> None:
+        self._functions = _found()
+        self._lock = threading.Lock()
+        self._users = 0
+        self._before = 1
+
+    def __enter__(self) -> None:
+        if self._functions is None:
+            return
+        with self._lock:
+            if self._users == 0:
+                self._before = self._functions[1]()
+                if self._before != 1:
+                    self._functions[0](1)
+            self._users += 1
+
+    def __exit__(self, *_: object) -> None:
+        if self._functions is None:
+            return
+        with self._lock:
+            self._users -= 1
+            if self._users == 0 and self._before != 1:
+                self._functions[0](self._before)
+
+
+one_blas_thread = _Limit()
+"""A context manager: BLAS computes in the thread that calls it, in this whole process."""

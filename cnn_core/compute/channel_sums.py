@@ -1,0 +1,46 @@
+"""Sums over all positions of a batch, one for each channel: the gradient of a bias."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnn_core.compute.blocks import BLOCK_BYTES, blocks
+from cnn_core.compute.threads import run_blocks
+from cnn_core.compute.workspace import Workspace
+from cnn_core.operands import accumulation_dtype, common_dtype
+
+__all__ = ["channel_sums"]
+
+TOGETHER = 8
+"""Positions that are added in the type that is computed in: few enough to lose no digits that count."""
+
+
+def channel_sums(array: NDArray[Any]) -> NDArray[Any]:
+    """Return the sums of (N, *spatial, C) over all axes but the last, in float64."""
+    channels = array.shape[-1]
+    parts = list(blocks(array.shape[:-1], array.itemsize * channels, BLOCK_BYTES // 4))
+    sums = np.empty((len(parts), channels))
+    added_in = accumulation_dtype(common_dtype(array))
+
+    def make_worker(_: Workspace) -> Callable[[int], None]:
+        def compute(number: int) -> None:
+            part = array[parts[number]]
+            try:
+                rows = part.reshape(-1, channels, copy=False)
+            except ValueError:  # not in one piece: along what is, NumPy adds pairwise
+                sums[number] = np.add.reduce(part, axis=tuple(range(part.ndim - 1)), dtype=added_in)
+                return
+            whole = len(rows) - len(rows) % TOGETHER
+            few = np.add.reduce(rows[:whole].reshape(-1, TOGETHER, channels), axis=1, dtype=added_in)
+            sums[number] = np.add.reduce(few, axis=0, dtype=np.float64)
+            sums[number] += np.add.reduce(rows[whole:], axis=0, dtype=added_in)
+
+        return compute
+
+    run_blocks(range(len(parts)), make_worker)
+    total: NDArray[Any] = sums.sum(axis=0)
+    return total

@@ -1,0 +1,120 @@
+"""Cross-correlation and its two transposes, on channels-last arrays of any number of spatial axes.
+
+This says what is computed; how it is follows from the sizes:
+
+* ``direct``: patches times weights, as products of matrices, in blocks;
+* ``depthwise``: the same where every channel is a group of its own, as weighted sums;
+* ``winograd``: for windows of 3 x 3, with a quarter of the multiplications;
+* ``spread``: what windows give back to the elements that they cover, where that is no correlation of its own;
+* ``choice``: which of them;
+* ``costs``: what it costs.
+
+Axes: N batch, S spatial sizes, O output sizes, K kernel sizes, G groups, C channels in, F channels out.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnn_core.compute.correlation import choice, spread
+from cnn_core.compute.correlation.sizes import Correlation, transposed_weight
+from cnn_core.geometry import Windows
+from cnn_core.parameters import Algorithm
+
+__all__ = ["correlate", "correlate_grad_input", "correlate_grad_weight"]
+
+Array = NDArray[Any]
+
+
+def correlate(
+    input: Array,
+    weight: Array,
+    windows: Windows,
+    groups: int,
+    output: Array,
+    *,
+    bias: Array | None = None,
+    algorithm: Algorithm = "direct",
+) -> None:
+    """Write the cross-correlation of an input with a weight.
+
+    Parameters
+    ----------
+    input : ndarray, shape (N, *S, C)
+    weight : ndarray, shape (*K, C/G, F)
+        In the type that sums are computed in.
+    windows : Windows
+    groups : int
+    output : ndarray, shape (N, *O, F)
+        Overwritten. Of the type of ``weight``.
+    bias : ndarray, shape (F,), optional
+        Of the type of ``weight``.
+    algorithm : {"auto", "direct", "winograd", "fft"}
+        Direct is used where another one does not apply.
+    """
+    sizes = Correlation(len(input), weight.shape, groups, windows, weight.itemsize)
+    choice.chosen(sizes, algorithm).correlate(sizes, input, weight, bias, output)
+
+
+def correlate_grad_weight(
+    input: Array,
+    grad_output: Array,
+    windows: Windows,
+    groups: int,
+    grad_weight: Array,
+    *,
+    algorithm: Algorithm = "direct",
+) -> None:
+    """Write the gradient with respect to the weight: the correlation of the input with grad_output.
+
+    Parameters
+    ----------
+    input : ndarray, shape (N, *S, C)
+    grad_output : ndarray, shape (N, *O, F)
+    windows : Windows
+    groups : int
+    grad_weight : ndarray, shape (*K, C/G, F)
+        Overwritten. Of the type that sums are computed in.
+    algorithm : {"auto", "direct", "winograd", "fft"}
+        As of ``correlate``.
+    """
+    sizes = Correlation(len(input), grad_weight.shape, groups, windows, grad_weight.itemsize)
+    choice.chosen(sizes, algorithm).correlate_grad_weight(sizes, input, grad_output, grad_weight)
+
+
+def correlate_grad_input(
+    grad_output: Array,
+    weight: Array,
+    windows: Windows,
+    groups: int,
+    grad_input: Array,
+    *,
+    bias: Array | None = None,
+    algorithm: Algorithm = "direct",
+) -> None:
+    """Write the gradient with respect to the input: the transposed correlation of grad_output with the weight.
+
+    Parameters
+    ----------
+    grad_output : ndarray, shape (N, *O, F)
+    weight : ndarray, shape (*K, C/G, F)
+    windows : Windows
+    groups : int
+    grad_input : ndarray, shape (N, *S, C)
+        Overwritten. Of the type of ``weight``. Elements that no window covers get zero.
+    bias : ndarray, shape (C,), optional
+        Added to all elements.
+    algorithm : {"auto", "direct", "winograd", "fft"}
+        As of ``correlate``.
+    """
+    sizes = Correlation(len(grad_input), weight.shape, groups, windows, weight.itemsize)
+    transposed = choice.transposed(sizes)
+    # as a correlation, grad_output is padded with zeros: an infinite weight would make NaN of them
+    if transposed is None or not np.isfinite(weight).all():
+        spread.correlate_grad_input(sizes, grad_output, weight, bias, grad_input)
+        return
+    flipped = transposed_weight(weight, groups)
+    choice.chosen(transposed, algorithm).correlate(transposed, grad_output, flipped, bias, grad_input)

@@ -1,0 +1,186 @@
+"""What a correlation and its gradients cost, by the algorithms that are chosen for its sizes.
+
+The time is predicted for float64, whose blocks hold the fewest windows, and for sums that are computed directly; the
+memory for whichever type takes more.
+"""
+
+from __future__ import annotations
+
+import math
+
+from cnn_core.compute.blocks import block_count, block_sizes
+from cnn_core.compute.correlation import choice, depthwise, direct, spread, winograd
+from cnn_core.compute.correlation.sizes import Correlation, Division
+from cnn_core.compute.cost import MOVED_ELEMENT, STEP, Cost, Costs
+from cnn_core.compute.threads import get_threads
+from cnn_core.compute.workspace import MOST_KEPT_BYTES
+from cnn_core.geometry import Windows
+from cnn_core.parameters import Algorithm
+
+__all__ = ["correlation_costs"]
+
+DEPTHWISE_PRODUCT, DEPTHWISE_LOOP = 20, 100
+"""Work of an elementwise product and its sum, and of one of NumPy's loops over the channels, which are short where
+there are few of them."""
+
+GROUPS_OF_A_STEP = 10
+"""Products of small matrices that take as long as a step in Python."""
+
+
+def correlation_costs(
+    batch: int, channels: int, weight_shape: tuple[int, ...], windows: Windows, algorithm: Algorithm
+) -> Costs:
+    """Return what a correlation costs, and what each of its gradients costs.
+
+    Parameters
+    ----------
+    batch, channels : int
+    weight_shape : tuple of int
+        (*K, C/G, F).
+    windows : Windows
+    algorithm : str
+    """
+    groups = channels // weight_shape[-2]
+    in_float32, in_float64 = (Correlation(batch, weight_shape, groups, windows, itemsize) for itemsize in (4, 8))
+    both = (in_float32, in_float64)
+    forward = max(_memory_of_correlate(sizes, algorithm) for sizes in both)
+    grad_input = max(_memory_of_grad_input(sizes, algorithm) for sizes in both)
+    grad_weight = max(_memory_of_grad_weight(sizes, algorithm) for sizes in both)
+    positions = math.prod(in_float64.positions)
+    return Costs(
+        Cost(_work_of_correlate(in_float64), forward),
+        {
+            "input": Cost(_work_of_grad_input(in_float64), grad_input),
+            "weight": Cost(_work_of_correlate(in_float64), grad_weight),
+            # few positions at a time are added up, and their sums in float64
+            "bias": Cost(MOVED_ELEMENT * positions * in_float64.features, 2**17 + 4 * in_float64.features),
+        },
+    )
+
+
+def _steps(division: Division) -> int:
+    return block_count(division.positions, division.bytes_per_position, division.limit)
+
+
+def _block(division: Division) -> list[int]:
+    return block_sizes(division.positions, division.bytes_per_position, division.limit)
+
+
+def _span(sizes: Correlation, block: list[int]) -> int:
+    """Return the elements of the part of the padded input, of one channel, that the windows of a block span."""
+    images, *windows = block
+    axes = zip(windows, sizes.windows.axes, strict=True)
+    return images * math.prod((size - 1) * axis.stride + axis.extent for size, axis in axes)
+
+
+def _threads(units: int) -> int:
+    return max(1, min(get_threads(), units))
+
+
+def _memory_of_patches(sizes: Correlation, division: Division, patch: int) -> int:
+    """Return the elements that one thread holds for patches of so many elements."""
+    block = _block(division)
+    positions = math.prod(block)
+    # the numbers of the pieces that patches are taken from, in 64 bits, twice while they are made
+    numbers = 4 * positions * sizes.taps * sizes.groups if sizes.groups > 1 else 0
+    return positions * (patch + sizes.features) + _span(sizes, block) * sizes.channels + numbers
+
+
+def _memory_of_depthwise(sizes: Correlation) -> int:
+    block = _block(depthwise.division(sizes))
+    repeats = sizes.features // sizes.channels
+    span = _span(sizes, block) * sizes.channels * (repeats if repeats == 1 else 2 * repeats)
+    return span + math.prod(block) * sizes.features
+
+
+def _memory_of_correlate(sizes: Correlation, algorithm: Algorithm) -> int:
+    chosen = choice.chosen(sizes, algorithm)
+    if chosen is depthwise:
+        found = depthwise.division(sizes)
+        runs = depthwise.run_windows(sizes) * sizes.weights
+        return runs + _threads(_steps(found)) * _memory_of_depthwise(sizes)
+    found = direct.division(sizes)
+    of_direct = 2 * sizes.weights + _threads(_steps(found)) * _memory_of_patches(
+        sizes, found, sizes.taps * sizes.channels
+    )
+    if chosen is not winograd:
+        return of_direct
+    found = winograd.division(sizes)
+    elements, pixels = winograd.tile_elements(found, max(sizes.channels, sizes.features))
+    kept = _threads(_steps(found)) * (2 * elements + pixels)
+    # tiles that are not finite are computed again
+    return winograd.POINTS**2 * sizes.channels * sizes.features + kept + of_direct
+
+
+def _memory_of_grad_weight(sizes: Correlation, algorithm: Algorithm) -> int:
+    chosen = choice.chosen(sizes, algorithm)
+    if chosen is depthwise:
+        lanes = depthwise.lane_count(sizes)
+        # sums in float64, two elements each in float32, and those of a block
+        return 2 * (lanes + 1) * sizes.weights + _threads(lanes) * (_memory_of_depthwise(sizes) + 2 * sizes.weights)
+    parts = direct.weight_parts(sizes)
+    lanes = direct.lane_count(sizes)
+    columns = direct.part_columns(sizes)
+    products = sizes.weights if len(parts) == 1 else columns * sizes.features
+    per_thread = _memory_of_patches(sizes, direct.grad_weight_division(sizes), columns) + 2 * products
+    of_direct = (lanes if lanes > 1 else 0) * sizes.weights + _threads(lanes * len(parts)) * per_thread
+    if chosen is not winograd:
+        return of_direct
+    lanes, parts_of_points = winograd.lane_count(sizes), winograd.point_parts(sizes)
+    together = winograd.POINTS // parts_of_points
+    found = winograd.grad_weight_division(sizes)
+    elements, pixels = winograd.tile_elements(found, max(sizes.channels, sizes.features), together)
+    products = winograd.POINTS * together * sizes.channels * sizes.features
+    kept = _threads(lanes * parts_of_points) * (3 * elements + 2 * pixels + products)
+    totals = (lanes + 1) * winograd.POINTS**2 * sizes.channels * sizes.features + sizes.weights
+    return totals + max(kept, of_direct) + _threads(lanes) * MOST_KEPT_BYTES // sizes.itemsize
+
+
+def _memory_of_grad_input(sizes: Correlation, algorithm: Algorithm) -> int:
+    transposed = choice.transposed(sizes)
+    found = spread.division(sizes)
+    block = _block(found)
+    positions = math.prod(block)
+    patch = sizes.channels if spread.goes_by_tap(sizes) else sizes.taps * sizes.channels
+    per_thread = _span(sizes, block) * sizes.channels + positions * (patch + 3 * sizes.features)
+    units = spread.units(sizes)
+    # of each unit the matrices of its weight, and of one a copy while they are made
+    of_spread = sizes.weights + -(-sizes.weights // spread.cuts(sizes)) + _threads(len(units)) * per_thread
+    if transposed is None:
+        return of_spread
+    return max(of_spread, 3 * sizes.weights + _memory_of_correlate(transposed, algorithm))
+
+
+def _work_of_correlate(sizes: Correlation) -> int:
+    positions = math.prod(sizes.positions)
+    work = positions * sizes.weights
+    if depthwise.applies(sizes):
+        loop = max(sizes.channels, sizes.features // sizes.channels)
+        work += (DEPTHWISE_PRODUCT + DEPTHWISE_LOOP // loop) * positions * sizes.weights
+        found, steps = depthwise.division(sizes), sizes.taps * _steps(depthwise.division(sizes))
+    else:
+        work += MOVED_ELEMENT * positions * sizes.taps * sizes.channels
+        found = direct.division(sizes)
+        steps = _steps(found) * (1 + sizes.groups // GROUPS_OF_A_STEP)
+    return work + MOVED_ELEMENT * _copied_elements(sizes, found) + STEP * steps
+
+
+def _work_of_grad_input(sizes: Correlation) -> int:
+    found = spread.division(sizes)
+    positions = math.prod(sizes.positions)
+    work = positions * sizes.weights + MOVED_ELEMENT * positions * sizes.taps * sizes.channels
+    if depthwise.applies(sizes):
+        loop = max(sizes.channels, sizes.features // sizes.channels)
+        work += (DEPTHWISE_PRODUCT + DEPTHWISE_LOOP // loop) * positions * sizes.weights
+    steps = spread.tap_steps(sizes) if spread.goes_by_tap(sizes) else spread.patch_steps(sizes)
+    by_spreading = work + MOVED_ELEMENT * _copied_elements(sizes, found) + STEP * steps
+    transposed = choice.transposed(sizes)
+    return by_spreading if transposed is None else max(by_spreading, _work_of_correlate(transposed))
+
+
+def _copied_elements(sizes: Correlation, division: Division) -> int:
+    """Return the elements of the parts of the padded input that are copied, in all blocks together.
+
+    Where taps are far apart or windows overlap much, blocks copy what they span many times over.
+    """
+    return _steps(division) * sizes.channels * _span(sizes, _block(division))

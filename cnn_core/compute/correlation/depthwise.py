@@ -1,0 +1,158 @@
+"""Correlation where every channel is a group of its own: a weighted sum of shifted inputs.
+
+As matrices the patches would have one column for each tap. Instead NumPy's einsum multiplies and adds in one pass, over
+runs that lie in one piece in memory: the channels of some windows next to each other along the last axis.
+
+Several output channels for one of the input are computed from an input whose channels are repeated as often.
+
+Axes in comments as in ``direct``; R runs along the last axis, X elements of a run.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+from numpy.typing import NDArray
+
+from cnn_core.compute.blocks import BLOCK_BYTES, block_count, block_sizes
+from cnn_core.compute.correlation.parts import PaddedParts
+from cnn_core.compute.correlation.sizes import Correlation, Division, WindowBlock
+from cnn_core.compute.threads import run_blocks
+from cnn_core.compute.workspace import Workspace
+from cnn_core.geometry import Windows
+
+__all__ = ["applies", "correlate", "correlate_grad_weight", "division", "lane_count"]
+
+Array = NDArray[Any]
+
+MOST_TAPS = 1024
+LANES = 8
+LONGEST_RUN = 2048
+"""Elements: longer ones of input, weight and output do not fit a core's first-level cache together."""
+
+MOST_WEIGHT_BYTES = BLOCK_BYTES // 2
+OUTPUT_AXES, TAP_AXES = "abc", "ijk"
+
+
+def applies(sizes: Correlation) -> bool:
+    """Tell whether every channel is a group of its own, and one pass for each tap is not too many."""
+    return sizes.groups > 1 and sizes.group_channels == 1 and sizes.taps <= MOST_TAPS
+
+
+def division(sizes: Correlation) -> Division:
+    """Return the blocks that are computed at a time."""
+    repeated = sizes.spanned_per_position * (sizes.features // sizes.channels)
+    return Division(sizes.positions, sizes.itemsize * max(sizes.features, repeated), BLOCK_BYTES // 2)
+
+
+def run_windows(sizes: Correlation) -> int:
+    """Return how many windows along the last axis are one run at most."""
+    last = sizes.windows.axes[-1]
+    most = min(LONGEST_RUN // sizes.features, MOST_WEIGHT_BYTES // (sizes.itemsize * sizes.weights))
+    if last.stride > 1 or most < 2:
+        return 1
+    return min(most, last.output_size)
+
+
+def correlate(sizes: Correlation, input: Array, weight: Array, bias: Array | None, output: Array) -> None:
+    """Write the cross-correlation; shapes as in ``cnn_core.compute.correlation.correlate``."""
+    together = run_windows(sizes)
+    by_run = np.tile(weight[..., 0, :], together)  # (*K, X)
+    taps, outputs = TAP_AXES[: by_run.ndim - 1], OUTPUT_AXES[: by_run.ndim - 1]
+    subscripts = f"n{outputs}{taps}x,{taps}x->n{outputs}x"
+
+    def make_worker(workspace: Workspace) -> Callable[[WindowBlock], None]:
+        runs = _Runs(sizes, workspace, weight.dtype, together)
+
+        def compute(block: WindowBlock) -> None:
+            target = output[block.outputs]
+            in_place = target.flags.c_contiguous
+            sums = target if in_place else runs.memory[: target.size].reshape(target.shape)
+            view = runs(input[block.inputs], block.windows)  # (n, *o, R, *K, X)
+            np.einsum(
+                subscripts, view, by_run[..., : view.shape[-1]], out=sums.reshape(*view.shape[: len(outputs) + 1], -1)
+            )
+            if not in_place:
+                target[...] = sums
+            if bias is not None:
+                target += bias
+
+        return compute
+
+    run_blocks(sizes.window_blocks(division(sizes)), make_worker)
+
+
+def correlate_grad_weight(sizes: Correlation, input: Array, grad_output: Array, grad_weight: Array) -> None:
+    """Write the gradient with respect to the weight; shapes as in ``cnn_core.compute.correlation``.
+
+    Blocks are added up in lanes, as in ``direct``, which are sums in float64.
+    """
+    lanes = lane_count(sizes)
+    window_blocks = sizes.window_blocks(division(sizes))
+    totals = np.zeros((lanes, *grad_weight.shape))
+    rank = len(sizes.windows.axes)
+    taps, outputs = TAP_AXES[:rank], OUTPUT_AXES[:rank]
+    subscripts = f"n{outputs}{taps}x,n{outputs}x->{taps}x"
+
+    def make_worker(workspace: Workspace) -> Callable[[int], None]:
+        runs = _Runs(sizes, workspace, grad_weight.dtype, 1)
+
+        def compute(lane: int) -> None:
+            for block in window_blocks[lane::lanes]:
+                part = grad_output[block.outputs]
+                gradient = runs.memory[: part.size].reshape(part.shape)
+                gradient[...] = part
+                totals[lane, ..., 0, :] += np.einsum(subscripts, runs(input[block.inputs], block.windows), gradient)
+
+        return compute
+
+    run_blocks(range(lanes), make_worker)
+    grad_weight[...] = totals.sum(axis=0)
+
+
+def lane_count(sizes: Correlation) -> int:
+    """Return how many sums of blocks are added side by side."""
+    found = division(sizes)
+    return max(1, min(LANES, block_count(found.positions, found.bytes_per_position, found.limit)))
+
+
+class _Runs:
+    """Makes views of the runs of one block after the other, in the memory of a thread."""
+
+    def __init__(self, sizes: Correlation, workspace: Workspace, dtype: np.dtype[Any], together: int) -> None:
+        self._together = together
+        self._repeats = sizes.features // sizes.channels
+        found = division(sizes)
+        images, *outputs = block_sizes(found.positions, found.bytes_per_position, found.limit)
+        spans = ((size - 1) * axis.stride + axis.extent for size, axis in zip(outputs, sizes.windows.axes, strict=True))
+        padded, self.memory = workspace.arrays(
+            (images * sizes.features * math.prod(spans),), (sizes.features * images * math.prod(outputs),), dtype=dtype
+        )
+        self._padded = PaddedParts(padded)
+        self._known: tuple[object, ...] = ()
+        self._view = padded
+
+    def __call__(self, input: Array, windows: Windows) -> Array:
+        """Return a part of the input as runs: (n, *o, R, *K, X)."""
+        if self._repeats > 1:
+            input = np.repeat(input, self._repeats, axis=-1)
+        padded = self._padded(input, windows)
+        if self._known != (windows, len(input)):
+            self._known = (windows, len(input))
+            self._view = self._runs(windows.view(padded), len(windows.axes))
+        return self._view
+
+    def _runs(self, view: Array, last: int) -> Array:
+        """View windows (n, *o, *K, F) next to each other along the last axis as runs: (n, *o, R, *K, X)."""
+        windows, features = view.shape[last], view.shape[-1]
+        count = max(count for count in range(1, self._together + 1) if windows % count == 0)
+        if count == 1:
+            return view
+        # their channels go on where those of the last one end
+        shape = (*view.shape[:last], windows // count, *view.shape[last + 1 : -1], count * features)
+        strides = (*view.strides[:last], view.strides[last] * count, *view.strides[last + 1 :])
+        return as_strided(view, shape=shape, strides=strides, writeable=False)

@@ -1,0 +1,54 @@
+"""The part of an input that a block of windows covers, with its padding, channels-last and in one piece."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from numpy.typing import NDArray
+
+from cnn_core.geometry import Windows
+
+__all__ = ["PaddedParts", "part_elements"]
+
+Array = NDArray[Any]
+
+
+def part_elements(images: int, windows: Windows, channels: int) -> int:
+    """Return the elements of a part with its padding."""
+    return images * channels * math.prod(windows.padded_sizes)
+
+
+class PaddedParts:
+    """Makes the parts of an input one after the other in the same memory.
+
+    Taps in the padding are real zeros and are multiplied like any element: an infinite weight over padding gives NaN,
+    as it does over an input that was padded beforehand.
+
+    Parameters
+    ----------
+    memory : ndarray
+        Of one axis, and as many elements as the largest part. Of the type that is computed in.
+    """
+
+    def __init__(self, memory: Array) -> None:
+        self._memory = memory
+        self._windows: Windows | None = None
+        self._part = self._inside = memory
+
+    def __call__(self, input: Array, windows: Windows) -> Array:
+        """Return a part of an input (n, *S, C) with the padding of the windows over it, (n, *padded, C).
+
+        For the same Windows object and as many images it is the same array again.
+        """
+        if windows is not self._windows or len(input) != len(self._part):
+            images, channels = input.shape[0], input.shape[-1]
+            self._windows = windows
+            part = self._memory[: part_elements(images, windows, channels)]
+            part = part.reshape(images, *windows.padded_sizes, channels)
+            # only what is inside is written each time
+            part.fill(0)
+            inside = (slice(axis.before, axis.before + axis.size) for axis in windows.axes)
+            self._part, self._inside = part, part[(slice(None), *inside)]
+        self._inside[...] = input
+        return self._part

@@ -1,0 +1,160 @@
+"""The sizes of a correlation, from which follows how it is computed and what that costs."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnn_core.compute.blocks import blocks
+from cnn_core.geometry import AxisWindows, Windows
+
+__all__ = ["Correlation", "Division", "WindowBlock", "transposed_weight", "window_blocks"]
+
+
+@dataclass(frozen=True, eq=False)
+class WindowBlock:
+    """A block of windows.
+
+    Parameters
+    ----------
+    outputs, inputs : tuple of slice
+        The windows, (N, *O), and the part of the input that they cover, (N, *S).
+    windows : Windows
+        The windows over that part alone: one object for all blocks in which windows lie alike.
+    """
+
+    outputs: tuple[slice, ...]
+    inputs: tuple[slice, ...]
+    windows: Windows
+
+    @property
+    def images(self) -> int:
+        """Number of images."""
+        return int(self.outputs[0].stop - self.outputs[0].start)
+
+
+@dataclass(frozen=True)
+class Division:
+    """What is divided into blocks, (N, *O), the bytes that each of its elements takes, and those a block may take."""
+
+    positions: tuple[int, ...]
+    bytes_per_position: int
+    limit: int
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """A correlation of an input (N, *S, C) with a weight (*K, C/G, F) to an output (N, *O, F).
+
+    Parameters
+    ----------
+    batch : int
+    weight_shape : tuple of int
+        (*K, C/G, F).
+    groups : int
+    windows : Windows
+    itemsize : int
+        Bytes of an element of the type that is computed in.
+    """
+
+    batch: int
+    weight_shape: tuple[int, ...]
+    groups: int
+    windows: Windows
+    itemsize: int
+
+    @property
+    def taps(self) -> int:
+        """Taps of a window."""
+        return math.prod(self.weight_shape[:-2])
+
+    @property
+    def group_channels(self) -> int:
+        """Channels of the input in one group."""
+        return self.weight_shape[-2]
+
+    @property
+    def channels(self) -> int:
+        """Channels of the input."""
+        return self.weight_shape[-2] * self.groups
+
+    @property
+    def features(self) -> int:
+        """Channels of the output."""
+        return self.weight_shape[-1]
+
+    @property
+    def weights(self) -> int:
+        """Elements of the weight."""
+        return math.prod(self.weight_shape)
+
+    @property
+    def positions(self) -> tuple[int, ...]:
+        """(N, *O)."""
+        return (self.batch, *self.windows.output_sizes)
+
+    @property
+    def spanned_per_position(self) -> int:
+        """Elements of the padded input that windows span, for each window: all that is read, and no padding beyond."""
+        spans = math.prod((axis.output_size - 1) * axis.stride + axis.extent for axis in self.windows.axes)
+        return -(-self.channels * spans // math.prod(self.windows.output_sizes))
+
+    def window_blocks(self, division: Division) -> list[WindowBlock]:
+        """Return the blocks of a division; those in which windows lie alike come one after the other."""
+        return window_blocks(self.windows, blocks(division.positions, division.bytes_per_position, division.limit))
+
+    def transposed(self) -> Correlation | None:
+        """Return the correlation of grad_output with the flipped weight that gives grad_input.
+
+        There is one where the stride is 1, and no window lies in the padding beyond the input's first or last element.
+        """
+        if any(axis.stride != 1 for axis in self.windows.axes):
+            return None
+        axes = []
+        for axis in self.windows.axes:
+            before = axis.extent - 1 - axis.before
+            after = axis.size + axis.extent - 1 - axis.output_size - before
+            if before < 0 or after < 0:
+                return None
+            axes.append(
+                dataclasses.replace(axis, size=axis.output_size, before=before, after=after, output_size=axis.size)
+            )
+        group_features = self.features // self.groups
+        weight_shape = (*self.weight_shape[:-2], group_features, self.channels)
+        return Correlation(self.batch, weight_shape, self.groups, Windows(tuple(axes)), self.itemsize)
+
+
+def window_blocks(windows: Windows, outputs: Iterable[tuple[slice, ...]]) -> list[WindowBlock]:
+    """Return blocks of windows, given slices of (N, *O); those in which windows lie alike come one after the other."""
+    along: list[dict[tuple[int, int], tuple[slice, AxisWindows]]] = [{} for _ in windows.axes]
+    alike: dict[tuple[int, tuple[AxisWindows, ...]], tuple[Windows, list[WindowBlock]]] = {}
+    for block in outputs:
+        inputs, axes = [block[0]], []
+        for axis, chosen, known in zip(windows.axes, block[1:], along, strict=True):
+            key = (chosen.start, chosen.stop)
+            if key not in known:
+                known[key] = axis.block(*key)
+            covered, part = known[key]
+            inputs.append(covered)
+            axes.append(part)
+        layout = (block[0].stop - block[0].start, tuple(axes))
+        if layout not in alike:
+            alike[layout] = (Windows(layout[1]), [])
+        shared, listed = alike[layout]
+        listed.append(WindowBlock(block, tuple(inputs), shared))
+    return [block for _, listed in alike.values() for block in listed]
+
+
+def transposed_weight(weight: NDArray[Any], groups: int) -> NDArray[Any]:
+    """Return a weight (*K, C/G, F) flipped along the kernel and with its channels exchanged: (*K, F/G, C)."""
+    *kernel, group_channels, features = weight.shape
+    flipped = np.flip(weight, axis=tuple(range(len(kernel))))
+    by_group = flipped.reshape(*kernel, group_channels, groups, features // groups)
+    exchanged = np.moveaxis(by_group, -1, -3).swapaxes(-1, -2)  # (*K, F/G, G, C/G)
+    return np.ascontiguousarray(exchanged).reshape(*kernel, features // groups, group_channels * groups)

@@ -1,0 +1,295 @@
+"""The transpose of a correlation: what each window gives back to the elements that it was computed from.
+
+    grad_input = fold(grad_output @ weight.T)       fold: add each patch back to where it was taken from
+
+Patches are made for one block of windows at a time and added to the part of the input that these cover. Where taps
+lie next to each other along the last axis, all of them are added as one run, to every few windows at a time: as many as
+it takes for their runs not to overlap. Where every channel is a group of its own, or a patch is so long that few of
+them fit a block, each tap is computed and added by itself.
+
+Axes in comments as in ``direct``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnn_core.compute.blocks import BLOCK_BYTES, block_count, block_sizes
+from cnn_core.compute.correlation.direct import by_group, split_channels
+from cnn_core.compute.correlation.sizes import Correlation, Division
+from cnn_core.compute.threads import run_blocks
+from cnn_core.compute.workspace import Workspace
+from cnn_core.geometry import Windows
+
+__all__ = ["correlate_grad_input", "division", "goes_by_tap"]
+
+Array = NDArray[Any]
+Unit = tuple[slice, slice, slice]
+"""Images, groups, and channels of each group."""
+
+FEWER_STEPS = 4
+"""How many times fewer the steps tap by tap must be: each of them reads and writes more than a step of a fold."""
+
+TAP_BLOCK_BYTES = BLOCK_BYTES // 4
+"""Products, and the arrays that they are made of and added to, are to fit the cache together."""
+
+FEWEST_UNITS = 8
+FEWEST_CHANNELS = 16
+"""Of a unit, where the channels of few images are computed side by side."""
+
+
+def division(sizes: Correlation) -> Division:
+    """Return the blocks of windows that are spread at a time."""
+    return _tap_division(sizes) if goes_by_tap(sizes) else _patch_division(sizes)
+
+
+def goes_by_tap(sizes: Correlation) -> bool:
+    """Tell whether each tap is computed by itself, and not a patch at a time."""
+    is_depthwise = sizes.groups > 1 and sizes.group_channels == 1
+    return is_depthwise or patch_steps(sizes) > FEWER_STEPS * tap_steps(sizes)
+
+
+def tap_steps(sizes: Correlation) -> int:
+    """Return the steps in Python tap by tap."""
+    found = _tap_division(sizes)
+    return sizes.taps * block_count(found.positions, found.bytes_per_position, found.limit)
+
+
+def patch_steps(sizes: Correlation) -> int:
+    """Return the steps in Python in which patches are added."""
+    found = _patch_division(sizes)
+    blocks = block_count(found.positions, found.bytes_per_position, found.limit)
+    return blocks * (sizes.taps // sizes.windows.axes[-1].kernel_size) * _turns(sizes)
+
+
+def _turns(sizes: Correlation) -> int:
+    """Return in how many turns the runs of windows next to each other are added so that those of a turn are apart."""
+    last = sizes.windows.axes[-1]
+    return -(-last.kernel_size // last.stride) if _adds_runs(sizes) else last.kernel_size
+
+
+def _adds_runs(sizes: Correlation) -> bool:
+    return sizes.groups == 1 and sizes.windows.axes[-1].dilation == 1
+
+
+def _tap_division(sizes: Correlation) -> Division:
+    elements = max(sizes.channels, sizes.features, sizes.spanned_per_position)
+    return Division(sizes.positions, sizes.itemsize * elements, TAP_BLOCK_BYTES)
+
+
+def _patch_division(sizes: Correlation) -> Division:
+    bytes_of_patch = sizes.itemsize * max(sizes.taps * sizes.channels, sizes.features, sizes.spanned_per_position)
+    # every block reads the whole weight: with a large one, blocks of more windows than fit the cache read less
+    limit = min(max(BLOCK_BYTES, sizes.itemsize * sizes.weights // 4), 4 * BLOCK_BYTES)
+    return Division(sizes.positions, bytes_of_patch, limit)
+
+
+def units(sizes: Correlation) -> list[Unit]:
+    """Return what is computed side by side: images, or, where these are few, groups or channels of them.
+
+    Windows that overlap are added one after the other; units have no elements in common.
+    """
+    found = division(sizes)
+    step = block_sizes(found.positions, found.bytes_per_position, found.limit)[0]
+    images = [slice(start, min(start + step, sizes.batch)) for start in range(0, sizes.batch, step)]
+    pieces = -(-FEWEST_UNITS // max(1, len(images)))
+    all_groups, all_channels = slice(0, sizes.groups), slice(0, sizes.group_channels)
+    if sizes.groups > 1:
+        return [
+            (some, groups, all_channels) for some in images for groups in _cut(sizes.groups, pieces, FEWEST_CHANNELS)
+        ]
+    channels = _cut(sizes.group_channels, pieces, FEWEST_CHANNELS)
+    return [(some, all_groups, chosen) for some in images for chosen in channels]
+
+
+def cuts(sizes: Correlation) -> int:
+    """Return into how many parts of groups or channels units divide a weight."""
+    return len({_key(unit) for unit in units(sizes)}) or 1
+
+
+def _cut(size: int, pieces: int, fewest: int) -> list[slice]:
+    step = max(fewest, -(-size // pieces))
+    return [slice(start, min(start + step, size)) for start in range(0, size, step)]
+
+
+def correlate_grad_input(
+    sizes: Correlation, grad_output: Array, weight: Array, bias: Array | None, grad_input: Array
+) -> None:
+    """Write the gradient with respect to the input; shapes as in ``cnn_core.compute.correlation``."""
+    by_image: dict[tuple[int, int], list[Any]] = {}
+    found = division(sizes)
+    for window_block in sizes.window_blocks(found):
+        images = window_block.outputs[0]
+        by_image.setdefault((images.start, images.stop), []).append(window_block)
+    targets = split_channels(grad_input, sizes.groups)  # (N, *S, G, C/G)
+    by_tap = goes_by_tap(sizes)
+    matrices = {_key(unit): _matrices(sizes, weight, unit, by_tap=by_tap) for unit in units(sizes)}
+    by_channel = None if bias is None else split_channels(bias, sizes.groups)
+
+    def make_worker(workspace: Workspace) -> Callable[[Unit], None]:
+        images, *outputs = block_sizes(found.positions, found.bytes_per_position, found.limit)
+        positions = images * math.prod(outputs)
+        span = images * math.prod(
+            (size - 1) * axis.stride + axis.extent for size, axis in zip(outputs, sizes.windows.axes, strict=True)
+        )
+        patch = 1 if by_tap else sizes.taps
+        memory = workspace.arrays(
+            (span * sizes.channels,),
+            (positions * patch * sizes.channels,),
+            (positions * sizes.features,),
+            dtype=weight.dtype,
+        )
+
+        def compute(unit: Unit) -> None:
+            images, groups, channels = unit
+            target = targets[images, ..., groups, channels]
+            target[...] = 0 if by_channel is None else by_channel[groups, channels]
+            shape = target.shape[-2:]
+            for block in by_image[images.start, images.stop]:
+                count, part = block.images, block.windows
+                padded = memory[0][: count * math.prod(part.padded_sizes) * math.prod(shape)]
+                padded = padded.reshape(count, *part.padded_sizes, *shape)
+                padded.fill(0)
+                gradient = grad_output[block.outputs]
+                if by_tap:
+                    _spread_taps(sizes, gradient, matrices[_key(unit)], groups, part, padded, memory[1])
+                else:
+                    _spread_patches(sizes, gradient, matrices[_key(unit)], groups, part, padded, memory[1:])
+                inside = (slice(axis.before, axis.before + axis.size) for axis in part.axes)
+                place = target[(slice(None), *block.inputs[1:])]
+                place += padded[(slice(None), *inside)]
+
+        return compute
+
+    run_blocks(units(sizes), make_worker)
+
+
+def _key(unit: Unit) -> tuple[int, int]:
+    """Return what tells apart units of different groups or channels; slices cannot be looked up."""
+    return unit[1].start, unit[2].start
+
+
+def _matrices(sizes: Correlation, weight: Array, unit: Unit, *, by_tap: bool) -> Array:
+    """Return a weight's part as matrices: of each group (g, F/G, K*c), or of each tap and group (*K, g, F/G, c)."""
+    _, groups, channels = unit
+    split = split_channels(weight, sizes.groups)[..., channels, groups, :]  # (*K, c, g, F/G)
+    if by_tap:
+        return np.ascontiguousarray(np.moveaxis(split, -3, -1))
+    # BLAS takes matrices whose rows are in one piece
+    return np.ascontiguousarray(np.moveaxis(split.reshape(-1, *split.shape[-2:]), 0, -1))
+
+
+def _spread_patches(
+    sizes: Correlation,
+    grad_output: Array,
+    matrices: Array,
+    groups: slice,
+    windows: Windows,
+    padded: Array,
+    memory: list[Array],
+) -> None:
+    """Add the patches of a block to its part of the padded grad_input, (n, *padded, g, c)."""
+    kernel, axes = sizes.weight_shape[:-2], windows.axes
+    gradient = _gradient_matrices(grad_output, sizes.groups, matrices.dtype, memory[1])[groups]  # (g, P, F/G)
+    patches = memory[0][: math.prod(gradient.shape[:2]) * matrices.shape[-1]]
+    patches = patches.reshape(*gradient.shape[:2], matrices.shape[-1])
+    np.matmul(gradient, matrices, out=patches)
+    patches = patches.reshape(len(gradient), *grad_output.shape[:-1], *kernel, padded.shape[-1])
+    patches = np.moveaxis(patches, 0, -2)  # (n, *o, *K, g, c)
+    rank = len(axes)
+    last, turns = axes[-1], _turns(sizes)
+    run_taps = last.kernel_size if _adds_runs(sizes) else 1
+    for outer in _offsets(kernel[:-1]):
+        rows = tuple(
+            slice(tap * axis.dilation, tap * axis.dilation + (axis.output_size - 1) * axis.stride + 1, axis.stride)
+            for tap, axis in zip(outer, axes[:-1], strict=True)
+        )
+        lines = padded[(slice(None), *rows)]  # (n, *o but the last, padded, g, c)
+        of_taps = patches[(slice(None),) * (1 + rank) + outer]  # (n, *o, KW, g, c)
+        for turn in range(turns):
+            if run_taps > 1 or turns == 1:
+                step, start = turns * last.stride, turn * last.stride
+                added = of_taps[(slice(None),) * rank + (slice(turn, None, turns),)]  # (n, *o, KW, 1, c)
+                count = added.shape[rank]
+                if not count:
+                    continue
+                column = lines.strides[rank]
+                place = np.lib.stride_tricks.as_strided(
+                    lines[(slice(None),) * rank + (slice(start, None),)],
+                    shape=(*lines.shape[:rank], count, last.kernel_size, *lines.shape[-2:]),
+                    strides=(*lines.strides[:rank], step * column, column * last.dilation, *lines.strides[-2:]),
+                )
+            else:
+                start = turn * last.dilation
+                place = lines[
+                    (slice(None),) * rank
+                    + (slice(start, start + (last.output_size - 1) * last.stride + 1, last.stride),)
+                ]
+                added = of_taps[(slice(None),) * (1 + rank) + (turn,)]
+            place += added
+
+
+def _spread_taps(
+    sizes: Correlation,
+    grad_output: Array,
+    matrices: Array,
+    groups: slice,
+    windows: Windows,
+    padded: Array,
+    memory: Array,
+) -> None:
+    """Add the products of a block, tap by tap, to its part of the padded grad_input, (n, *padded, g, c)."""
+    gradient = split_channels(grad_output, sizes.groups)[..., groups, :]  # (n, *o, g, F/G)
+    for taps in _offsets(sizes.weight_shape[:-2]):
+        place = padded[
+            (
+                slice(None),
+                *(
+                    slice(
+                        tap * axis.dilation, tap * axis.dilation + (axis.output_size - 1) * axis.stride + 1, axis.stride
+                    )
+                    for tap, axis in zip(taps, windows.axes, strict=True)
+                ),
+            )
+        ]
+        place += _group_products(gradient, matrices[taps], memory)
+
+
+def _offsets(kernel: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    """Yield all taps of a kernel; without a list of them, of which there may be very many."""
+    if not kernel:
+        yield ()
+        return
+    for first in range(kernel[0]):
+        for rest in _offsets(kernel[1:]):
+            yield (first, *rest)
+
+
+def _group_products(gradient: Array, matrices: Array, memory: Array) -> Array:
+    """Multiply (n, *o, g, F/G) by one matrix (F/G, c) for each group: (n, *o, g, c)."""
+    features, channels = matrices.shape[-2:]
+    shape = (*gradient.shape[:-1], channels)
+    products = memory[: math.prod(shape)].reshape(shape)
+    if features == 1:
+        return np.multiply(gradient, matrices[:, 0], out=products)
+    if channels == 1:
+        return np.einsum("...gf,gf->...g", gradient, matrices[..., 0], out=products[..., 0])[..., None]
+    by_groups = np.moveaxis(gradient, -2, 0)  # (g, n, *o, F/G)
+    by_group_products = np.matmul(by_groups.reshape(len(by_groups), -1, features), matrices)  # (g, P, c)
+    return np.moveaxis(by_group_products.reshape(*by_groups.shape[:-1], channels), 0, -2)
+
+
+def _gradient_matrices(grad_output: Array, groups: int, dtype: np.dtype[Any], memory: Array) -> Array:
+    """Return (n, *o, F) as one matrix (P, F/G) for each group, in the type that is computed in."""
+    matrices = by_group(grad_output, groups) if grad_output.dtype == dtype else None
+    if matrices is None:
+        copied = memory[: grad_output.size].reshape(grad_output.shape)
+        copied[...] = grad_output
+        matrices = by_group(copied, groups)
+        assert matrices is not None  # noqa: S101  (it is in one piece)
+    return matrices

@@ -1,0 +1,231 @@
+"""Division of a pooling into blocks that fit the cache, and their computation side by side.
+
+Windows do not reach across images, nor across channels. Along the first spatial axis windows of different blocks may
+overlap. A gradient is then written by one block alone: a block computes all windows that reach into the elements that
+it writes, though others compute some of them too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from cnn_core.compute.blocks import BLOCK_BYTES, block_sizes
+from cnn_core.compute.cost import STEP, Cost, Costs
+from cnn_core.compute.threads import get_threads, run_blocks
+from cnn_core.compute.workspace import Workspace
+from cnn_core.geometry import AnyWindows, Windows
+
+__all__ = ["PoolSizes", "pool_backward", "pool_forward"]
+
+Array = NDArray[Any]
+Reduction = Callable[[Array, AnyWindows, slice], Sequence[Array]]
+Route = Callable[[Array, Array, AnyWindows, slice], Array]
+
+LEAST_ROWS = 4
+"""How many times as many windows a block has along the first axis as it shares with the block before."""
+
+
+@dataclass(frozen=True)
+class PoolBlock:
+    """A block of windows.
+
+    Parameters
+    ----------
+    outputs, inputs : tuple of slice
+        The windows, and the part of the input that they cover: of the axes before the spatial ones, and of the first of
+        these.
+    windows : AnyWindows
+        The windows over that part alone.
+    written : slice
+        Elements along the first spatial axis whose gradients this block writes.
+    """
+
+    outputs: tuple[slice, ...]
+    inputs: tuple[slice, ...]
+    windows: AnyWindows
+    written: slice
+
+
+@dataclass(frozen=True)
+class PoolSizes:
+    """The sizes of a pooling: an input (*outer, *S, *inner), of which the spatial axes are pooled.
+
+    Parameters
+    ----------
+    outer : tuple of int
+        (N,) channels-last, (N, C) channels-first.
+    inner : int
+        Elements at one position: C channels-last, 1 channels-first.
+    windows : AnyWindows
+    itemsize : int
+    """
+
+    outer: tuple[int, ...]
+    inner: int
+    windows: AnyWindows
+    itemsize: int
+
+    @property
+    def _row_bytes(self) -> int:
+        """Bytes of the input, or of the output if these are more, for one element along the first spatial axis."""
+        rest = max(math.prod(self.windows.sizes[1:]), math.prod(self.windows.output_sizes[1:]))
+        return max(1, rest * self.inner * self.itemsize)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether no block divides the first spatial axis."""
+        return not isinstance(self.windows, Windows) or self.windows.axes[0].goes_by_window
+
+    @property
+    def shared(self) -> int:
+        """Windows along the first spatial axis that reach beyond the start of the one after them."""
+        if not isinstance(self.windows, Windows):
+            return 0
+        axis = self.windows.axes[0]
+        return (axis.extent - 1) // axis.stride
+
+    def block_counts(self) -> list[int]:
+        """Return how many elements of (*outer, O) a block has along each axis."""
+        axis = self.windows.axes[0]
+        if self.is_whole:
+            whole = self._row_bytes * max(axis.size, axis.output_size)
+            return [*block_sizes(self.outer, whole, BLOCK_BYTES), axis.output_size]
+        row = self._row_bytes * max(1, -(-axis.size // axis.output_size))
+        counts = block_sizes((*self.outer, axis.output_size), row, BLOCK_BYTES)
+        least = LEAST_ROWS * self.shared
+        if counts[-1] < min(least, axis.output_size):
+            return block_sizes((*self.outer, axis.output_size), row, row * least)
+        return counts
+
+    @property
+    def planes(self) -> int:
+        """Planes that are pooled: images times channels."""
+        return math.prod(self.outer) * self.inner
+
+    def in_blocks(self, costs: Callable[[int, AnyWindows], Costs], shared_elements: int = 0) -> Costs:
+        """Return what a pooling costs whose blocks are computed side by side.
+
+        Parameters
+        ----------
+        costs : callable
+            Returns what as many planes cost at one time with certain windows.
+        shared_elements : int
+            Further elements that are held beside the blocks.
+        """
+        *images, along = self.block_counts()
+        first = self.windows.axes[0]
+        steps = math.prod(-(-size // count) for size, count in zip(self.outer, images, strict=True))
+        steps *= -(-first.output_size // along)
+        second = slice(along, min(2 * along, first.output_size))
+        is_divided = second.start < second.stop
+        largest = self._along(second.start, second.stop, self.shared)[2] if is_divided else self.windows
+        whole = costs(self.planes, self.windows)
+        block = costs(math.prod(images) * self.inner, largest)
+        threads = max(1, min(get_threads(), steps))
+
+        def blocked(all_planes: Cost, of_block: Cost) -> Cost:
+            work = all_planes.work + STEP * steps
+            return Cost(work, shared_elements + threads * of_block.workspace_elements)
+
+        return Costs(
+            blocked(whole.forward, block.forward),
+            {name: blocked(cost, block.backward[name]) for name, cost in whole.backward.items()},
+        )
+
+    def pool_blocks(self, shared: int) -> list[PoolBlock]:
+        """Return the blocks; each computes some windows too that the block before it has along the first axis."""
+        first = self.windows.axes[0]
+        counts = self.block_counts()
+        along = [
+            self._along(start, min(start + counts[-1], first.output_size), shared)
+            for start in range(0, first.output_size, counts[-1])
+        ]
+        return [
+            PoolBlock((*images, outputs), (*images, inputs), windows, written)
+            for images in _grid(self.outer, counts[:-1])
+            for outputs, inputs, windows, written in along
+        ]
+
+    def _along(self, start: int, stop: int, shared: int) -> tuple[slice, slice, AnyWindows, slice]:
+        first = self.windows.axes[0]
+        if start == 0 and stop == first.output_size:
+            return slice(0, stop), slice(0, first.size), self.windows, slice(0, first.size)
+        assert isinstance(self.windows, Windows)  # noqa: S101  (others are not divided)
+        axis = self.windows.axes[0]
+        from_window = max(0, start - shared)
+        inputs, part = axis.block(from_window, stop)
+        low = 0 if start == 0 else min(max(start * axis.stride - axis.before, 0), axis.size)
+        high = axis.size if stop == axis.output_size else min(max(stop * axis.stride - axis.before, 0), axis.size)
+        return slice(from_window, stop), inputs, Windows((part, *self.windows.axes[1:])), slice(low, high)
+
+
+def pool_forward(sizes: PoolSizes, input: Array, reduce: Reduction, results: Sequence[Array]) -> None:
+    """Write the results of all windows.
+
+    Parameters
+    ----------
+    sizes : PoolSizes
+    input : ndarray, shape (*outer, *S, *inner)
+    reduce : callable
+        Takes a part of the input, the windows over it, and a slice of the first spatial axis that says which they are;
+        returns a part of each result.
+    results : sequence of ndarray, each of shape (*outer, *O, *inner)
+    """
+
+    def make_worker(_: Workspace) -> Callable[[PoolBlock], None]:
+        def compute(block: PoolBlock) -> None:
+            for result, part in zip(
+                results, reduce(input[block.inputs], block.windows, block.outputs[-1]), strict=True
+            ):
+                result[block.outputs] = part
+
+        return compute
+
+    run_blocks(sizes.pool_blocks(0), make_worker)
+
+
+def pool_backward(sizes: PoolSizes, input: Array, gradient: Array, route: Route, grad_input: Array) -> None:
+    """Write the gradient with respect to the input.
+
+    Parameters
+    ----------
+    sizes : PoolSizes
+    input : ndarray, shape (*outer, *S, *inner)
+    gradient : ndarray, shape (*outer, *O, *inner)
+    route : callable
+        Takes parts of the gradient and of the input, the windows over it, and a slice of the first spatial axis that
+        says which they are; returns the gradient of that part.
+    grad_input : ndarray, shape of the input
+    """
+    outer = len(sizes.outer)
+
+    def make_worker(_: Workspace) -> Callable[[PoolBlock], None]:
+        def compute(block: PoolBlock) -> None:
+            routed = route(gradient[block.outputs], input[block.inputs], block.windows, block.outputs[-1])
+            *images, inputs = block.inputs
+            target = grad_input[tuple(images)]
+            written, ahead = block.written, (slice(None),) * outer
+            low = min(max(written.start, inputs.start), written.stop)
+            high = max(low, min(written.stop, inputs.stop))
+            # what no window reaches
+            for rest in (slice(written.start, low), slice(high, written.stop)):
+                if rest.start < rest.stop:
+                    target[(*ahead, rest)] = 0
+            if low < high:
+                target[(*ahead, slice(low, high))] = routed[(*ahead, slice(low - inputs.start, high - inputs.start))]
+
+        return compute
+
+    run_blocks(sizes.pool_blocks(sizes.shared), make_worker)
+
+
+def _grid(shape: Sequence[int], counts: Sequence[int]) -> list[tuple[slice, ...]]:
+    grid: list[tuple[slice, ...]] = [()]
+    for size, count in zip(shape, counts, strict=True):
+        grid = [(*one, slice(start, min(start + count, size))) for one in grid for start in range(0, size, count)]
+    return grid

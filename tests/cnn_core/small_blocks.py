@@ -1,0 +1,39 @@
+"""Computation in many blocks of small layers."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from cnn_core.compute.threads import run_blocks
+
+
+@contextlib.contextmanager
+def small_blocks(block_bytes: int, lane_bytes: int = 2**20) -> Iterator[list[int]]:
+    """All limits on blocks, or on sums side by side, become so much smaller as these bytes are than 1 MiB.
+
+    Yields the numbers of blocks of all that was computed since.
+    """
+    counts: list[int] = []
+
+    def counted(blocks: Any, make_worker: Callable[..., Any], *rest: Any, **named: Any) -> None:
+        listed = list(blocks)
+        counts.append(len(listed))
+        run_blocks(listed, make_worker, *rest, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, module in list(sys.modules.items()):
+            if not name.startswith("cnn_core.compute."):
+                continue
+            for attribute, value in list(vars(module).items()):
+                if attribute.endswith("BLOCK_BYTES"):
+                    patch.setattr(module, attribute, max(1, value * block_bytes >> 20))
+                elif attribute.endswith("LANE_BYTES"):
+                    patch.setattr(module, attribute, max(1, value * lane_bytes >> 20))
+                elif value is run_blocks and name != run_blocks.__module__:
+                    patch.setattr(module, attribute, counted)
+        yield counts
