@@ -106,7 +106,7 @@ class AvgPool(Pool):
             If an operand is neither float16, float32, float64 nor an integer of at most 64 bits.
         """
         input = as_operand("input", input)
-        layer = self.layer(input.shape)
+        layer = self._layer_of(input)
         axes, dtype = self._spatial_axes(layer.windows), common_dtype(input)
         sums, divisor = accumulation_dtype(dtype), self._divisor(layer.windows)
 
@@ -143,7 +143,7 @@ class AvgPool(Pool):
             If an operand is neither float16, float32, float64 nor an integer of at most 64 bits.
         """
         input = as_operand("input", input)
-        layer = self.layer(input.shape)
+        layer = self._layer_of(input)
         gradient = self._checked_gradient(grad_output, layer)
         dtype = common_dtype(gradient, input)
         axes, sums = self._spatial_axes(layer.windows), accumulation_dtype(dtype)

@@ -23,7 +23,6 @@ from cnn_core.operands import (
     describe_shape,
     require_shape,
     require_sizes,
-    shape_of,
 )
 from cnn_core.parameters import (
     ALGORITHM,
@@ -230,7 +229,7 @@ class DifferentiableConvolution(Convolution):
         """
         input, weight = as_operand("input", input), as_operand("weight", weight)
         bias = None if bias is None else as_operand("bias", bias)
-        layer = self.layer(input.shape, weight.shape, shape_of(bias))
+        layer = self._layer_of(input, weight, bias)
         dtype = common_dtype(input, weight, bias)
         sums = accumulation_dtype(dtype)
         output = np.empty(layer.output_shape, dtype=sums)
@@ -282,7 +281,7 @@ class DifferentiableConvolution(Convolution):
         wrt = subset_of(self.differentiable).check("wrt", wrt)
         input, weight = as_operand("input", input), as_operand("weight", weight)
         bias = None if bias is None else as_operand("bias", bias)
-        layer = self.layer(input.shape, weight.shape, shape_of(bias))
+        layer = self._layer_of(input, weight, bias)
         gradient = self._checked_gradient(grad_output, layer)
         dtype = common_dtype(gradient, input, weight, bias)
         sums = accumulation_dtype(dtype)

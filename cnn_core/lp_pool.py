@@ -90,7 +90,7 @@ class LpPool(Pool):
             If an operand is neither float16, float32, float64 nor an integer of at most 64 bits.
         """
         input = as_operand("input", input)
-        layer = self.layer(input.shape)
+        layer = self._layer_of(input)
         axes, dtype = self._spatial_axes(layer.windows), common_dtype(input)
         sums = accumulation_dtype(dtype)
 
@@ -127,7 +127,7 @@ class LpPool(Pool):
             If an operand is neither float16, float32, float64 nor an integer of at most 64 bits.
         """
         input = as_operand("input", input)
-        layer = self.layer(input.shape)
+        layer = self._layer_of(input)
         gradient = self._checked_gradient(grad_output, layer)
         dtype = common_dtype(gradient, input)
         axes, sums = self._spatial_axes(layer.windows), accumulation_dtype(dtype)

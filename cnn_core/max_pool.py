@@ -133,7 +133,7 @@ class MaxPool(Indexed, Pool):
             If an operand is neither float16, float32, float64 nor an integer of at most 64 bits.
         """
         input = as_operand("input", input)
-        layer = self.layer(input.shape)
+        layer = self._layer_of(input)
         axes, dtype = self._spatial_axes(layer.windows), common_dtype(input)
         sizes = self._sizes_of(input, layer.windows)
         output = np.empty(layer.output_shape, dtype=dtype)
@@ -181,7 +181,7 @@ class MaxPool(Indexed, Pool):
             If an operand is neither float16, float32, float64 nor an integer of at most 64 bits.
         """
         input = as_operand("input", input)
-        layer = self.layer(input.shape)
+        layer = self._layer_of(input)
         gradient = self._checked_gradient(grad_output, layer)
         dtype = common_dtype(gradient, input)
         axes, sums = self._spatial_axes(layer.windows), accumulation_dtype(dtype)

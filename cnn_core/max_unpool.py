@@ -182,7 +182,7 @@ class MaxUnpool(Indexed):
             If an index is no whole number, or lies outside what it counts.
         """
         input, indices = as_operand("input", input), as_operand("indices", indices)
-        layer = self.layer(input.shape, indices.shape)
+        layer = self._layer_of(input, indices)
         places = self._places(indices, layer)
         output = np.zeros(layer.output_shape, dtype=common_dtype(input))
         # of several values for one element NumPy keeps the last
@@ -215,7 +215,7 @@ class MaxUnpool(Indexed):
             If an index is no whole number, or lies outside what it counts.
         """
         input, indices = as_operand("input", input), as_operand("indices", indices)
-        layer = self.layer(input.shape, indices.shape)
+        layer = self._layer_of(input, indices)
         gradient = self._checked_gradient(grad_output, layer)
         places = self._places(indices, layer)
         numbers = np.arange(places.size)

@@ -150,6 +150,10 @@ class Op(ABC):
     def layer(self, *shapes: Any) -> Layer[Any]:
         """Resolve the op for operands of these shapes; allocates nothing."""
 
+    def _layer_of(self, *operands: NDArray[Any] | None) -> Any:
+        """Return the layer of operands, which is kept: a model calls the same ones over and over."""
+        return _kept_layer(self, tuple(None if operand is None else operand.shape for operand in operands))
+
     def output_shape(self, *shapes: Any) -> tuple[int, ...]:
         """Return the shape of the output for operands of these shapes; allocates nothing.
 
@@ -220,6 +224,14 @@ class Op(ABC):
     def parameters(cls) -> tuple[dataclasses.Field[Any], ...]:
         """Return the declarations of the op's parameters."""
         return dataclasses.fields(cls)
+
+
+MOST_KEPT_LAYERS = 256
+
+
+@functools.lru_cache(maxsize=MOST_KEPT_LAYERS)
+def _kept_layer(op: Op, shapes: tuple[tuple[int, ...] | None, ...]) -> Layer[Any]:
+    return op.layer(*shapes)
 
 
 def computation(function: Callable[Arguments, Returned]) -> Callable[Arguments, Returned]:

@@ -210,7 +210,7 @@ class Unfold(PatchOp):
             If an operand is neither float16, float32, float64 nor an integer of at most 64 bits.
         """
         input = as_operand("input", input)
-        layer = self.layer(input.shape)
+        layer = self._layer_of(input)
         gradient = self._checked_gradient(grad_output, layer)
         return self._folded(gradient, common_dtype(gradient, input), layer.windows, input.shape)
 
@@ -329,7 +329,7 @@ class Fold(PatchOp):
             If the input is neither float16, float32, float64 nor an integer of at most 64 bits.
         """
         input = as_operand("input", input)
-        layer = self.layer(input.shape)
+        layer = self._layer_of(input)
         return self._folded(input, common_dtype(input), layer.windows, layer.output_shape)
 
     def backward(self, grad_output: ArrayLike, input: ArrayLike) -> NDArray[Any]:
@@ -356,7 +356,7 @@ class Fold(PatchOp):
             If an operand is neither float16, float32, float64 nor an integer of at most 64 bits.
         """
         input = as_operand("input", input)
-        layer = self.layer(input.shape)
+        layer = self._layer_of(input)
         gradient = self._checked_gradient(grad_output, layer)
         return self._unfolded(gradient, common_dtype(gradient, input), layer.windows)
 

@@ -9,8 +9,9 @@ first one in row-major order.
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ __all__ = [
     "integers_of",
     "level_sizes",
     "mask_of",
+    "pieces_of",
     "put_where",
     "reduced",
     "reduction_costs",
@@ -38,6 +40,8 @@ Array = NDArray[Any]
 
 SHORT = 64
 """Taps whose sum in the type of the array loses nothing that counts."""
+
+MOST_KEPT_AXES = 512
 
 FORWARD_TAP, BACKWARD_TAP = 10, 120
 """Work of one tap of one window along one axis."""
@@ -88,12 +92,10 @@ def reduced(
     ndarray
         Of the array's type. It may be a view of the array.
     """
-    # far fewer than there may be are looked at beforehand
-    pieces = list(along.pieces()) if along.piece_count <= SHORT else along.pieces()
-    of_all = [piece for piece in pieces if _is_of_all(piece, along)] if isinstance(pieces, list) else []
-    if of_all == pieces and len(of_all) == 1:
-        return at(array, axis, of_all[0].inputs)
-    begun = of_all[:2] if len(of_all) > 1 else []
+    pieces = pieces_of(along)
+    begun = _begun(along) if along.piece_count <= SHORT else ()
+    if len(begun) == 1:
+        return at(array, axis, begun[0].inputs)
     result: Array
     if begun:
         result = function(*(at(array, axis, piece.inputs) for piece in begun))
@@ -111,15 +113,28 @@ def reduced(
     return result
 
 
+def pieces_of(along: Axis) -> Iterable[Piece]:
+    """Return the pieces of an axis, which are kept unless they are many."""
+    return _kept_pieces(along) if along.piece_count <= SHORT else along.pieces()
+
+
+@functools.lru_cache(maxsize=MOST_KEPT_AXES)
+def _kept_pieces(along: Axis) -> tuple[Piece, ...]:
+    return tuple(along.pieces())
+
+
+@functools.lru_cache(maxsize=MOST_KEPT_AXES)
+def _begun(along: Axis) -> tuple[Piece, ...]:
+    """Return two pieces that are each one tap of all windows; the only piece of all if it is such a one; or nothing."""
+    pieces = _kept_pieces(along)
+    of_all = tuple(piece for piece in pieces if _is_of_all(piece, along))
+    return of_all[:2] if len(of_all) > 1 or of_all == pieces else ()
+
+
 def _is_of_all(piece: Piece, along: Axis) -> bool:
     """Tell whether a piece is one tap of all windows."""
-    outputs = piece.outputs
-    return (
-        not piece.spans_taps
-        and outputs.start == 0
-        and (outputs.step or 1) == 1
-        and (outputs.stop is None or outputs.stop == along.output_size)
-    )
+    first, last, step = piece.outputs.indices(along.output_size)
+    return not piece.spans_taps and (first, last, step) == (0, along.output_size, 1)
 
 
 def add_where(condition: Array, values: Array, target: Array) -> None:

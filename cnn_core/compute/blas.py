@@ -8,6 +8,7 @@ computed, and what it had before when the last of them is done.
 from __future__ import annotations
 
 import ctypes
+import os
 import threading
 from collections.abc import Callable
 
@@ -51,6 +52,13 @@ class _Limit:
         self._users = 0
         self._before = 1
 
+    def forget_after_fork(self) -> None:
+        """Start anew in a child process, in which nobody computes who did in its parent."""
+        self._lock = threading.Lock()
+        if self._users and self._functions is not None and self._before != 1:
+            self._functions[0](self._before)
+        self._users = 0
+
     def __enter__(self) -> None:
         if self._functions is None:
             return
@@ -65,6 +73,8 @@ class _Limit:
         if self._functions is None:
             return
         with self._lock:
+            if not self._users:  # left in a child process that was begun within
+                return
             self._users -= 1
             if self._users == 0 and self._before != 1:
                 self._functions[0](self._before)
@@ -72,3 +82,5 @@ class _Limit:
 
 one_blas_thread = _Limit()
 """A context manager: BLAS computes in the thread that calls it, in this whole process."""
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=one_blas_thread.forget_after_fork)

@@ -18,10 +18,16 @@ __all__ = ["channel_sums"]
 TOGETHER = 8
 """Positions that are added in the type that is computed in: few enough to lose no digits that count."""
 
+FEW = 2**12
+"""Elements that are not worth dividing."""
+
 
 def channel_sums(array: NDArray[Any]) -> NDArray[Any]:
     """Return the sums of (N, *spatial, C) over all axes but the last, in float64."""
     channels = array.shape[-1]
+    if array.size <= FEW:
+        few: NDArray[Any] = array.sum(axis=tuple(range(array.ndim - 1)), dtype=np.float64)
+        return few
     parts = list(blocks(array.shape[:-1], array.itemsize * channels, BLOCK_BYTES // 4))
     sums = np.empty((len(parts), channels))
     added_in = accumulation_dtype(common_dtype(array))

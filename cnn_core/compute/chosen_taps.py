@@ -69,7 +69,7 @@ class ChosenTaps:
             numbers = np.arange(math.prod(self.windows.kernel_sizes), dtype=np.uint8)
             numbers = numbers.reshape(*self.windows.kernel_sizes, *(1,) * self.taps.ndim)
             mask = mask_of(self.taps == numbers, integers.dtype)
-            np.bitwise_and(mask, integers, out=_tap_views(integers_of(padded), self.windows, self.axes))
+            np.bitwise_and(mask, integers, out=self.windows.taps_first(integers_of(padded), self.axes, writeable=True))
         return padded[_inside(self.windows, self.axes)]
 
 
@@ -86,7 +86,7 @@ def chosen_taps(array: Array, windows: AnyWindows, axes: Sequence[int]) -> Chose
         padded = np.full(_padded_shape(array.shape, windows, axes), np.nan, dtype=array.dtype)
         padded[_inside(windows, axes)] = array
         array = padded
-    equal = np.equal(_tap_views(array, windows, axes), largest)
+    equal = np.equal(windows.taps_first(array, axes), largest)
     taps = equal.view(np.uint8).reshape(-1, *largest.shape)
     # the number of a tap that equals the maximum, and 255 for one that does not; the smallest is the first
     np.subtract(taps, 1, out=taps)
@@ -106,16 +106,6 @@ def _inside(windows: Windows, axes: Sequence[int]) -> tuple[slice, ...]:
     """Return slices of what is not padding."""
     inside = (slice(axis.before, axis.before + axis.size) for axis in windows.axes)
     return (*(slice(None),) * axes[0], *inside)
-
-
-def _tap_views(padded: Array, windows: Windows, axes: Sequence[int]) -> Array:
-    """View each tap of all windows: (*K, *outer, *O, *inner)."""
-    rank = len(axes)
-    between = axes[0] - 1  # axes between the images and the pooled ones: the channels, or none
-    moved = np.moveaxis(padded, axes, range(1, 1 + rank))  # (N, *S, C)
-    view = windows.view(moved, writeable=padded.flags.writeable)  # (N, *O, *K, C)
-    view = np.moveaxis(view, range(1 + rank, 1 + 2 * rank), range(rank))  # (*K, N, *O, C)
-    return np.moveaxis(view, -1, rank + 1) if between else view
 
 
 def _tap_offsets(shape: Sequence[int], windows: Windows, axes: Sequence[int]) -> NDArray[np.int64]:

@@ -7,6 +7,7 @@ it writes, though others compute some of them too.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ __all__ = ["PoolSizes", "pool_backward", "pool_forward"]
 Array = NDArray[Any]
 Reduction = Callable[[Array, AnyWindows, slice], Sequence[Array]]
 Route = Callable[[Array, Array, AnyWindows, slice], Array]
+
+MOST_KEPT_SIZES, MOST_KEPT_BLOCKS = 256, 64
 
 LEAST_ROWS = 4
 """How many times as many windows a block has along the first axis as it shares with the block before."""
@@ -137,7 +140,7 @@ class PoolSizes:
             {name: blocked(cost, block.backward[name]) for name, cost in whole.backward.items()},
         )
 
-    def pool_blocks(self, shared: int) -> list[PoolBlock]:
+    def pool_blocks(self, shared: int) -> Sequence[PoolBlock]:
         """Return the blocks; each computes some windows too that the block before it has along the first axis."""
         first = self.windows.axes[0]
         counts = self.block_counts()
@@ -164,6 +167,17 @@ class PoolSizes:
         return slice(from_window, stop), inputs, Windows((part, *self.windows.axes[1:])), slice(low, high)
 
 
+@functools.lru_cache(maxsize=MOST_KEPT_SIZES)
+def _kept_blocks(sizes: PoolSizes, shared: int) -> Sequence[PoolBlock] | None:
+    blocks = sizes.pool_blocks(shared)
+    return blocks if len(blocks) <= MOST_KEPT_BLOCKS else None
+
+
+def _pool_blocks(sizes: PoolSizes, shared: int) -> Sequence[PoolBlock]:
+    """Return the blocks of a pooling, which are kept unless they are many."""
+    return _kept_blocks(sizes, shared) or sizes.pool_blocks(shared)
+
+
 def pool_forward(sizes: PoolSizes, input: Array, reduce: Reduction, results: Sequence[Array]) -> None:
     """Write the results of all windows.
 
@@ -186,7 +200,7 @@ def pool_forward(sizes: PoolSizes, input: Array, reduce: Reduction, results: Seq
 
         return compute
 
-    run_blocks(sizes.pool_blocks(0), make_worker)
+    run_blocks(_pool_blocks(sizes, 0), make_worker)
 
 
 def pool_backward(sizes: PoolSizes, input: Array, gradient: Array, route: Route, grad_input: Array) -> None:
@@ -221,7 +235,7 @@ def pool_backward(sizes: PoolSizes, input: Array, gradient: Array, route: Route,
 
         return compute
 
-    run_blocks(sizes.pool_blocks(sizes.shared), make_worker)
+    run_blocks(_pool_blocks(sizes, sizes.shared), make_worker)
 
 
 def _grid(shape: Sequence[int], counts: Sequence[int]) -> list[tuple[slice, ...]]:

@@ -15,6 +15,7 @@ from cnn_core.compute.axis_by_axis import (
     at,
     innermost_first,
     level_sizes,
+    pieces_of,
     put_where,
     reduced,
     reduction_costs,
@@ -79,7 +80,7 @@ def _levels(array: Array, windows: AnyWindows, axes: Sequence[int], choose: Choo
         # of a window the first tap inside the input, until another one is larger
         largest, chosen = np.full(shape, -np.inf, dtype=array.dtype), np.empty(shape, dtype=_smallest_type(along))
         chosen[...] = along.first_taps().reshape(-1, *(1,) * (len(shape) - 1 - axis))
-        for piece in along.pieces():
+        for piece in pieces_of(along):
             values = at(array, axis, piece.inputs)
             best, choice = at(largest, axis, piece.outputs), at(chosen, axis, piece.outputs)
             if piece.spans_taps:
@@ -143,7 +144,7 @@ def route_to_chosen(gradient: Array, levels: Sequence[MaximumLevel]) -> Array:
         axis, along = level.axis, level.windows
         alone = not along.overlaps
         routed = (np.empty if alone and along.is_covered else np.zeros)(level.values.shape, dtype=gradient.dtype)
-        for piece in along.pieces():
+        for piece in pieces_of(along):
             offsets = np.arange(piece.offsets.start, piece.offsets.stop, dtype=level.chosen.dtype)
             along_axis = offsets.reshape(-1, *(1,) * (routed.ndim - 1 - axis)) if piece.spans_taps else offsets[0]
             is_chosen = at(level.chosen, axis, piece.outputs) == along_axis
@@ -162,7 +163,7 @@ def route_to_tied(gradient: Array, levels: Sequence[MaximumLevel], *, shared: bo
         gradient = gradient / _tied_taps(levels, gradient.dtype)
     for level in reversed(levels):
         routed = np.zeros(level.values.shape, dtype=gradient.dtype)
-        for piece in level.windows.pieces():
+        for piece in pieces_of(level.windows):
             tied = _equals_maximum(level, piece)
             add_where(tied, at(gradient, level.axis, piece.outputs), at(routed, level.axis, piece.inputs))
         gradient = routed
@@ -180,7 +181,7 @@ def _tied_taps(levels: Sequence[MaximumLevel], dtype: np.dtype[Any]) -> Array:
     counts = np.ones(levels[0].values.shape, dtype=dtype)
     for level in levels:
         total = np.zeros(level.largest.shape, dtype=dtype)
-        for piece in level.windows.pieces():
+        for piece in pieces_of(level.windows):
             tied = np.where(_equals_maximum(level, piece), at(counts, level.axis, piece.inputs), 0)
             if piece.spans_taps:
                 tied = tied.sum(axis=level.axis, keepdims=True)

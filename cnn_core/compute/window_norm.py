@@ -18,6 +18,7 @@ from cnn_core.compute.axis_by_axis import (
     at,
     innermost_first,
     level_sizes,
+    pieces_of,
     reduced,
     reduction_costs,
     spanned_windows,
@@ -93,7 +94,7 @@ def _level(values: Array, axis: int, along: Axis) -> NormLevel:
 def _sum_of_powers(level: NormLevel, inner: Array | None, norm_type: float) -> Array:
     """Return T of each window, given those before the axis was reduced."""
     total = np.zeros(level.scale.shape, dtype=level.scale.dtype)
-    for piece in level.windows.pieces():
+    for piece in pieces_of(level.windows):
         powers = level.powers(piece.inputs, piece.outputs, norm_type)
         if inner is not None:
             powers *= at(inner, level.axis, piece.inputs)
@@ -125,7 +126,7 @@ def route_norm(gradient: Array, input: Array, windows: AnyWindows, axes: Sequenc
     gradient = gradient / _power(np.where(total == 0, total.dtype.type(1), total), 1 - 1 / norm_type)
     for level in reversed(levels):
         routed = np.zeros(level.values.shape, dtype=gradient.dtype)
-        for piece in level.windows.pieces():
+        for piece in pieces_of(level.windows):
             slopes = level.powers(piece.inputs, piece.outputs, norm_type - 1)
             slopes *= at(gradient, level.axis, piece.outputs)
             part = at(routed, level.axis, piece.inputs)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from cnn_core.compute.axis_by_axis import (
     at,
     level_sizes,
+    pieces_of,
     reduced,
     reduction_costs,
     resized,
@@ -41,7 +42,7 @@ def window_sum_transposed(gradient: Array, windows: AnyWindows, axes: Sequence[i
         spread = (np.empty if alone and along.is_covered else np.zeros)(
             resized(gradient, axis, along.size), dtype=gradient.dtype
         )
-        for piece in along.pieces():
+        for piece in pieces_of(along):
             part, values = at(spread, axis, piece.inputs), at(gradient, axis, piece.outputs)
             if alone:
                 part[...] = values

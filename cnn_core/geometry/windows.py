@@ -123,12 +123,26 @@ class Windows(AnyWindows):
         ndarray, shape (N, *output_sizes, *kernel_sizes, ...)
         """
         rank = len(self.axes)
-        batch, spatial, rest = padded.strides[0], padded.strides[1 : 1 + rank], padded.strides[1 + rank :]
-        between_windows = (step * axis.stride for step, axis in zip(spatial, self.axes, strict=True))
-        between_taps = (step * axis.dilation for step, axis in zip(spatial, self.axes, strict=True))
-        return as_strided(
-            padded,
-            shape=(padded.shape[0], *self.output_sizes, *self.kernel_sizes, *padded.shape[1 + rank :]),
-            strides=(batch, *between_windows, *between_taps, *rest),
-            writeable=writeable,
-        )
+        view = self.taps_first(padded, range(1, 1 + rank), writeable=writeable)
+        return view.transpose(*range(rank, 2 * rank + 1), *range(rank), *range(2 * rank + 1, view.ndim))
+
+    def taps_first(self, padded: NDArray[Any], axes: Sequence[int], *, writeable: bool = False) -> NDArray[Any]:
+        """View the taps of windows along some axes of a padded array: (*kernel_sizes, ...), without a copy.
+
+        Parameters
+        ----------
+        padded : ndarray
+        axes : sequence of int
+            Those that the windows lie along; in the result the windows take their place.
+        writeable : bool
+            As of ``view``.
+        """
+        shape, strides = list(padded.shape), list(padded.strides)
+        for axis, along in zip(axes, self.axes, strict=True):
+            shape[axis], strides[axis] = along.output_size, along.stride * padded.strides[axis]
+        between_taps = (along.dilation * padded.strides[axis] for axis, along in zip(axes, self.axes, strict=True))
+        shape, strides = [*self.kernel_sizes, *shape], [*between_taps, *strides]
+        if padded.flags.c_contiguous and (padded.flags.writeable or not writeable):
+            # several times as fast to make, which counts for small layers
+            return np.ndarray(shape, padded.dtype, padded.data, 0, strides)
+        return as_strided(padded, shape=shape, strides=strides, writeable=writeable)

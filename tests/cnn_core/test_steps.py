@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnn_core import AvgPool, Conv, MaxPool
+from cnn_core.compute import axis_by_axis
 from cnn_core.compute.blocks import block_count, blocks
 from cnn_core.compute.correlation import sizes, spread
 from cnn_core.compute.cost import STEP
@@ -35,10 +36,16 @@ class Steps:
     """Counts what the loops of the computation go through."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.count = 0
+        self.start_again()
         for owner, name in ((Windows, "taps"), (Windows, "pieces"), (AxisWindows, "pieces")):
             monkeypatch.setattr(owner, name, self._counting(getattr(owner, name)))
         monkeypatch.setattr(sizes, "blocks", self._counting(blocks))
+
+    def start_again(self) -> None:
+        self.count = 0
+        # blocks and pieces are kept for the next call
+        sizes.correlation_of.cache_clear()
+        axis_by_axis._kept_pieces.cache_clear()
 
     def _counting(self, loop: Any) -> Any:
         def counted(*arguments: Any) -> Any:
@@ -60,7 +67,7 @@ def test_the_steps_are_few_and_predicted(
     taps = math.prod(layer.windows.kernel_sizes)
     assert 0 < STEP * steps.count <= 3 * layer.costs().forward.work
     assert steps.count <= 100 + 10 * taps
-    steps.count = 0
+    steps.start_again()
     op.backward(output, *operands)
     assert 0 < STEP * steps.count <= 3 * sum(cost.work for cost in layer.costs().backward.values())
     assert steps.count <= 100 + 10 * taps

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -12,15 +12,24 @@ import pytest
 from hypothesis import assume, given, reject, settings
 from hypothesis import strategies as st
 
-from cnn_core import ConvpoolError
+from cnn_core import ConvpoolError, get_threads
+from cnn_core.compute import workspace
 from service.catalogue import OPERATIONS
 from service.operations import Operation
 from tests.strategies import thorough_settings
 
-OVERHEAD = 2**18
+OVERHEAD = 2**18 * get_threads()
 """Bytes of iterators, slices, and NumPy's own buffers, which hold 8,192 elements of each of three operands."""
 
 OPERATIONS_BY_NAME = {operation.name: operation for operation in OPERATIONS}
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_kept() -> Iterator[None]:
+    """What a thread keeps from an earlier call would not be counted again."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(workspace, "MOST_KEPT_BYTES", 0)
+        yield
+
 
 Shape = tuple[int, ...]
 Operands = dict[str, tuple[Shape, str]]

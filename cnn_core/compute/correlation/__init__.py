@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnn_core.compute.correlation import choice, spread
-from cnn_core.compute.correlation.sizes import Correlation, transposed_weight
+from cnn_core.compute.correlation.sizes import correlation_of, transposed_weight
 from cnn_core.geometry import Windows
 from cnn_core.parameters import Algorithm
 
@@ -55,7 +55,7 @@ def correlate(
     algorithm : {"auto", "direct", "winograd", "fft"}
         Direct is used where another one does not apply.
     """
-    sizes = Correlation(len(input), weight.shape, groups, windows, weight.itemsize)
+    sizes = correlation_of(len(input), weight.shape, groups, windows, weight.itemsize)
     choice.chosen(sizes, algorithm).correlate(sizes, input, weight, bias, output)
 
 
@@ -81,7 +81,7 @@ def correlate_grad_weight(
     algorithm : {"auto", "direct", "winograd", "fft"}
         As of ``correlate``.
     """
-    sizes = Correlation(len(input), grad_weight.shape, groups, windows, grad_weight.itemsize)
+    sizes = correlation_of(len(input), grad_weight.shape, groups, windows, grad_weight.itemsize)
     choice.chosen(sizes, algorithm).correlate_grad_weight(sizes, input, grad_output, grad_weight)
 
 
@@ -110,7 +110,7 @@ def correlate_grad_input(
     algorithm : {"auto", "direct", "winograd", "fft"}
         As of ``correlate``.
     """
-    sizes = Correlation(len(grad_input), weight.shape, groups, windows, weight.itemsize)
+    sizes = correlation_of(len(grad_input), weight.shape, groups, windows, weight.itemsize)
     transposed = choice.transposed(sizes)
     # as a correlation, grad_output is padded with zeros: an infinite weight would make NaN of them
     if transposed is None or not np.isfinite(weight).all():

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from types import ModuleType
 
-from cnn_core.compute.correlation import depthwise, direct, winograd
-from cnn_core.compute.correlation.sizes import Correlation
+from cnn_core.compute.correlation import depthwise, direct, fourier, winograd
+from cnn_core.compute.correlation.sizes import Correlation, remembered
 from cnn_core.parameters import Algorithm
 
 __all__ = ["chosen", "transposed"]
@@ -16,6 +16,9 @@ FEWEST_CHANNELS = 32
 FEWEST_TILES = 64
 """Of all images together; with fewer, what is saved in products is lost in transforming the weight."""
 
+FEWEST_TAPS = 400
+"""Of a window; with fewer, transforms take longer than the products that they save."""
+
 FEWEST_GROUP_CHANNELS = 8
 """Of a group, for grad_input to be a correlation: fewer make products of narrow matrices."""
 
@@ -24,7 +27,13 @@ def chosen(sizes: Correlation, algorithm: Algorithm) -> ModuleType:
     """Return the module that computes a correlation, and the gradient of its weight."""
     if winograd.applies(sizes) and (algorithm == "winograd" or (algorithm == "auto" and _is_worth_tiles(sizes))):
         return winograd
+    if algorithm in {"fft", "auto"} and fourier.applies(sizes) and (algorithm == "fft" or _is_worth_transforms(sizes)):
+        return fourier
     return depthwise if depthwise.applies(sizes) else direct
+
+
+def _is_worth_transforms(sizes: Correlation) -> bool:
+    return sizes.itemsize == FLOAT32_BYTES and sizes.taps >= FEWEST_TAPS
 
 
 def _is_worth_tiles(sizes: Correlation) -> bool:
@@ -36,9 +45,12 @@ def _is_worth_tiles(sizes: Correlation) -> bool:
     )
 
 
+@remembered
 def transposed(sizes: Correlation) -> Correlation | None:
     """Return the correlation that computes grad_input, if there is one and it is faster than spreading patches."""
     found = sizes.transposed()
     if found is None:
         return None
-    return found if sizes.group_channels >= FEWEST_GROUP_CHANNELS or depthwise.applies(found) else None
+    is_wide = sizes.group_channels >= FEWEST_GROUP_CHANNELS or depthwise.applies(found)
+    is_long = fourier.applies(found) and sizes.taps >= FEWEST_TAPS
+    return found if is_wide or is_long else None

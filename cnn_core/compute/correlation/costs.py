@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 from cnn_core.compute.blocks import block_count, block_sizes
-from cnn_core.compute.correlation import choice, depthwise, direct, spread, winograd
+from cnn_core.compute.correlation import choice, depthwise, direct, fourier, spread, winograd
 from cnn_core.compute.correlation.sizes import Correlation, Division
 from cnn_core.compute.cost import MOVED_ELEMENT, STEP, Cost, Costs
 from cnn_core.compute.threads import get_threads
@@ -81,8 +81,8 @@ def _memory_of_patches(sizes: Correlation, division: Division, patch: int) -> in
     """Return the elements that one thread holds for patches of so many elements."""
     block = _block(division)
     positions = math.prod(block)
-    # the numbers of the pieces that patches are taken from, in 64 bits, twice while they are made
-    numbers = 4 * positions * sizes.taps * sizes.groups if sizes.groups > 1 else 0
+    # the numbers of the pieces that patches are taken from, in 64 bits, thrice while they are made
+    numbers = 6 * positions * sizes.taps * sizes.groups if sizes.groups > 1 else 0
     return positions * (patch + sizes.features) + _span(sizes, block) * sizes.channels + numbers
 
 
@@ -103,6 +103,9 @@ def _memory_of_correlate(sizes: Correlation, algorithm: Algorithm) -> int:
     of_direct = 2 * sizes.weights + _threads(_steps(found)) * _memory_of_patches(
         sizes, found, sizes.taps * sizes.channels
     )
+    if chosen is fourier:
+        of_block, of_weight = fourier.block_elements(sizes)
+        return of_direct + 5 * of_weight + _threads(_steps(fourier.division(sizes))) * of_block
     if chosen is not winograd:
         return of_direct
     found = winograd.division(sizes)
@@ -124,6 +127,10 @@ def _memory_of_grad_weight(sizes: Correlation, algorithm: Algorithm) -> int:
     products = sizes.weights if len(parts) == 1 else columns * sizes.features
     per_thread = _memory_of_patches(sizes, direct.grad_weight_division(sizes), columns) + 2 * products
     of_direct = (lanes if lanes > 1 else 0) * sizes.weights + _threads(lanes * len(parts)) * per_thread
+    if chosen is fourier:
+        of_block, of_weight = fourier.block_elements(sizes)
+        lanes = fourier.lane_count(sizes)
+        return of_direct + 4 * lanes * of_weight + _threads(lanes) * of_block
     if chosen is not winograd:
         return of_direct
     lanes, parts_of_points = winograd.lane_count(sizes), winograd.point_parts(sizes)

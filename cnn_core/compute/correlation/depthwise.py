@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from cnn_core.compute.blocks import BLOCK_BYTES, block_count, block_sizes
 from cnn_core.compute.correlation.parts import PaddedParts
-from cnn_core.compute.correlation.sizes import Correlation, Division, WindowBlock
+from cnn_core.compute.correlation.sizes import Correlation, Division, WindowBlock, remembered
 from cnn_core.compute.threads import run_blocks
 from cnn_core.compute.workspace import Workspace
 from cnn_core.geometry import Windows
@@ -38,17 +38,20 @@ MOST_WEIGHT_BYTES = BLOCK_BYTES // 2
 OUTPUT_AXES, TAP_AXES = "abc", "ijk"
 
 
+@remembered
 def applies(sizes: Correlation) -> bool:
     """Tell whether every channel is a group of its own, and one pass for each tap is not too many."""
     return sizes.groups > 1 and sizes.group_channels == 1 and sizes.taps <= MOST_TAPS
 
 
+@remembered
 def division(sizes: Correlation) -> Division:
     """Return the blocks that are computed at a time."""
     repeated = sizes.spanned_per_position * (sizes.features // sizes.channels)
     return Division(sizes.positions, sizes.itemsize * max(sizes.features, repeated), BLOCK_BYTES // 2)
 
 
+@remembered
 def run_windows(sizes: Correlation) -> int:
     """Return how many windows along the last axis are one run at most."""
     last = sizes.windows.axes[-1]
@@ -114,6 +117,7 @@ def correlate_grad_weight(sizes: Correlation, input: Array, grad_output: Array, 
     grad_weight[...] = totals.sum(axis=0)
 
 
+@remembered
 def lane_count(sizes: Correlation) -> int:
     """Return how many sums of blocks are added side by side."""
     found = division(sizes)

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from cnn_core.compute.blocks import BLOCK_BYTES, block_count, block_sizes, blocks
 from cnn_core.compute.correlation.parts import PaddedParts
-from cnn_core.compute.correlation.sizes import Correlation, Division, WindowBlock
+from cnn_core.compute.correlation.sizes import Correlation, Division, WindowBlock, remembered
 from cnn_core.compute.threads import run_blocks
 from cnn_core.compute.workspace import Workspace
 from cnn_core.geometry import Windows
@@ -45,6 +45,7 @@ FEWEST_PARTS = 8
 """Of a large weight, computed side by side."""
 
 
+@remembered
 def division(sizes: Correlation) -> Division:
     """Return the blocks that patches are made in."""
     bytes_of_patch = sizes.itemsize * max(sizes.taps * sizes.channels, sizes.spanned_per_position)
@@ -99,15 +100,15 @@ def correlate_grad_weight(sizes: Correlation, input: Array, grad_output: Array, 
         def compute(unit: tuple[int, tuple[slice, ...]]) -> None:
             lane, chosen = unit
             total = totals[lane][chosen]  # (*k, c, F)
-            sums = None
+            sums = spare = None
             for block in window_blocks[lane::lanes]:
                 matrix = patches(input[block.inputs], block.windows, chosen)  # (G, P, k*c)
                 gradient = patches.gradient(grad_output[block.outputs])  # (G, P, F/G)
-                products = np.matmul(matrix.swapaxes(1, 2), gradient)  # (G, k*c, F/G)
                 if sums is None:
-                    sums = products
+                    sums = np.matmul(matrix.swapaxes(1, 2), gradient)  # (G, k*c, F/G)
                 else:
-                    sums += products
+                    spare = np.matmul(matrix.swapaxes(1, 2), gradient, out=spare)
+                    sums += spare
             if sums is not None:
                 split = sums.reshape(sizes.groups, *total.shape[:-1], -1)
                 split_channels(total, sizes.groups)[...] = np.moveaxis(split, 0, -2)
@@ -119,6 +120,7 @@ def correlate_grad_weight(sizes: Correlation, input: Array, grad_output: Array, 
         np.add.reduce(totals, axis=0, out=grad_weight)
 
 
+@remembered
 def grad_weight_division(sizes: Correlation) -> Division:
     """Return the blocks that patches are made in for the gradient of the weight: larger where they are of one part."""
     if len(weight_parts(sizes)) == 1:
@@ -127,6 +129,7 @@ def grad_weight_division(sizes: Correlation) -> Division:
     return Division(sizes.positions, sizes.itemsize * elements, BLOCK_BYTES)
 
 
+@remembered
 def weight_parts(sizes: Correlation) -> list[tuple[slice, ...]]:
     """Return slices of the kernel and of the channels (*K, C/G) that cover a weight once; one if it is small."""
     weight_bytes = sizes.itemsize * sizes.weights
@@ -135,6 +138,7 @@ def weight_parts(sizes: Correlation) -> list[tuple[slice, ...]]:
     return list(blocks(sizes.weight_shape[:-1], sizes.itemsize * sizes.features, weight_bytes // FEWEST_PARTS))
 
 
+@remembered
 def part_columns(sizes: Correlation) -> int:
     """Return the columns of a patch in the largest part of the weight."""
     weight_bytes = sizes.itemsize * sizes.weights
@@ -144,6 +148,7 @@ def part_columns(sizes: Correlation) -> int:
     return math.prod(counts)
 
 
+@remembered
 def lane_count(sizes: Correlation) -> int:
     """Return how many sums of blocks are added side by side."""
     if len(weight_parts(sizes)) > 1:
@@ -196,12 +201,12 @@ class _Patches:
 
     def _prepare(self, padded: Array, windows: Windows, chosen: tuple[slice, ...]) -> None:
         """Make the views that patches are copied from and to, for all blocks in which windows lie alike."""
-        view = windows.view(split_channels(padded, self._groups))  # (n, *o, *K, G, C/G)
         rank = len(windows.axes)
+        view = windows.view(split_channels(padded, self._groups))  # (n, *o, *K, G, C/G)
         if chosen:
             *taps, channels = chosen
             view = view[(*(slice(None),) * (1 + rank), *taps, slice(None), channels)]
-        source = np.moveaxis(view, -2, 0)  # (G, n, *o, *K, C/G)
+        source = view.transpose(2 * rank + 1, *range(2 * rank + 1), 2 * rank + 2)  # (G, n, *o, *K, C/G)
         patches = self._patches[: source.size].reshape(source.shape)
         self._matrices = patches.reshape(self._groups, math.prod(source.shape[1 : 2 + rank]), -1)
         channels = source.shape[-1]
@@ -241,7 +246,7 @@ def by_group(array: Array, groups: int) -> Array | None:
     """View (n, *o, channels) as one matrix (P, channels/G) for each group; None if that needs a copy."""
     shape = (math.prod(array.shape[:-1]), groups, array.shape[-1] // groups)
     try:
-        return np.moveaxis(array.reshape(shape, copy=False), 1, 0)
+        return array.reshape(shape, copy=False).transpose(1, 0, 2)
     except ValueError:
         return None
 
@@ -249,4 +254,4 @@ def by_group(array: Array, groups: int) -> Array | None:
 def weight_matrices(weight: Array, groups: int) -> Array:
     """Return (*K, C/G, F) as one matrix (K*C/G, F/G) for each group."""
     columns = weight.shape[-1]
-    return np.ascontiguousarray(np.moveaxis(weight.reshape(-1, groups, columns // groups), 1, 0))
+    return np.ascontiguousarray(weight.reshape(-1, groups, columns // groups).transpose(1, 0, 2))

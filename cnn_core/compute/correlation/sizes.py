@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,15 @@ from numpy.typing import NDArray
 from cnn_core.compute.blocks import blocks
 from cnn_core.geometry import AxisWindows, Windows
 
-__all__ = ["Correlation", "Division", "WindowBlock", "transposed_weight", "window_blocks"]
+__all__ = [
+    "Correlation",
+    "Division",
+    "WindowBlock",
+    "correlation_of",
+    "remembered",
+    "transposed_weight",
+    "window_blocks",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +57,25 @@ class Division:
     limit: int
 
 
+Found = TypeVar("Found")
+
+MOST_KEPT_BLOCKS = 64
+MOST_KEPT_SIZES = 256
+
+
+def remembered(function: Callable[[Correlation], Found]) -> Callable[[Correlation], Found]:
+    """Let a function of the sizes compute once for each object; the objects are kept by ``correlation_of``."""
+
+    @functools.wraps(function)
+    def wrapped(sizes: Correlation) -> Found:
+        known = sizes.known
+        if wrapped not in known:
+            known[wrapped] = function(sizes)
+        return known[wrapped]  # type: ignore[no-any-return]
+
+    return wrapped
+
+
 @dataclass(frozen=True)
 class Correlation:
     """A correlation of an input (N, *S, C) with a weight (*K, C/G, F) to an output (N, *O, F).
@@ -69,37 +97,42 @@ class Correlation:
     windows: Windows
     itemsize: int
 
-    @property
+    @functools.cached_property
+    def known(self) -> dict[Any, Any]:
+        """What has been found out about these sizes."""
+        return {}
+
+    @functools.cached_property
     def taps(self) -> int:
         """Taps of a window."""
         return math.prod(self.weight_shape[:-2])
 
-    @property
+    @functools.cached_property
     def group_channels(self) -> int:
         """Channels of the input in one group."""
         return self.weight_shape[-2]
 
-    @property
+    @functools.cached_property
     def channels(self) -> int:
         """Channels of the input."""
         return self.weight_shape[-2] * self.groups
 
-    @property
+    @functools.cached_property
     def features(self) -> int:
         """Channels of the output."""
         return self.weight_shape[-1]
 
-    @property
+    @functools.cached_property
     def weights(self) -> int:
         """Elements of the weight."""
         return math.prod(self.weight_shape)
 
-    @property
+    @functools.cached_property
     def positions(self) -> tuple[int, ...]:
         """(N, *O)."""
         return (self.batch, *self.windows.output_sizes)
 
-    @property
+    @functools.cached_property
     def spanned_per_position(self) -> int:
         """Elements of the padded input that windows span, for each window: all that is read, and no padding beyond."""
         spans = math.prod((axis.output_size - 1) * axis.stride + axis.extent for axis in self.windows.axes)
@@ -107,7 +140,12 @@ class Correlation:
 
     def window_blocks(self, division: Division) -> list[WindowBlock]:
         """Return the blocks of a division; those in which windows lie alike come one after the other."""
-        return window_blocks(self.windows, blocks(division.positions, division.bytes_per_position, division.limit))
+        if division in self.known:
+            return self.known[division]  # type: ignore[no-any-return]
+        found = window_blocks(self.windows, blocks(division.positions, division.bytes_per_position, division.limit))
+        if len(found) <= MOST_KEPT_BLOCKS:
+            self.known[division] = found
+        return found
 
     def transposed(self) -> Correlation | None:
         """Return the correlation of grad_output with the flipped weight that gives grad_input.
@@ -128,6 +166,10 @@ class Correlation:
         group_features = self.features // self.groups
         weight_shape = (*self.weight_shape[:-2], group_features, self.channels)
         return Correlation(self.batch, weight_shape, self.groups, Windows(tuple(axes)), self.itemsize)
+
+
+correlation_of = functools.lru_cache(maxsize=MOST_KEPT_SIZES)(Correlation)
+"""Returns the sizes of a correlation, the same object again for the same ones; arguments as of ``Correlation``."""
 
 
 def window_blocks(windows: Windows, outputs: Iterable[tuple[slice, ...]]) -> list[WindowBlock]:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from cnn_core.compute.blocks import BLOCK_BYTES, block_count, block_sizes
 from cnn_core.compute.correlation.direct import by_group, split_channels
-from cnn_core.compute.correlation.sizes import Correlation, Division
+from cnn_core.compute.correlation.sizes import Correlation, Division, remembered
 from cnn_core.compute.threads import run_blocks
 from cnn_core.compute.workspace import Workspace
 from cnn_core.geometry import Windows
@@ -43,11 +43,13 @@ FEWEST_CHANNELS = 16
 """Of a unit, where the channels of few images are computed side by side."""
 
 
+@remembered
 def division(sizes: Correlation) -> Division:
     """Return the blocks of windows that are spread at a time."""
     return _tap_division(sizes) if goes_by_tap(sizes) else _patch_division(sizes)
 
 
+@remembered
 def goes_by_tap(sizes: Correlation) -> bool:
     """Tell whether each tap is computed by itself, and not a patch at a time."""
     is_depthwise = sizes.groups > 1 and sizes.group_channels == 1
@@ -89,6 +91,7 @@ def _patch_division(sizes: Correlation) -> Division:
     return Division(sizes.positions, bytes_of_patch, limit)
 
 
+@remembered
 def units(sizes: Correlation) -> list[Unit]:
     """Return what is computed side by side: images, or, where these are few, groups or channels of them.
 
@@ -201,37 +204,28 @@ def _spread_patches(
     np.matmul(gradient, matrices, out=patches)
     patches = patches.reshape(len(gradient), *grad_output.shape[:-1], *kernel, padded.shape[-1])
     patches = np.moveaxis(patches, 0, -2)  # (n, *o, *K, g, c)
-    rank = len(axes)
-    last, turns = axes[-1], _turns(sizes)
-    run_taps = last.kernel_size if _adds_runs(sizes) else 1
+    rank, last = len(axes), axes[-1]
+    steps = padded.strides[1 : 1 + rank]
+    ahead = (slice(None),) * rank
+    outer_shape = (padded.shape[0], *(axis.output_size for axis in axes[:-1]))
+    outer_strides = (padded.strides[0], *(step * axis.stride for step, axis in zip(steps, axes[:-1], strict=False)))
+    adds_runs, turns = _adds_runs(sizes), _turns(sizes)
     for outer in _offsets(kernel[:-1]):
-        rows = tuple(
-            slice(tap * axis.dilation, tap * axis.dilation + (axis.output_size - 1) * axis.stride + 1, axis.stride)
-            for tap, axis in zip(outer, axes[:-1], strict=True)
-        )
-        lines = padded[(slice(None), *rows)]  # (n, *o but the last, padded, g, c)
-        of_taps = patches[(slice(None),) * (1 + rank) + outer]  # (n, *o, KW, g, c)
+        row = sum(tap * axis.dilation * step for tap, axis, step in zip(outer, axes, steps, strict=False))
+        of_taps = patches[(*ahead, slice(None), *outer)]  # (n, *o, KW, g, c)
         for turn in range(turns):
-            if run_taps > 1 or turns == 1:
-                step, start = turns * last.stride, turn * last.stride
-                added = of_taps[(slice(None),) * rank + (slice(turn, None, turns),)]  # (n, *o, KW, 1, c)
-                count = added.shape[rank]
-                if not count:
-                    continue
-                column = lines.strides[rank]
-                place = np.lib.stride_tricks.as_strided(
-                    lines[(slice(None),) * rank + (slice(start, None),)],
-                    shape=(*lines.shape[:rank], count, last.kernel_size, *lines.shape[-2:]),
-                    strides=(*lines.strides[:rank], step * column, column * last.dilation, *lines.strides[-2:]),
-                )
+            # of every few windows the taps next to each other, or of all windows one tap
+            if adds_runs:
+                added = of_taps[(*ahead, slice(turn, None, turns))]  # (n, *o, KW, g, c)
+                start, apart = turn * last.stride, (turns * last.stride * steps[-1], steps[-1])
             else:
-                start = turn * last.dilation
-                place = lines[
-                    (slice(None),) * rank
-                    + (slice(start, start + (last.output_size - 1) * last.stride + 1, last.stride),)
-                ]
-                added = of_taps[(slice(None),) * (1 + rank) + (turn,)]
-            place += added
+                added = of_taps[(*ahead, slice(None), turn)]  # (n, *o, g, c)
+                start, apart = turn * last.dilation, (last.stride * steps[-1],)
+            shape = (*outer_shape, *added.shape[rank:])
+            strides = (*outer_strides, *apart, *padded.strides[-2:])
+            if added.size:
+                place = np.ndarray(shape, padded.dtype, padded.data, row + start * steps[-1], strides)
+                np.add(place, added, out=place)
 
 
 def _spread_taps(

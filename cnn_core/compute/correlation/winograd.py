@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 from cnn_core.compute.blocks import BLOCK_BYTES, block_count, block_sizes, blocks
 from cnn_core.compute.correlation import direct
 from cnn_core.compute.correlation.parts import PaddedParts
-from cnn_core.compute.correlation.sizes import Correlation, Division, WindowBlock, window_blocks
+from cnn_core.compute.correlation.sizes import Correlation, Division, WindowBlock, remembered, window_blocks
 from cnn_core.compute.threads import run_blocks
 from cnn_core.compute.workspace import Workspace
 from cnn_core.geometry import AxisWindows, Windows
@@ -65,6 +65,7 @@ G = _powers(TAPS)
 B = np.linalg.inv(_powers(POINTS)).T
 
 
+@remembered
 def applies(sizes: Correlation) -> bool:
     """Tell whether windows are dense squares of 3 x 3, one next to the other, over all channels."""
     return (
@@ -74,11 +75,13 @@ def applies(sizes: Correlation) -> bool:
     )
 
 
+@remembered
 def tile_counts(sizes: Correlation) -> tuple[int, ...]:
     """Return the images, and the tiles along each axis."""
     return (sizes.batch, *(-(-size // OUTPUTS) for size in sizes.windows.output_sizes))
 
 
+@remembered
 def division(sizes: Correlation) -> Division:
     """Return the blocks of tiles, (N, tiles along each axis)."""
     # each block reads the whole weight, which has as many elements as points
@@ -168,12 +171,14 @@ def correlate_grad_weight(sizes: Correlation, input: Array, grad_output: Array, 
         direct.correlate_grad_weight(sizes, input, grad_output, grad_weight)
 
 
+@remembered
 def point_parts(sizes: Correlation) -> int:
     """Return in how many parts the points along the first axis are computed for the gradient of the weight."""
     lane_bytes = POINTS**2 * sizes.itemsize * sizes.channels * sizes.features
     return 1 if lane_bytes <= LARGEST_LANE_BYTES else POINTS
 
 
+@remembered
 def grad_weight_division(sizes: Correlation) -> Division:
     """Return the blocks of tiles for the gradient of the weight."""
     points = POINTS**2 // point_parts(sizes)
@@ -181,6 +186,7 @@ def grad_weight_division(sizes: Correlation) -> Division:
     return Division(tile_counts(sizes), bytes_of_tile, 3 * BLOCK_BYTES)
 
 
+@remembered
 def lane_count(sizes: Correlation) -> int:
     """Return how many sums of blocks are added side by side."""
     found = grad_weight_division(sizes)
