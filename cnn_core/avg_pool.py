@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cnn_core.compute.cost import Costs
-from cnn_core.compute.pool_blocks import PoolSizes, pool_backward, pool_forward
+from cnn_core.compute.pool_blocks import PoolBlock, PoolSizes, pool_backward, pool_forward
 from cnn_core.compute.window_sum import sum_costs, window_sum, window_sum_transposed
 from cnn_core.geometry import AnyWindows
 from cnn_core.op import computation
@@ -110,12 +110,12 @@ class AvgPool(Pool):
         axes, dtype = self._spatial_axes(layer.windows), common_dtype(input)
         sums, divisor = accumulation_dtype(dtype), self._divisor(layer.windows)
 
-        def reduce(part: NDArray[Any], windows: AnyWindows, rows: slice) -> list[NDArray[Any]]:
-            total = window_sum(part.astype(sums, copy=False), windows, axes)
-            return [np.divide(total, _of_rows(divisor, rows), dtype=sums)]
+        def reduce(part: NDArray[Any], block: PoolBlock) -> list[NDArray[Any]]:
+            total = window_sum(part.astype(sums, copy=False), block.windows, axes)
+            return [np.divide(total, _of_rows(divisor, block.outputs[-1]), dtype=sums)]
 
         output = np.empty(layer.output_shape, dtype=dtype)
-        pool_forward(self._sizes_of(input, layer.windows), input, reduce, [output])
+        pool_forward(self._sizes_of(input, layer.windows), input, lambda _: reduce, [output])
         return output
 
     @computation
@@ -152,14 +152,13 @@ class AvgPool(Pool):
         def route(
             gradient: NDArray[Any],
             _: NDArray[Any],
-            windows: AnyWindows,
-            rows: slice,
+            block: PoolBlock,
         ) -> NDArray[Any]:
-            shares: NDArray[Any] = np.divide(gradient, _of_rows(divisor, rows), dtype=sums)
-            return window_sum_transposed(shares, windows, axes)
+            shares: NDArray[Any] = np.divide(gradient, _of_rows(divisor, block.outputs[-1]), dtype=sums)
+            return window_sum_transposed(shares, block.windows, axes)
 
         spread = np.empty(input.shape, dtype=dtype)
-        pool_backward(self._sizes_of(input, layer.windows), input, gradient, route, spread)
+        pool_backward(self._sizes_of(input, layer.windows), input, gradient, lambda _: route, spread)
         return spread
 
     def _needs_real_taps(self) -> bool:

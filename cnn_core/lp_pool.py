@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cnn_core.compute.cost import Costs
-from cnn_core.compute.pool_blocks import PoolSizes, pool_backward, pool_forward
+from cnn_core.compute.pool_blocks import PoolBlock, PoolSizes, pool_backward, pool_forward
 from cnn_core.compute.window_norm import norm_costs, route_norm, window_norm
-from cnn_core.geometry import AnyWindows
 from cnn_core.op import computation
 from cnn_core.operands import accumulation_dtype, as_operand, common_dtype
 from cnn_core.parameters import NORM_TYPE, parameter
@@ -94,11 +93,11 @@ class LpPool(Pool):
         axes, dtype = self._spatial_axes(layer.windows), common_dtype(input)
         sums = accumulation_dtype(dtype)
 
-        def reduce(part: NDArray[Any], windows: AnyWindows, _: slice) -> list[NDArray[Any]]:
-            return [window_norm(part.astype(sums, copy=False), windows, axes, self.norm_type)]
+        def reduce(part: NDArray[Any], block: PoolBlock) -> list[NDArray[Any]]:
+            return [window_norm(part.astype(sums, copy=False), block.windows, axes, self.norm_type)]
 
         output = np.empty(layer.output_shape, dtype=dtype)
-        pool_forward(self._sizes_of(input, layer.windows), input, reduce, [output])
+        pool_forward(self._sizes_of(input, layer.windows), input, lambda _: reduce, [output])
         return output
 
     @computation
@@ -132,12 +131,12 @@ class LpPool(Pool):
         dtype = common_dtype(gradient, input)
         axes, sums = self._spatial_axes(layer.windows), accumulation_dtype(dtype)
 
-        def route(gradient: NDArray[Any], part: NDArray[Any], windows: AnyWindows, _: slice) -> NDArray[Any]:
+        def route(gradient: NDArray[Any], part: NDArray[Any], block: PoolBlock) -> NDArray[Any]:
             gradient, part = gradient.astype(sums, copy=False), part.astype(sums, copy=False)
-            return route_norm(gradient, part, windows, axes, self.norm_type)
+            return route_norm(gradient, part, block.windows, axes, self.norm_type)
 
         routed = np.empty(input.shape, dtype=dtype)
-        pool_backward(self._sizes_of(input, layer.windows), input, gradient, route, routed)
+        pool_backward(self._sizes_of(input, layer.windows), input, gradient, lambda _: route, routed)
         return routed
 
     def _needs_real_taps(self) -> bool:

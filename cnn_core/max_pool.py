@@ -11,9 +11,9 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cnn_core.compute.chosen_taps import chosen_taps
+from cnn_core.compute.chosen_taps import ChosenTaps
 from cnn_core.compute.cost import Costs
-from cnn_core.compute.pool_blocks import PoolSizes, pool_backward, pool_forward
+from cnn_core.compute.pool_blocks import PoolBlock, PoolSizes, Reduction, Route, pool_backward, pool_forward
 from cnn_core.compute.window_maximum import (
     maximum_costs,
     maximum_levels,
@@ -22,6 +22,7 @@ from cnn_core.compute.window_maximum import (
     route_to_tied,
     window_maximum,
 )
+from cnn_core.compute.workspace import Workspace
 from cnn_core.geometry import AnyWindows
 from cnn_core.indices import Indexed
 from cnn_core.op import Layer, computation
@@ -138,22 +139,32 @@ class MaxPool(Indexed, Pool):
         sizes = self._sizes_of(input, layer.windows)
         output = np.empty(layer.output_shape, dtype=dtype)
         if not self.return_indices:
-            pool_forward(
-                sizes, input, lambda part, windows, _: [window_maximum(_comparable(part), windows, axes)], [output]
-            )
+
+            def maxima(part: NDArray[Any], block: PoolBlock) -> list[NDArray[Any]]:
+                return [window_maximum(_comparable(part), block.windows, axes)]
+
+            pool_forward(sizes, input, lambda _: maxima, [output])
             return output
         counted = self._counted(*split_layer_shape("input", input.shape, self.data_format))
         positions = [np.empty(layer.output_shape, dtype=np.int64) for _ in axes]
 
-        def reduce(part: NDArray[Any], windows: AnyWindows, _: slice) -> list[NDArray[Any]]:
-            part = _comparable(part)
-            chosen = chosen_taps(part, windows, axes)
-            if chosen is not None:
-                return [chosen.largest, *chosen.positions()]
-            levels = maximum_levels(part, windows, axes)
-            return [levels[-1].largest, *positions_of_chosen(levels)]
+        def make_reduction(workspace: Workspace) -> Reduction:
+            taps = ChosenTaps(workspace, axes)
 
-        pool_forward(sizes, input, reduce, [output, *positions])
+            def reduce(part: NDArray[Any], block: PoolBlock) -> list[NDArray[Any]]:
+                part = _comparable(part)
+                chosen = taps.find(part, block.windows)
+                if chosen is not None:
+                    largest, found = chosen.largest, chosen.positions()
+                else:
+                    levels = maximum_levels(part, block.windows, axes)
+                    largest, found = levels[-1].largest, positions_of_chosen(levels)
+                found[0] += block.inputs[-1].start
+                return [largest, *found]
+
+            return reduce
+
+        pool_forward(sizes, input, make_reduction, [output, *positions])
         return MaxPoolResult(output, counted.encode(positions))
 
     @computation
@@ -187,18 +198,23 @@ class MaxPool(Indexed, Pool):
         axes, sums = self._spatial_axes(layer.windows), accumulation_dtype(dtype)
         ties = self._ties(layer.windows)
 
-        def route(gradient: NDArray[Any], part: NDArray[Any], windows: AnyWindows, _: slice) -> NDArray[Any]:
-            gradient, part = gradient.astype(sums, copy=False), _comparable(part)
-            chosen = chosen_taps(part, windows, axes) if ties == "first" else None
-            if chosen is not None:
-                return chosen.route(gradient)
-            levels = maximum_levels(part, windows, axes)
-            if ties == "first":
-                return route_to_chosen(gradient, levels)
-            return route_to_tied(gradient, levels, shared=ties == "split")
+        def make_route(workspace: Workspace) -> Route:
+            taps = ChosenTaps(workspace, axes)
+
+            def route(gradient: NDArray[Any], part: NDArray[Any], block: PoolBlock) -> NDArray[Any]:
+                gradient, part = gradient.astype(sums, copy=False), _comparable(part)
+                chosen = taps.find(part, block.windows) if ties == "first" and part.dtype == sums else None
+                if chosen is not None:
+                    return chosen.route(gradient)
+                levels = maximum_levels(part, block.windows, axes)
+                if ties == "first":
+                    return route_to_chosen(gradient, levels)
+                return route_to_tied(gradient, levels, shared=ties == "split")
+
+            return route
 
         routed = np.empty(input.shape, dtype=dtype)
-        pool_backward(self._sizes_of(input, layer.windows), input, gradient, route, routed)
+        pool_backward(self._sizes_of(input, layer.windows), input, gradient, make_route, routed)
         return routed
 
     def _costs(self, sizes: PoolSizes) -> Costs:

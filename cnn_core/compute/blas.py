@@ -52,7 +52,14 @@ class _Limit:
         self._users = 0
         self._before = 1
 
-    def forget_after_fork(self) -> None:
+    def before_fork(self) -> None:
+        """Let no fork happen while the number is changed."""
+        self._lock.acquire()
+
+    def after_fork(self) -> None:
+        self._lock.release()
+
+    def after_fork_in_child(self) -> None:
         """Start anew in a child process, in which nobody computes who did in its parent."""
         self._lock = threading.Lock()
         if self._users and self._functions is not None and self._before != 1:
@@ -83,4 +90,8 @@ class _Limit:
 one_blas_thread = _Limit()
 """A context manager: BLAS computes in the thread that calls it, in this whole process."""
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=one_blas_thread.forget_after_fork)
+    os.register_at_fork(
+        before=one_blas_thread.before_fork,
+        after_in_parent=one_blas_thread.after_fork,
+        after_in_child=one_blas_thread.after_fork_in_child,
+    )

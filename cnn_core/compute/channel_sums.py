@@ -15,8 +15,7 @@ from cnn_core.operands import accumulation_dtype, common_dtype
 
 __all__ = ["channel_sums"]
 
-TOGETHER = 8
-"""Positions that are added in the type that is computed in: few enough to lose no digits that count."""
+FEW_ROWS = 16
 
 FEW = 2**12
 """Elements that are not worth dividing."""
@@ -40,13 +39,22 @@ def channel_sums(array: NDArray[Any]) -> NDArray[Any]:
             except ValueError:  # not in one piece: along what is, NumPy adds pairwise
                 sums[number] = np.add.reduce(part, axis=tuple(range(part.ndim - 1)), dtype=added_in)
                 return
-            whole = len(rows) - len(rows) % TOGETHER
-            few = np.add.reduce(rows[:whole].reshape(-1, TOGETHER, channels), axis=1, dtype=added_in)
-            sums[number] = np.add.reduce(few, axis=0, dtype=np.float64)
-            sums[number] += np.add.reduce(rows[whole:], axis=0, dtype=added_in)
+            sums[number] = _column_sums(rows.astype(added_in, copy=False))
 
         return compute
 
     run_blocks(range(len(parts)), make_worker)
     total: NDArray[Any] = sums.sum(axis=0)
+    return total
+
+
+def _column_sums(rows: NDArray[Any]) -> NDArray[Any]:
+    """Return the sums of the columns in float64; halves are added, and halves of these, so that few digits are lost."""
+    total = np.zeros(rows.shape[1])
+    while len(rows) > FEW_ROWS:
+        half = len(rows) // 2
+        if len(rows) % 2:
+            total += rows[-1]
+        rows = rows[:half] + rows[half : 2 * half]
+    total += rows.sum(axis=0, dtype=np.float64)
     return total

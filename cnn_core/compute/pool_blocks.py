@@ -15,7 +15,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from cnn_core.compute.blocks import BLOCK_BYTES, block_sizes
+from cnn_core.compute.blocks import block_sizes
 from cnn_core.compute.cost import STEP, Cost, Costs
 from cnn_core.compute.threads import get_threads, run_blocks
 from cnn_core.compute.workspace import Workspace
@@ -24,10 +24,12 @@ from cnn_core.geometry import AnyWindows, Windows
 __all__ = ["PoolSizes", "pool_backward", "pool_forward"]
 
 Array = NDArray[Any]
-Reduction = Callable[[Array, AnyWindows, slice], Sequence[Array]]
-Route = Callable[[Array, Array, AnyWindows, slice], Array]
 
 MOST_KEPT_SIZES, MOST_KEPT_BLOCKS = 256, 64
+
+BLOCK_BYTES = 2**21
+"""Of the input, or of the output if that is larger: pooling takes many short steps, and threads wait for each other
+between them, so that blocks are larger than what a core's second-level cache holds."""
 
 LEAST_ROWS = 4
 """How many times as many windows a block has along the first axis as it shares with the block before."""
@@ -52,6 +54,10 @@ class PoolBlock:
     inputs: tuple[slice, ...]
     windows: AnyWindows
     written: slice
+
+
+Reduction = Callable[[Array, PoolBlock], Sequence[Array]]
+Route = Callable[[Array, Array, PoolBlock], Array]
 
 
 @dataclass(frozen=True)
@@ -178,24 +184,26 @@ def _pool_blocks(sizes: PoolSizes, shared: int) -> Sequence[PoolBlock]:
     return _kept_blocks(sizes, shared) or sizes.pool_blocks(shared)
 
 
-def pool_forward(sizes: PoolSizes, input: Array, reduce: Reduction, results: Sequence[Array]) -> None:
+def pool_forward(
+    sizes: PoolSizes, input: Array, make_reduction: Callable[[Workspace], Reduction], results: Sequence[Array]
+) -> None:
     """Write the results of all windows.
 
     Parameters
     ----------
     sizes : PoolSizes
     input : ndarray, shape (*outer, *S, *inner)
-    reduce : callable
-        Takes a part of the input, the windows over it, and a slice of the first spatial axis that says which they are;
-        returns a part of each result.
+    make_reduction : callable
+        Called by each thread with its workspace. What it returns takes a part of the input and its block, and returns a
+        part of each result.
     results : sequence of ndarray, each of shape (*outer, *O, *inner)
     """
 
-    def make_worker(_: Workspace) -> Callable[[PoolBlock], None]:
+    def make_worker(workspace: Workspace) -> Callable[[PoolBlock], None]:
+        reduce = make_reduction(workspace)
+
         def compute(block: PoolBlock) -> None:
-            for result, part in zip(
-                results, reduce(input[block.inputs], block.windows, block.outputs[-1]), strict=True
-            ):
+            for result, part in zip(results, reduce(input[block.inputs], block), strict=True):
                 result[block.outputs] = part
 
         return compute
@@ -203,7 +211,9 @@ def pool_forward(sizes: PoolSizes, input: Array, reduce: Reduction, results: Seq
     run_blocks(_pool_blocks(sizes, 0), make_worker)
 
 
-def pool_backward(sizes: PoolSizes, input: Array, gradient: Array, route: Route, grad_input: Array) -> None:
+def pool_backward(
+    sizes: PoolSizes, input: Array, gradient: Array, make_route: Callable[[Workspace], Route], grad_input: Array
+) -> None:
     """Write the gradient with respect to the input.
 
     Parameters
@@ -211,16 +221,18 @@ def pool_backward(sizes: PoolSizes, input: Array, gradient: Array, route: Route,
     sizes : PoolSizes
     input : ndarray, shape (*outer, *S, *inner)
     gradient : ndarray, shape (*outer, *O, *inner)
-    route : callable
-        Takes parts of the gradient and of the input, the windows over it, and a slice of the first spatial axis that
-        says which they are; returns the gradient of that part.
+    make_route : callable
+        Called by each thread with its workspace. What it returns takes parts of the gradient and of the input, and
+        their block, and returns the gradient of that part.
     grad_input : ndarray, shape of the input
     """
     outer = len(sizes.outer)
 
-    def make_worker(_: Workspace) -> Callable[[PoolBlock], None]:
+    def make_worker(workspace: Workspace) -> Callable[[PoolBlock], None]:
+        route = make_route(workspace)
+
         def compute(block: PoolBlock) -> None:
-            routed = route(gradient[block.outputs], input[block.inputs], block.windows, block.outputs[-1])
+            routed = route(gradient[block.outputs], input[block.inputs], block)
             *images, inputs = block.inputs
             target = grad_input[tuple(images)]
             written, ahead = block.written, (slice(None),) * outer

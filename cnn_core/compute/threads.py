@@ -136,11 +136,13 @@ def run_blocks(blocks: Iterable[Block], make_worker: Callable[[Workspace], Worke
 
     helpers = _threads.start(work, min(most, len(remaining)) - 1)
     try:
-        work()
+        try:
+            work()
+        finally:
+            remaining.clear()  # of an error; else there are none
+            # those that did not start yet are not waited for, the others hold views of the caller's arrays
+            errors = [helper.exception() for helper in helpers if not helper.cancel()]
     finally:
-        remaining.clear()  # of an error; else there are none
-        # those that did not start yet are not waited for, the others hold views of the caller's arrays
-        errors = [helper.exception() for helper in helpers if not helper.cancel()]
         _threads.finish(len(helpers))
     for error in errors:
         if error is not None:

@@ -121,6 +121,7 @@ def route_norm(gradient: Array, input: Array, windows: AnyWindows, axes: Sequenc
 
     With ``norm = S * T^(1 / p)``, that is a power of T, and powers of the ratios of S from axis to axis.
     """
+    input = _reached(input, windows, axes)
     levels, _, total = norm_levels(input, windows, axes, norm_type)
     # any other divisor keeps the zeros of a window of zeros
     gradient = gradient / _power(np.where(total == 0, total.dtype.type(1), total), 1 - 1 / norm_type)
@@ -134,6 +135,19 @@ def route_norm(gradient: Array, input: Array, windows: AnyWindows, axes: Sequenc
         gradient = routed
     gradient *= np.sign(input)
     return gradient
+
+
+def _reached(input: Array, windows: AnyWindows, axes: Sequence[int]) -> Array:
+    """Return an input with zeros where no window reaches, whatever stands there; itself if they reach everything."""
+    for axis, along in zip(axes, windows.axes, strict=True):
+        if along.is_covered:
+            continue
+        reached = np.zeros(along.size, dtype=bool)
+        for piece in pieces_of(along):
+            reached[piece.inputs] = True
+        if not reached.all():
+            input = np.where(reached.reshape(-1, *(1,) * (input.ndim - 1 - axis)), input, input.dtype.type(0))
+    return input
 
 
 def norm_costs(planes: int, windows: AnyWindows) -> Costs:
@@ -151,7 +165,7 @@ def norm_costs(planes: int, windows: AnyWindows) -> Costs:
     # values, their powers and those of the piece before; after, the root of the sum, what a piece adds, masks, and
     # gradients; of all taps of one window, sums in float64
     elements = 3 * sum(levels[1:]) + 3 * max(levels) + 6 * max(levels[1:]) + 2 * spanned
-    costs = reduction_costs(planes, windows, elements + levels[-1], elements + levels[0])
+    costs = reduction_costs(planes, windows, elements + levels[-1], elements + 2 * levels[0])
     forward, backward = costs.forward, costs.backward["input"]
     powers = POWER * forward.work
     return Costs(

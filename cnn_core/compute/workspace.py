@@ -18,7 +18,7 @@ __all__ = ["MOST_KEPT_BYTES", "Workspace"]
 ALIGNMENT = 64
 """Bytes of a cache line."""
 
-MOST_KEPT_BYTES = 8 * 2**20
+MOST_KEPT_BYTES = 16 * 2**20
 """What a thread keeps for its next call at most."""
 
 _kept = threading.local()

@@ -25,6 +25,7 @@ def small_blocks(block_bytes: int, lane_bytes: int = 2**20) -> Iterator[list[int
         counts.append(len(listed))
         run_blocks(listed, make_worker, *rest, **named)
 
+    forget_what_is_kept()
     with pytest.MonkeyPatch.context() as patch:
         for name, module in list(sys.modules.items()):
             if not name.startswith("cnn_core.compute."):
@@ -36,4 +37,19 @@ def small_blocks(block_bytes: int, lane_bytes: int = 2**20) -> Iterator[list[int
                     patch.setattr(module, attribute, max(1, value * lane_bytes >> 20))
                 elif value is run_blocks and name != run_blocks.__module__:
                     patch.setattr(module, attribute, counted)
-        yield counts
+        try:
+            yield counts
+        finally:
+            forget_what_is_kept()
+
+
+def forget_what_is_kept() -> None:
+    """Layouts of blocks that are kept for the next call were made with other limits."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith("cnn_core."):
+            for value in list(vars(module).values()):
+                getattr(value, "cache_clear", void)()
+
+
+def void() -> None:
+    """Do nothing."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import threadpoolctl
 from numpy.typing import NDArray
 
 from tests.oracle.windows import (
@@ -26,6 +27,7 @@ from tests.strategies import ConvCase
 
 Array = NDArray[Any]
 PAD_MODES: dict[str, Any] = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+blas = threadpoolctl.ThreadpoolController()
 RESULTS = ("output", "grad_input", "grad_weight", "grad_bias")
 
 
@@ -62,7 +64,7 @@ def conv(case: ConvCase) -> Results:
     features = kernel.shape[-1]
     output = np.zeros((len(image), *windows.output, features))
     grad_weight, grad_padded = np.zeros(kernel.shape), np.zeros(padded.shape)
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"), blas.limit(limits=1):  # of small products, each thread waits for the others
         for tap, place in _places(windows):
             by_group = _by_group(padded[place], groups)  # (G, P, C/G)
             matrices = _by_group(kernel[tap], groups)  # (G, C/G, F/G)

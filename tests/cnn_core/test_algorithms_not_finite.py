@@ -265,12 +265,11 @@ FACTOR_OF = {
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("large", OPERANDS)
 @pytest.mark.parametrize(("largest", "smallest"), [(LARGEST, 1e-4), (LARGEST / 1000, 1e-2), (1e30, 2e-37)])
-@pytest.mark.parametrize("channels", [3, 40])
 def test_finite_sums_of_the_largest_numbers_are_finite(
-    channels: int, largest: float, smallest: float, large: str, algorithm: Any
+    largest: float, smallest: float, large: str, algorithm: Any
 ) -> None:
     """All of one operand are as large as they can be, the others so small that no direct sum overflows."""
-    random, case = np.random.default_rng(0), dense_case((14, 15), channels, 34)
+    random, case = np.random.default_rng(0), dense_case((14, 15), 40, 34)
     arrays = {name: np.sign(getattr(case, name)) * np.float32(smallest) for name in OPERANDS}
     shape = arrays[large].shape
     arrays[large] = (random.uniform(0.5, 1, shape) * random.choice([-largest, largest], shape)).astype(np.float32)

@@ -109,27 +109,25 @@ def test_many_entries_at_the_same_time(before: int) -> None:
 @pytest.mark.parametrize(
     "op", [Conv(), ConvTranspose(), MaxPool(kernel_size=2), AvgPool(kernel_size=2), LpPool(kernel_size=2)]
 )
-def test_layers_compute_within(before: int, monkeypatch: pytest.MonkeyPatch, op: Any) -> None:
+def test_layers_compute_within(before: int, op: Any) -> None:
+    """What stands for an array is made one as a part of the computation."""
     seen: list[int] = []
-    original = type(op).layer
 
-    def layer(self: Any, *shapes: Any) -> Any:
-        seen.append(blas_threads())
-        return original(self, *shapes)
+    class Ones:
+        def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+            seen.append(blas_threads())
+            return np.ones((1, 4, 4, 2))
 
-    monkeypatch.setattr(type(op), "layer", layer)
-    operands = [np.ones((1, 4, 4, 2))]
-    if isinstance(op, (Conv, ConvTranspose)):
-        operands.append(np.ones((2, 2, 2, 2)))
-    output = op.forward(*operands)
+    weight = [np.ones((2, 2, 2, 2))] if isinstance(op, (Conv, ConvTranspose)) else []
+    output = op.forward(Ones(), *weight)
     assert blas_threads() == before
-    op.backward(output, *operands)
+    op.backward(output, Ones(), *weight)
     assert blas_threads() == before
     with pytest.raises(ShapeError):
-        op.backward(output[:, 1:], *operands)
+        op.backward(output[:, 1:], Ones(), *weight)
     assert blas_threads() == before
     assert set(seen) == {1}
-    assert len(seen) == 3
+    assert len(seen) >= 3
 
 
 SCRIPT = """
@@ -144,7 +142,7 @@ def threads():
 def in_child():
     child = os.fork()
     if not child:
-        signal.alarm(10)
+        signal.alarm(5)
         with one_blas_thread:
             within = threads()
         os._exit(0 if (within, threads()) == ([1], [2]) else 1)
@@ -181,7 +179,10 @@ def repeat():
 
 repeating = threading.Thread(target=repeat)
 repeating.start()
-codes = {in_child() for _ in range(20)}
+codes = {0}
+for _ in range(20):
+    if codes == {0}:
+        codes.add(in_child())
 done.set()
 repeating.join()
 assert (codes, threads()) == ({0}, [2]), codes
@@ -189,11 +190,10 @@ assert (codes, threads()) == ({0}, [2]), codes
 }
 
 
-@pytest.mark.usefixtures("before")
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks")
+@pytest.mark.skipif(not (hasattr(os, "fork") and libraries()), reason="there are no forks, or no BLAS that is known")
 @pytest.mark.parametrize("situation", SITUATIONS.values(), ids=SITUATIONS.keys())
 def test_a_fork(situation: str) -> None:
     """A child has the number that its parent has where nothing is computed, and no lock that nobody opens."""
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", SCRIPT + situation]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=4 * PATIENCE, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert (done.returncode, done.stderr) == (0, "")

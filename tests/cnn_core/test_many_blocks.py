@@ -37,7 +37,7 @@ LARGE: dict[str, Layer] = {
     "depthwise, dilated": ({"padding": 2, "dilation": 2, "groups": 32}, (4, 50, 51, 32), (3, 3, 1, 32)),
     "depthwise, wide": ({"padding": [2, 1], "groups": 600}, (2, 14, 15, 600), (5, 3, 1, 600)),
     "depthwise of many taps": ({"padding": 3, "groups": 24}, (2, 40, 41, 24), (7, 9, 1, 24)),
-    "depthwise of more taps than one pass takes": ({"groups": 2}, (1, 50, 51, 2), (33, 32, 1, 4)),
+    "depthwise of more taps than one pass takes": ({"groups": 2}, (4, 60, 71, 2), (33, 32, 1, 4)),
     "groups of two": ({"padding": 1, "groups": 24}, (3, 30, 31, 48), (3, 3, 2, 48)),
     "groups of three, strided": ({"padding": 1, "stride": 2, "groups": 8}, (4, 60, 61, 24), (3, 3, 3, 32)),
     "groups of sixteen": ({"padding": 1, "groups": 3}, (3, 40, 41, 48), (3, 3, 16, 60)),
@@ -93,9 +93,8 @@ def test_large_layers(layer: Layer, dtype: str) -> None:
         case = case_of(layer, dtype, data_format, seed)
         expected = tap_by_tap.conv(case)
         with small_blocks(2**20) as counts:  # their real size
-            assert_as_expected(case, expected, "auto", dtype)
+            assert_as_expected(case, expected, "auto" if seed else "direct", dtype)
         assert max(counts) > 1
-        assert_as_expected(case, expected, "direct", dtype)
 
 
 @pytest.mark.parametrize("lane_bytes", [2**9, 2**20])

@@ -23,6 +23,7 @@ OVERHEAD = 2**18 * get_threads()
 
 OPERATIONS_BY_NAME = {operation.name: operation for operation in OPERATIONS}
 
+
 @pytest.fixture(scope="module", autouse=True)
 def nothing_kept() -> Iterator[None]:
     """What a thread keeps from an earlier call would not be counted again."""

@@ -31,7 +31,7 @@ Array = NDArray[Any]
 
 MOST_TAPS = 1024
 LANES = 8
-LONGEST_RUN = 2048
+LONGEST_RUN = 1024
 """Elements: longer ones of input, weight and output do not fit a core's first-level cache together."""
 
 MOST_WEIGHT_BYTES = BLOCK_BYTES // 2

@@ -36,8 +36,11 @@ __all__ = ["correlate", "correlate_grad_weight", "division"]
 Array = NDArray[Any]
 
 LARGEST_BLOCK_BYTES = 4 * BLOCK_BYTES
+LARGEST_RUN_BYTES = 128
 LARGEST_TAKEN_BYTES = 64
 """Of pieces up to this size, ``take`` copies many times as fast as an assignment does."""
+
+MOST_KEPT, MOST_KEPT_PLACES = 16, 2**18
 
 LANES = 8
 LARGEST_LANE_BYTES = BLOCK_BYTES
@@ -48,7 +51,9 @@ FEWEST_PARTS = 8
 @remembered
 def division(sizes: Correlation) -> Division:
     """Return the blocks that patches are made in."""
-    bytes_of_patch = sizes.itemsize * max(sizes.taps * sizes.channels, sizes.spanned_per_position)
+    # of a window: its patch, what it spans, and its outputs, to which a bias is added while they are in the cache
+    patch = max(sizes.taps * sizes.channels, sizes.spanned_per_position)
+    bytes_of_patch = sizes.itemsize * (patch + sizes.features)
     # every block reads the whole weight: with a large one, blocks of more windows than fit the cache read less
     limit = min(max(BLOCK_BYTES, sizes.itemsize * sizes.weights // 2), LARGEST_BLOCK_BYTES)
     return Division(sizes.positions, bytes_of_patch, limit)
@@ -212,15 +217,10 @@ class _Patches:
         channels = source.shape[-1]
         piece = channels * source.itemsize
         if self._groups == 1 or piece > LARGEST_TAKEN_BYTES:
-            self._copies = functools.partial(np.copyto, patches, source)
+            self._copies = functools.partial(np.copyto, *_by_run(patches, source))
             return
-        rows = functools.reduce(
-            np.add.outer,
-            (
-                np.arange(size) * (stride // piece)
-                for size, stride in zip(source.shape[:-1], source.strides, strict=False)
-            ),
-        )
+        counts, steps = source.shape[:-1], tuple(stride // piece for stride in source.strides[:-1])
+        rows = _kept_places(counts, steps) if patches.size < MOST_KEPT_PLACES else _places(counts, steps)
         # clipping needs no buffer; no row is outside
         self._copies = functools.partial(np.take, padded.reshape(-1, channels), rows, axis=0, out=patches, mode="clip")
 
@@ -235,6 +235,24 @@ class _Patches:
         matrices = by_group(copied, self._groups)
         assert matrices is not None  # noqa: S101  (it is in one piece)
         return matrices
+
+
+def _by_run(patches: Array, source: Array) -> tuple[Array, Array]:
+    """View the channels of taps next to each other as one element, if they are few: copies go through it at once."""
+    *_, taps, channels = source.shape
+    merged = (*source.shape[:-2], taps * channels)
+    run = taps * channels * source.itemsize
+    if run > LARGEST_RUN_BYTES:
+        return patches, source
+    try:
+        views = patches.reshape(merged, copy=False), source.reshape(merged, copy=False)
+    except ValueError:  # taps are apart
+        return patches, source
+    if any(view.strides[-1] != source.itemsize for view in views):
+        return patches, source
+    kind = np.dtype((np.void, run))
+    target, origin = (view.view(kind)[..., 0] for view in views)
+    return target, origin
 
 
 def split_channels(array: Array, groups: int) -> Array:
@@ -255,3 +273,11 @@ def weight_matrices(weight: Array, groups: int) -> Array:
     """Return (*K, C/G, F) as one matrix (K*C/G, F/G) for each group."""
     columns = weight.shape[-1]
     return np.ascontiguousarray(weight.reshape(-1, groups, columns // groups).transpose(1, 0, 2))
+
+
+def _places(counts: tuple[int, ...], steps: tuple[int, ...]) -> NDArray[np.int64]:
+    """Return the sums of numbers along several axes, each with its own step."""
+    return functools.reduce(np.add.outer, (np.arange(count) * step for count, step in zip(counts, steps, strict=True)))
+
+
+_kept_places = functools.lru_cache(maxsize=MOST_KEPT)(_places)

@@ -41,7 +41,7 @@ LANES = 4
 FEWEST_SPANS = 3
 """How many times as long as its windows a block is along an axis at least: less wastes most of a transform."""
 
-LARGEST_TRANSFORM = 2**20
+LARGEST_TRANSFORM = 2**22
 FAST_FACTORS = (2, 3, 5)
 
 
@@ -49,9 +49,12 @@ FAST_FACTORS = (2, 3, 5)
 def applies(sizes: Correlation) -> bool:
     """Tell whether channels are few, windows are next to each other, and transforms fit the workspace."""
     pairs = sizes.group_channels * (sizes.features // sizes.groups)
+    spans = zip(block_outputs(sizes), sizes.windows.axes, strict=True)
     return (
         pairs <= MOST_PAIRS
         and all(axis.stride == 1 for axis in sizes.windows.axes)
+        # which may be so large that even their sizes take long to find
+        and math.prod(count - 1 + axis.extent for count, axis in spans) <= LARGEST_TRANSFORM
         and math.prod(transform_sizes(sizes)) * (sizes.channels + sizes.features + pairs * sizes.groups)
         <= LARGEST_TRANSFORM
     )
@@ -191,7 +194,10 @@ class _Transforms:
         self._sizes = sizes
         self._shape = transform_sizes(sizes)
         self._axes = tuple(range(-len(self._shape), 0))
-        self._taps = tuple(slice(0, axis.extent, axis.dilation) for axis in sizes.windows.axes)
+        self._taps: tuple[Any, ...] = (
+            ...,
+            *(slice(0, axis.extent, axis.dilation) for axis in sizes.windows.axes),
+        )
 
     def blocks(self) -> list[WindowBlock]:
         """Return the blocks, which divide the images and the first axis."""
@@ -229,19 +235,20 @@ class _Transforms:
         """Transform a weight (*K, C/G, F): (G, C/G, F/G, *T)."""
         sizes = self._sizes
         spread = np.zeros((sizes.group_channels, sizes.features, *self._shape), dtype=weight.dtype)
-        spread[(..., *self._taps)] = np.moveaxis(weight, (-2, -1), (0, 1))
+        spread[self._taps] = np.moveaxis(weight, (-2, -1), (0, 1))
         by_group = spread.reshape(sizes.group_channels, sizes.groups, -1, *self._shape)
         return self._forward(np.moveaxis(by_group, 0, 1))
 
     def back(self, products: Array, outputs: tuple[int, ...]) -> Array:
         """Transform products (n, G, F/G, *T) back to as many outputs as there are: (n, F, *o)."""
         computed = np.fft.irfftn(products, s=self._shape, axes=self._axes)
-        cropped = computed[(..., *(slice(0, size) for size in outputs))]
+        inside: tuple[Any, ...] = (..., *(slice(0, size) for size in outputs))
+        cropped: Array = computed[inside]
         return cropped.reshape(len(products), self._sizes.features, *outputs)
 
     def write_taps(self, products: Array, grad_weight: Array) -> None:
         """Transform products (G, C/G, F/G, *T) back to the taps of a weight (*K, C/G, F)."""
-        computed = np.fft.irfftn(products, s=self._shape, axes=self._axes)[(..., *self._taps)]
+        computed = np.fft.irfftn(products, s=self._shape, axes=self._axes)[self._taps]
         by_channel = np.moveaxis(computed, 0, 1)  # (C/G, G, F/G, *K)
         flat = by_channel.reshape(*grad_weight.shape[-2:], *grad_weight.shape[:-2])
         grad_weight[...] = np.moveaxis(flat, (0, 1), (-2, -1))

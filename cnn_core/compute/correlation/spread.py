@@ -35,7 +35,7 @@ Unit = tuple[slice, slice, slice]
 FEWER_STEPS = 4
 """How many times fewer the steps tap by tap must be: each of them reads and writes more than a step of a fold."""
 
-TAP_BLOCK_BYTES = BLOCK_BYTES // 4
+TAP_BLOCK_BYTES = BLOCK_BYTES
 """Products, and the arrays that they are made of and added to, are to fit the cache together."""
 
 FEWEST_UNITS = 8
@@ -212,14 +212,17 @@ def _spread_patches(
     adds_runs, turns = _adds_runs(sizes), _turns(sizes)
     for outer in _offsets(kernel[:-1]):
         row = sum(tap * axis.dilation * step for tap, axis, step in zip(outer, axes, steps, strict=False))
-        of_taps = patches[(*ahead, slice(None), *outer)]  # (n, *o, KW, g, c)
+        chosen: tuple[slice | int, ...] = (*ahead, slice(None), *outer)
+        of_taps = patches[chosen]  # (n, *o, KW, g, c)
         for turn in range(turns):
             # of every few windows the taps next to each other, or of all windows one tap
+            apart: tuple[int, ...]
             if adds_runs:
                 added = of_taps[(*ahead, slice(turn, None, turns))]  # (n, *o, KW, g, c)
                 start, apart = turn * last.stride, (turns * last.stride * steps[-1], steps[-1])
             else:
-                added = of_taps[(*ahead, slice(None), turn)]  # (n, *o, g, c)
+                chosen = (*ahead, slice(None), turn)
+                added = of_taps[chosen]  # (n, *o, g, c)
                 start, apart = turn * last.dilation, (last.stride * steps[-1],)
             shape = (*outer_shape, *added.shape[rank:])
             strides = (*outer_strides, *apart, *padded.strides[-2:])
