@@ -69,7 +69,8 @@ def test_the_steps_are_few_and_predicted(
     assert steps.count <= 100 + 10 * taps
     steps.start_again()
     op.backward(output, *operands)
-    assert 0 < STEP * steps.count <= 3 * sum(cost.work for cost in layer.costs().backward.values())
+    # the gradient of a maximum compares all taps at once
+    assert STEP * steps.count <= 3 * sum(cost.work for cost in layer.costs().backward.values())
     assert steps.count <= 100 + 10 * taps
 
 

@@ -16,6 +16,7 @@ Axes in comments as in ``direct``; T sizes of a transform, of which the last is 
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Callable
 from typing import Any
@@ -42,7 +43,13 @@ FEWEST_SPANS = 3
 """How many times as long as its windows a block is along an axis at least: less wastes most of a transform."""
 
 LARGEST_TRANSFORM = 2**22
-FAST_FACTORS = (2, 3, 5)
+FAST_SIZES = sorted(
+    two * three * five
+    for two in (2**power for power in range(24))
+    for three in (3**power for power in range(15))
+    for five in (5**power for power in range(11))
+    if two * three * five <= 2 * LARGEST_TRANSFORM
+)
 
 
 @remembered
@@ -88,15 +95,7 @@ def transform_sizes(sizes: Correlation) -> tuple[int, ...]:
 
 def fast_size(least: int) -> int:
     """Return the smallest size from ``least`` on whose prime factors are 2, 3 and 5."""
-    size = least
-    while True:
-        rest = size
-        for factor in FAST_FACTORS:
-            while rest % factor == 0:
-                rest //= factor
-        if rest == 1:
-            return size
-        size += 1
+    return FAST_SIZES[bisect.bisect_left(FAST_SIZES, least)]
 
 
 @remembered
