@@ -16,7 +16,7 @@ FEWEST_CHANNELS = 32
 FEWEST_TILES = 64
 """Of all images together; with fewer, what is saved in products is lost in transforming the weight."""
 
-FEWEST_TAPS = 400
+FEWEST_TAPS = 300
 """Of a window; with fewer, transforms take longer than the products that they save."""
 
 FEWEST_GROUP_CHANNELS = 8

@@ -95,7 +95,8 @@ def transform_sizes(sizes: Correlation) -> tuple[int, ...]:
 
 def fast_size(least: int) -> int:
     """Return the smallest size from ``least`` on whose prime factors are 2, 3 and 5."""
-    return FAST_SIZES[bisect.bisect_left(FAST_SIZES, least)]
+    size: int = FAST_SIZES[bisect.bisect_left(FAST_SIZES, least)]
+    return size
 
 
 @remembered
