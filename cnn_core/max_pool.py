@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from cnn_core.compute.chosen_taps import ChosenTaps
 from cnn_core.compute.cost import Costs
 from cnn_core.compute.pool_blocks import PoolBlock, PoolSizes, Reduction, Route, pool_backward, pool_forward
 from cnn_core.compute.window_maximum import (
+    MOST_TAPS,
     maximum_costs,
     maximum_levels,
     positions_of_chosen,
@@ -143,7 +145,7 @@ class MaxPool(Indexed, Pool):
             def maxima(part: NDArray[Any], block: PoolBlock) -> list[NDArray[Any]]:
                 return [window_maximum(_comparable(part), block.windows, axes)]
 
-            pool_forward(sizes, input, lambda _: maxima, [output])
+            pool_forward(dataclasses.replace(sizes, held=1), input, lambda _: maxima, [output])
             return output
         counted = self._counted(*split_layer_shape("input", input.shape, self.data_format))
         positions = [np.empty(layer.output_shape, dtype=np.int64) for _ in axes]
@@ -217,11 +219,20 @@ class MaxPool(Indexed, Pool):
         pool_backward(self._sizes_of(input, layer.windows), input, gradient, make_route, routed)
         return routed
 
+    def _held(self, windows: AnyWindows) -> int:
+        # all taps of windows are copied side by side, for the gradient and for indices
+        taps = math.prod(axis.tap_count for axis in windows.axes)
+        return max(1, min(MOST_TAPS, taps // (2 * math.prod(windows.sizes))))
+
     def _costs(self, sizes: PoolSizes) -> Costs:
         # of each axis the positions of the maxima, in 64 bits, and their share of an index
         outputs = sizes.planes * math.prod(sizes.windows.output_sizes)
         positions = 2 * (len(sizes.windows.axes) + 1) * outputs if self.return_indices else 0
-        return sizes.in_blocks(functools.partial(maximum_costs, with_positions=self.return_indices), positions)
+        costs = sizes.in_blocks(functools.partial(maximum_costs, with_positions=self.return_indices), positions)
+        if self.return_indices:
+            return costs
+        alone = dataclasses.replace(sizes, held=1).in_blocks(functools.partial(maximum_costs, with_positions=False))
+        return Costs(alone.forward, costs.backward)
 
     def _ties(self, windows: AnyWindows) -> Ties:
         if self.ties == "tensorflow":

@@ -141,9 +141,12 @@ class Pool(Op):
         return spatial_axes(len(windows.axes), self.data_format)
 
     def _sizes(self, batch: int, channels: int, windows: AnyWindows, itemsize: int) -> PoolSizes:
-        if self.data_format == "channels_last":
-            return PoolSizes((batch,), channels, windows, itemsize)
-        return PoolSizes((batch, channels), 1, windows, itemsize)
+        outer, inner = ((batch,), channels) if self.data_format == "channels_last" else ((batch, channels), 1)
+        return PoolSizes(outer, inner, windows, itemsize, self._held(windows))
+
+    def _held(self, windows: AnyWindows) -> int:  # noqa: ARG002
+        """Return how many times as much as its input or output a block holds, where that is more than twice as much."""
+        return 1
 
     def _sizes_of(self, input: NDArray[Any], windows: AnyWindows) -> PoolSizes:
         """Return the sizes of the pooling of an input, in the type that is computed in."""

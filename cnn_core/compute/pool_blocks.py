@@ -72,18 +72,21 @@ class PoolSizes:
         Elements at one position: C channels-last, 1 channels-first.
     windows : AnyWindows
     itemsize : int
+    held : int
+        How many times as much as the input, or the output, is held where that is more than twice as much.
     """
 
     outer: tuple[int, ...]
     inner: int
     windows: AnyWindows
     itemsize: int
+    held: int = 1
 
     @property
     def _row_bytes(self) -> int:
         """Bytes of the input, or of the output if these are more, for one element along the first spatial axis."""
         rest = max(math.prod(self.windows.sizes[1:]), math.prod(self.windows.output_sizes[1:]))
-        return max(1, rest * self.inner * self.itemsize)
+        return max(1, rest * self.inner * self.itemsize * self.held)
 
     @property
     def is_whole(self) -> bool:
