@@ -30,3 +30,22 @@ def test_grad_bias_of_many_positions() -> None:
 def test_a_divisor_beyond_the_range_of_integers() -> None:
     op = AvgPool(kernel_size=2**22, padding=2**21, count_include_pad=True)
     np.testing.assert_allclose(op.forward(np.ones((1, 1, 1, 1, 1))), 2.0**-66)
+
+
+@pytest.mark.parametrize("taps", [1, 3])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_grad_weight_of_many_positions(taps: int, groups: int) -> None:
+    """Sums over half a million positions are not added up one after the other in float32."""
+    generator = np.random.default_rng(0)
+    shapes = ((1, 500_000, 2), (taps, 2 // groups, 2))
+    image, weight = (generator.standard_normal(shape, dtype=np.float32) for shape in shapes)
+    op = Conv(groups=groups, algorithm="direct")
+    gradient = generator.standard_normal(op.output_shape(*shapes), dtype=np.float32)
+    found, expected = (
+        op.backward(*(operand.astype(dtype) for operand in (gradient, image, weight)), wrt=["weight"]).grad_weight
+        for dtype in (np.float32, np.float64)
+    )
+    assert found is not None
+    assert expected is not None
+    # relative to a sum that does not cancel
+    assert np.abs(found - expected).max() < 2e-6 * np.sqrt(gradient.size / 2)

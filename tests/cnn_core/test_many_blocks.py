@@ -15,6 +15,7 @@ from cnn_core import Conv, ConvTranspose
 from tests.cnn_core import tap_by_tap
 from tests.cnn_core.small_blocks import small_blocks
 from tests.cnn_core.tap_by_tap import Results, assert_near
+from tests.comparisons import normal
 from tests.oracle.windows import OracleError, geometry
 from tests.strategies import ConvCase, quick_settings
 
@@ -156,3 +157,16 @@ def test_any_layer_of_several_channels(drawn: tuple[Layer, str, int], data_forma
     expected = tap_by_tap.conv(case)
     with small_blocks(block_bytes, lane_bytes):
         assert_as_expected(case, expected, "direct", dtype)
+
+
+@pytest.mark.parametrize("padding", [150, ((0, 301), (1, 1)), ((300, 303), (1, 1))])
+def test_blocks_of_tiles_that_lie_in_the_padding(padding: Any) -> None:
+    """The last of them has fewer outputs than the others, but the same windows."""
+    image, weight = normal(1, 4, 4, 64), normal(3, 3, 64, 64)
+    gradient = normal(*Conv(padding=padding).output_shape(image.shape, weight.shape))
+    operands = [array.astype(np.float32) for array in (gradient, image, weight)]
+    found = Conv(padding=padding, algorithm="winograd").backward(*operands)
+    for actual, expected in zip(found, Conv(padding=padding).backward(gradient, image, weight), strict=True):
+        assert actual is not None
+        assert expected is not None
+        np.testing.assert_allclose(actual, expected, atol=1e-5 * np.abs(expected).max())

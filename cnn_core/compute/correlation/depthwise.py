@@ -31,6 +31,7 @@ Array = NDArray[Any]
 
 MOST_TAPS = 1024
 LANES = 8
+MOST_SUMMED = 512
 LONGEST_RUN = 1024
 """Elements: longer ones of input, weight and output do not fit a core's first-level cache together."""
 
@@ -49,6 +50,14 @@ def division(sizes: Correlation) -> Division:
     """Return the blocks that are computed at a time."""
     repeated = sizes.spanned_per_position * (sizes.features // sizes.channels)
     return Division(sizes.positions, sizes.itemsize * max(sizes.features, repeated), BLOCK_BYTES // 2)
+
+
+@remembered
+def grad_weight_division(sizes: Correlation) -> Division:
+    """Return the blocks that are computed at a time for the gradient of the weight."""
+    found = division(sizes)
+    # einsum adds one position after the other: longer sums would lose digits in float32, those of blocks are in float64
+    return Division(found.positions, found.bytes_per_position, min(found.limit, MOST_SUMMED * found.bytes_per_position))
 
 
 @remembered
@@ -95,7 +104,7 @@ def correlate_grad_weight(sizes: Correlation, input: Array, grad_output: Array, 
     Blocks are added up in lanes, as in ``direct``, which are sums in float64.
     """
     lanes = lane_count(sizes)
-    window_blocks = sizes.window_blocks(division(sizes))
+    window_blocks = sizes.window_blocks(grad_weight_division(sizes))
     totals = np.zeros((lanes, *grad_weight.shape))
     rank = len(sizes.windows.axes)
     taps, outputs = TAP_AXES[:rank], OUTPUT_AXES[:rank]
@@ -120,7 +129,7 @@ def correlate_grad_weight(sizes: Correlation, input: Array, grad_output: Array, 
 @remembered
 def lane_count(sizes: Correlation) -> int:
     """Return how many sums of blocks are added side by side."""
-    found = division(sizes)
+    found = grad_weight_division(sizes)
     return max(1, min(LANES, block_count(found.positions, found.bytes_per_position, found.limit)))
 
 

@@ -42,6 +42,7 @@ LARGEST_TAKEN_BYTES = 64
 
 MOST_KEPT, MOST_KEPT_PLACES = 16, 2**18
 
+MOST_SUMMED = 4096
 LANES = 8
 LARGEST_LANE_BYTES = BLOCK_BYTES
 FEWEST_PARTS = 8
@@ -129,7 +130,10 @@ def correlate_grad_weight(sizes: Correlation, input: Array, grad_output: Array, 
 def grad_weight_division(sizes: Correlation) -> Division:
     """Return the blocks that patches are made in for the gradient of the weight: larger where they are of one part."""
     if len(weight_parts(sizes)) == 1:
-        return division(sizes)
+        whole = division(sizes)
+        # longer sums would lose digits in float32; those of blocks are added apart
+        most = MOST_SUMMED * whole.bytes_per_position
+        return Division(whole.positions, whole.bytes_per_position, min(whole.limit, most))
     elements = max(part_columns(sizes), sizes.features, sizes.spanned_per_position)
     return Division(sizes.positions, sizes.itemsize * elements, BLOCK_BYTES)
 

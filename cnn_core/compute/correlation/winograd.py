@@ -148,12 +148,13 @@ def correlate_grad_weight(sizes: Correlation, input: Array, grad_output: Array, 
             lane, start = unit
             rows = slice(start, start + together)
             total = totals[lane, rows].reshape(-1, channels, features)
-            known: tuple[int, Windows] | None = None
+            known: tuple[Any, ...] = ()
             for block in tile_blocks[lane::lanes]:
                 part = parts(input[block.inputs], block.windows)
                 gradient = grad_output[block.outputs]
-                if known != (block.images, block.windows):
-                    known = block.images, block.windows
+                # blocks that lie in the padding have the same windows, and the last of them fewer outputs
+                if known != (gradient.shape, block.windows):
+                    known = gradient.shape, block.windows
                     over_tiles = _over_tiles(gradient, block.windows)
                     by_tile = _Evaluation(part, POINTS, B[rows], B, first, second)
                     of_gradient = _Evaluation(gradients(gradient, over_tiles), OUTPUTS, A.T[rows], A.T, first, third)
