@@ -31,6 +31,8 @@ BLOCK_BYTES = 2**21
 """Of the input, or of the output if that is larger: pooling takes many short steps, and threads wait for each other
 between them, so that blocks are larger than what a core's second-level cache holds."""
 
+MOST_PIECES = 256
+
 LEAST_ROWS = 4
 """How many times as many windows a block has along the first axis as it shares with the block before."""
 
@@ -89,6 +91,11 @@ class PoolSizes:
         return max(1, rest * self.inner * self.itemsize * self.held)
 
     @property
+    def _pieces(self) -> int:
+        """Steps in Python of a block, one for each piece of each axis."""
+        return sum(axis.piece_count for axis in self.windows.axes)
+
+    @property
     def is_whole(self) -> bool:
         """Whether no block divides the first spatial axis."""
         return not isinstance(self.windows, Windows) or self.windows.axes[0].goes_by_window
@@ -104,6 +111,9 @@ class PoolSizes:
     def block_counts(self) -> list[int]:
         """Return how many elements of (*outer, O) a block has along each axis."""
         axis = self.windows.axes[0]
+        if self._pieces > MOST_PIECES and not isinstance(self.windows, Windows):
+            # each block goes through all of them
+            return [*(max(1, size) for size in self.outer), axis.output_size]
         if self.is_whole:
             whole = self._row_bytes * max(axis.size, axis.output_size)
             return [*block_sizes(self.outer, whole, BLOCK_BYTES), axis.output_size]
@@ -141,7 +151,7 @@ class PoolSizes:
         threads = max(1, min(get_threads(), steps))
 
         def blocked(all_planes: Cost, of_block: Cost) -> Cost:
-            work = all_planes.work + STEP * steps
+            work = all_planes.work + STEP * steps * min(self._pieces, MOST_PIECES)
             return Cost(work, shared_elements + threads * of_block.workspace_elements)
 
         return Costs(
