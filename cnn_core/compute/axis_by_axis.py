@@ -1,8 +1,8 @@
 """Reductions over windows, one axis at a time: what sums, maxima and norms have in common.
 
 A sum over a box is a sum over its axes in turn, and so are a maximum and a norm: a window of K1 x K2 taps costs K1 + K2
-passes over the array, not K1 * K2. The last axis goes first: then the first maximum along each axis in turn is the
-first one in row-major order.
+passes over the array, not K1 * K2. Where it counts which maximum is the first, the last axis goes first: then the first
+one along each axis in turn is the first in row-major order. Else the axis goes first that leaves least.
 
 ``axis`` is a position in the array; ``along`` are the windows along it.
 """
@@ -26,7 +26,6 @@ __all__ = [
     "innermost_first",
     "integers_of",
     "level_sizes",
-    "mask_of",
     "pieces_of",
     "put_where",
     "reduced",
@@ -145,16 +144,16 @@ def add_where(condition: Array, values: Array, target: Array) -> None:
 def put_where(condition: Array, values: Array, target: Array) -> None:
     """Write values where a condition holds, and zeros elsewhere."""
     integers = integers_of(values)
-    np.bitwise_and(mask_of(condition, integers.dtype), integers, out=integers_of(target))
+    np.bitwise_and(_mask_of(condition, integers.dtype), integers, out=integers_of(target))
 
 
 def _masked(condition: Array, values: Array) -> Array:
     integers = integers_of(values)
-    mask = mask_of(condition, integers.dtype)
+    mask = _mask_of(condition, integers.dtype)
     return np.bitwise_and(mask, integers, out=mask) if mask.shape == values.shape else np.bitwise_and(mask, integers)
 
 
-def mask_of(condition: Array, dtype: np.dtype[Any]) -> Array:
+def _mask_of(condition: Array, dtype: np.dtype[Any]) -> Array:
     """Return integers all of whose bits are set where a condition holds, and none elsewhere."""
     # several times faster than np.where, or than a ufunc with where=condition, which goes element by element
     mask: Array = condition.astype(dtype)

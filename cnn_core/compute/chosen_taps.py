@@ -8,7 +8,6 @@ Axes in comments: K kernel sizes as one axis, then those of the output.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnn_core.compute.axis_by_axis import integers_of
+from cnn_core.compute.outer_sum import outer_sum
 from cnn_core.compute.window_maximum import MOST_TAPS
 from cnn_core.compute.workspace import Workspace
 from cnn_core.geometry import AnyWindows, Windows
@@ -87,7 +87,7 @@ class _Step:
         arrays = [array.view(kind).reshape(sizes) for array, (sizes, kind) in zip(memory, needed, strict=True)]
         self._padded, self._routed, self._gathered, self.largest, self._places, self._equal, self._chosen = arrays
         self._numbers = np.arange(taps, dtype=np.uint8).reshape(-1, *(1,) * len(shape))
-        inside = (*(slice(None),) * axes[0], *(slice(axis.before, axis.before + axis.size) for axis in windows.axes))
+        inside = (*(slice(None),) * axes[0], *windows.inside)
         self._by_tap = self._whole(self._gathered.reshape(*windows.kernel_sizes, *shape))
         self._is_padded = reached != list(part.shape)
         if self._is_padded:
@@ -99,14 +99,11 @@ class _Step:
         self._overlaps = any(axis.overlaps for axis in windows.axes)
         self._is_covered = all(axis.is_covered for axis in windows.axes)
         steps = [math.prod(reached[axis + 1 :]) for axis in range(len(reached))]
-        offsets = (
-            np.arange(along.kernel_size) * (along.dilation * steps[axis])
-            for axis, along in zip(axes, windows.axes, strict=True)
-        )
-        self._offsets = functools.reduce(np.add.outer, offsets).reshape(-1)
+        between_taps = (along.dilation * steps[axis] for axis, along in zip(axes, windows.axes, strict=True))
+        self._offsets = outer_sum(windows.kernel_sizes, tuple(between_taps)).reshape(-1)
         for axis, along in zip(axes, windows.axes, strict=True):
             steps[axis] *= along.stride
-        self._starts = _outer_sum(tuple(shape), tuple(steps)) if self._overlaps else self._places
+        self._starts = outer_sum(tuple(shape), tuple(steps)) if self._overlaps else self._places
 
     def _whole(self, array: Array) -> Array:
         return by_pixel(array) if self._has_pixels else array
@@ -167,11 +164,3 @@ def by_pixel(array: Array) -> Array:
     pixel = array.itemsize * array.shape[-1]
     pixels: Array = array.view(np.dtype((np.void, pixel)))[..., 0]
     return pixels
-
-
-@functools.lru_cache(maxsize=8)
-def _outer_sum(counts: tuple[int, ...], steps: tuple[int, ...]) -> NDArray[np.int64]:
-    """Return the sums of numbers along several axes, each with its own step; not to be written."""
-    along = (np.arange(count) * step for count, step in zip(counts, steps, strict=True))
-    total: NDArray[np.int64] = functools.reduce(np.add.outer, along)
-    return total

@@ -84,6 +84,11 @@ class Windows(AnyWindows):
                 outputs, inputs = zip(*present, strict=True)
                 yield offsets, outputs, inputs
 
+    @property
+    def inside(self) -> tuple[slice, ...]:
+        """Slices of the padded input, along each axis, of what is not padding."""
+        return tuple(slice(axis.before, axis.before + axis.size) for axis in self.axes)
+
     def block(self, outputs: Sequence[slice]) -> tuple[tuple[slice, ...], Windows]:
         """Restrict to a block of windows: the part of the input that it covers, and the windows over that part."""
         parts = [axis.block(chosen.start, chosen.stop) for axis, chosen in zip(self.axes, outputs, strict=True)]
@@ -105,8 +110,7 @@ class Windows(AnyWindows):
             return input
         rest = input.shape[1 + len(self.axes) :]
         padded = np.zeros((input.shape[0], *self.padded_sizes, *rest), dtype=input.dtype)
-        inside = tuple(slice(axis.before, axis.before + axis.size) for axis in self.axes)
-        padded[(slice(None), *inside)] = input
+        padded[(slice(None), *self.inside)] = input
         return padded
 
     def view(self, padded: NDArray[Any], *, writeable: bool = False) -> NDArray[Any]:

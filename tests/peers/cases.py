@@ -19,8 +19,8 @@ MAX_VALUES = ("normal", "integers", "equal", "with NaN", "with -inf", "only -inf
 
 
 @dataclasses.dataclass(frozen=True)
-class Axis:
-    """The geometry of one spatial axis, resolved from the parameters by the rules of the documentation."""
+class AxisSizes:
+    """The sizes of one spatial axis, resolved from the parameters by the rules of the documentation."""
 
     size: int
     kernel: int
@@ -33,6 +33,11 @@ class Axis:
     @property
     def extent(self) -> int:
         return (self.kernel - 1) * self.dilation + 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Axis(AxisSizes):
+    """The geometry of one spatial axis of a convolution or a pooling."""
 
     @property
     def overhang(self) -> int:

@@ -12,7 +12,16 @@ import torch.nn.functional as F  # noqa: N812 (as everyone writes it)
 from torch import Tensor
 
 from cnn_core import ConvpoolError, ConvTranspose, ParameterError, ShapeError
-from tests.peers.cases import draw_batch, draw_memory, draw_padding, draw_per_axis, in_memory, per_axis, resolve_padding
+from tests.peers.cases import (
+    AxisSizes,
+    draw_batch,
+    draw_memory,
+    draw_padding,
+    draw_per_axis,
+    in_memory,
+    per_axis,
+    resolve_padding,
+)
 from tests.peers.drawn import Drawn, generator
 from tests.peers.torch_side import in_order, leaf, pad
 
@@ -21,20 +30,8 @@ LARGEST_KERNEL = {1: 6, 2: 4, 3: 3}
 
 
 @dataclasses.dataclass(frozen=True)
-class Axis:
+class Axis(AxisSizes):
     """One axis of a transposed convolution: what the windows of all elements span, and what of it is the output."""
-
-    size: int
-    kernel: int
-    stride: int
-    dilation: int
-    before: int
-    after: int
-    output: int
-
-    @property
-    def extent(self) -> int:
-        return (self.kernel - 1) * self.dilation + 1
 
     @property
     def span(self) -> int:

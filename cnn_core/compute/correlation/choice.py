@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from types import ModuleType
 
-from cnn_core.compute.correlation import depthwise, direct, fourier, winograd
+from cnn_core.compute.correlation import depthwise, fourier, winograd
+from cnn_core.compute.correlation.exact import exact
 from cnn_core.compute.correlation.sizes import Correlation, remembered
 from cnn_core.parameters import Algorithm
 
@@ -29,7 +30,7 @@ def chosen(sizes: Correlation, algorithm: Algorithm) -> ModuleType:
         return winograd
     if algorithm in {"fft", "auto"} and fourier.applies(sizes) and (algorithm == "fft" or _is_worth_transforms(sizes)):
         return fourier
-    return depthwise if depthwise.applies(sizes) else direct
+    return exact(sizes)
 
 
 def _is_worth_transforms(sizes: Correlation) -> bool:

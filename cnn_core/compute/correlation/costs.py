@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import math
 
-from cnn_core.compute.blocks import block_count, block_sizes
 from cnn_core.compute.correlation import choice, depthwise, direct, fourier, spread, winograd
-from cnn_core.compute.correlation.sizes import Correlation, Division
+from cnn_core.compute.correlation.sizes import Correlation, Division, correlation_of
 from cnn_core.compute.cost import MOVED_ELEMENT, STEP, Cost, Costs
 from cnn_core.compute.threads import get_threads
 from cnn_core.compute.workspace import MOST_KEPT_BYTES
@@ -41,7 +40,7 @@ def correlation_costs(
     algorithm : str
     """
     groups = channels // weight_shape[-2]
-    in_float32, in_float64 = (Correlation(batch, weight_shape, groups, windows, itemsize) for itemsize in (4, 8))
+    in_float32, in_float64 = (correlation_of(batch, weight_shape, groups, windows, itemsize) for itemsize in (4, 8))
     both = (in_float32, in_float64)
     forward = max(_memory_of_correlate(sizes, algorithm) for sizes in both)
     grad_input = max(_memory_of_grad_input(sizes, algorithm) for sizes in both)
@@ -58,38 +57,23 @@ def correlation_costs(
     )
 
 
-def _steps(division: Division) -> int:
-    return block_count(division.positions, division.bytes_per_position, division.limit)
-
-
-def _block(division: Division) -> list[int]:
-    return block_sizes(division.positions, division.bytes_per_position, division.limit)
-
-
-def _span(sizes: Correlation, block: list[int]) -> int:
-    """Return the elements of the part of the padded input, of one channel, that the windows of a block span."""
-    images, *windows = block
-    axes = zip(windows, sizes.windows.axes, strict=True)
-    return images * math.prod((size - 1) * axis.stride + axis.extent for size, axis in axes)
-
-
 def _threads(units: int) -> int:
     return max(1, min(get_threads(), units))
 
 
 def _memory_of_patches(sizes: Correlation, division: Division, patch: int) -> int:
     """Return the elements that one thread holds for patches of so many elements."""
-    block = _block(division)
+    block = division.counts
     positions = math.prod(block)
     # the numbers of the pieces that patches are taken from, in 64 bits, thrice while they are made
     numbers = 6 * positions * sizes.taps * sizes.groups if sizes.groups > 1 else 0
-    return positions * (patch + sizes.features) + _span(sizes, block) * sizes.channels + numbers
+    return positions * (patch + sizes.features) + sizes.span(block) * sizes.channels + numbers
 
 
 def _memory_of_depthwise(sizes: Correlation) -> int:
-    block = _block(depthwise.division(sizes))
+    block = depthwise.division(sizes).counts
     repeats = sizes.features // sizes.channels
-    span = _span(sizes, block) * sizes.channels * (repeats if repeats == 1 else 2 * repeats)
+    span = sizes.span(block) * sizes.channels * (repeats if repeats == 1 else 2 * repeats)
     return span + math.prod(block) * sizes.features
 
 
@@ -98,19 +82,19 @@ def _memory_of_correlate(sizes: Correlation, algorithm: Algorithm) -> int:
     if chosen is depthwise:
         found = depthwise.division(sizes)
         runs = depthwise.run_windows(sizes) * sizes.weights
-        return runs + _threads(_steps(found)) * _memory_of_depthwise(sizes)
+        return runs + _threads(found.steps) * _memory_of_depthwise(sizes)
     found = direct.division(sizes)
-    of_direct = 2 * sizes.weights + _threads(_steps(found)) * _memory_of_patches(
+    of_direct = 2 * sizes.weights + _threads(found.steps) * _memory_of_patches(
         sizes, found, sizes.taps * sizes.channels
     )
     if chosen is fourier:
         of_block, of_weight = fourier.block_elements(sizes)
-        return of_direct + 5 * of_weight + _threads(_steps(fourier.division(sizes))) * of_block
+        return of_direct + 5 * of_weight + _threads(fourier.division(sizes).steps) * of_block
     if chosen is not winograd:
         return of_direct
     found = winograd.division(sizes)
     elements, pixels = winograd.tile_elements(found, max(sizes.channels, sizes.features))
-    kept = _threads(_steps(found)) * (2 * elements + pixels)
+    kept = _threads(found.steps) * (2 * elements + pixels)
     # tiles that are not finite are computed again
     return winograd.POINTS**2 * sizes.channels * sizes.features + kept + of_direct
 
@@ -146,10 +130,10 @@ def _memory_of_grad_weight(sizes: Correlation, algorithm: Algorithm) -> int:
 def _memory_of_grad_input(sizes: Correlation, algorithm: Algorithm) -> int:
     transposed = choice.transposed(sizes)
     found = spread.division(sizes)
-    block = _block(found)
+    block = found.counts
     positions = math.prod(block)
     patch = sizes.channels if spread.goes_by_tap(sizes) else sizes.taps * sizes.channels
-    per_thread = _span(sizes, block) * sizes.channels + positions * (patch + 3 * sizes.features)
+    per_thread = sizes.span(block) * sizes.channels + positions * (patch + 3 * sizes.features)
     units = spread.units(sizes)
     # of each unit the matrices of its weight, and of one a copy while they are made
     of_spread = sizes.weights + -(-sizes.weights // spread.cuts(sizes)) + _threads(len(units)) * per_thread
@@ -164,11 +148,11 @@ def _work_of_correlate(sizes: Correlation) -> int:
     if depthwise.applies(sizes):
         loop = max(sizes.channels, sizes.features // sizes.channels)
         work += (DEPTHWISE_PRODUCT + DEPTHWISE_LOOP // loop) * positions * sizes.weights
-        found, steps = depthwise.division(sizes), sizes.taps * _steps(depthwise.division(sizes))
+        found, steps = depthwise.division(sizes), sizes.taps * depthwise.division(sizes).steps
     else:
         work += MOVED_ELEMENT * positions * sizes.taps * sizes.channels
         found = direct.division(sizes)
-        steps = _steps(found) * (1 + sizes.groups // GROUPS_OF_A_STEP)
+        steps = found.steps * (1 + sizes.groups // GROUPS_OF_A_STEP)
     return work + MOVED_ELEMENT * _copied_elements(sizes, found) + STEP * steps
 
 
@@ -190,4 +174,4 @@ def _copied_elements(sizes: Correlation, division: Division) -> int:
 
     Where taps are far apart or windows overlap much, blocks copy what they span many times over.
     """
-    return _steps(division) * sizes.channels * _span(sizes, _block(division))
+    return division.steps * sizes.channels * sizes.span(division.counts)

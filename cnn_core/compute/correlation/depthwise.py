@@ -10,6 +10,7 @@ Axes in comments as in ``direct``; R runs along the last axis, X elements of a r
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any
@@ -18,7 +19,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
-from cnn_core.compute.blocks import BLOCK_BYTES, block_count, block_sizes
+from cnn_core.compute.blocks import BLOCK_BYTES
 from cnn_core.compute.correlation.parts import PaddedParts
 from cnn_core.compute.correlation.sizes import Correlation, Division, WindowBlock, remembered
 from cnn_core.compute.threads import run_blocks
@@ -57,7 +58,7 @@ def grad_weight_division(sizes: Correlation) -> Division:
     """Return the blocks that are computed at a time for the gradient of the weight."""
     found = division(sizes)
     # einsum adds one position after the other: longer sums would lose digits in float32, those of blocks are in float64
-    return Division(found.positions, found.bytes_per_position, min(found.limit, MOST_SUMMED * found.bytes_per_position))
+    return dataclasses.replace(found, limit=min(found.limit, MOST_SUMMED * found.bytes_per_position))
 
 
 @remembered
@@ -130,7 +131,7 @@ def correlate_grad_weight(sizes: Correlation, input: Array, grad_output: Array, 
 def lane_count(sizes: Correlation) -> int:
     """Return how many sums of blocks are added side by side."""
     found = grad_weight_division(sizes)
-    return max(1, min(LANES, block_count(found.positions, found.bytes_per_position, found.limit)))
+    return max(1, min(LANES, found.steps))
 
 
 class _Runs:
@@ -140,10 +141,9 @@ class _Runs:
         self._together = together
         self._repeats = sizes.features // sizes.channels
         found = division(sizes)
-        images, *outputs = block_sizes(found.positions, found.bytes_per_position, found.limit)
-        spans = ((size - 1) * axis.stride + axis.extent for size, axis in zip(outputs, sizes.windows.axes, strict=True))
+        counts = found.counts
         padded, self.memory = workspace.arrays(
-            (images * sizes.features * math.prod(spans),), (sizes.features * images * math.prod(outputs),), dtype=dtype
+            (sizes.features * sizes.span(counts),), (sizes.features * math.prod(counts),), dtype=dtype
         )
         self._padded = PaddedParts(padded)
         self._known: tuple[object, ...] = ()

@@ -15,6 +15,7 @@ P windows in a block.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 import math
@@ -24,9 +25,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnn_core.compute.blocks import BLOCK_BYTES, block_count, block_sizes, blocks
+from cnn_core.compute.blocks import BLOCK_BYTES
 from cnn_core.compute.correlation.parts import PaddedParts
 from cnn_core.compute.correlation.sizes import Correlation, Division, WindowBlock, remembered
+from cnn_core.compute.outer_sum import outer_sum
 from cnn_core.compute.threads import run_blocks
 from cnn_core.compute.workspace import Workspace
 from cnn_core.geometry import Windows
@@ -39,8 +41,6 @@ LARGEST_BLOCK_BYTES = 4 * BLOCK_BYTES
 LARGEST_RUN_BYTES = 128
 LARGEST_TAKEN_BYTES = 64
 """Of pieces up to this size, ``take`` copies many times as fast as an assignment does."""
-
-MOST_KEPT, MOST_KEPT_PLACES = 16, 2**18
 
 MOST_SUMMED = 4096
 LANES = 8
@@ -109,7 +109,9 @@ def correlate_grad_weight(sizes: Correlation, input: Array, grad_output: Array, 
             sums = spare = None
             for block in window_blocks[lane::lanes]:
                 matrix = patches(input[block.inputs], block.windows, chosen)  # (G, P, k*c)
-                gradient = patches.gradient(grad_output[block.outputs])  # (G, P, F/G)
+                gradient = group_matrices(
+                    grad_output[block.outputs], sizes.groups, dtype, patches.memory
+                )  # (G, P, F/G)
                 if sums is None:
                     sums = np.matmul(matrix.swapaxes(1, 2), gradient)  # (G, k*c, F/G)
                 else:
@@ -133,7 +135,7 @@ def grad_weight_division(sizes: Correlation) -> Division:
         whole = division(sizes)
         # longer sums would lose digits in float32; those of blocks are added apart
         most = MOST_SUMMED * whole.bytes_per_position
-        return Division(whole.positions, whole.bytes_per_position, min(whole.limit, most))
+        return dataclasses.replace(whole, limit=min(whole.limit, most))
     elements = max(part_columns(sizes), sizes.features, sizes.spanned_per_position)
     return Division(sizes.positions, sizes.itemsize * elements, BLOCK_BYTES)
 
@@ -141,20 +143,22 @@ def grad_weight_division(sizes: Correlation) -> Division:
 @remembered
 def weight_parts(sizes: Correlation) -> list[tuple[slice, ...]]:
     """Return slices of the kernel and of the channels (*K, C/G) that cover a weight once; one if it is small."""
-    weight_bytes = sizes.itemsize * sizes.weights
-    if sizes.groups > 1 or weight_bytes <= LARGEST_LANE_BYTES:
+    if sizes.groups > 1 or sizes.itemsize * sizes.weights <= LARGEST_LANE_BYTES:
         return [(slice(None),) * (len(sizes.weight_shape) - 1)]
-    return list(blocks(sizes.weight_shape[:-1], sizes.itemsize * sizes.features, weight_bytes // FEWEST_PARTS))
+    return list(_weight_division(sizes).blocks())
+
+
+def _weight_division(sizes: Correlation) -> Division:
+    weight_bytes = sizes.itemsize * sizes.weights
+    return Division(sizes.weight_shape[:-1], sizes.itemsize * sizes.features, weight_bytes // FEWEST_PARTS)
 
 
 @remembered
 def part_columns(sizes: Correlation) -> int:
     """Return the columns of a patch in the largest part of the weight."""
-    weight_bytes = sizes.itemsize * sizes.weights
     if len(weight_parts(sizes)) == 1:
         return sizes.taps * sizes.channels
-    counts = block_sizes(sizes.weight_shape[:-1], sizes.itemsize * sizes.features, weight_bytes // FEWEST_PARTS)
-    return math.prod(counts)
+    return math.prod(_weight_division(sizes).counts)
 
 
 @remembered
@@ -163,8 +167,7 @@ def lane_count(sizes: Correlation) -> int:
     if len(weight_parts(sizes)) > 1:
         return 1
     weight_bytes = sizes.itemsize * sizes.weights
-    found = grad_weight_division(sizes)
-    steps = block_count(found.positions, found.bytes_per_position, found.limit)
+    steps = grad_weight_division(sizes).steps
     return max(1, min(LANES, steps, LANES * LARGEST_LANE_BYTES // weight_bytes))
 
 
@@ -175,20 +178,15 @@ class _Patches:
         self, sizes: Correlation, workspace: Workspace, dtype: np.dtype[Any], found: Division, columns: int
     ) -> None:
         self._groups, self._dtype = sizes.groups, dtype
-        images, *outputs = block_sizes(found.positions, found.bytes_per_position, found.limit)
-        positions = images * math.prod(outputs)
-        span = (
-            images
-            * sizes.channels
-            * math.prod(
-                (size - 1) * axis.stride + axis.extent for size, axis in zip(outputs, sizes.windows.axes, strict=True)
-            )
-        )
+        positions = math.prod(found.counts)
         self._is_pointwise = all(
             (axis.kernel_size, axis.stride, axis.before, axis.after) == (1, 1, 0, 0) for axis in sizes.windows.axes
         )
         self._patches, padded, self.memory = workspace.arrays(
-            (columns * positions,), (span,), (sizes.features * positions,), dtype=dtype
+            (columns * positions,),
+            (sizes.span(found.counts) * sizes.channels,),
+            (sizes.features * positions,),
+            dtype=dtype,
         )
         self._padded = PaddedParts(padded)
         self._known: tuple[object, ...] = ()
@@ -224,21 +222,9 @@ class _Patches:
             self._copies = functools.partial(np.copyto, *_by_run(patches, source))
             return
         counts, steps = source.shape[:-1], tuple(stride // piece for stride in source.strides[:-1])
-        rows = _kept_places(counts, steps) if patches.size < MOST_KEPT_PLACES else _places(counts, steps)
+        rows = outer_sum(counts, steps)
         # clipping needs no buffer; no row is outside
         self._copies = functools.partial(np.take, padded.reshape(-1, channels), rows, axis=0, out=patches, mode="clip")
-
-    def gradient(self, grad_output: Array) -> Array:
-        """Return (n, *o, F) as a matrix (P, F/G) for each group."""
-        if grad_output.dtype == self._dtype:
-            matrices = by_group(grad_output, self._groups)
-            if matrices is not None:
-                return matrices
-        copied = self.memory[: grad_output.size].reshape(grad_output.shape)
-        copied[...] = grad_output
-        matrices = by_group(copied, self._groups)
-        assert matrices is not None  # noqa: S101  (it is in one piece)
-        return matrices
 
 
 def _by_run(patches: Array, source: Array) -> tuple[Array, Array]:
@@ -273,15 +259,18 @@ def by_group(array: Array, groups: int) -> Array | None:
         return None
 
 
+def group_matrices(array: Array, groups: int, dtype: np.dtype[Any], memory: Array) -> Array:
+    """Return (n, *o, channels) as one matrix (P, channels/G) for each group, of a type; a copy in memory if need be."""
+    matrices = by_group(array, groups) if array.dtype == dtype else None
+    if matrices is None:
+        copied = memory[: array.size].reshape(array.shape)
+        copied[...] = array
+        matrices = by_group(copied, groups)
+        assert matrices is not None  # noqa: S101  (it is in one piece)
+    return matrices
+
+
 def weight_matrices(weight: Array, groups: int) -> Array:
     """Return (*K, C/G, F) as one matrix (K*C/G, F/G) for each group."""
     columns = weight.shape[-1]
     return np.ascontiguousarray(weight.reshape(-1, groups, columns // groups).transpose(1, 0, 2))
-
-
-def _places(counts: tuple[int, ...], steps: tuple[int, ...]) -> NDArray[np.int64]:
-    """Return the sums of numbers along several axes, each with its own step."""
-    return functools.reduce(np.add.outer, (np.arange(count) * step for count, step in zip(counts, steps, strict=True)))
-
-
-_kept_places = functools.lru_cache(maxsize=MOST_KEPT)(_places)

@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnn_core.compute.blocks import BLOCK_BYTES, block_count, block_sizes, blocks
-from cnn_core.compute.correlation import depthwise, direct
+from cnn_core.compute.blocks import BLOCK_BYTES
+from cnn_core.compute.correlation.exact import exact
 from cnn_core.compute.correlation.parts import PaddedParts
 from cnn_core.compute.correlation.sizes import Correlation, Division, WindowBlock, remembered, window_blocks
 from cnn_core.compute.threads import run_blocks
@@ -56,12 +56,11 @@ FAST_SIZES = sorted(
 def applies(sizes: Correlation) -> bool:
     """Tell whether channels are few, windows are next to each other, and transforms fit the workspace."""
     pairs = sizes.group_channels * (sizes.features // sizes.groups)
-    spans = zip(block_outputs(sizes), sizes.windows.axes, strict=True)
     return (
         pairs <= MOST_PAIRS
         and all(axis.stride == 1 for axis in sizes.windows.axes)
         # which may be so large that even their sizes take long to find
-        and math.prod(count - 1 + axis.extent for count, axis in spans) <= LARGEST_TRANSFORM
+        and sizes.span((1, *block_outputs(sizes))) <= LARGEST_TRANSFORM
         and math.prod(transform_sizes(sizes)) * (sizes.channels + sizes.features + pairs * sizes.groups)
         <= LARGEST_TRANSFORM
     )
@@ -81,7 +80,7 @@ def division(sizes: Correlation) -> Division:
 def block_outputs(sizes: Correlation) -> tuple[int, ...]:
     """Return the most windows of a block along each axis."""
     found = division(sizes)
-    _, first, *_ = block_sizes(found.positions, found.bytes_per_position, found.limit)
+    _, first, *_ = found.counts
     return (first, *(axis.output_size for axis in sizes.windows.axes[1:]))
 
 
@@ -103,13 +102,13 @@ def fast_size(least: int) -> int:
 def lane_count(sizes: Correlation) -> int:
     """Return how many sums of blocks are added side by side."""
     found = division(sizes)
-    return max(1, min(LANES, block_count(found.positions, found.bytes_per_position, found.limit)))
+    return max(1, min(LANES, found.steps))
 
 
 def block_elements(sizes: Correlation) -> tuple[int, int]:
     """Return the elements that a thread holds for the transforms of a block, and those of the weight's transform."""
     found = division(sizes)
-    images, *_ = block_sizes(found.positions, found.bytes_per_position, found.limit)
+    images, *_ = found.counts
     *others, last = transform_sizes(sizes)
     elements = math.prod(others) * (last + 2)  # complex numbers are two each, and half of them are known from the rest
     pairs = sizes.group_channels * sizes.features
@@ -143,10 +142,9 @@ def correlate(sizes: Correlation, input: Array, weight: Array, bias: Array | Non
         return compute
 
     run_blocks(transforms.blocks(), make_worker)
-    exact = depthwise if depthwise.applies(sizes) else direct
     for block in not_finite:
         part = Correlation(block.images, sizes.weight_shape, sizes.groups, block.windows, sizes.itemsize)
-        exact.correlate(part, input[block.inputs], weight, bias, output[block.outputs])
+        exact(sizes).correlate(part, input[block.inputs], weight, bias, output[block.outputs])
 
 
 def correlate_grad_weight(sizes: Correlation, input: Array, grad_output: Array, grad_weight: Array) -> None:
@@ -183,8 +181,7 @@ def correlate_grad_weight(sizes: Correlation, input: Array, grad_output: Array, 
         total += other
     transforms.write_taps(total, grad_weight)
     if not np.isfinite(grad_weight).all():
-        exact = depthwise if depthwise.applies(sizes) else direct
-        exact.correlate_grad_weight(sizes, input, grad_output, grad_weight)
+        exact(sizes).correlate_grad_weight(sizes, input, grad_output, grad_weight)
 
 
 class _Transforms:
@@ -203,14 +200,12 @@ class _Transforms:
         """Return the blocks, which divide the images and the first axis."""
         found = division(self._sizes)
         whole = [slice(0, axis.output_size) for axis in self._sizes.windows.axes[1:]]
-        divided = blocks(found.positions, found.bytes_per_position, found.limit)
-        return window_blocks(self._sizes.windows, ((images, rows, *whole) for images, rows, *_ in divided))
+        return window_blocks(self._sizes.windows, ((images, rows, *whole) for images, rows, *_ in found.blocks()))
 
     def parts(self, workspace: Workspace, dtype: np.dtype[Any]) -> PaddedParts:
         found = division(self._sizes)
-        images, *_ = block_sizes(found.positions, found.bytes_per_position, found.limit)
-        spans = zip(block_outputs(self._sizes), self._sizes.windows.axes, strict=True)
-        elements = images * self._sizes.channels * math.prod(count - 1 + axis.extent for count, axis in spans)
+        images, *_ = found.counts
+        elements = self._sizes.channels * self._sizes.span((images, *block_outputs(self._sizes)))
         (memory,) = workspace.arrays((elements,), dtype=dtype)
         return PaddedParts(memory)
 

@@ -9,14 +9,9 @@ from numpy.typing import NDArray
 
 from cnn_core.geometry import Windows
 
-__all__ = ["PaddedParts", "part_elements"]
+__all__ = ["PaddedParts"]
 
 Array = NDArray[Any]
-
-
-def part_elements(images: int, windows: Windows, channels: int) -> int:
-    """Return the elements of a part with its padding."""
-    return images * channels * math.prod(windows.padded_sizes)
 
 
 class PaddedParts:
@@ -42,13 +37,11 @@ class PaddedParts:
         For the same Windows object and as many images it is the same array again.
         """
         if windows is not self._windows or len(input) != len(self._part):
-            images, channels = input.shape[0], input.shape[-1]
             self._windows = windows
-            part = self._memory[: part_elements(images, windows, channels)]
-            part = part.reshape(images, *windows.padded_sizes, channels)
+            shape = (input.shape[0], *windows.padded_sizes, input.shape[-1])
+            part = self._memory[: math.prod(shape)].reshape(shape)
             # only what is inside is written each time
             part.fill(0)
-            inside = (slice(axis.before, axis.before + axis.size) for axis in windows.axes)
-            self._part, self._inside = part, part[(slice(None), *inside)]
+            self._part, self._inside = part, part[(slice(None), *windows.inside)]
         self._inside[...] = input
         return self._part

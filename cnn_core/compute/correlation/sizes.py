@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cnn_core.compute.blocks import blocks
+from cnn_core.compute.blocks import block_count, block_sizes, blocks
 from cnn_core.geometry import AxisWindows, Windows
 
 __all__ = [
@@ -55,6 +55,20 @@ class Division:
     positions: tuple[int, ...]
     bytes_per_position: int
     limit: int
+
+    @property
+    def counts(self) -> list[int]:
+        """Positions of a block along each axis; the last one may have fewer."""
+        return block_sizes(self.positions, self.bytes_per_position, self.limit)
+
+    @property
+    def steps(self) -> int:
+        """Number of blocks."""
+        return block_count(self.positions, self.bytes_per_position, self.limit)
+
+    def blocks(self) -> Iterator[tuple[slice, ...]]:
+        """Yield slices of the positions of each block."""
+        return blocks(self.positions, self.bytes_per_position, self.limit)
 
 
 Found = TypeVar("Found")
@@ -135,14 +149,20 @@ class Correlation:
     @functools.cached_property
     def spanned_per_position(self) -> int:
         """Elements of the padded input that windows span, for each window: all that is read, and no padding beyond."""
-        spans = math.prod((axis.output_size - 1) * axis.stride + axis.extent for axis in self.windows.axes)
-        return -(-self.channels * spans // math.prod(self.windows.output_sizes))
+        outputs = self.windows.output_sizes
+        return -(-self.channels * self.span((1, *outputs)) // math.prod(outputs))
+
+    def span(self, counts: Sequence[int]) -> int:
+        """Return the elements of the padded input, of one channel, that so many images and windows span."""
+        images, *windows = counts
+        axes = zip(windows, self.windows.axes, strict=True)
+        return images * math.prod((count - 1) * axis.stride + axis.extent for count, axis in axes)
 
     def window_blocks(self, division: Division) -> list[WindowBlock]:
         """Return the blocks of a division; those in which windows lie alike come one after the other."""
         if division in self.known:
             return self.known[division]  # type: ignore[no-any-return]
-        found = window_blocks(self.windows, blocks(division.positions, division.bytes_per_position, division.limit))
+        found = window_blocks(self.windows, division.blocks())
         if len(found) <= MOST_KEPT_BLOCKS:
             self.known[division] = found
         return found

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnn_core.compute.blocks import BLOCK_BYTES, block_count, block_sizes
-from cnn_core.compute.correlation.direct import by_group, split_channels
+from cnn_core.compute.blocks import BLOCK_BYTES
+from cnn_core.compute.correlation.direct import group_matrices, split_channels
 from cnn_core.compute.correlation.sizes import Correlation, Division, remembered
 from cnn_core.compute.threads import run_blocks
 from cnn_core.compute.workspace import Workspace
@@ -58,14 +58,12 @@ def goes_by_tap(sizes: Correlation) -> bool:
 
 def tap_steps(sizes: Correlation) -> int:
     """Return the steps in Python tap by tap."""
-    found = _tap_division(sizes)
-    return sizes.taps * block_count(found.positions, found.bytes_per_position, found.limit)
+    return sizes.taps * _tap_division(sizes).steps
 
 
 def patch_steps(sizes: Correlation) -> int:
     """Return the steps in Python in which patches are added."""
-    found = _patch_division(sizes)
-    blocks = block_count(found.positions, found.bytes_per_position, found.limit)
+    blocks = _patch_division(sizes).steps
     return blocks * (sizes.taps // sizes.windows.axes[-1].kernel_size) * _turns(sizes)
 
 
@@ -97,8 +95,7 @@ def units(sizes: Correlation) -> list[Unit]:
 
     Windows that overlap are added one after the other; units have no elements in common.
     """
-    found = division(sizes)
-    step = block_sizes(found.positions, found.bytes_per_position, found.limit)[0]
+    step = division(sizes).counts[0]
     images = [slice(start, min(start + step, sizes.batch)) for start in range(0, sizes.batch, step)]
     pieces = -(-FEWEST_UNITS // max(1, len(images)))
     all_groups, all_channels = slice(0, sizes.groups), slice(0, sizes.group_channels)
@@ -135,14 +132,11 @@ def correlate_grad_input(
     by_channel = None if bias is None else split_channels(bias, sizes.groups)
 
     def make_worker(workspace: Workspace) -> Callable[[Unit], None]:
-        images, *outputs = block_sizes(found.positions, found.bytes_per_position, found.limit)
-        positions = images * math.prod(outputs)
-        span = images * math.prod(
-            (size - 1) * axis.stride + axis.extent for size, axis in zip(outputs, sizes.windows.axes, strict=True)
-        )
+        counts = found.counts
+        positions = math.prod(counts)
         patch = 1 if by_tap else sizes.taps
         memory = workspace.arrays(
-            (span * sizes.channels,),
+            (sizes.span(counts) * sizes.channels,),
             (positions * patch * sizes.channels,),
             (positions * sizes.features,),
             dtype=weight.dtype,
@@ -163,9 +157,8 @@ def correlate_grad_input(
                     _spread_taps(sizes, gradient, matrices[_key(unit)], groups, part, padded, memory[1])
                 else:
                     _spread_patches(sizes, gradient, matrices[_key(unit)], groups, part, padded, memory[1:])
-                inside = (slice(axis.before, axis.before + axis.size) for axis in part.axes)
                 place = target[(slice(None), *block.inputs[1:])]
-                place += padded[(slice(None), *inside)]
+                place += padded[(slice(None), *part.inside)]
 
         return compute
 
@@ -198,7 +191,7 @@ def _spread_patches(
 ) -> None:
     """Add the patches of a block to its part of the padded grad_input, (n, *padded, g, c)."""
     kernel, axes = sizes.weight_shape[:-2], windows.axes
-    gradient = _gradient_matrices(grad_output, sizes.groups, matrices.dtype, memory[1])[groups]  # (g, P, F/G)
+    gradient = group_matrices(grad_output, sizes.groups, matrices.dtype, memory[1])[groups]  # (g, P, F/G)
     patches = memory[0][: math.prod(gradient.shape[:2]) * matrices.shape[-1]]
     patches = patches.reshape(*gradient.shape[:2], matrices.shape[-1])
     np.matmul(gradient, matrices, out=patches)
@@ -279,14 +272,3 @@ def _group_products(gradient: Array, matrices: Array, memory: Array) -> Array:
     by_groups = np.moveaxis(gradient, -2, 0)  # (g, n, *o, F/G)
     by_group_products = np.matmul(by_groups.reshape(len(by_groups), -1, features), matrices)  # (g, P, c)
     return np.moveaxis(by_group_products.reshape(*by_groups.shape[:-1], channels), 0, -2)
-
-
-def _gradient_matrices(grad_output: Array, groups: int, dtype: np.dtype[Any], memory: Array) -> Array:
-    """Return (n, *o, F) as one matrix (P, F/G) for each group, in the type that is computed in."""
-    matrices = by_group(grad_output, groups) if grad_output.dtype == dtype else None
-    if matrices is None:
-        copied = memory[: grad_output.size].reshape(grad_output.shape)
-        copied[...] = grad_output
-        matrices = by_group(copied, groups)
-        assert matrices is not None  # noqa: S101  (it is in one piece)
-    return matrices

@@ -31,7 +31,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
-from cnn_core.compute.blocks import BLOCK_BYTES, block_count, block_sizes, blocks
+from cnn_core.compute.blocks import BLOCK_BYTES
 from cnn_core.compute.correlation import direct
 from cnn_core.compute.correlation.parts import PaddedParts
 from cnn_core.compute.correlation.sizes import Correlation, Division, WindowBlock, remembered, window_blocks
@@ -191,13 +191,12 @@ def grad_weight_division(sizes: Correlation) -> Division:
 def lane_count(sizes: Correlation) -> int:
     """Return how many sums of blocks are added side by side."""
     found = grad_weight_division(sizes)
-    steps = block_count(found.positions, found.bytes_per_position, found.limit)
-    return min(LANES, max(1, steps)) if point_parts(sizes) == 1 else 1
+    return min(LANES, max(1, found.steps)) if point_parts(sizes) == 1 else 1
 
 
 def tile_elements(found: Division, channels: int, points: int = POINTS) -> tuple[int, int]:
     """Return the elements of the largest block of tiles at some of the points, and of its part of the padded input."""
-    images, down, along = block_sizes(found.positions, found.bytes_per_position, found.limit)
+    images, down, along = found.counts
     width = OUTPUTS * along + TAPS - 1
     pixels = images * channels * (OUTPUTS * down + TAPS - 1) * width
     # tiles that are evaluated along the first axis alone still overlap along the other
@@ -207,8 +206,9 @@ def tile_elements(found: Division, channels: int, points: int = POINTS) -> tuple
 
 def _tile_blocks(sizes: Correlation, found: Division) -> list[WindowBlock]:
     """Return the windows of blocks of tiles; the last tiles may reach beyond the output."""
-    divided = blocks(found.positions, found.bytes_per_position, found.limit)
-    outputs = ((images, *(slice(OUTPUTS * t.start, OUTPUTS * t.stop) for t in tiles)) for images, *tiles in divided)
+    outputs = (
+        (images, *(slice(OUTPUTS * t.start, OUTPUTS * t.stop) for t in tiles)) for images, *tiles in found.blocks()
+    )
     return window_blocks(sizes.windows, outputs)
 
 

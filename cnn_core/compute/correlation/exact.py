@@ -1,0 +1,15 @@
+"""The algorithm that adds the products themselves, in the form for the groups of a correlation."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+from cnn_core.compute.correlation import depthwise, direct
+from cnn_core.compute.correlation.sizes import Correlation
+
+__all__ = ["exact"]
+
+
+def exact(sizes: Correlation) -> ModuleType:
+    """Return the module that computes a correlation, and the gradient of its weight, directly."""
+    return depthwise if depthwise.applies(sizes) else direct
