@@ -75,15 +75,6 @@ class Windows(AnyWindows):
         """Size of the input with its padding, along each axis."""
         return tuple(axis.before + axis.size + axis.after for axis in self.axes)
 
-    def taps(self) -> Iterator[tuple[tuple[int, ...], tuple[slice, ...], tuple[slice, ...]]]:
-        """Yield (offsets, slices of the outputs, slices of the inputs) of each tap, where it is inside the input."""
-        for offsets in itertools.product(*(range(axis.kernel_size) for axis in self.axes)):
-            found = [axis.tap(offset) for axis, offset in zip(self.axes, offsets, strict=True)]
-            present = [slices for slices in found if slices is not None]
-            if len(present) == len(found):
-                outputs, inputs = zip(*present, strict=True)
-                yield offsets, outputs, inputs
-
     @property
     def inside(self) -> tuple[slice, ...]:
         """Slices of the padded input, along each axis, of what is not padding."""

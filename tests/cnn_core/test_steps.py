@@ -37,7 +37,7 @@ class Steps:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.start_again()
-        for owner, name in ((Windows, "taps"), (Windows, "pieces"), (AxisWindows, "pieces")):
+        for owner, name in ((spread, "_offsets"), (Windows, "pieces"), (AxisWindows, "pieces")):
             monkeypatch.setattr(owner, name, self._counting(getattr(owner, name)))
         monkeypatch.setattr(sizes, "blocks", self._counting(blocks))
 

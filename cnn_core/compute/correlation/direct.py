@@ -109,9 +109,8 @@ def correlate_grad_weight(sizes: Correlation, input: Array, grad_output: Array, 
             sums = spare = None
             for block in window_blocks[lane::lanes]:
                 matrix = patches(input[block.inputs], block.windows, chosen)  # (G, P, k*c)
-                gradient = group_matrices(
-                    grad_output[block.outputs], sizes.groups, dtype, patches.memory
-                )  # (G, P, F/G)
+                part = grad_output[block.outputs]
+                gradient = group_matrices(part, sizes.groups, dtype, patches.memory)  # (G, P, F/G)
                 if sums is None:
                     sums = np.matmul(matrix.swapaxes(1, 2), gradient)  # (G, k*c, F/G)
                 else:
