@@ -12,11 +12,11 @@ import pytest
 from hypothesis import assume, given, reject, settings
 from hypothesis import strategies as st
 
-from cnn_core import AvgPool, Conv, MaxPool, ShapeError, get_threads
+from cnn_core import AvgPool, Conv, MaxPool, ShapeError
 from cnn_core.compute import workspace
 from tests.strategies import thorough_settings
 
-OVERHEAD = 2**18 * get_threads()
+OVERHEAD = 2**18
 """Bytes of iterators, slices, and NumPy's own buffers, which hold 8,192 elements of each of three operands."""
 
 LAYERS = {

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import assume, given, reject, settings
 from hypothesis import strategies as st
 
-from cnn_core import ConvpoolError, get_threads
+from cnn_core import ConvpoolError
 from cnn_core.compute import workspace
 from service.catalogue import OPERATIONS
 from service.operations import Operation
 from tests.strategies import thorough_settings
 
-OVERHEAD = 2**18 * get_threads()
+OVERHEAD = 2**18
 """Bytes of iterators, slices, and NumPy's own buffers, which hold 8,192 elements of each of three operands."""
 
 OPERATIONS_BY_NAME = {operation.name: operation for operation in OPERATIONS}

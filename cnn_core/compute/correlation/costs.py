@@ -133,7 +133,11 @@ def _memory_of_grad_input(sizes: Correlation, algorithm: Algorithm) -> int:
     block = found.counts
     positions = math.prod(block)
     patch = sizes.channels if spread.goes_by_tap(sizes) else sizes.taps * sizes.channels
-    per_thread = sizes.span(block) * sizes.channels + positions * (patch + 3 * sizes.features)
+    # NumPy adds by way of a copy where it cannot tell that windows are apart: those that leave gaps, and single taps
+    last = sizes.windows.axes[-1]
+    run = 1 if spread.goes_by_tap(sizes) else last.kernel_size
+    added = run * sizes.channels if run == 1 or last.extent < last.stride else 0
+    per_thread = sizes.span(block) * sizes.channels + positions * (patch + added + 3 * sizes.features)
     units = spread.units(sizes)
     # of each unit the matrices of its weight, and of one a copy while they are made
     of_spread = sizes.weights + -(-sizes.weights // spread.cuts(sizes)) + _threads(len(units)) * per_thread

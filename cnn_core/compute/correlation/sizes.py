@@ -56,12 +56,12 @@ class Division:
     bytes_per_position: int
     limit: int
 
-    @property
+    @functools.cached_property
     def counts(self) -> list[int]:
         """Positions of a block along each axis; the last one may have fewer."""
         return block_sizes(self.positions, self.bytes_per_position, self.limit)
 
-    @property
+    @functools.cached_property
     def steps(self) -> int:
         """Number of blocks."""
         return block_count(self.positions, self.bytes_per_position, self.limit)
