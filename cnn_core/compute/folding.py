@@ -15,6 +15,9 @@ __all__ = ["fold", "patch_costs", "unfold"]
 
 Array = NDArray[Any]
 
+PIECE = 128
+"""Elements of 4 bytes that a piece with its slices takes."""
+
 
 def unfold(input: Array, windows: Windows, patches: Array) -> None:
     """Write the patches (N, *O, *K, ...) of an input (N, *S, ...); taps in the padding are 0."""
@@ -49,5 +52,10 @@ def patch_costs(planes: int, windows: Windows) -> Costs:
     return Costs(
         # the padded input is copied whole, and may be far larger than the patches
         Cost(MOVED_ELEMENT * (elements + padded), padded),
-        {"input": Cost(MOVED_ELEMENT * elements + STEP * steps, 0)},
+        # the pieces of each axis are listed
+        {
+            "input": Cost(
+                MOVED_ELEMENT * elements + STEP * steps, PIECE * sum(axis.piece_count for axis in windows.axes)
+            )
+        },
     )

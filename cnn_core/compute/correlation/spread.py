@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnn_core.compute.blocks import BLOCK_BYTES
+from cnn_core.compute.correlation import depthwise
 from cnn_core.compute.correlation.direct import group_matrices, split_channels
 from cnn_core.compute.correlation.sizes import Correlation, Division, remembered
 from cnn_core.compute.threads import run_blocks
@@ -52,8 +53,7 @@ def division(sizes: Correlation) -> Division:
 @remembered
 def goes_by_tap(sizes: Correlation) -> bool:
     """Tell whether each tap is computed by itself, and not a patch at a time."""
-    is_depthwise = sizes.groups > 1 and sizes.group_channels == 1
-    return is_depthwise or patch_steps(sizes) > FEWER_STEPS * tap_steps(sizes)
+    return depthwise.applies(sizes) or patch_steps(sizes) > FEWER_STEPS * tap_steps(sizes)
 
 
 def tap_steps(sizes: Correlation) -> int:
