@@ -1,14 +1,15 @@
 """Memory that blocks are computed in, used again by the next block and the next call.
 
-Fresh memory is slow: the operating system clears each page of it when it is first touched.
+Fresh memory is slow: the operating system clears each page of it when it is first touched. Views of it are kept too,
+as long as the memory itself: making them takes as long as computing a block does, and Python's lock is held meanwhile.
 """
 
 from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -21,6 +22,11 @@ ALIGNMENT = 64
 MOST_KEPT_BYTES = 16 * 2**20
 """What a thread keeps for its next call at most."""
 
+MOST_MADE = 64
+"""What was made of a thread's memory at most, and is kept with it."""
+
+Made = TypeVar("Made")
+
 _kept = threading.local()
 
 
@@ -32,16 +38,18 @@ class Workspace:
 
     def __init__(self) -> None:
         self._memory: NDArray[np.uint8] | None = None
+        self._made: dict[Hashable, Any] = {}
+        self._last_user: object = None
 
     def __enter__(self) -> Workspace:
         # taken away, so that a call within a call gets memory of its own
-        self._memory = vars(_kept).pop("memory", None)
+        self._memory, self._made = vars(_kept).pop("memory", (None, {}))
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._memory is not None and self._memory.nbytes <= MOST_KEPT_BYTES:
-            _kept.memory = self._memory
-        self._memory = None
+            _kept.memory = self._memory, self._made
+        self._memory, self._made, self._last_user = None, {}, None
 
     def arrays(self, *shapes: Sequence[int], dtype: DTypeLike) -> list[NDArray[Any]]:
         """Return arrays of these shapes whose elements are not set; those of an earlier call are no longer valid."""
@@ -49,7 +57,7 @@ class Workspace:
         sizes = [-(-math.prod(shape) * dtype.itemsize // ALIGNMENT) * ALIGNMENT for shape in shapes]
         needed = sum(sizes) + ALIGNMENT
         if self._memory is None or self._memory.nbytes < needed:
-            self._memory = None  # given back before more is taken
+            self._memory, self._made = None, {}  # given back before more is taken
             self._memory = np.empty(needed, dtype=np.uint8)
         start = -self._memory.ctypes.data % ALIGNMENT
         arrays = []
@@ -57,3 +65,28 @@ class Workspace:
             arrays.append(np.ndarray(tuple(shape), dtype, self._memory.data, start))
             start += size
         return arrays
+
+    def made(self, key: Hashable, make: Callable[[], Made]) -> Made:
+        """Return what was made for a key: by this call, or by an earlier one that this thread made with this memory.
+
+        Parameters
+        ----------
+        key : hashable
+            Is kept too. What is made must follow from it.
+        make : callable
+            Takes memory with ``arrays``, of which nothing is set that this call has not written. It is not called again
+            for the same key until the memory is given back, or MOST_MADE others were made.
+        """
+        if key not in self._made:
+            found = make()  # which may replace the memory
+            while len(self._made) >= MOST_MADE:
+                del self._made[next(iter(self._made))]
+            self._made[key] = found
+        made: Made = self._made[key]
+        return made
+
+    def is_taken(self, user: object) -> bool:
+        """Tell whether someone else wrote to the memory since this user did, in this call or before; take it."""
+        is_other = self._last_user is not user
+        self._last_user = user
+        return is_other

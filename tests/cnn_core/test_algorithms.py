@@ -101,6 +101,24 @@ def dense_cases(draw: st.DrawFn) -> ConvCase:
     )
 
 
+@st.composite
+def deep_cases(draw: st.DrawFn) -> ConvCase:
+    """Convolutions of 3 x 3 with stride 1 over the last two of three axes, and of any windows along the first."""
+    depth, kernel, stride, dilation = (draw(st.integers(1, most)) for most in (7, 3, 3, 3))
+    pads = [[draw(st.integers(0, 2)), draw(st.integers(0, 2))] for _ in range(3)]
+    sizes = [depth, draw(st.integers(3, 9)), draw(st.integers(3, 9))]
+    extent = (kernel - 1) * dilation + 1
+    outputs = [(depth + sum(pads[0]) - extent) // stride + 1]
+    assume(outputs[0] > 0)
+    outputs += [size + sum(pair) - 2 for size, pair in zip(sizes[1:], pads[1:], strict=True)]
+    parameters = {"padding": pads, "stride": [stride, 1, 1], "dilation": [dilation, 1, 1]}
+    channels, features = draw(st.tuples(*[st.one_of(st.integers(1, 5), st.sampled_from([33, 40]))] * 2))
+    batch = draw(st.integers(1, 3))
+    random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    shapes = [(batch, *sizes, channels), (kernel, 3, 3, channels, features), (features,), (batch, *outputs, features)]
+    return ConvCase(parameters, *(random.standard_normal(shape) for shape in shapes))
+
+
 # --------------------------------------------------------------------------------------------------- the second oracle
 
 
@@ -120,13 +138,19 @@ def test_tap_by_tap_agrees_with_the_loops(case: ConvCase) -> None:
 
 
 @thorough_settings
-@given(dense_cases(), algorithms, dtypes)
+@given(st.one_of(dense_cases(), deep_cases()), algorithms, dtypes)
 def test_every_algorithm_agrees_on_windows_of_3_x_3(case: ConvCase, algorithm: Any, dtype: str) -> None:
     assert_accurate(case, algorithm, dtype)
 
 
 @quick_settings
-@given(dense_cases(), algorithms, dtypes, st.sampled_from([100, 3_000, 50_000]), st.sampled_from([100, 2**20]))
+@given(
+    st.one_of(dense_cases(), deep_cases()),
+    algorithms,
+    dtypes,
+    st.sampled_from([100, 3_000, 50_000]),
+    st.sampled_from([100, 2**20]),
+)
 def test_every_algorithm_agrees_in_many_blocks(
     case: ConvCase, algorithm: Any, dtype: str, block_bytes: int, lane_bytes: int
 ) -> None:
@@ -255,6 +279,10 @@ def test_auto_takes_winograd_for_large_layers_but_never_in_float64(dtype: str, t
 @pytest.mark.parametrize(("algorithm", "taken"), [("winograd", True), ("direct", False)])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_an_algorithm_that_is_asked_for_is_taken(algorithm: Any, dtype: str, taken: bool) -> None:
+    volume, deep = normal(2, 5, 9, 10, 4), normal(2, 3, 3, 4, 3, seed=1)
+    with winograd_calls() as calls:
+        Conv(stride=(2, 1, 1), algorithm=algorithm).forward(volume.astype(dtype), deep.astype(dtype))
+    assert bool(calls) is taken
     case = of_dtype(large_case(), dtype)
     with winograd_calls() as calls:
         computed(Conv(**case.parameters, algorithm=algorithm), case)
@@ -266,7 +294,8 @@ def test_an_algorithm_that_is_asked_for_is_taken(algorithm: Any, dtype: str, tak
 
 OTHERS: dict[str, tuple[dict[str, Any], tuple[int, ...], tuple[int, ...]]] = {
     "1-D": ({}, (2, 9, 4), (3, 4, 5)),
-    "3-D": ({}, (1, 5, 6, 4, 4), (3, 3, 3, 4, 5)),
+    "3-D, 3 x 3 first": ({}, (1, 5, 6, 4, 4), (3, 3, 2, 4, 5)),
+    "3-D, strided last": ({"stride": [1, 1, 2]}, (1, 5, 6, 5, 4), (3, 3, 3, 4, 5)),
     "5 x 5": ({}, (1, 9, 9, 4), (5, 5, 4, 5)),
     "3 x 1": ({}, (1, 9, 9, 4), (3, 1, 4, 5)),
     "strided": ({"stride": [1, 2]}, (1, 9, 9, 4), (3, 3, 4, 5)),

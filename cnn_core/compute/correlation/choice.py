@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from types import ModuleType
 
-from cnn_core.compute.correlation import depthwise, fourier, winograd
+from cnn_core.compute.correlation import depthwise, fourier, tile_blocks, winograd
 from cnn_core.compute.correlation.exact import exact
 from cnn_core.compute.correlation.sizes import Correlation, remembered
 from cnn_core.parameters import Algorithm
@@ -42,7 +42,7 @@ def _is_worth_tiles(sizes: Correlation) -> bool:
     return (
         sizes.itemsize == FLOAT32_BYTES
         and min(sizes.channels, sizes.features) >= FEWEST_CHANNELS
-        and math.prod(winograd.tile_counts(sizes)) >= FEWEST_TILES
+        and math.prod(tile_blocks.tile_counts(sizes)) >= FEWEST_TILES
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from cnn_core.compute.correlation import choice, depthwise, direct, fourier, spread, winograd
+from cnn_core.compute.correlation import choice, depthwise, direct, fourier, spread, tile_blocks, tiles, winograd
 from cnn_core.compute.correlation.sizes import Correlation, Division, correlation_of
 from cnn_core.compute.cost import MOVED_ELEMENT, STEP, Cost, Costs
 from cnn_core.compute.threads import get_threads
@@ -92,11 +92,10 @@ def _memory_of_correlate(sizes: Correlation, algorithm: Algorithm) -> int:
         return of_direct + 5 * of_weight + _threads(fourier.division(sizes).steps) * of_block
     if chosen is not winograd:
         return of_direct
-    found = winograd.division(sizes)
-    elements, pixels = winograd.tile_elements(found, max(sizes.channels, sizes.features))
-    kept = _threads(found.steps) * (2 * elements + pixels)
+    found = tile_blocks.division(sizes)
+    kept = _threads(found.steps) * sum(tile_blocks.tile_elements(sizes, found))
     # tiles that are not finite are computed again
-    return winograd.POINTS**2 * sizes.channels * sizes.features + kept + of_direct
+    return _points_of_weight(sizes) + kept + of_direct
 
 
 def _memory_of_grad_weight(sizes: Correlation, algorithm: Algorithm) -> int:
@@ -108,8 +107,8 @@ def _memory_of_grad_weight(sizes: Correlation, algorithm: Algorithm) -> int:
     parts = direct.weight_parts(sizes)
     lanes = direct.lane_count(sizes)
     columns = direct.part_columns(sizes)
-    products = sizes.weights if len(parts) == 1 else columns * sizes.features
-    per_thread = _memory_of_patches(sizes, direct.grad_weight_division(sizes), columns) + 2 * products
+    *_, sums, products, by_part = direct.gradient_elements(sizes)
+    per_thread = _memory_of_patches(sizes, direct.grad_weight_division(sizes), columns) + sums + products + by_part
     of_direct = (lanes if lanes > 1 else 0) * sizes.weights + _threads(lanes * len(parts)) * per_thread
     if chosen is fourier:
         of_block, of_weight = fourier.block_elements(sizes)
@@ -117,14 +116,17 @@ def _memory_of_grad_weight(sizes: Correlation, algorithm: Algorithm) -> int:
         return of_direct + 4 * lanes * of_weight + _threads(lanes) * of_block
     if chosen is not winograd:
         return of_direct
-    lanes, parts_of_points = winograd.lane_count(sizes), winograd.point_parts(sizes)
-    together = winograd.POINTS // parts_of_points
-    found = winograd.grad_weight_division(sizes)
-    elements, pixels = winograd.tile_elements(found, max(sizes.channels, sizes.features), together)
-    products = winograd.POINTS * together * sizes.channels * sizes.features
-    kept = _threads(lanes * parts_of_points) * (3 * elements + 2 * pixels + products)
-    totals = (lanes + 1) * winograd.POINTS**2 * sizes.channels * sizes.features + sizes.weights
+    lanes, parts_of_points = tile_blocks.lane_count(sizes), tile_blocks.point_parts(sizes)
+    points = tiles.POINTS // parts_of_points
+    elements = tile_blocks.tile_elements(sizes, tile_blocks.grad_weight_division(sizes), points)
+    kept = _threads(lanes * parts_of_points) * sum((*elements, *tile_blocks.gradient_elements(sizes, points)))
+    totals = (lanes + 1) * _points_of_weight(sizes) + sizes.weights
     return totals + max(kept, of_direct) + _threads(lanes) * MOST_KEPT_BYTES // sizes.itemsize
+
+
+def _points_of_weight(sizes: Correlation) -> int:
+    """Return the elements of a weight at all points."""
+    return tiles.POINTS**2 * tile_blocks.taps_ahead(sizes) * sizes.channels * sizes.features
 
 
 def _memory_of_grad_input(sizes: Correlation, algorithm: Algorithm) -> int:

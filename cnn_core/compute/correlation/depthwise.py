@@ -20,11 +20,10 @@ from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from cnn_core.compute.blocks import BLOCK_BYTES
-from cnn_core.compute.correlation.parts import PaddedParts
-from cnn_core.compute.correlation.sizes import Correlation, Division, WindowBlock, remembered
+from cnn_core.compute.correlation.parts import PaddedPart
+from cnn_core.compute.correlation.sizes import Correlation, Division, Layout, WindowBlock, remembered
 from cnn_core.compute.threads import run_blocks
 from cnn_core.compute.workspace import Workspace
-from cnn_core.geometry import Windows
 
 __all__ = ["applies", "correlate", "correlate_grad_weight", "division", "lane_count"]
 
@@ -79,13 +78,14 @@ def correlate(sizes: Correlation, input: Array, weight: Array, bias: Array | Non
     subscripts = f"n{outputs}{taps}x,{taps}x->n{outputs}x"
 
     def make_worker(workspace: Workspace) -> Callable[[WindowBlock], None]:
-        runs = _Runs(sizes, workspace, weight.dtype, together)
-
         def compute(block: WindowBlock) -> None:
-            target = output[block.outputs]
+            target, layout = output[block.outputs], block.layout
             in_place = target.flags.c_contiguous
-            sums = target if in_place else runs.memory[: target.size].reshape(target.shape)
-            view = runs(input[block.inputs], block.windows)  # (n, *o, R, *K, X)
+            key = (_Runs, layout, together)
+            runs = workspace.made(key, lambda: _Runs(sizes, layout, workspace, weight.dtype, together))
+            runs.write(input[block.inputs], is_first=workspace.is_taken(runs))
+            sums = target if in_place else runs.memory
+            view = runs.view  # (n, *o, R, *K, X)
             np.einsum(
                 subscripts, view, by_run[..., : view.shape[-1]], out=sums.reshape(*view.shape[: len(outputs) + 1], -1)
             )
@@ -112,14 +112,15 @@ def correlate_grad_weight(sizes: Correlation, input: Array, grad_output: Array, 
     subscripts = f"n{outputs}{taps}x,n{outputs}x->{taps}x"
 
     def make_worker(workspace: Workspace) -> Callable[[int], None]:
-        runs = _Runs(sizes, workspace, grad_weight.dtype, 1)
+        def runs_of(layout: Layout) -> _Runs:
+            return workspace.made((_Runs, layout, 1), lambda: _Runs(sizes, layout, workspace, grad_weight.dtype, 1))
 
         def compute(lane: int) -> None:
             for block in window_blocks[lane::lanes]:
-                part = grad_output[block.outputs]
-                gradient = runs.memory[: part.size].reshape(part.shape)
-                gradient[...] = part
-                totals[lane, ..., 0, :] += np.einsum(subscripts, runs(input[block.inputs], block.windows), gradient)
+                runs = runs_of(block.layout)
+                runs.write(input[block.inputs], is_first=workspace.is_taken(runs))
+                runs.memory[...] = grad_output[block.outputs]
+                totals[lane, ..., 0, :] += np.einsum(subscripts, runs.view, runs.memory)
 
         return compute
 
@@ -135,29 +136,29 @@ def lane_count(sizes: Correlation) -> int:
 
 
 class _Runs:
-    """Makes views of the runs of one block after the other, in the memory of a thread."""
+    """The runs of all blocks in which windows lie alike, one block after the other."""
 
-    def __init__(self, sizes: Correlation, workspace: Workspace, dtype: np.dtype[Any], together: int) -> None:
+    def __init__(
+        self, sizes: Correlation, layout: Layout, workspace: Workspace, dtype: np.dtype[Any], together: int
+    ) -> None:
         self._together = together
         self._repeats = sizes.features // sizes.channels
-        found = division(sizes)
-        counts = found.counts
-        padded, self.memory = workspace.arrays(
+        counts = division(sizes).counts
+        padded, memory = workspace.arrays(
             (sizes.features * sizes.span(counts),), (sizes.features * math.prod(counts),), dtype=dtype
         )
-        self._padded = PaddedParts(padded)
-        self._known: tuple[object, ...] = ()
-        self._view = padded
+        shape = (*layout.outputs, sizes.features)
+        self.memory: Array = memory[: math.prod(shape)].reshape(shape)
+        """Memory for the outputs of a block, (n, *o, F)."""
+        self._part = PaddedPart(padded, layout.images, layout.windows, (sizes.features,))
+        self.view: Array = self._runs(layout.windows.view(self._part.array), len(layout.windows.axes))
+        """The part of the input that was written, as runs: (n, *o, R, *K, X)."""
 
-    def __call__(self, input: Array, windows: Windows) -> Array:
-        """Return a part of the input as runs: (n, *o, R, *K, X)."""
+    def write(self, part: Array, *, is_first: bool) -> None:
+        """Write a part of the input."""
         if self._repeats > 1:
-            input = np.repeat(input, self._repeats, axis=-1)
-        padded = self._padded(input, windows)
-        if self._known != (windows, len(input)):
-            self._known = (windows, len(input))
-            self._view = self._runs(windows.view(padded), len(windows.axes))
-        return self._view
+            part = np.repeat(part, self._repeats, axis=-1)
+        self._part.write(part, is_first=is_first)
 
     def _runs(self, view: Array, last: int) -> Array:
         """View windows (n, *o, *K, F) next to each other along the last axis as runs: (n, *o, R, *K, X)."""

@@ -26,19 +26,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnn_core.compute.blocks import BLOCK_BYTES
-from cnn_core.compute.correlation.parts import PaddedParts
-from cnn_core.compute.correlation.sizes import Correlation, Division, WindowBlock, remembered
+from cnn_core.compute.correlation.parts import PaddedPart
+from cnn_core.compute.correlation.sizes import Correlation, Division, Layout, WindowBlock, remembered
+from cnn_core.compute.opaque import as_runs
 from cnn_core.compute.outer_sum import outer_sum
+from cnn_core.compute.products import multiply, multiply_transposed, parts_of_rows
 from cnn_core.compute.threads import run_blocks
 from cnn_core.compute.workspace import Workspace
-from cnn_core.geometry import Windows
 
-__all__ = ["correlate", "correlate_grad_weight", "division"]
+__all__ = ["correlate", "correlate_grad_weight", "division", "gradient_elements"]
 
 Array = NDArray[Any]
 
 LARGEST_BLOCK_BYTES = 4 * BLOCK_BYTES
-LARGEST_RUN_BYTES = 128
 LARGEST_TAKEN_BYTES = 64
 """Of pieces up to this size, ``take`` copies many times as fast as an assignment does."""
 
@@ -65,18 +65,17 @@ def correlate(sizes: Correlation, input: Array, weight: Array, bias: Array | Non
     matrices = weight_matrices(weight, sizes.groups)  # (G, K*C/G, F/G)
 
     def make_worker(workspace: Workspace) -> Callable[[WindowBlock], None]:
-        patches = _Patches(sizes, workspace, weight.dtype, division(sizes), sizes.taps * sizes.channels)
-
         def compute(block: WindowBlock) -> None:
-            matrix = patches(input[block.inputs], block.windows)
+            layout = block.layout
+            patches = workspace.made((_Patches, layout), lambda: _Patches(sizes, layout, workspace, weight.dtype))
+            matrix = patches(input[block.inputs], is_first=workspace.is_taken(patches))
             target = output[block.outputs]
             windows = by_group(target, sizes.groups)  # (G, P, F/G) where that needs no copy
             if windows is None:
-                computed = patches.memory[: target.size].reshape(target.shape)
-                np.matmul(matrix, matrices, out=by_group(computed, sizes.groups))
-                target[...] = computed
+                multiply(matrix, matrices, out=patches.of_groups)
+                target[...] = patches.outputs
             else:
-                np.matmul(matrix, matrices, out=windows)
+                multiply(matrix, matrices, out=windows)
             if bias is not None:
                 target += bias
 
@@ -100,29 +99,29 @@ def correlate_grad_weight(sizes: Correlation, input: Array, grad_output: Array, 
     if lanes == 1:
         grad_weight[...] = 0
 
-    def make_worker(workspace: Workspace) -> Callable[[tuple[int, tuple[slice, ...]]], None]:
-        patches = _Patches(sizes, workspace, dtype, grad_weight_division(sizes), part_columns(sizes))
+    def make_worker(workspace: Workspace) -> Callable[[tuple[int, int]], None]:
+        def step_of(layout: Layout, part: int) -> _WeightGradient:
+            return workspace.made(
+                (_WeightGradient, layout, part),
+                lambda: _WeightGradient(sizes, layout, workspace, dtype, parts[part] if len(parts) > 1 else ()),
+            )
 
-        def compute(unit: tuple[int, tuple[slice, ...]]) -> None:
-            lane, chosen = unit
-            total = totals[lane][chosen]  # (*k, c, F)
-            sums = spare = None
+        def compute(unit: tuple[int, int]) -> None:
+            lane, part = unit
+            step = None
             for block in window_blocks[lane::lanes]:
-                matrix = patches(input[block.inputs], block.windows, chosen)  # (G, P, k*c)
-                part = grad_output[block.outputs]
-                gradient = group_matrices(part, sizes.groups, dtype, patches.memory)  # (G, P, F/G)
-                if sums is None:
-                    sums = np.matmul(matrix.swapaxes(1, 2), gradient)  # (G, k*c, F/G)
-                else:
-                    spare = np.matmul(matrix.swapaxes(1, 2), gradient, out=spare)
-                    sums += spare
-            if sums is not None:
-                split = sums.reshape(sizes.groups, *total.shape[:-1], -1)
+                is_alone = step is None
+                step = step_of(block.layout, part)
+                is_first = workspace.is_taken(step)
+                step.add(input[block.inputs], grad_output[block.outputs], is_first=is_first, is_alone=is_alone)
+            if step is not None:
+                total = totals[lane][parts[part]]  # (*k, c, F)
+                split = step.sums.reshape(sizes.groups, *total.shape[:-1], -1)
                 split_channels(total, sizes.groups)[...] = np.moveaxis(split, 0, -2)
 
         return compute
 
-    run_blocks(list(itertools.product(range(lanes), parts)), make_worker)
+    run_blocks(list(itertools.product(range(lanes), range(len(parts)))), make_worker)
     if lanes > 1:
         np.add.reduce(totals, axis=0, out=grad_weight)
 
@@ -170,78 +169,148 @@ def lane_count(sizes: Correlation) -> int:
     return max(1, min(LANES, steps, LANES * LARGEST_LANE_BYTES // weight_bytes))
 
 
-class _Patches:
-    """Makes the matrices of patches of one block after the other in the memory of a thread."""
+@remembered
+def is_pointwise(sizes: Correlation) -> bool:
+    """Tell whether the input itself is the matrix of patches."""
+    return all((axis.kernel_size, axis.stride, axis.before, axis.after) == (1, 1, 0, 0) for axis in sizes.windows.axes)
 
-    def __init__(
-        self, sizes: Correlation, workspace: Workspace, dtype: np.dtype[Any], found: Division, columns: int
-    ) -> None:
-        self._groups, self._dtype = sizes.groups, dtype
+
+class _Patches:
+    """Makes the matrices of patches for all blocks in which windows lie alike."""
+
+    def __init__(self, sizes: Correlation, layout: Layout, workspace: Workspace, dtype: np.dtype[Any]) -> None:
+        found = division(sizes)
         positions = math.prod(found.counts)
-        self._is_pointwise = all(
-            (axis.kernel_size, axis.stride, axis.before, axis.after) == (1, 1, 0, 0) for axis in sizes.windows.axes
-        )
-        self._patches, padded, self.memory = workspace.arrays(
-            (columns * positions,),
+        memory, padded, outputs = workspace.arrays(
+            (sizes.taps * sizes.channels * positions,),
             (sizes.span(found.counts) * sizes.channels,),
             (sizes.features * positions,),
             dtype=dtype,
         )
-        self._padded = PaddedParts(padded)
-        self._known: tuple[object, ...] = ()
-        self._copies: Callable[[], None] = lambda: None
-        self._matrices = padded
+        shape = (*layout.outputs, sizes.features)
+        self.outputs: Array = outputs[: math.prod(shape)].reshape(shape)
+        """Memory for the outputs of a block, (n, *o, F)."""
+        by_position = self.outputs.reshape(math.prod(layout.outputs), sizes.groups, sizes.features // sizes.groups)
+        self.of_groups: Array = by_position.transpose(1, 0, 2)
+        """The same as one matrix for each group, (G, P, F/G)."""
+        self._source = _Source(sizes, layout, padded, memory)
 
-    def __call__(self, input: Array, windows: Windows, chosen: tuple[slice, ...] = ()) -> Array:
-        """Return the patches of a part of the input, (G, P, K*C/G), or of the chosen taps and channels of them."""
-        if self._is_pointwise and input.dtype == self._dtype:
-            matrix = by_group(input, self._groups)
-            if matrix is not None:
-                return matrix[(slice(None), slice(None), *chosen[-1:])]
-        padded = self._padded(input, windows)
-        if self._known != (windows, len(input), chosen):
-            self._known = (windows, len(input), chosen)
-            self._prepare(padded, windows, chosen)
-        self._copies()
-        return self._matrices
+    def __call__(self, part: Array, *, is_first: bool) -> Array:
+        """Return the patches of a part of the input, (G, P, K*C/G)."""
+        return self._source.patches(part, is_first=is_first)
 
-    def _prepare(self, padded: Array, windows: Windows, chosen: tuple[slice, ...]) -> None:
-        """Make the views that patches are copied from and to, for all blocks in which windows lie alike."""
+
+class _WeightGradient:
+    """Adds up what blocks in which windows lie alike give to the gradient of the weight, or of a part of it."""
+
+    def __init__(
+        self,
+        sizes: Correlation,
+        layout: Layout,
+        workspace: Workspace,
+        dtype: np.dtype[Any],
+        chosen: tuple[slice, ...],
+    ) -> None:
+        self._groups, self._dtype = sizes.groups, dtype
+        elements = gradient_elements(sizes)
+        arrays = workspace.arrays(*((count,) for count in elements), dtype=dtype)
+        memory, padded, self._copied, sums, products, self._by_part = arrays
+        self._source = _Source(sizes, layout, padded, memory, chosen)
+        columns = math.prod(self._source.chosen_shape) // (sizes.groups * math.prod(layout.outputs))
+        shape = (sizes.groups, columns, sizes.features // sizes.groups)
+        # where those of other layouts are
+        self.sums: Array = sums[: math.prod(shape)].reshape(shape)
+        """What was added up, (G, k*c, F/G)."""
+        self._products = products[: math.prod(shape)].reshape(shape)
+
+    def add(self, part: Array, gradient: Array, *, is_first: bool, is_alone: bool) -> None:
+        """Add what parts of the input and of grad_output give; write it if nothing was added before."""
+        matrix = self._source.patches(part, is_first=is_first)  # (G, P, k*c)
+        of_groups = group_matrices(gradient, self._groups, self._dtype, self._copied)  # (G, P, F/G)
+        multiply_transposed(matrix, of_groups, self.sums if is_alone else self._products, self._by_part)
+        if not is_alone:
+            np.add(self.sums, self._products, out=self.sums)
+
+
+@remembered
+def gradient_elements(sizes: Correlation) -> tuple[int, ...]:
+    """Return the elements of the arrays that a thread holds for the gradient of the weight.
+
+    They are patches, a part of the padded input, a copy of a part of grad_output, sums, products of a block, and those
+    of some rows of it at a time.
+    """
+    found, columns = grad_weight_division(sizes), part_columns(sizes)
+    positions = math.prod(found.counts)
+    sums = columns * sizes.features // sizes.groups
+    of_group = columns // sizes.groups, sizes.features // sizes.groups
+    by_part = parts_of_rows(positions, *of_group)
+    return (
+        columns * positions,
+        sizes.span(found.counts) * sizes.channels,
+        sizes.features * positions,
+        sums,
+        sums,
+        sums * by_part if by_part > 1 else 0,
+    )
+
+
+class _Source:
+    """Copies patches from the parts of an input; the views for that are made beforehand.
+
+    Parameters
+    ----------
+    sizes : Correlation
+    layout : Layout
+    padded, memory : ndarray
+        Of one axis, for a part of the padded input and for patches.
+    chosen : tuple of slice
+        Taps and channels, (*K, C/G); all of them if empty.
+    """
+
+    def __init__(
+        self, sizes: Correlation, layout: Layout, padded: Array, memory: Array, chosen: tuple[slice, ...] = ()
+    ) -> None:
+        windows, self._groups, self._dtype = layout.windows, sizes.groups, memory.dtype
+        self._is_pointwise, self._channels = is_pointwise(sizes), chosen[-1] if chosen else slice(None)
+        self._part = PaddedPart(padded, layout.images, windows, (sizes.channels,))
         rank = len(windows.axes)
-        view = windows.view(split_channels(padded, self._groups))  # (n, *o, *K, G, C/G)
+        view = windows.view(split_channels(self._part.array, sizes.groups))  # (n, *o, *K, G, C/G)
         if chosen:
             *taps, channels = chosen
             view = view[(*(slice(None),) * (1 + rank), *taps, slice(None), channels)]
         source = view.transpose(2 * rank + 1, *range(2 * rank + 1), 2 * rank + 2)  # (G, n, *o, *K, C/G)
-        patches = self._patches[: source.size].reshape(source.shape)
-        self._matrices = patches.reshape(self._groups, math.prod(source.shape[1 : 2 + rank]), -1)
+        self.chosen_shape = source.shape
+        patches = memory[: source.size].reshape(source.shape)
+        self._matrices = patches.reshape(sizes.groups, math.prod(source.shape[1 : 2 + rank]), -1)
         channels = source.shape[-1]
         piece = channels * source.itemsize
-        if self._groups == 1 or piece > LARGEST_TAKEN_BYTES:
-            self._copies = functools.partial(np.copyto, *_by_run(patches, source))
+        if sizes.groups == 1 or piece > LARGEST_TAKEN_BYTES:
+            self._copy = functools.partial(np.copyto, *_by_run(patches, source))
             return
         counts, steps = source.shape[:-1], tuple(stride // piece for stride in source.strides[:-1])
         rows = outer_sum(counts, steps)
+        pieces = self._part.array.reshape(-1, channels)
         # clipping needs no buffer; no row is outside
-        self._copies = functools.partial(np.take, padded.reshape(-1, channels), rows, axis=0, out=patches, mode="clip")
+        self._copy = functools.partial(np.take, pieces, rows, axis=0, out=patches, mode="clip")
+
+    def patches(self, part: Array, *, is_first: bool) -> Array:
+        """Return the patches of a part of the input: one matrix (P, k*c) for each group."""
+        if self._is_pointwise and part.dtype == self._dtype:
+            matrices = by_group(part, self._groups)
+            if matrices is not None:
+                return matrices[..., self._channels]
+        self._part.write(part, is_first=is_first)
+        self._copy()
+        return self._matrices
 
 
 def _by_run(patches: Array, source: Array) -> tuple[Array, Array]:
     """View the channels of taps next to each other as one element, if they are few: copies go through it at once."""
-    *_, taps, channels = source.shape
-    merged = (*source.shape[:-2], taps * channels)
-    run = taps * channels * source.itemsize
-    if run > LARGEST_RUN_BYTES:
-        return patches, source
+    merged = (*source.shape[:-2], source.shape[-2] * source.shape[-1])
     try:
-        views = patches.reshape(merged, copy=False), source.reshape(merged, copy=False)
+        return as_runs(patches.reshape(merged, copy=False), source.reshape(merged, copy=False))
     except ValueError:  # taps are apart
-        return patches, source
-    if any(view.strides[-1] != source.itemsize for view in views):
-        return patches, source
-    kind = np.dtype((np.void, run))
-    target, origin = (view.view(kind)[..., 0] for view in views)
-    return target, origin
+        return as_runs(patches, source)
 
 
 def split_channels(array: Array, groups: int) -> Array:

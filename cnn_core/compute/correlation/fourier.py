@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 
 from cnn_core.compute.blocks import BLOCK_BYTES
 from cnn_core.compute.correlation.exact import exact
-from cnn_core.compute.correlation.parts import PaddedParts
-from cnn_core.compute.correlation.sizes import Correlation, Division, WindowBlock, remembered, window_blocks
+from cnn_core.compute.correlation.parts import PaddedPart
+from cnn_core.compute.correlation.sizes import Correlation, Division, Layout, WindowBlock, remembered
 from cnn_core.compute.threads import run_blocks
 from cnn_core.compute.workspace import Workspace
 
@@ -123,10 +123,8 @@ def correlate(sizes: Correlation, input: Array, weight: Array, bias: Array | Non
     not_finite: list[WindowBlock] = []
 
     def make_worker(workspace: Workspace) -> Callable[[WindowBlock], None]:
-        parts = transforms.parts(workspace, weight.dtype)
-
         def compute(block: WindowBlock) -> None:
-            spectrum = transforms.of_part(parts(input[block.inputs], block.windows))  # (n, G, C/G, *T)
+            spectrum = transforms.of_part(input[block.inputs], block.layout, workspace)  # (n, G, C/G, *T)
             products = np.einsum("ngc...,gcf...->ngf...", spectrum, by_frequency)
             target = output[block.outputs]
             computed = transforms.back(products, target.shape[1:-1])  # (n, F, *o)
@@ -143,7 +141,8 @@ def correlate(sizes: Correlation, input: Array, weight: Array, bias: Array | Non
 
     run_blocks(transforms.blocks(), make_worker)
     for block in not_finite:
-        part = Correlation(block.images, sizes.weight_shape, sizes.groups, block.windows, sizes.itemsize)
+        layout = block.layout
+        part = Correlation(layout.images, sizes.weight_shape, sizes.groups, layout.windows, sizes.itemsize)
         exact(sizes).correlate(part, input[block.inputs], weight, bias, output[block.outputs])
 
 
@@ -158,12 +157,10 @@ def correlate_grad_weight(sizes: Correlation, input: Array, grad_output: Array, 
     totals: list[Array | None] = [None] * lanes
 
     def make_worker(workspace: Workspace) -> Callable[[int], None]:
-        parts = transforms.parts(workspace, grad_weight.dtype)
-
         def compute(lane: int) -> None:
             total: Array | None = None
             for block in divided[lane::lanes]:
-                spectrum = transforms.of_part(parts(input[block.inputs], block.windows))  # (n, G, C/G, *T)
+                spectrum = transforms.of_part(input[block.inputs], block.layout, workspace)  # (n, G, C/G, *T)
                 gradient = transforms.of_gradient(grad_output[block.outputs], grad_weight.dtype)  # (n, G, F/G, *T)
                 products = np.einsum("ngc...,ngf...->gcf...", spectrum, gradient.conj())
                 total = products if total is None else np.add(total, products, out=total)
@@ -200,14 +197,15 @@ class _Transforms:
         """Return the blocks, which divide the images and the first axis."""
         found = division(self._sizes)
         whole = [slice(0, axis.output_size) for axis in self._sizes.windows.axes[1:]]
-        return window_blocks(self._sizes.windows, ((images, rows, *whole) for images, rows, *_ in found.blocks()))
+        return self._sizes.kept_blocks(
+            (_Transforms, found), lambda: ((images, rows, *whole) for images, rows, *_ in found.blocks())
+        )
 
-    def parts(self, workspace: Workspace, dtype: np.dtype[Any]) -> PaddedParts:
-        found = division(self._sizes)
-        images, *_ = found.counts
+    def _padded(self, layout: Layout, workspace: Workspace) -> PaddedPart:
+        images, *_ = division(self._sizes).counts
         elements = self._sizes.channels * self._sizes.span((images, *block_outputs(self._sizes)))
-        (memory,) = workspace.arrays((elements,), dtype=dtype)
-        return PaddedParts(memory)
+        (memory,) = workspace.arrays((elements,), dtype=f"f{self._sizes.itemsize}")
+        return PaddedPart(memory, layout.images, layout.windows, (self._sizes.channels,))
 
     def _forward(self, array: Array) -> Array:
         return np.fft.rfftn(array, s=self._shape, axes=self._axes)
@@ -218,9 +216,11 @@ class _Transforms:
         moved = np.ascontiguousarray(np.moveaxis(array, -1, 1))
         return moved.reshape(len(moved), groups, -1, *moved.shape[2:])
 
-    def of_part(self, part: Array) -> Array:
-        """Transform a part of the padded input (n, *s, C): (n, G, C/G, *T)."""
-        return self._forward(self._split(part))
+    def of_part(self, part: Array, layout: Layout, workspace: Workspace) -> Array:
+        """Transform a part of the input (n, *s, C) with its padding: (n, G, C/G, *T)."""
+        padded = workspace.made((_Transforms, layout), lambda: self._padded(layout, workspace))
+        padded.write(part, is_first=workspace.is_taken(padded))
+        return self._forward(self._split(padded.array))
 
     def of_gradient(self, gradient: Array, dtype: np.dtype[Any]) -> Array:
         """Transform a part of grad_output (n, *o, F): (n, G, F/G, *T)."""

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from numpy.typing import NDArray
 
 from cnn_core.geometry import Windows
 
-__all__ = ["PaddedParts"]
+__all__ = ["PaddedPart"]
 
 Array = NDArray[Any]
 
 
-class PaddedParts:
-    """Makes the parts of an input one after the other in the same memory.
+class PaddedPart:
+    """Where the parts of an input stand, one after the other, for all blocks in which windows lie alike.
 
     Taps in the padding are real zeros and are multiplied like any element: an infinite weight over padding gives NaN,
     as it does over an input that was padded beforehand.
@@ -23,25 +24,21 @@ class PaddedParts:
     Parameters
     ----------
     memory : ndarray
-        Of one axis, and as many elements as the largest part. Of the type that is computed in.
+        Of one axis, and of as many elements as the part at least.
+    images : int
+    windows : Windows
+        Over the part.
+    rest : sequence of int
+        Sizes of the axes after the spatial ones.
     """
 
-    def __init__(self, memory: Array) -> None:
-        self._memory = memory
-        self._windows: Windows | None = None
-        self._part = self._inside = memory
+    def __init__(self, memory: Array, images: int, windows: Windows, rest: Sequence[int]) -> None:
+        shape = (images, *windows.padded_sizes, *rest)
+        self.array: Array = memory[: math.prod(shape)].reshape(shape)
+        self._inside = self.array[(slice(None), *windows.inside)]
 
-    def __call__(self, input: Array, windows: Windows) -> Array:
-        """Return a part of an input (n, *S, C) with the padding of the windows over it, (n, *padded, C).
-
-        For the same Windows object and as many images it is the same array again.
-        """
-        if windows is not self._windows or len(input) != len(self._part):
-            self._windows = windows
-            shape = (input.shape[0], *windows.padded_sizes, input.shape[-1])
-            part = self._memory[: math.prod(shape)].reshape(shape)
-            # only what is inside is written each time
-            part.fill(0)
-            self._part, self._inside = part, part[(slice(None), *windows.inside)]
-        self._inside[...] = input
-        return self._part
+    def write(self, part: Array, *, is_first: bool) -> None:
+        """Write a part of an input, (n, *s, ...); the padding too if it is the first since others used the memory."""
+        if is_first:
+            self.array.fill(0)
+        self._inside[...] = part

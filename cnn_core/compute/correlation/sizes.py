@@ -18,12 +18,33 @@ from cnn_core.geometry import AxisWindows, Windows
 __all__ = [
     "Correlation",
     "Division",
+    "Layout",
     "WindowBlock",
     "correlation_of",
     "remembered",
     "transposed_weight",
     "window_blocks",
 ]
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """How windows lie in a block: one object for all blocks in which they lie alike, which no other one equals.
+
+    Parameters
+    ----------
+    images : int
+    windows : Windows
+        Over the block's part of the input alone.
+    """
+
+    images: int
+    windows: Windows
+
+    @functools.cached_property
+    def outputs(self) -> tuple[int, ...]:
+        """Windows along each axis, after the images."""
+        return (self.images, *self.windows.output_sizes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,18 +55,12 @@ class WindowBlock:
     ----------
     outputs, inputs : tuple of slice
         The windows, (N, *O), and the part of the input that they cover, (N, *S).
-    windows : Windows
-        The windows over that part alone: one object for all blocks in which windows lie alike.
+    layout : Layout
     """
 
     outputs: tuple[slice, ...]
     inputs: tuple[slice, ...]
-    windows: Windows
-
-    @property
-    def images(self) -> int:
-        """Number of images."""
-        return int(self.outputs[0].stop - self.outputs[0].start)
+    layout: Layout
 
 
 @dataclass(frozen=True)
@@ -160,11 +175,15 @@ class Correlation:
 
     def window_blocks(self, division: Division) -> list[WindowBlock]:
         """Return the blocks of a division; those in which windows lie alike come one after the other."""
-        if division in self.known:
-            return self.known[division]  # type: ignore[no-any-return]
-        found = window_blocks(self.windows, division.blocks())
+        return self.kept_blocks(division, division.blocks)
+
+    def kept_blocks(self, key: object, outputs: Callable[[], Iterable[tuple[slice, ...]]]) -> list[WindowBlock]:
+        """Return the blocks of windows, given slices of (N, *O), which follow from these sizes and a key."""
+        if key in self.known:
+            return self.known[key]  # type: ignore[no-any-return]
+        found = window_blocks(self.windows, outputs())
         if len(found) <= MOST_KEPT_BLOCKS:
-            self.known[division] = found
+            self.known[key] = found
         return found
 
     def transposed(self) -> Correlation | None:
@@ -195,7 +214,7 @@ correlation_of = functools.lru_cache(maxsize=MOST_KEPT_SIZES)(Correlation)
 def window_blocks(windows: Windows, outputs: Iterable[tuple[slice, ...]]) -> list[WindowBlock]:
     """Return blocks of windows, given slices of (N, *O); those in which windows lie alike come one after the other."""
     along: list[dict[tuple[int, int], tuple[slice, AxisWindows]]] = [{} for _ in windows.axes]
-    alike: dict[tuple[int, tuple[AxisWindows, ...]], tuple[Windows, list[WindowBlock]]] = {}
+    alike: dict[tuple[int, tuple[AxisWindows, ...]], tuple[Layout, list[WindowBlock]]] = {}
     for block in outputs:
         inputs, axes = [block[0]], []
         for axis, chosen, known in zip(windows.axes, block[1:], along, strict=True):
@@ -205,10 +224,10 @@ def window_blocks(windows: Windows, outputs: Iterable[tuple[slice, ...]]) -> lis
             covered, part = known[key]
             inputs.append(covered)
             axes.append(part)
-        layout = (block[0].stop - block[0].start, tuple(axes))
-        if layout not in alike:
-            alike[layout] = (Windows(layout[1]), [])
-        shared, listed = alike[layout]
+        lie = (block[0].stop - block[0].start, tuple(axes))
+        if lie not in alike:
+            alike[lie] = (Layout(lie[0], Windows(lie[1])), [])
+        shared, listed = alike[lie]
         listed.append(WindowBlock(block, tuple(inputs), shared))
     return [block for _, listed in alike.values() for block in listed]
 

@@ -22,12 +22,15 @@ from numpy.typing import NDArray
 from cnn_core.compute.blocks import BLOCK_BYTES
 from cnn_core.compute.correlation import depthwise
 from cnn_core.compute.correlation.direct import group_matrices, split_channels
-from cnn_core.compute.correlation.sizes import Correlation, Division, remembered
+from cnn_core.compute.correlation.sizes import Correlation, Division, Layout, WindowBlock, remembered
+from cnn_core.compute.products import multiply
 from cnn_core.compute.threads import run_blocks
 from cnn_core.compute.workspace import Workspace
-from cnn_core.geometry import Windows
 
 __all__ = ["correlate_grad_input", "division", "goes_by_tap"]
+
+MOST_PREPARED = 64
+"""Views of a block that are made beforehand; more of them would take memory that counts."""
 
 Array = NDArray[Any]
 Unit = tuple[slice, slice, slice]
@@ -121,44 +124,31 @@ def correlate_grad_input(
     sizes: Correlation, grad_output: Array, weight: Array, bias: Array | None, grad_input: Array
 ) -> None:
     """Write the gradient with respect to the input; shapes as in ``cnn_core.compute.correlation``."""
-    by_image: dict[tuple[int, int], list[Any]] = {}
-    found = division(sizes)
-    for window_block in sizes.window_blocks(found):
+    by_image: dict[tuple[int, int], list[WindowBlock]] = {}
+    for window_block in sizes.window_blocks(division(sizes)):
         images = window_block.outputs[0]
         by_image.setdefault((images.start, images.stop), []).append(window_block)
     targets = split_channels(grad_input, sizes.groups)  # (N, *S, G, C/G)
-    by_tap = goes_by_tap(sizes)
-    matrices = {_key(unit): _matrices(sizes, weight, unit, by_tap=by_tap) for unit in units(sizes)}
+    make: type[_Taps] | type[_Patches] = _Taps if goes_by_tap(sizes) else _Patches
+    matrices = {_key(unit): make.matrices(sizes, weight, unit) for unit in units(sizes)}
     by_channel = None if bias is None else split_channels(bias, sizes.groups)
 
     def make_worker(workspace: Workspace) -> Callable[[Unit], None]:
-        counts = found.counts
-        positions = math.prod(counts)
-        patch = 1 if by_tap else sizes.taps
-        memory = workspace.arrays(
-            (sizes.span(counts) * sizes.channels,),
-            (positions * patch * sizes.channels,),
-            (positions * sizes.features,),
-            dtype=weight.dtype,
-        )
+        def step_of(layout: Layout, groups: slice, shape: tuple[int, ...]) -> _Taps | _Patches:
+            return workspace.made(
+                (make, layout, groups.start, shape),
+                lambda: make(sizes, layout, groups, shape, workspace, weight.dtype),
+            )
 
         def compute(unit: Unit) -> None:
             images, groups, channels = unit
             target = targets[images, ..., groups, channels]
             target[...] = 0 if by_channel is None else by_channel[groups, channels]
-            shape = target.shape[-2:]
             for block in by_image[images.start, images.stop]:
-                count, part = block.images, block.windows
-                padded = memory[0][: count * math.prod(part.padded_sizes) * math.prod(shape)]
-                padded = padded.reshape(count, *part.padded_sizes, *shape)
-                padded.fill(0)
-                gradient = grad_output[block.outputs]
-                if by_tap:
-                    _spread_taps(sizes, gradient, matrices[_key(unit)], groups, part, padded, memory[1])
-                else:
-                    _spread_patches(sizes, gradient, matrices[_key(unit)], groups, part, padded, memory[1:])
+                step = step_of(block.layout, groups, target.shape[-2:])
+                step.compute(grad_output[block.outputs], matrices[_key(unit)])
                 place = target[(slice(None), *block.inputs[1:])]
-                place += padded[(slice(None), *part.inside)]
+                np.add(place, step.inside, out=place)
 
         return compute
 
@@ -170,84 +160,150 @@ def _key(unit: Unit) -> tuple[int, int]:
     return unit[1].start, unit[2].start
 
 
-def _matrices(sizes: Correlation, weight: Array, unit: Unit, *, by_tap: bool) -> Array:
-    """Return a weight's part as matrices: of each group (g, F/G, K*c), or of each tap and group (*K, g, F/G, c)."""
-    _, groups, channels = unit
-    split = split_channels(weight, sizes.groups)[..., channels, groups, :]  # (*K, c, g, F/G)
-    if by_tap:
-        return np.ascontiguousarray(np.moveaxis(split, -3, -1))
-    # BLAS takes matrices whose rows are in one piece
-    return np.ascontiguousarray(np.moveaxis(split.reshape(-1, *split.shape[-2:]), 0, -1))
+class _Taken:
+    """What blocks in which windows lie alike give to some groups and channels: in memory of its own, made beforehand.
+
+    Parameters
+    ----------
+    sizes : Correlation
+    layout : Layout
+    groups : slice
+    shape : tuple of int
+        Groups and channels of each, (g, c).
+    workspace : Workspace
+    dtype : dtype
+    """
+
+    def __init__(
+        self,
+        sizes: Correlation,
+        layout: Layout,
+        groups: slice,
+        shape: tuple[int, ...],
+        workspace: Workspace,
+        dtype: np.dtype[Any],
+    ) -> None:
+        self._groups, self._all_groups = groups, sizes.groups
+        counts = division(sizes).counts
+        positions = math.prod(counts)
+        patch = 1 if goes_by_tap(sizes) else sizes.taps
+        padded, self._products, self._copied = workspace.arrays(
+            (sizes.span(counts) * sizes.channels,),
+            (positions * patch * sizes.channels,),
+            (positions * sizes.features,),
+            dtype=dtype,
+        )
+        part = layout.windows
+        shape = (layout.images, *part.padded_sizes, *shape)
+        self._padded = padded[: math.prod(shape)].reshape(shape)
+        self.inside: Array = self._padded[(slice(None), *part.inside)]
+        """What the part of the input gets, (n, *s, g, c)."""
 
 
-def _spread_patches(
-    sizes: Correlation,
-    grad_output: Array,
-    matrices: Array,
-    groups: slice,
-    windows: Windows,
-    padded: Array,
-    memory: list[Array],
-) -> None:
-    """Add the patches of a block to its part of the padded grad_input, (n, *padded, g, c)."""
-    kernel, axes = sizes.weight_shape[:-2], windows.axes
-    gradient = group_matrices(grad_output, sizes.groups, matrices.dtype, memory[1])[groups]  # (g, P, F/G)
-    patches = memory[0][: math.prod(gradient.shape[:2]) * matrices.shape[-1]]
-    patches = patches.reshape(*gradient.shape[:2], matrices.shape[-1])
-    np.matmul(gradient, matrices, out=patches)
-    patches = patches.reshape(len(gradient), *grad_output.shape[:-1], *kernel, padded.shape[-1])
-    patches = np.moveaxis(patches, 0, -2)  # (n, *o, *K, g, c)
-    rank, last = len(axes), axes[-1]
-    steps = padded.strides[1 : 1 + rank]
-    ahead = (slice(None),) * rank
-    outer_shape = (padded.shape[0], *(axis.output_size for axis in axes[:-1]))
-    outer_strides = (padded.strides[0], *(step * axis.stride for step, axis in zip(steps, axes[:-1], strict=False)))
-    adds_runs, turns = _adds_runs(sizes), _turns(sizes)
-    for outer in _offsets(kernel[:-1]):
-        row = sum(tap * axis.dilation * step for tap, axis, step in zip(outer, axes, steps, strict=False))
-        chosen: tuple[slice | int, ...] = (*ahead, slice(None), *outer)
-        of_taps = patches[chosen]  # (n, *o, KW, g, c)
-        for turn in range(turns):
-            # of every few windows the taps next to each other, or of all windows one tap
-            apart: tuple[int, ...]
-            if adds_runs:
-                added = of_taps[(*ahead, slice(turn, None, turns))]  # (n, *o, KW, g, c)
-                start, apart = turn * last.stride, (turns * last.stride * steps[-1], steps[-1])
-            else:
-                chosen = (*ahead, slice(None), turn)
-                added = of_taps[chosen]  # (n, *o, g, c)
-                start, apart = turn * last.dilation, (last.stride * steps[-1],)
-            shape = (*outer_shape, *added.shape[rank:])
-            strides = (*outer_strides, *apart, *padded.strides[-2:])
-            if added.size:
-                place = np.ndarray(shape, padded.dtype, padded.data, row + start * steps[-1], strides)
-                np.add(place, added, out=place)
+class _Patches(_Taken):
+    """Patches, added to the part of the padded grad_input one run of taps after the other."""
+
+    def __init__(
+        self,
+        sizes: Correlation,
+        layout: Layout,
+        groups: slice,
+        shape: tuple[int, ...],
+        workspace: Workspace,
+        dtype: np.dtype[Any],
+    ) -> None:
+        super().__init__(sizes, layout, groups, shape, workspace, dtype)
+        count, channels = shape
+        self._sizes, self._axes = sizes, layout.windows.axes
+        matrices = (count, math.prod(layout.outputs), sizes.taps * channels)
+        self._patches = self._products[: math.prod(matrices)].reshape(matrices)
+        by_group = self._patches.reshape(count, *layout.outputs, *sizes.weight_shape[:-2], channels)
+        self._by_window = np.moveaxis(by_group, 0, -2)  # (n, *o, *K, g, c)
+        kernel = sizes.weight_shape[:-2]
+        is_long = math.prod(kernel[:-1]) * _turns(sizes) > MOST_PREPARED
+        self._prepared = None if is_long else list(self._additions())
+
+    def _additions(self) -> Iterator[tuple[Array, Array]]:
+        """Yield places in the padded part, and what is added to each."""
+        sizes, axes, padded = self._sizes, self._axes, self._padded
+        rank, last = len(axes), axes[-1]
+        steps = padded.strides[1 : 1 + rank]
+        ahead = (slice(None),) * rank
+        outer_shape = (padded.shape[0], *(axis.output_size for axis in axes[:-1]))
+        outer_strides = (padded.strides[0], *(step * axis.stride for step, axis in zip(steps, axes[:-1], strict=False)))
+        adds_runs, turns = _adds_runs(sizes), _turns(sizes)
+        for outer in _offsets(sizes.weight_shape[:-3]):
+            row = sum(tap * axis.dilation * step for tap, axis, step in zip(outer, axes, steps, strict=False))
+            chosen: tuple[slice | int, ...] = (*ahead, slice(None), *outer)
+            of_taps = self._by_window[chosen]  # (n, *o, KW, g, c)
+            for turn in range(turns):
+                # of every few windows the taps next to each other, or of all windows one tap
+                apart: tuple[int, ...]
+                if adds_runs:
+                    added = of_taps[(*ahead, slice(turn, None, turns))]  # (n, *o, KW, g, c)
+                    start, apart = turn * last.stride, (turns * last.stride * steps[-1], steps[-1])
+                else:
+                    chosen = (*ahead, slice(None), turn)
+                    added = of_taps[chosen]  # (n, *o, g, c)
+                    start, apart = turn * last.dilation, (last.stride * steps[-1],)
+                if added.size:
+                    shape = (*outer_shape, *added.shape[rank:])
+                    strides = (*outer_strides, *apart, *padded.strides[-2:])
+                    yield np.ndarray(shape, padded.dtype, padded.data, row + start * steps[-1], strides), added
+
+    @staticmethod
+    def matrices(sizes: Correlation, weight: Array, unit: Unit) -> Array:
+        """Return a weight's part as one matrix for each group, (g, F/G, K*c)."""
+        split = _split(sizes, weight, unit)
+        # BLAS takes matrices whose rows are in one piece
+        return np.ascontiguousarray(np.moveaxis(split.reshape(-1, *split.shape[-2:]), 0, -1))
+
+    def compute(self, gradient: Array, matrices: Array) -> None:
+        """Write what a part of grad_output gives to ``inside``."""
+        of_groups = group_matrices(gradient, self._all_groups, matrices.dtype, self._copied)[self._groups]
+        multiply(of_groups, matrices, out=self._patches)
+        self._padded.fill(0)
+        for place, added in self._prepared or self._additions():
+            np.add(place, added, out=place)
 
 
-def _spread_taps(
-    sizes: Correlation,
-    grad_output: Array,
-    matrices: Array,
-    groups: slice,
-    windows: Windows,
-    padded: Array,
-    memory: Array,
-) -> None:
-    """Add the products of a block, tap by tap, to its part of the padded grad_input, (n, *padded, g, c)."""
-    gradient = split_channels(grad_output, sizes.groups)[..., groups, :]  # (n, *o, g, F/G)
-    for taps in _offsets(sizes.weight_shape[:-2]):
-        place = padded[
-            (
-                slice(None),
-                *(
-                    slice(
-                        tap * axis.dilation, tap * axis.dilation + (axis.output_size - 1) * axis.stride + 1, axis.stride
-                    )
-                    for tap, axis in zip(taps, windows.axes, strict=True)
-                ),
+class _Taps(_Taken):
+    """Products of one tap after the other, added to the part of the padded grad_input."""
+
+    def __init__(
+        self,
+        sizes: Correlation,
+        layout: Layout,
+        groups: slice,
+        shape: tuple[int, ...],
+        workspace: Workspace,
+        dtype: np.dtype[Any],
+    ) -> None:
+        super().__init__(sizes, layout, groups, shape, workspace, dtype)
+        self._kernel, self._axes = sizes.weight_shape[:-2], layout.windows.axes
+
+    @staticmethod
+    def matrices(sizes: Correlation, weight: Array, unit: Unit) -> Array:
+        """Return a weight's part as matrices of each tap and group, (*K, g, F/G, c)."""
+        return np.ascontiguousarray(np.moveaxis(_split(sizes, weight, unit), -3, -1))
+
+    def compute(self, gradient: Array, matrices: Array) -> None:
+        """Write what a part of grad_output gives to ``inside``."""
+        self._padded.fill(0)
+        of_groups = split_channels(gradient, self._all_groups)[..., self._groups, :]  # (n, *o, g, F/G)
+        for taps in _offsets(self._kernel):
+            covered = (
+                slice(tap * axis.dilation, tap * axis.dilation + (axis.output_size - 1) * axis.stride + 1, axis.stride)
+                for tap, axis in zip(taps, self._axes, strict=True)
             )
-        ]
-        place += _group_products(gradient, matrices[taps], memory)
+            place = self._padded[(slice(None), *covered)]
+            np.add(place, _group_products(of_groups, matrices[taps], self._products), out=place)
+
+
+def _split(sizes: Correlation, weight: Array, unit: Unit) -> Array:
+    """Return the part of a weight that a unit needs, (*K, c, g, F/G)."""
+    _, groups, channels = unit
+    return split_channels(weight, sizes.groups)[..., channels, groups, :]
 
 
 def _offsets(kernel: tuple[int, ...]) -> Iterator[tuple[int, ...]]:

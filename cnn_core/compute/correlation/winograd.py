@@ -1,23 +1,18 @@
 """Winograd's minimal filtering for windows of 3 x 3: F(4 x 4, 3 x 3).
 
-A tile of 4 x 4 outputs covers 6 x 6 inputs. Both polynomials, of the inputs and of the weight, are evaluated at six
-points along either axis; there a correlation is a product, and 36 products do what 144 would. Along one axis, with a
-tile d of six inputs, a weight g of three and a gradient y of four outputs:
+A tile of 4 x 4 outputs covers 6 x 6 inputs. Evaluated at six points along either axis (see ``tiles``), 36 products do
+what 144 would. With all channels they are products of matrices: 36 of (tiles x C) @ (C x F) for outputs, of
+(C x tiles) @ (tiles x F) for the gradient of the weight.
 
-    outputs      A (G g * B d)       A: 4 x 6, G: 6 x 3, B: 6 x 6
-    grad_weight  G' (A' y * B d)     ': transposed
-
-over two axes each of them applies to both. With all channels, the 36 products are products of matrices: 36 of (tiles x
-C) @ (C x F) for outputs, of (C x tiles) @ (tiles x F) for the gradient of the weight.
-
-The points decide how much is lost to rounding. With 0, +-1/sqrt(2), +-sqrt(2) and infinity the factors of the
-transforms are about 1, and results in float32 lose about one bit more than those of ``direct``; with 0, +-1, +-2, the
-usual choice, it is four. (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2016; Barabasz et al.,
-"Error Analysis and Improving the Accuracy of Winograd Convolution for Deep Neural Networks", 2020.)
+Tiles are over the last two axes. Windows may have taps along others too: the tiles of all taps along these are laid
+side by side, like the channels, and their products are added as those of channels are.
 
 Rounding is in proportion to the largest input of a tile, where direct sums lose in proportion to their own terms: next
 to an input of 1e6, one of 1 counts for less. A tile whose outputs are not all finite is computed again as ``direct``
 has it: an infinity would make all of them NaN.
+
+Axes in comments: N batch, O outputs and K kernel sizes along the axes before the last two, T tiles of a plane, P
+points, C channels in, F channels out.
 """
 
 from __future__ import annotations
@@ -31,99 +26,71 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
-from cnn_core.compute.blocks import BLOCK_BYTES
 from cnn_core.compute.correlation import direct
-from cnn_core.compute.correlation.parts import PaddedParts
-from cnn_core.compute.correlation.sizes import Correlation, Division, WindowBlock, remembered, window_blocks
+from cnn_core.compute.correlation.parts import PaddedPart
+from cnn_core.compute.correlation.sizes import Correlation, Layout, WindowBlock, remembered, window_blocks
+from cnn_core.compute.correlation.tile_blocks import (
+    division,
+    grad_weight_division,
+    gradient_elements,
+    lane_count,
+    lays_beside,
+    over_tiles,
+    point_parts,
+    taps_ahead,
+    tile_blocks,
+    tile_elements,
+)
+from cnn_core.compute.correlation.tiles import OUTPUTS, POINTS, TAPS, A, B, Evaluation, G, Interpolation
+from cnn_core.compute.opaque import as_runs
+from cnn_core.compute.products import multiplication
 from cnn_core.compute.threads import run_blocks
 from cnn_core.compute.workspace import Workspace
-from cnn_core.geometry import AxisWindows, Windows
+from cnn_core.geometry import Windows
 
-__all__ = ["applies", "correlate", "correlate_grad_weight", "division", "grad_weight_division", "lane_count"]
+__all__ = ["applies", "correlate", "correlate_grad_weight"]
 
 Array = NDArray[Any]
 
-OUTPUTS, TAPS = 4, 3
-POINTS = OUTPUTS + TAPS - 1
-FINITE_POINTS = (0.0, 0.5**0.5, -(0.5**0.5), 2.0**0.5, -(2.0**0.5))
-
-LARGEST_BLOCK_BYTES = 5 * BLOCK_BYTES
-LANES = 4
-LARGEST_LANE_BYTES = 5 * BLOCK_BYTES // 2
 COLUMNS = 2**14
 """Of the weight, transformed at a time."""
 
 
-def _powers(count: int) -> Array:
-    """Return the first powers of each point, a row for each; of infinity, the last power alone."""
-    finite = [[point**power for power in range(count)] for point in FINITE_POINTS]
-    return np.array([*finite, [0.0] * (count - 1) + [1.0]])
-
-
-A = _powers(OUTPUTS).T
-G = _powers(TAPS)
-B = np.linalg.inv(_powers(POINTS)).T
-
-
 @remembered
 def applies(sizes: Correlation) -> bool:
-    """Tell whether windows are dense squares of 3 x 3, one next to the other, over all channels."""
+    """Tell whether windows are dense squares of 3 x 3 along the last two axes, side by side, over all channels."""
+    axes = sizes.windows.axes
     return (
         sizes.groups == 1
-        and len(sizes.windows.axes) == 2
-        and all((axis.kernel_size, axis.stride, axis.dilation) == (TAPS, 1, 1) for axis in sizes.windows.axes)
+        and len(axes) >= 2
+        and all((axis.kernel_size, axis.stride, axis.dilation) == (TAPS, 1, 1) for axis in axes[-2:])
     )
-
-
-@remembered
-def tile_counts(sizes: Correlation) -> tuple[int, ...]:
-    """Return the images, and the tiles along each axis."""
-    return (sizes.batch, *(-(-size // OUTPUTS) for size in sizes.windows.output_sizes))
-
-
-@remembered
-def division(sizes: Correlation) -> Division:
-    """Return the blocks of tiles, (N, tiles along each axis)."""
-    # each block reads the whole weight, which has as many elements as points
-    weight_bytes = POINTS**2 * sizes.itemsize * sizes.channels * sizes.features
-    limit = min(max(2 * BLOCK_BYTES, weight_bytes // 2), LARGEST_BLOCK_BYTES)
-    return Division(tile_counts(sizes), POINTS**2 * sizes.itemsize * (sizes.channels + sizes.features), limit)
 
 
 def correlate(sizes: Correlation, input: Array, weight: Array, bias: Array | None, output: Array) -> None:
     """Write the cross-correlation; shapes as in ``cnn_core.compute.correlation.correlate``."""
-    by_point = _transformed_weight(weight)  # (36, C, F)
-    found = division(sizes)
+    by_point = _transformed_weight(weight)  # (P, K * C, F)
     not_finite: list[WindowBlock] = []
 
     def make_worker(workspace: Workspace) -> Callable[[WindowBlock], None]:
-        widest = max(sizes.channels, sizes.features)
-        elements, pixels = tile_elements(found, widest)
-        padded, first, second = workspace.arrays((pixels,), (elements,), (elements,), dtype=weight.dtype)
-        parts = PaddedParts(padded)
-        steps: dict[tuple[int, Windows], _Outputs] = {}
-
         def compute(block: WindowBlock) -> None:
-            part = parts(input[block.inputs], block.windows)
-            key = (block.images, block.windows)
-            if key not in steps:
-                steps[key] = _Outputs(part, by_point, first, second)
-            step = steps[key]
-            if step.compute():
-                step.write(output[block.outputs], bias)
+            layout = block.layout
+            step = workspace.made((_Outputs, layout), lambda: _Outputs(sizes, layout, workspace, weight.dtype))
+            if step.compute(input[block.inputs], by_point, is_first=workspace.is_taken(step)):
+                step.interpolation.write(output[block.outputs], bias)
             else:
                 not_finite.append(block)
 
         return compute
 
-    run_blocks(_tile_blocks(sizes, found), make_worker)
+    run_blocks(tile_blocks(sizes, division(sizes)), make_worker)
     for block in not_finite:
         target = output[block.outputs]
         written = (
             slice(each.start, each.start + size) for each, size in zip(block.outputs, target.shape, strict=False)
         )
         (alone,) = window_blocks(sizes.windows, [tuple(written)])
-        part_sizes = Correlation(block.images, sizes.weight_shape, 1, alone.windows, sizes.itemsize)
+        part_sizes = Correlation(alone.layout.images, sizes.weight_shape, 1, alone.layout.windows, sizes.itemsize)
         direct.correlate(part_sizes, input[alone.inputs], weight, bias, target)
 
 
@@ -133,193 +100,164 @@ def correlate_grad_weight(sizes: Correlation, input: Array, grad_output: Array, 
     Blocks are added up in lanes, as in ``direct``; of a large weight, points are computed side by side instead.
     """
     lanes, together = lane_count(sizes), POINTS // point_parts(sizes)
-    found = grad_weight_division(sizes)
-    tile_blocks = _tile_blocks(sizes, found)
-    channels, features, dtype = sizes.channels, sizes.features, grad_weight.dtype
-    totals = np.zeros((lanes, POINTS, POINTS, channels, features), dtype=dtype)
+    blocks = tile_blocks(sizes, grad_weight_division(sizes))
+    totals = np.empty(
+        (lanes, POINTS, POINTS, taps_ahead(sizes) * sizes.channels, sizes.features), dtype=grad_weight.dtype
+    )
+    if not blocks:
+        totals.fill(0)
 
     def make_worker(workspace: Workspace) -> Callable[[tuple[int, int]], None]:
-        elements, pixels = tile_elements(found, max(channels, features), together)
-        shapes = ((pixels,), (pixels,), (elements,), (elements,), (elements,))
-        padded, padded_gradient, first, second, third = workspace.arrays(*shapes, dtype=dtype)
-        parts, gradients = PaddedParts(padded), PaddedParts(padded_gradient)
+        def step_of(layout: Layout, written: tuple[int, ...], start: int) -> _WeightGradient:
+            rows = slice(start, start + together)
+            # blocks that lie in the padding have the same layout, and the last of them fewer outputs
+            return workspace.made(
+                (_WeightGradient, layout, written, start),
+                lambda: _WeightGradient(sizes, layout, rows, written, workspace, grad_weight.dtype),
+            )
 
         def compute(unit: tuple[int, int]) -> None:
             lane, start = unit
-            rows = slice(start, start + together)
-            total = totals[lane, rows].reshape(-1, channels, features)
-            known: tuple[Any, ...] = ()
-            for block in tile_blocks[lane::lanes]:
-                part = parts(input[block.inputs], block.windows)
+            total = totals[lane, start : start + together].reshape(-1, *totals.shape[-2:])
+            for number, block in enumerate(blocks[lane::lanes]):
                 gradient = grad_output[block.outputs]
-                # blocks that lie in the padding have the same windows, and the last of them fewer outputs
-                if known != (gradient.shape, block.windows):
-                    known = gradient.shape, block.windows
-                    over_tiles = _over_tiles(gradient, block.windows)
-                    by_tile = _Evaluation(part, POINTS, B[rows], B, first, second)
-                    of_gradient = _Evaluation(gradients(gradient, over_tiles), OUTPUTS, A.T[rows], A.T, first, third)
-                else:
-                    gradients(gradient, over_tiles)
-                total += np.matmul(by_tile().swapaxes(1, 2), of_gradient())
+                step = step_of(block.layout, gradient.shape, start)
+                is_first = workspace.is_taken(step)
+                step.add(input[block.inputs], gradient, total, is_first=is_first, is_alone=number == 0)
 
         return compute
 
     run_blocks(list(itertools.product(range(lanes), range(0, POINTS, together))), make_worker)
     total = np.add.reduce(totals, axis=0) if lanes > 1 else totals[0]
-    back = np.kron(G, G).T.astype(dtype)  # (9, 36)
-    grad_weight[...] = np.matmul(back, total.reshape(POINTS**2, -1)).reshape(grad_weight.shape)
+    back = np.kron(G, G).T.astype(grad_weight.dtype)  # (9, P)
+    by_tap = np.matmul(back, total.reshape(POINTS**2, -1))
+    _by_square(grad_weight)[...] = by_tap.reshape(TAPS**2, taps_ahead(sizes), *grad_weight.shape[-2:])
     if not np.isfinite(grad_weight).all():
         direct.correlate_grad_weight(sizes, input, grad_output, grad_weight)
 
 
-@remembered
-def point_parts(sizes: Correlation) -> int:
-    """Return in how many parts the points along the first axis are computed for the gradient of the weight."""
-    lane_bytes = POINTS**2 * sizes.itemsize * sizes.channels * sizes.features
-    return 1 if lane_bytes <= LARGEST_LANE_BYTES else POINTS
-
-
-@remembered
-def grad_weight_division(sizes: Correlation) -> Division:
-    """Return the blocks of tiles for the gradient of the weight."""
-    points = POINTS**2 // point_parts(sizes)
-    bytes_of_tile = points * sizes.itemsize * (sizes.channels + sizes.features)
-    return Division(tile_counts(sizes), bytes_of_tile, 3 * BLOCK_BYTES)
-
-
-@remembered
-def lane_count(sizes: Correlation) -> int:
-    """Return how many sums of blocks are added side by side."""
-    found = grad_weight_division(sizes)
-    return min(LANES, max(1, found.steps)) if point_parts(sizes) == 1 else 1
-
-
-def tile_elements(found: Division, channels: int, points: int = POINTS) -> tuple[int, int]:
-    """Return the elements of the largest block of tiles at some of the points, and of its part of the padded input."""
-    images, down, along = found.counts
-    width = OUTPUTS * along + TAPS - 1
-    pixels = images * channels * (OUTPUTS * down + TAPS - 1) * width
-    # tiles that are evaluated along the first axis alone still overlap along the other
-    across = images * channels * points * down * width
-    return max(across, images * channels * points * POINTS * down * along), pixels
-
-
-def _tile_blocks(sizes: Correlation, found: Division) -> list[WindowBlock]:
-    """Return the windows of blocks of tiles; the last tiles may reach beyond the output."""
-    outputs = (
-        (images, *(slice(OUTPUTS * t.start, OUTPUTS * t.stop) for t in tiles)) for images, *tiles in found.blocks()
-    )
-    return window_blocks(sizes.windows, outputs)
-
-
-def _over_tiles(gradient: Array, windows: Windows) -> Windows:
-    """Return windows of one element over whole tiles of grad_output, whose padding is what the output lacks of them."""
-    return Windows(
-        tuple(
-            AxisWindows(size, 1, 1, 1, before=0, after=axis.output_size - size, output_size=axis.output_size)
-            for size, axis in zip(gradient.shape[1:], windows.axes, strict=False)
-        )
-    )
+def _by_square(weight: Array) -> Array:
+    """View a weight (*K, 3, 3, C, F) as (9, K, C, F)."""
+    return weight.reshape(-1, TAPS**2, *weight.shape[-2:]).swapaxes(0, 1)
 
 
 def _transformed_weight(weight: Array) -> Array:
-    """Return (3, 3, C, F) at all points: (36, C, F)."""
-    columns = weight.reshape(TAPS**2, -1)
+    """Return (*K, 3, 3, C, F) at all points: (P, K * C, F)."""
+    columns = _by_square(weight).reshape(TAPS**2, -1)
     transform = np.kron(G, G).astype(weight.dtype)
-    by_point = np.empty((POINTS**2, *weight.shape[2:]), dtype=weight.dtype)
-    target = by_point.reshape(POINTS**2, -1)
+    by_point = np.empty((POINTS**2, columns.shape[1]), dtype=weight.dtype)
 
     def make_worker(_: Workspace) -> Callable[[slice], None]:
         def compute(chosen: slice) -> None:
-            np.matmul(transform, columns[:, chosen], out=target[:, chosen])
+            np.matmul(transform, columns[:, chosen], out=by_point[:, chosen])
 
         return compute
 
     run_blocks([slice(start, start + COLUMNS) for start in range(0, columns.shape[1], COLUMNS)], make_worker)
-    return by_point
+    return by_point.reshape(POINTS**2, -1, weight.shape[-1])
 
 
-class _Evaluation:
-    """Evaluates tiles of size x size, each 4 elements after the last, at points along both axes.
+class _Tiles:
+    """Evaluates the tiles of a block's part of the input, with those of all taps ahead side by side."""
 
-    All views are made beforehand: between NumPy's calls a thread is to hold Python's lock as briefly as possible.
-
-    Parameters
-    ----------
-    part : ndarray, shape (n, rows, columns, C)
-        Where the tiles are, each time.
-    size : int
-    down, along : ndarray, shape (points, size)
-        What evaluates them along either axis.
-    first, second : ndarray
-        Memory; the result is a view of the second.
-    """
-
-    def __init__(self, part: Array, size: int, down: Array, along: Array, first: Array, second: Array) -> None:
-        images, height, width, channels = part.shape
-        self.counts = images, (height - size) // OUTPUTS + 1, (width - size) // OUTPUTS + 1
-        _, tiles_down, tiles_along = self.counts
-        points, item = len(down), part.itemsize
-        line = width * channels
-        self._down, self._along = down.astype(part.dtype), along.astype(part.dtype)
-        self._rows = as_strided(  # the rows of a tile, of all columns at once
-            part,
-            shape=(images, tiles_down, size, line),
-            strides=(height * line * item, OUTPUTS * line * item, line * item, item),
+    def __init__(
+        self,
+        sizes: Correlation,
+        layout: Layout,
+        rows: slice,
+        gathered: Array,
+        evaluated: Array,
+        beside: Array,
+        padded: Array,
+    ) -> None:
+        windows = layout.windows
+        self._part = PaddedPart(padded, layout.images, windows, (sizes.channels,))
+        planes = self._part.array.reshape(-1, *self._part.array.shape[-3:])
+        self._evaluation = Evaluation(planes, POINTS, B[rows], B, gathered, evaluated)
+        by_tile = self._evaluation.by_tile
+        tiles, channels = by_tile.shape[-2:]
+        self._copying: tuple[Array, Array] | None = None
+        if not lays_beside(sizes):
+            self.by_tile = by_tile.reshape(len(by_tile), -1, channels)
+            return
+        # (P, N, *O, T, *K, C)
+        ahead = Windows(windows.axes[:-2])
+        steps, step = [by_tile.strides[1] * math.prod(ahead.padded_sizes)], by_tile.strides[1]
+        between_taps: list[int] = []
+        for axis, size in reversed(list(zip(ahead.axes, ahead.padded_sizes, strict=True))):
+            steps.insert(1, step * axis.stride)
+            between_taps.insert(0, step * axis.dilation)
+            step *= size
+        source = as_strided(
+            by_tile,
+            shape=(len(by_tile), layout.images, *ahead.output_sizes, tiles, *ahead.kernel_sizes, channels),
+            strides=(by_tile.strides[0], *steps, by_tile.strides[-2], *between_taps, by_tile.strides[-1]),
         )
-        self._evaluated = second[: points * images * tiles_down * line].reshape(points, images, tiles_down, line)
-        columns = as_strided(
-            self._evaluated,
-            shape=(points, size, images * tiles_down, tiles_along, channels),
-            strides=tuple(item * step for step in (images * tiles_down * line, channels, line, OUTPUTS * channels, 1)),
-        )
-        gathered = first[: columns.size].reshape(columns.shape)
-        self._gathering = gathered, columns
-        self._columns = gathered.reshape(points, size, -1)
-        tiles = math.prod(self.counts)
-        self.by_tile = second[: points * len(along) * tiles * channels].reshape(points * len(along), tiles, channels)
+        target = beside[: source.size].reshape(source.shape)
+        self._copying = as_runs(target, source)
+        self.by_tile = target.reshape(len(by_tile), -1, taps_ahead(sizes) * channels)
 
-    def __call__(self) -> Array:
-        """Return the tiles that stand in ``part``, (points down * points along, tiles, C)."""
-        np.matmul(self._down, self._rows, out=self._evaluated.transpose(1, 2, 0, 3))
-        np.copyto(*self._gathering)
-        np.matmul(self._along, self._columns, out=self.by_tile.reshape(len(self._down), len(self._along), -1))
-        return self.by_tile
+    def compute(self, part: Array, *, is_first: bool) -> None:
+        """Evaluate the tiles of a part of the input: ``by_tile``, (P, tiles, K * C)."""
+        self._part.write(part, is_first=is_first)
+        self._evaluation.compute()
+        if self._copying is not None:
+            np.copyto(*self._copying)
 
 
 class _Outputs:
-    """Computes the outputs of a block of tiles; all views are made beforehand, as in ``_Evaluation``."""
+    """Computes the outputs of a block of tiles."""
 
-    def __init__(self, part: Array, by_point: Array, first: Array, second: Array) -> None:
-        self._evaluate = _Evaluation(part, POINTS, B, B, first, second)
-        self._by_point = by_point
-        counts = images, down, along = self._evaluate.counts
-        tiles, features = math.prod(counts), by_point.shape[-1]
-        elements = tiles * features
-        self._matrix = A.astype(part.dtype)
-        self._products = first[: POINTS**2 * elements].reshape(POINTS**2, tiles, features)
-        self._by_row = self._products.reshape(POINTS, POINTS, elements)
-        self._across = second[: POINTS * OUTPUTS * elements].reshape(POINTS, OUTPUTS, elements)
-        self._computed = first[: OUTPUTS**2 * elements]
-        self._in_rows = self._computed.reshape(OUTPUTS, OUTPUTS, *counts, features).transpose(2, 3, 0, 4, 1, 5)
-        self._shape = (images, OUTPUTS * down, OUTPUTS * along, features)
-        self._whole = second[: self._computed.size].reshape(self._shape)
+    def __init__(self, sizes: Correlation, layout: Layout, workspace: Workspace, dtype: np.dtype[Any]) -> None:
+        elements = tile_elements(sizes, division(sizes))
+        gathered, evaluated, beside, padded = workspace.arrays(*((count,) for count in elements), dtype=dtype)
+        self._tiles = _Tiles(sizes, layout, slice(None), gathered, evaluated, beside, padded)
+        by_tile = self._tiles.by_tile
+        shape = (*by_tile.shape[:2], sizes.features)
+        products = gathered[: math.prod(shape)].reshape(shape)
+        self._multiply = multiplication(by_tile, (POINTS**2, by_tile.shape[-1], sizes.features), products)
+        *ahead, rows, columns = layout.outputs
+        self.interpolation = Interpolation(products, (*ahead, rows // OUTPUTS, columns // OUTPUTS), evaluated)
 
-    def compute(self) -> bool:
-        """Compute the outputs of the tiles that stand in ``part``; tell whether all are finite."""
-        np.matmul(self._evaluate(), self._by_point, out=self._products)
-        np.matmul(self._matrix, self._by_row, out=self._across)
-        np.matmul(self._matrix, self._across.reshape(POINTS, -1), out=self._computed.reshape(OUTPUTS, -1))
-        return bool(np.isfinite(np.add.reduce(self._computed)))
+    def compute(self, part: Array, by_point: Array, *, is_first: bool) -> bool:
+        """Compute the outputs of a part of the input; tell whether all are finite."""
+        self._tiles.compute(part, is_first=is_first)
+        self._multiply(by_point)
+        return self.interpolation.compute()
 
-    def write(self, target: Array, bias: Array | None) -> None:
-        """Write the outputs, with a bias, to a part of the output (n, rows, columns, F), which may end within tiles."""
-        is_whole = target.shape == self._shape
-        # splitting axes never copies
-        place = (target if is_whole else self._whole).reshape(self._in_rows.shape, copy=False)
-        if bias is None:
-            np.copyto(place, self._in_rows)
-        else:
-            np.add(self._in_rows, bias, out=place)
-        if not is_whole:
-            target[...] = self._whole[:, : target.shape[1], : target.shape[2]]
+
+class _WeightGradient:
+    """Computes what a block of tiles adds to the gradient of the weight, at some of the points."""
+
+    def __init__(
+        self,
+        sizes: Correlation,
+        layout: Layout,
+        rows: slice,
+        written: tuple[int, ...],
+        workspace: Workspace,
+        dtype: np.dtype[Any],
+    ) -> None:
+        points = rows.stop - rows.start
+        elements = tile_elements(sizes, grad_weight_division(sizes), points)
+        gathered, evaluated, beside, padded, of_gradient, padded_gradient, sums = workspace.arrays(
+            *((count,) for count in (*elements, *gradient_elements(sizes, points))), dtype=dtype
+        )
+        self._tiles = _Tiles(sizes, layout, rows, gathered, evaluated, beside, padded)
+        whole_tiles = over_tiles(written, layout)
+        self._gradient = PaddedPart(padded_gradient, layout.images, whole_tiles, (sizes.features,))
+        planes = self._gradient.array.reshape(-1, *self._gradient.array.shape[-3:])
+        self._evaluation = Evaluation(planes, OUTPUTS, A.T[rows], A.T, gathered, of_gradient)
+        by_tile = self._tiles.by_tile
+        self._by_channel = by_tile.swapaxes(1, 2)  # (P, K * C, tiles)
+        self._by_tile = self._evaluation.by_tile.reshape(*by_tile.shape[:2], -1)  # (P, tiles, F)
+        self._sums = sums.reshape(len(by_tile), -1, sizes.features)
+
+    def add(self, part: Array, gradient: Array, total: Array, *, is_first: bool, is_alone: bool) -> None:
+        """Add what parts of the input and of grad_output give; write it if nothing was added before."""
+        self._tiles.compute(part, is_first=is_first)
+        self._gradient.write(gradient, is_first=is_first)
+        self._evaluation.compute()
+        np.matmul(self._by_channel, self._by_tile, out=total if is_alone else self._sums)
+        if not is_alone:
+            np.add(total, self._sums, out=total)
