@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -108,11 +108,16 @@ class AvgPool(Pool):
         input = as_operand("input", input)
         layer = self._layer_of(input)
         axes, dtype = self._spatial_axes(layer.windows), common_dtype(input)
-        sums, divisor = accumulation_dtype(dtype), self._divisor(layer.windows)
+        sums = accumulation_dtype(dtype)
+        divisor = self._divisor(layer.windows).astype(sums)
 
-        def reduce(part: NDArray[Any], block: PoolBlock) -> list[NDArray[Any]]:
-            total = window_sum(part.astype(sums, copy=False), block.windows, axes)
-            return [np.divide(total, _of_rows(divisor, block.outputs[-1]), dtype=sums)]
+        def reduce(part: NDArray[Any], block: PoolBlock, results: Sequence[NDArray[Any]]) -> None:
+            (target,) = results
+            totals = target if target.dtype == sums else np.empty(target.shape, dtype=sums)
+            window_sum(part.astype(sums, copy=False), block.windows, axes, totals)
+            np.divide(totals, _of_rows(divisor, block.outputs[-1]), out=totals)
+            if totals is not target:
+                target[...] = totals
 
         output = np.empty(layer.output_shape, dtype=dtype)
         pool_forward(self._sizes_of(input, layer.windows), input, lambda _: reduce, [output])
@@ -147,15 +152,11 @@ class AvgPool(Pool):
         gradient = self._checked_gradient(grad_output, layer)
         dtype = common_dtype(gradient, input)
         axes, sums = self._spatial_axes(layer.windows), accumulation_dtype(dtype)
-        divisor = self._divisor(layer.windows)
+        divisor = self._divisor(layer.windows).astype(sums)
 
-        def route(
-            gradient: NDArray[Any],
-            _: NDArray[Any],
-            block: PoolBlock,
-        ) -> NDArray[Any]:
+        def route(gradient: NDArray[Any], _: NDArray[Any], block: PoolBlock, target: NDArray[Any]) -> None:
             shares: NDArray[Any] = np.divide(gradient, _of_rows(divisor, block.outputs[-1]), dtype=sums)
-            return window_sum_transposed(shares, block.windows, axes)
+            window_sum_transposed(shares, block, axes, target)
 
         spread = np.empty(input.shape, dtype=dtype)
         pool_backward(self._sizes_of(input, layer.windows), input, gradient, lambda _: route, spread)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cnn_core.compute.cost import Costs
-from cnn_core.compute.pool_blocks import PoolBlock, PoolSizes, pool_backward, pool_forward
+from cnn_core.compute.pool_blocks import PoolBlock, PoolSizes, pool_backward, pool_forward, write_rows
 from cnn_core.compute.window_norm import norm_costs, route_norm, window_norm
 from cnn_core.op import computation
 from cnn_core.operands import accumulation_dtype, as_operand, common_dtype
@@ -93,8 +94,9 @@ class LpPool(Pool):
         axes, dtype = self._spatial_axes(layer.windows), common_dtype(input)
         sums = accumulation_dtype(dtype)
 
-        def reduce(part: NDArray[Any], block: PoolBlock) -> list[NDArray[Any]]:
-            return [window_norm(part.astype(sums, copy=False), block.windows, axes, self.norm_type)]
+        def reduce(part: NDArray[Any], block: PoolBlock, results: Sequence[NDArray[Any]]) -> None:
+            (target,) = results
+            target[...] = window_norm(part.astype(sums, copy=False), block.windows, axes, self.norm_type)
 
         output = np.empty(layer.output_shape, dtype=dtype)
         pool_forward(self._sizes_of(input, layer.windows), input, lambda _: reduce, [output])
@@ -131,9 +133,10 @@ class LpPool(Pool):
         dtype = common_dtype(gradient, input)
         axes, sums = self._spatial_axes(layer.windows), accumulation_dtype(dtype)
 
-        def route(gradient: NDArray[Any], part: NDArray[Any], block: PoolBlock) -> NDArray[Any]:
+        def route(gradient: NDArray[Any], part: NDArray[Any], block: PoolBlock, target: NDArray[Any]) -> None:
             gradient, part = gradient.astype(sums, copy=False), part.astype(sums, copy=False)
-            return route_norm(gradient, part, block.windows, axes, self.norm_type)
+            whole = route_norm(gradient, part, block.windows, axes, self.norm_type)
+            write_rows(whole, block, axes[0], target)
 
         routed = np.empty(input.shape, dtype=dtype)
         pool_backward(self._sizes_of(input, layer.windows), input, gradient, lambda _: route, routed)

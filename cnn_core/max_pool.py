@@ -5,18 +5,18 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cnn_core.compute.chosen_taps import ChosenTaps
+from cnn_core.compute.chosen_taps import chosen_taps
 from cnn_core.compute.cost import Costs
-from cnn_core.compute.pool_blocks import PoolBlock, PoolSizes, Reduction, Route, pool_backward, pool_forward
+from cnn_core.compute.pool_blocks import PoolBlock, PoolSizes, Reduction, Route, pool_backward, pool_forward, write_rows
 from cnn_core.compute.window_maximum import (
-    MOST_TAPS,
+    chosen_elements,
     maximum_costs,
     maximum_levels,
     positions_of_chosen,
@@ -40,6 +40,10 @@ class MaxPoolResult(NamedTuple):
 
     output: NDArray[Any]
     indices: NDArray[np.int64]
+
+
+OFTEN_HELD = 8
+"""Elements held for each of the input that a block of full size may have."""
 
 
 @dataclass(frozen=True)
@@ -142,8 +146,8 @@ class MaxPool(Indexed, Pool):
         output = np.empty(layer.output_shape, dtype=dtype)
         if not self.return_indices:
 
-            def maxima(part: NDArray[Any], block: PoolBlock) -> list[NDArray[Any]]:
-                return [window_maximum(_comparable(part), block.windows, axes)]
+            def maxima(part: NDArray[Any], block: PoolBlock, results: Sequence[NDArray[Any]]) -> None:
+                window_maximum(_comparable(part), block.windows, axes, *results)
 
             pool_forward(dataclasses.replace(sizes, held=1), input, lambda _: maxima, [output])
             return output
@@ -151,18 +155,17 @@ class MaxPool(Indexed, Pool):
         positions = [np.empty(layer.output_shape, dtype=np.int64) for _ in axes]
 
         def make_reduction(workspace: Workspace) -> Reduction:
-            taps = ChosenTaps(workspace, axes)
-
-            def reduce(part: NDArray[Any], block: PoolBlock) -> list[NDArray[Any]]:
+            def reduce(part: NDArray[Any], block: PoolBlock, results: Sequence[NDArray[Any]]) -> None:
                 part = _comparable(part)
-                chosen = taps.find(part, block.windows)
+                chosen = chosen_taps(workspace, axes, part, block)
                 if chosen is not None:
                     largest, found = chosen.largest, chosen.positions()
                 else:
                     levels = maximum_levels(part, block.windows, axes)
                     largest, found = levels[-1].largest, positions_of_chosen(levels)
                 found[0] += block.inputs[-1].start
-                return [largest, *found]
+                for result, values in zip(results, (largest, *found), strict=True):
+                    result[...] = values
 
             return reduce
 
@@ -201,17 +204,19 @@ class MaxPool(Indexed, Pool):
         ties = self._ties(layer.windows)
 
         def make_route(workspace: Workspace) -> Route:
-            taps = ChosenTaps(workspace, axes)
-
-            def route(gradient: NDArray[Any], part: NDArray[Any], block: PoolBlock) -> NDArray[Any]:
+            def route(gradient: NDArray[Any], part: NDArray[Any], block: PoolBlock, target: NDArray[Any]) -> None:
                 gradient, part = gradient.astype(sums, copy=False), _comparable(part)
-                chosen = taps.find(part, block.windows) if ties == "first" and part.dtype == sums else None
-                if chosen is not None:
-                    return chosen.route(gradient)
+                if ties == "first" and part.dtype == sums:
+                    chosen = chosen_taps(workspace, axes, part, block)
+                    if chosen is not None:
+                        chosen.route(gradient, target)
+                        return
                 levels = maximum_levels(part, block.windows, axes)
                 if ties == "first":
-                    return route_to_chosen(gradient, levels)
-                return route_to_tied(gradient, levels, shared=ties == "split")
+                    routed = route_to_chosen(gradient, levels)
+                else:
+                    routed = route_to_tied(gradient, levels, shared=ties == "split")
+                write_rows(routed, block, axes[0], target)
 
             return route
 
@@ -220,9 +225,7 @@ class MaxPool(Indexed, Pool):
         return routed
 
     def _held(self, windows: AnyWindows) -> int:
-        # all taps of windows are copied side by side, for the gradient and for indices
-        taps = math.prod(axis.tap_count for axis in windows.axes)
-        return max(1, min(MOST_TAPS, taps // (2 * math.prod(windows.sizes))))
+        return max(1, chosen_elements(1, windows) // (OFTEN_HELD * max(1, math.prod(windows.sizes))))
 
     def _costs(self, sizes: PoolSizes) -> Costs:
         # of each axis the positions of the maxima, in 64 bits, and their share of an index

@@ -28,6 +28,7 @@ __all__ = [
     "level_sizes",
     "pieces_of",
     "put_where",
+    "reduce_axes",
     "reduced",
     "reduction_costs",
     "resized",
@@ -71,7 +72,13 @@ def smallest_first(windows: AnyWindows, axes: Sequence[int]) -> list[tuple[int, 
 
 
 def reduced(
-    function: np.ufunc, array: Array, axis: int, along: Axis, initial: float, many_in: np.dtype[Any] | None = None
+    function: np.ufunc,
+    array: Array,
+    axis: int,
+    along: Axis,
+    initial: float,
+    many_in: np.dtype[Any] | None = None,
+    out: Array | None = None,
 ) -> Array:
     """Reduce each window's taps inside the input along one axis.
 
@@ -85,11 +92,13 @@ def reduced(
         The result for a window without a tap.
     many_in : dtype, optional
         The type in which more taps of one window than SHORT are reduced, if not that of the array.
+    out : ndarray, optional
+        Where the result may be written; of the array's type.
 
     Returns
     -------
     ndarray
-        Of the array's type. It may be a view of the array.
+        Of the array's type. It may be a view of the array, or ``out``.
     """
     pieces = pieces_of(along)
     begun = _begun(along) if along.piece_count <= SHORT else ()
@@ -97,7 +106,10 @@ def reduced(
         return at(array, axis, begun[0].inputs)
     result: Array
     if begun:
-        result = function(*(at(array, axis, piece.inputs) for piece in begun))
+        result = function(*(at(array, axis, piece.inputs) for piece in begun), out=out)
+    elif out is not None:
+        result = out
+        result.fill(initial)
     else:
         result = np.full(resized(array, axis, along.output_size), initial, dtype=array.dtype)
     for piece in pieces:
@@ -110,6 +122,33 @@ def reduced(
         part = at(result, axis, piece.outputs)
         function(part, values, out=part, casting="same_kind")
     return result
+
+
+def reduce_axes(
+    function: np.ufunc,
+    array: Array,
+    pairs: Sequence[tuple[int, Axis]],
+    initial: float,
+    target: Array,
+    many_in: np.dtype[Any] | None = None,
+) -> None:
+    """Reduce each window's taps inside the input along several axes in turn, and write the results.
+
+    Parameters
+    ----------
+    pairs : sequence of (axis, Axis)
+    target : ndarray
+        Of the array's type or of another one.
+    function, array, initial, many_in
+        As of ``reduced``.
+    """
+    for axis, along in pairs[:-1]:
+        array = reduced(function, array, axis, along, initial, many_in)
+    axis, along = pairs[-1]
+    out = target if target.dtype == array.dtype else None
+    result = reduced(function, array, axis, along, initial, many_in, out)
+    if result is not target:
+        target[...] = result
 
 
 def pieces_of(along: Axis) -> Iterable[Piece]:

@@ -1,166 +1,345 @@
-"""Which tap of each window holds its maximum, for ordinary windows: all taps are compared with the maximum at once.
+"""Which tap of each window holds its maximum, for ordinary windows: one axis after the other, the first one first.
+
+Along the first axis rows lie in one piece, and taps are compared as they lie there. Along each other axis the taps are
+copied side by side. A tap has a number, row-major over the axes so far; of the taps along an axis that hold the maximum
+the one with the smallest number is chosen, so that at last it is the first in row-major order.
 
 For windows of many taps, those that are not at equal distances, and those that hold a NaN, ``window_maximum`` goes
-through the axes one by one instead.
+through the axes in another way, which needs no numbers.
 
-Axes in comments: K kernel sizes as one axis, then those of the output.
+Axes in comments: A those before the axis of a level, X those after it, I elements along it, O windows along it, K taps.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
-from cnn_core.compute.axis_by_axis import integers_of
-from cnn_core.compute.outer_sum import outer_sum
+from cnn_core.compute.axis_by_axis import at, integers_of
+from cnn_core.compute.opaque import as_runs
+from cnn_core.compute.pool_blocks import PoolBlock
+from cnn_core.compute.routes import Routes, routes_of
 from cnn_core.compute.window_maximum import MOST_TAPS
 from cnn_core.compute.workspace import Workspace
-from cnn_core.geometry import AnyWindows, Windows
+from cnn_core.geometry import AxisWindows, Windows
 
-__all__ = ["ChosenTaps"]
+__all__ = ["ChosenTaps", "chosen_taps"]
 
 Array = NDArray[Any]
-
-LARGEST_PIXEL = 128
-"""Bytes of the channels at one position, up to which they are copied as one element."""
+Needed = tuple[Sequence[int], DTypeLike]
 
 
-class ChosenTaps:
-    """Finds the first tap of each window that holds its maximum, for one block after the other.
+def chosen_taps(workspace: Workspace, axes: Sequence[int], part: Array, block: PoolBlock) -> ChosenTaps | None:
+    """Find the chosen taps of a block; None if this is not the way to find them.
 
     Parameters
     ----------
     workspace : Workspace
     axes : sequence of int
-        Those of a block that are pooled.
+        Those of the part that are pooled.
+    part : ndarray
+        The block's part of the input.
+    block : PoolBlock
+
+    Returns
+    -------
+    ChosenTaps or None
+        Valid until the next block.
+    """
+    windows = block.windows
+    if not isinstance(windows, Windows) or math.prod(windows.kernel_sizes) > MOST_TAPS:
+        return None
+    found = workspace.made(
+        (ChosenTaps, block.layout, part.dtype), lambda: ChosenTaps(workspace, axes, part.shape, part.dtype, block)
+    )
+    return found if found.find(part, is_first=workspace.is_taken(found)) else None
+
+
+class ChosenTaps:
+    """The chosen taps of all blocks in which windows lie alike, one block after the other.
+
+    Views are made beforehand where they can be: between NumPy's calls a thread is to hold Python's lock as briefly as
+    possible.
     """
 
-    def __init__(self, workspace: Workspace, axes: Sequence[int]) -> None:
-        self._workspace, self._axes = workspace, tuple(axes)
-        self._known: tuple[Any, ...] = ()
-        self._step: _Step | None = None
+    def __init__(
+        self, workspace: Workspace, axes: Sequence[int], shape: tuple[int, ...], dtype: np.dtype[Any], block: PoolBlock
+    ) -> None:
+        assert isinstance(block.windows, Windows)  # noqa: S101  (else there are none)
+        self._windows, self._axes = block.windows, axes
+        along = self._windows.axes
+        rows = block.layout.written
+        routes = [routes_of(along[0], rows.start, rows.stop), *(routes_of(each, 0, each.size) for each in along[1:])]
+        is_in_place = _base_tap(along[0]) is not None
+        shapes, needed, largest = [list(shape)], [], 0
+        for number, (axis, each) in enumerate(zip(axes, along, strict=True)):
+            after = list(shapes[-1])
+            after[axis] = each.output_size
+            largest = max(largest, math.prod(after))
+            needed += _Level.needed(each.kernel_size, after, dtype)
+            if number > 0 or not is_in_place:
+                needed += [((each.kernel_size, *after), dtype), ((each.kernel_size, *after), np.uint8)]
+            if number > 0:
+                needed.append((shapes[-1], dtype))
+            shapes.append(after)
+        arrays = iter(_arrays(workspace, [((largest,), dtype), *needed]))
+        mask = next(arrays)
+        steps = [math.prod(self._windows.kernel_sizes[1 + number :]) for number in range(len(along))]
+        first = (_InPlace if is_in_place else _SideBySide)(axes[0], along[0], steps[0], routes[0], mask, arrays)
+        self._levels: list[_Level] = [first]
+        self._routed: list[Array] = []
+        for axis, each, step, these in zip(axes[1:], along[1:], steps[1:], routes[1:], strict=True):
+            self._levels.append(_SideBySide(axis, each, step, these, mask, arrays, self._levels[-1]))
+            self._routed.append(next(arrays))
 
-    def find(self, part: Array, windows: AnyWindows) -> _Step | None:
-        """Find the taps in a part of the input; None if this is not the way to find them.
+    @property
+    def largest(self) -> Array:
+        """The maxima."""
+        return self._levels[-1].largest
 
-        What is returned is valid until the next part.
-        """
-        if not isinstance(windows, Windows) or math.prod(windows.kernel_sizes) > MOST_TAPS:
-            return None
-        known = (windows, part.shape, part.dtype)
-        if self._step is None or self._known != known:
-            self._known, self._step = known, _Step(self._workspace, part, windows, self._axes)
-        return self._step if self._step.find(part) else None
-
-
-class _Step:
-    """What is done for all blocks in which windows lie alike.
-
-    Most views are made beforehand: between NumPy's calls a thread is to hold Python's lock as briefly as possible.
-    """
-
-    def __init__(self, workspace: Workspace, part: Array, windows: Windows, axes: tuple[int, ...]) -> None:
-        self._windows, self._axes = windows, axes
-        taps, dtype = math.prod(windows.kernel_sizes), part.dtype
-        shape, reached = list(part.shape), list(part.shape)
-        # the channels of a position, where these come last and are few
-        is_last = axes[-1] < part.ndim - 1 and part.strides[-1] == part.itemsize
-        self._has_pixels = is_last and part.itemsize * part.shape[-1] <= LARGEST_PIXEL
-        for axis, along in zip(axes, windows.axes, strict=True):
-            shape[axis], reached[axis] = along.output_size, along.reach
-        needed: list[tuple[Sequence[int], Any]] = [
-            (reached, dtype),
-            (reached, dtype),
-            ((taps, *shape), dtype),
-            (shape, dtype),
-            (shape, np.int64),
-            ((taps, *shape), np.uint8),
-            (shape, np.uint8),
-        ]
-        memory = workspace.arrays(
-            *((math.prod(sizes) * np.dtype(kind).itemsize,) for sizes, kind in needed), dtype="u1"
-        )
-        arrays = [array.view(kind).reshape(sizes) for array, (sizes, kind) in zip(memory, needed, strict=True)]
-        self._padded, self._routed, self._gathered, self.largest, self._places, self._equal, self._chosen = arrays
-        self._numbers = np.arange(taps, dtype=np.uint8).reshape(-1, *(1,) * len(shape))
-        inside = (*(slice(None),) * axes[0], *windows.inside)
-        self._by_tap = self._whole(self._gathered.reshape(*windows.kernel_sizes, *shape))
-        self._is_padded = reached != list(part.shape)
-        if self._is_padded:
-            self._padded.fill(-np.inf)
-            self._inside = self._padded[inside]
-            self._windowed = self._whole(windows.taps_first(self._padded, axes))
-        self._routed_inside = self._routed[inside]
-        self._routed_windows = self._whole(windows.taps_first(self._routed, axes, writeable=True))
-        self._overlaps = any(axis.overlaps for axis in windows.axes)
-        self._is_covered = all(axis.is_covered for axis in windows.axes)
-        steps = [math.prod(reached[axis + 1 :]) for axis in range(len(reached))]
-        between_taps = (along.dilation * steps[axis] for axis, along in zip(axes, windows.axes, strict=True))
-        self._offsets = outer_sum(windows.kernel_sizes, tuple(between_taps)).reshape(-1)
-        for axis, along in zip(axes, windows.axes, strict=True):
-            steps[axis] *= along.stride
-        self._starts = outer_sum(tuple(shape), tuple(steps)) if self._overlaps else self._places
-
-    def _whole(self, array: Array) -> Array:
-        return by_pixel(array) if self._has_pixels else array
-
-    def find(self, part: Array) -> bool:
+    def find(self, part: Array, *, is_first: bool) -> bool:
         """Find the taps; tell whether all maxima are numbers, which are not minus infinity."""
-        if self._is_padded:
-            np.copyto(self._inside, part)
-            np.copyto(self._by_tap, self._windowed)
-        else:
-            np.copyto(self._by_tap, self._whole(self._windows.taps_first(part, self._axes)))
-        np.maximum.reduce(self._gathered, axis=0, out=self.largest)
-        # minus infinity would be found in the padding too
-        if not np.minimum.reduce(self.largest, axis=None) > -np.inf:
-            return False
-        np.equal(self._gathered, self.largest, out=self._equal.view(np.bool_))
-        # the number of a tap that equals the maximum, and 255 for one that does not; the smallest is the first
-        np.subtract(self._equal, 1, out=self._equal)
-        np.bitwise_or(self._equal, self._numbers, out=self._equal)
-        np.minimum.reduce(self._equal, axis=0, out=self._chosen)
-        return True
+        for level in self._levels:
+            level.find(part, is_first=is_first)
+        # minus infinity is what stands for taps in the padding
+        return bool(np.minimum.reduce(self.largest, axis=None) > -np.inf)
 
     def positions(self) -> list[NDArray[np.int64]]:
         """Return where in the part each window's tap lies: its index along each pooled axis."""
-        offsets = np.unravel_index(np.arange(len(self._numbers)), self._windows.kernel_sizes)
+        chosen = self._levels[-1].chosen
+        offsets = np.unravel_index(np.arange(math.prod(self._windows.kernel_sizes)), self._windows.kernel_sizes)
         positions = []
         for axis, along, offset in zip(self._axes, self._windows.axes, offsets, strict=True):
-            position = np.take(offset * along.dilation, self._chosen, mode="clip")
-            position += along.starts().reshape(-1, *(1,) * (self._chosen.ndim - 1 - axis))
+            position = np.take(offset * along.dilation, chosen, mode="clip")
+            position += along.starts().reshape(-1, *(1,) * (chosen.ndim - 1 - axis))
             positions.append(position)
         return positions
 
-    def route(self, gradient: Array) -> Array:
-        """Give each window's gradient to its tap: an array of the shape of the part."""
-        self._write(gradient)
-        routed: Array = self._routed_inside
-        return routed
+    def route(self, gradient: Array, target: Array) -> None:
+        """Give each window's gradient to its tap.
 
-    def _write(self, gradient: Array) -> None:
-        if self._overlaps:
-            np.take(self._offsets, self._chosen, out=self._places, mode="clip")
-            np.add(self._places, self._starts, out=self._places)
-            self._routed.fill(0)
-            np.add.at(self._routed.reshape(-1), self._places.reshape(-1), gradient.reshape(-1))
+        Parameters
+        ----------
+        gradient : ndarray
+            Of the type in which taps were found.
+        target : ndarray
+            The rows that the block writes.
+        """
+        rows = target if target.dtype == gradient.dtype else np.empty(target.shape, dtype=gradient.dtype)
+        for level, routed in zip(self._levels[:0:-1], self._routed[::-1], strict=True):
+            level.route(gradient, routed)
+            gradient = routed
+        self._levels[0].route(gradient, rows)
+        if rows is not target:
+            target[...] = rows
+
+
+def _arrays(workspace: Workspace, needed: Sequence[Needed]) -> list[Array]:
+    """Return arrays of several shapes and types."""
+    sizes = ((math.prod(shape) * np.dtype(dtype).itemsize,) for shape, dtype in needed)
+    memory = workspace.arrays(*sizes, dtype=np.uint8)
+    return [array.view(dtype).reshape(shape) for array, (shape, dtype) in zip(memory, needed, strict=True)]
+
+
+def _base_tap(along: AxisWindows) -> int | None:
+    """Return a tap that lies inside the input in all windows, if there is one."""
+    for number in range(along.kernel_size):
+        tap = along.tap(number)
+        if tap is not None and tap[0] == slice(0, along.output_size):
+            return number
+    return None
+
+
+class _Level:
+    """One axis: of each window along it the largest value, and the number of the chosen tap.
+
+    Parameters
+    ----------
+    axis : int
+    along : AxisWindows
+    step : int
+        From the number of a tap to that of the next one: the taps of a window along the axes after this one.
+    routes : Routes
+        From windows to elements.
+    mask : ndarray
+        Of one axis, and as many elements as the results of any level.
+    arrays : iterator of ndarray
+        As ``needed`` has them.
+    """
+
+    def __init__(
+        self, axis: int, along: AxisWindows, step: int, routes: Routes, mask: Array, arrays: Iterator[Array]
+    ) -> None:
+        self._axis, self._along, self._routes = axis, along, routes
+        self.largest: Array = next(arrays)
+        """Of each window, (A, O, X)."""
+        self.chosen: NDArray[np.uint8] = next(arrays)
+        """The numbers of the chosen taps, (A, O, X)."""
+        numbers = step * np.arange(along.kernel_size, dtype=np.uint8)
+        self._numbers: NDArray[np.uint8] = numbers.reshape(-1, *(1,) * self.largest.ndim)
+        # (K, A, O, X)
+        self._equal: NDArray[np.uint8] = next(arrays)
+        self._is_equal = self._equal.view(np.bool_)
+        values = mask[: self.largest.size].reshape(self.largest.shape)
+        # of each tap: where it is the chosen one, and memory for what it gets
+        self._copies, self._additions = (
+            [
+                (route, at(self._is_equal[route.number], axis, route.outputs), at(values, axis, route.outputs))
+                for route in these
+            ]
+            for these in (routes.copied, routes.added)
+        )
+
+    @staticmethod
+    def needed(taps: int, after: Sequence[int], dtype: np.dtype[Any]) -> list[Needed]:
+        """Return the shapes and types of the arrays of a level, given that of its results."""
+        return [(after, dtype), (after, np.uint8), ((taps, *after), np.uint8)]
+
+    def find(self, part: Array, *, is_first: bool) -> None:
+        """Find the chosen taps of a part of the input, or of what the level before has found."""
+        raise NotImplementedError
+
+    def _find_chosen(self) -> None:
+        """Set ``_equal`` where a tap is the chosen one."""
+        raise NotImplementedError
+
+    def route(self, gradient: Array, target: Array) -> None:
+        """Give each window's gradient (A, O, X) to its tap, among the elements that are written."""
+        self._find_chosen()
+        axis, bits = self._axis, integers_of(gradient)
+        if self._routes.rest is not None:
+            at(target, axis, self._routes.rest).fill(0)
+        # as integers, of which one times is themselves and zero times is zero whatever they mean as floating numbers
+        for route, is_chosen, values in self._copies:
+            np.multiply(is_chosen, at(bits, axis, route.outputs), out=integers_of(values))
+            # faster than writing it there at once: copies do not read first what they write
+            np.copyto(*as_runs(at(target, axis, route.place), values))
+        for route, is_chosen, values in self._additions:
+            place = at(target, axis, route.place)
+            np.multiply(is_chosen, at(bits, axis, route.outputs), out=integers_of(values))
+            np.add(place, values, out=place)
+
+
+class _InPlace(_Level):
+    """The first axis, whose taps are compared as they lie in the part."""
+
+    def __init__(
+        self, axis: int, along: AxisWindows, step: int, routes: Routes, mask: Array, arrays: Iterator[Array]
+    ) -> None:
+        super().__init__(axis, along, step, routes, mask, arrays)
+        base = _base_tap(along)
+        assert base is not None  # noqa: S101  (else they are laid side by side)
+        taps = [(number, along.tap(number)) for number in range(along.kernel_size)]
+        found = [(number, *tap) for number, tap in taps if tap is not None]
+        self._base = np.uint8(step * base)
+        self._base_inputs = next(inputs for number, _, inputs in found if number == base)
+        # (number, inputs, largest, chosen, better)
+        views = [
+            (
+                np.uint8(step * number),
+                inputs,
+                at(self.largest, axis, outputs),
+                at(self.chosen, axis, outputs),
+                at(self._equal[0], axis, outputs),
+            )
+            for number, outputs, inputs in found
+        ]
+        self._after = [view for view in views if view[0] > self._base]
+        self._ahead = [view for view in views if view[0] < self._base][::-1]
+
+    def find(self, part: Array, *, is_first: bool) -> None:  # noqa: ARG002
+        """Find the chosen taps of a part of the input, (A, I, X)."""
+        base = at(part, self._axis, self._base_inputs)
+        after = self._after
+        if after and after[0][2].shape == self.largest.shape:
+            number, inputs, largest, chosen, _ = after[0]
+            values, after = at(part, self._axis, inputs), after[1:]
+            np.greater(values, base, out=chosen.view(np.bool_))
+            np.maximum(base, values, out=largest)
+            if number > 1:
+                np.multiply(chosen, number - self._base, out=chosen)
+                np.add(chosen, self._base, out=chosen)
+        else:
+            np.copyto(self.largest, base)
+            self.chosen.fill(self._base)
+        for number, inputs, largest, chosen, better in after:
+            values = at(part, self._axis, inputs)
+            # of those that are larger than all before them, the last one is the largest
+            np.greater(values, largest, out=better.view(np.bool_))
+            np.maximum(largest, values, out=largest)
+            np.multiply(better, number, out=better)
+            np.maximum(chosen, better, out=chosen)
+        for number, inputs, largest, chosen, better in self._ahead:
+            values = at(part, self._axis, inputs)
+            np.greater_equal(values, largest, out=better.view(np.bool_))
+            np.maximum(largest, values, out=largest)
+            # 255 for one that is not better
+            np.subtract(better, 1, out=better)
+            np.bitwise_or(better, number, out=better)
+            np.minimum(chosen, better, out=chosen)
+
+    def _find_chosen(self) -> None:
+        np.equal(self.chosen, self._numbers, out=self._is_equal)
+
+
+class _SideBySide(_Level):
+    """An axis whose taps are copied side by side, from the part or from what the level before has found."""
+
+    def __init__(
+        self,
+        axis: int,
+        along: AxisWindows,
+        step: int,
+        routes: Routes,
+        mask: Array,
+        arrays: Iterator[Array],
+        previous: _Level | None = None,
+    ) -> None:
+        super().__init__(axis, along, step, routes, mask, arrays)
+        self._values, self._taken = next(arrays), next(arrays)
+        self._taps = [(number, along.tap(number)) for number in range(along.kernel_size)]
+        is_inside = all(tap is not None and tap[0] == slice(0, along.output_size) for _, tap in self._taps)
+        self._has_padding, self._is_next = not is_inside, previous is not None
+        self._of_values: list[tuple[Array, Array]] = []
+        self._of_numbers: list[tuple[Array, Array, Array]] = []
+        if previous is not None:
+            self._of_values = [as_runs(*pair[:2]) for pair in self._gathering(self._values, previous.largest)]
+            self._of_numbers = list(self._gathering(self._taken, previous.chosen))
+
+    def _gathering(self, target: Array, source: Array) -> Iterator[tuple[Array, Array, Array]]:
+        """Yield what is copied from where, so that taps (A, I, X) are side by side, (K, A, O, X), and their numbers."""
+        if not self._has_padding:
+            yield target, Windows((self._along,)).taps_first(source, (self._axis,)), self._numbers
             return
-        if not self._is_covered:
-            self._routed.fill(0)
-        chosen, masks = self._equal.view(np.bool_), integers_of(self._gathered)
-        np.equal(self._chosen, self._numbers, out=chosen)
-        np.copyto(masks, chosen)
-        np.negative(masks, out=masks)
-        np.bitwise_and(masks, integers_of(gradient), out=masks)
-        np.copyto(self._routed_windows, self._by_tap)
+        for number, tap in self._taps:
+            if tap is not None:
+                outputs, inputs = tap
+                yield at(target[number], self._axis, outputs), at(source, self._axis, inputs), self._numbers[number]
 
+    def find(self, part: Array, *, is_first: bool) -> None:
+        """Find the chosen taps among those of the level before, or of a part of the input."""
+        if is_first and self._has_padding:
+            self._values.fill(-np.inf)
+            self._taken.fill(0)
+        if self._is_next:
+            for target, source in self._of_values:
+                np.copyto(target, source)
+            for target, source, number in self._of_numbers:
+                np.add(source, number, out=target)
+        else:
+            for target, source, _ in self._gathering(self._values, part):
+                np.copyto(target, source)
+            np.copyto(self._taken, self._numbers)
+        np.maximum.reduce(self._values, axis=0, out=self.largest)
+        np.equal(self._values, self.largest, out=self._is_equal)
+        # 255 for a tap that does not equal the maximum
+        np.subtract(self._equal, 1, out=self._equal)
+        np.bitwise_or(self._taken, self._equal, out=self._taken)
+        np.minimum.reduce(self._taken, axis=0, out=self.chosen)
 
-def by_pixel(array: Array) -> Array:
-    """View the last axis, which must be in one piece, as one element: copies go through it at once then."""
-    pixel = array.itemsize * array.shape[-1]
-    pixels: Array = array.view(np.dtype((np.void, pixel)))[..., 0]
-    return pixels
+    def _find_chosen(self) -> None:
+        np.equal(self._taken, self.chosen, out=self._is_equal)

@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 
 from cnn_core.compute.blocks import block_sizes
 from cnn_core.compute.cost import STEP, Cost, Costs
+from cnn_core.compute.routes import Routes, routes_of
 from cnn_core.compute.threads import get_threads, run_blocks
-from cnn_core.compute.workspace import Workspace
-from cnn_core.geometry import AnyWindows, Windows
+from cnn_core.compute.workspace import Workspace, made_elements
+from cnn_core.geometry import AnyWindows, AxisWindows, Windows
 
-__all__ = ["PoolSizes", "pool_backward", "pool_forward"]
+__all__ = ["PoolBlock", "PoolSizes", "pool_backward", "pool_forward", "write_rows"]
 
 Array = NDArray[Any]
 
@@ -37,6 +38,36 @@ LEAST_ROWS = 4
 """How many times as many windows a block has along the first axis as it shares with the block before."""
 
 
+@dataclass(frozen=True, eq=False)
+class PoolLayout:
+    """How windows lie in a block: one object for all blocks in which they lie alike, which no other one equals.
+
+    Parameters
+    ----------
+    windows : AnyWindows
+        Over the block's part of the input alone.
+    written : slice
+        Of the elements along the first spatial axis of the part, those whose gradients the block writes; they may begin
+        before the part, or end after it.
+    """
+
+    windows: AnyWindows
+    written: slice
+
+    @property
+    def rows(self) -> int:
+        """Elements along the first spatial axis whose gradients the block writes."""
+        return int(self.written.stop - self.written.start)
+
+    @functools.cached_property
+    def routes(self) -> Routes | None:
+        """Routes to these elements, of ordinary windows; None if there are others, or so few that taps are more."""
+        along = self.windows.axes[0]
+        if not isinstance(along, AxisWindows) or along.goes_by_window:
+            return None
+        return routes_of(along, self.written.start, self.written.stop)
+
+
 @dataclass(frozen=True)
 class PoolBlock:
     """A block of windows.
@@ -46,20 +77,24 @@ class PoolBlock:
     outputs, inputs : tuple of slice
         The windows, and the part of the input that they cover: of the axes before the spatial ones, and of the first of
         these.
-    windows : AnyWindows
-        The windows over that part alone.
     written : slice
         Elements along the first spatial axis whose gradients this block writes.
+    layout : PoolLayout
     """
 
     outputs: tuple[slice, ...]
     inputs: tuple[slice, ...]
-    windows: AnyWindows
     written: slice
+    layout: PoolLayout
+
+    @property
+    def windows(self) -> AnyWindows:
+        """The windows over the part of the input alone."""
+        return self.layout.windows
 
 
-Reduction = Callable[[Array, PoolBlock], Sequence[Array]]
-Route = Callable[[Array, Array, PoolBlock], Array]
+Reduction = Callable[[Array, PoolBlock, Sequence[Array]], None]
+Route = Callable[[Array, Array, PoolBlock, Array], None]
 
 
 @dataclass(frozen=True)
@@ -152,7 +187,7 @@ class PoolSizes:
 
         def blocked(all_planes: Cost, of_block: Cost) -> Cost:
             work = all_planes.work + STEP * steps * min(self._pieces, MOST_PIECES)
-            return Cost(work, shared_elements + threads * of_block.workspace_elements)
+            return Cost(work, shared_elements + threads * (of_block.workspace_elements + made_elements(steps)))
 
         return Costs(
             blocked(whole.forward, block.forward),
@@ -167,11 +202,16 @@ class PoolSizes:
             self._along(start, min(start + counts[-1], first.output_size), shared)
             for start in range(0, first.output_size, counts[-1])
         ]
-        return [
-            PoolBlock((*images, outputs), (*images, inputs), windows, written)
-            for images in _grid(self.outer, counts[:-1])
-            for outputs, inputs, windows, written in along
-        ]
+        layouts: dict[tuple[object, ...], PoolLayout] = {}
+        blocks = []
+        for images in _grid(self.outer, counts[:-1]):
+            for outputs, inputs, windows, written in along:
+                relative = slice(written.start - inputs.start, written.stop - inputs.start)
+                shape = (part.stop - part.start for part in images)
+                key = (*shape, windows, relative.start, relative.stop)
+                layout = layouts.setdefault(key, PoolLayout(windows, relative))
+                blocks.append(PoolBlock((*images, outputs), (*images, inputs), written, layout))
+        return blocks
 
     def _along(self, start: int, stop: int, shared: int) -> tuple[slice, slice, AnyWindows, slice]:
         first = self.windows.axes[0]
@@ -207,8 +247,8 @@ def pool_forward(
     sizes : PoolSizes
     input : ndarray, shape (*outer, *S, *inner)
     make_reduction : callable
-        Called by each thread with its workspace. What it returns takes a part of the input and its block, and returns a
-        part of each result.
+        Called by each thread with its workspace. What it returns takes a part of the input and its block, and writes
+        parts of the results.
     results : sequence of ndarray, each of shape (*outer, *O, *inner)
     """
 
@@ -216,8 +256,7 @@ def pool_forward(
         reduce = make_reduction(workspace)
 
         def compute(block: PoolBlock) -> None:
-            for result, part in zip(results, reduce(input[block.inputs], block), strict=True):
-                result[block.outputs] = part
+            reduce(input[block.inputs], block, [result[block.outputs] for result in results])
 
         return compute
 
@@ -236,31 +275,44 @@ def pool_backward(
     gradient : ndarray, shape (*outer, *O, *inner)
     make_route : callable
         Called by each thread with its workspace. What it returns takes parts of the gradient and of the input, and
-        their block, and returns the gradient of that part.
+        their block, and writes the rows of the gradient of the input that are the block's.
     grad_input : ndarray, shape of the input
     """
-    outer = len(sizes.outer)
 
     def make_worker(workspace: Workspace) -> Callable[[PoolBlock], None]:
         route = make_route(workspace)
 
         def compute(block: PoolBlock) -> None:
-            routed = route(gradient[block.outputs], input[block.inputs], block)
-            *images, inputs = block.inputs
-            target = grad_input[tuple(images)]
-            written, ahead = block.written, (slice(None),) * outer
-            low = min(max(written.start, inputs.start), written.stop)
-            high = max(low, min(written.stop, inputs.stop))
-            # what no window reaches
-            for rest in (slice(written.start, low), slice(high, written.stop)):
-                if rest.start < rest.stop:
-                    target[(*ahead, rest)] = 0
-            if low < high:
-                target[(*ahead, slice(low, high))] = routed[(*ahead, slice(low - inputs.start, high - inputs.start))]
+            *images, _ = block.inputs
+            route(gradient[block.outputs], input[block.inputs], block, grad_input[(*images, block.written)])
 
         return compute
 
     run_blocks(_pool_blocks(sizes, sizes.shared), make_worker)
+
+
+def write_rows(routed: Array, block: PoolBlock, axis: int, target: Array) -> None:
+    """Write the rows of a block's gradient that are its own, given the gradient of its whole part of the input.
+
+    Parameters
+    ----------
+    routed : ndarray
+        Of the shape of the part.
+    block : PoolBlock
+    axis : int
+        The first spatial one.
+    target : ndarray
+        The rows that the block writes.
+    """
+    written, ahead = block.layout.written, (slice(None),) * axis
+    low = min(max(written.start, 0), written.stop)
+    high = max(low, min(written.stop, routed.shape[axis]))
+    # what no window reaches
+    for rest in (slice(0, low - written.start), slice(high - written.start, block.layout.rows)):
+        if rest.start < rest.stop:
+            target[(*ahead, rest)] = 0
+    if low < high:
+        target[(*ahead, slice(low - written.start, high - written.start))] = routed[(*ahead, slice(low, high))]
 
 
 def _grid(shape: Sequence[int], counts: Sequence[int]) -> list[tuple[slice, ...]]:

@@ -17,7 +17,7 @@ from cnn_core.compute.axis_by_axis import (
     level_sizes,
     pieces_of,
     put_where,
-    reduced,
+    reduce_axes,
     reduction_costs,
     resized,
     smallest_first,
@@ -29,6 +29,7 @@ from cnn_core.geometry import AnyWindows, Axis, Piece, Windows
 __all__ = [
     "MOST_TAPS",
     "MaximumLevel",
+    "chosen_elements",
     "maximum_costs",
     "maximum_levels",
     "positions_of_chosen",
@@ -44,11 +45,9 @@ Array = NDArray[Any]
 Chooser = Callable[[Array, int, Array, Array], None]
 
 
-def window_maximum(array: Array, windows: AnyWindows, axes: Sequence[int]) -> Array:
-    """Return each window's maximum; NaN if the window holds one. Every window must have a tap inside the input."""
-    for axis, along in smallest_first(windows, axes):
-        array = reduced(np.maximum, array, axis, along, -np.inf)
-    return array
+def window_maximum(array: Array, windows: AnyWindows, axes: Sequence[int], target: Array) -> None:
+    """Write each window's maximum; NaN if the window holds one. Every window must have a tap inside the input."""
+    reduce_axes(np.maximum, array, smallest_first(windows, axes), -np.inf, target)
 
 
 @dataclass(frozen=True)
@@ -219,12 +218,19 @@ def maximum_costs(planes: int, windows: AnyWindows, *, with_positions: bool) -> 
 
 
 def chosen_elements(planes: int, windows: AnyWindows) -> int:
-    """Return the elements that are held where all taps of windows are compared at once, as in ``chosen_taps``."""
-    if not isinstance(windows, Windows):
+    """Return the elements that are held where taps are numbered, as in ``chosen_taps``; of 4 bytes each."""
+    if not isinstance(windows, Windows) or math.prod(windows.kernel_sizes) > MOST_TAPS:
         return 0
-    taps, outputs = math.prod(windows.kernel_sizes), planes * math.prod(windows.output_sizes)
-    padded = planes * math.prod(axis.reach for axis in windows.axes)
-    # the input and its gradient with their padding; comparisons in a byte each, and masks of as many bits as elements;
-    # of each window its maximum, its place in 64 bits, and its positions
-    axes = len(windows.axes)
-    return 2 * padded + 2 * taps * outputs + (6 + 2 * axes) * outputs if taps <= MOST_TAPS else 0
+    shape = list(windows.sizes)
+    levels = []
+    for number, axis in enumerate(windows.axes):
+        before = planes * math.prod(shape)
+        shape[number] = axis.output_size
+        after = planes * math.prod(shape)
+        # the largest of each window; in a byte each the numbers of taps, and whether they are chosen; the values of all
+        # taps, and where gradients go
+        in_bytes = (1 + 2 * axis.kernel_size) * after
+        levels.append(after + -(-in_bytes // 4) + axis.kernel_size * after + (before if number else 0))
+    # of one axis at a time what gradients leave of them; the gradient in another type; positions of 64 bits
+    largest = planes * math.prod(max(axis.size, axis.output_size) for axis in windows.axes)
+    return sum(levels) + 2 * largest + (2 + 2 * len(shape)) * planes * math.prod(shape)

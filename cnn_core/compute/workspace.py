@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-__all__ = ["MOST_KEPT_BYTES", "Workspace"]
+__all__ = ["MOST_KEPT_BYTES", "Workspace", "made_elements"]
 
 ALIGNMENT = 64
 """Bytes of a cache line."""
@@ -25,9 +25,17 @@ MOST_KEPT_BYTES = 16 * 2**20
 MOST_MADE = 64
 """What was made of a thread's memory at most, and is kept with it."""
 
+MADE_BYTES = 2**12
+"""Of memory that views for one layout take, about."""
+
 Made = TypeVar("Made")
 
 _kept = threading.local()
+
+
+def made_elements(layouts: int) -> int:
+    """Return how many elements of 4 bytes the views for so many layouts take at most."""
+    return min(layouts, MOST_MADE) * MADE_BYTES // 4
 
 
 class Workspace:

@@ -12,7 +12,7 @@ from cnn_core.compute.correlation import choice, depthwise, direct, fourier, spr
 from cnn_core.compute.correlation.sizes import Correlation, Division, correlation_of
 from cnn_core.compute.cost import MOVED_ELEMENT, STEP, Cost, Costs
 from cnn_core.compute.threads import get_threads
-from cnn_core.compute.workspace import MOST_KEPT_BYTES
+from cnn_core.compute.workspace import MOST_KEPT_BYTES, made_elements
 from cnn_core.geometry import Windows
 from cnn_core.parameters import Algorithm
 
@@ -67,14 +67,15 @@ def _memory_of_patches(sizes: Correlation, division: Division, patch: int) -> in
     positions = math.prod(block)
     # the numbers of the pieces that patches are taken from, in 64 bits, thrice while they are made
     numbers = 6 * positions * sizes.taps * sizes.groups if sizes.groups > 1 else 0
-    return positions * (patch + sizes.features) + sizes.span(block) * sizes.channels + numbers
+    elements = positions * (patch + sizes.features) + sizes.span(block) * sizes.channels + numbers
+    return elements + made_elements(division.steps)
 
 
 def _memory_of_depthwise(sizes: Correlation) -> int:
     block = depthwise.division(sizes).counts
     repeats = sizes.features // sizes.channels
     span = sizes.span(block) * sizes.channels * (repeats if repeats == 1 else 2 * repeats)
-    return span + math.prod(block) * sizes.features
+    return span + math.prod(block) * sizes.features + made_elements(depthwise.grad_weight_division(sizes).steps)
 
 
 def _memory_of_correlate(sizes: Correlation, algorithm: Algorithm) -> int:
@@ -93,7 +94,7 @@ def _memory_of_correlate(sizes: Correlation, algorithm: Algorithm) -> int:
     if chosen is not winograd:
         return of_direct
     found = tile_blocks.division(sizes)
-    kept = _threads(found.steps) * sum(tile_blocks.tile_elements(sizes, found))
+    kept = _threads(found.steps) * (sum(tile_blocks.tile_elements(sizes, found)) + made_elements(found.steps))
     # tiles that are not finite are computed again
     return _points_of_weight(sizes) + kept + of_direct
 
@@ -108,7 +109,9 @@ def _memory_of_grad_weight(sizes: Correlation, algorithm: Algorithm) -> int:
     lanes = direct.lane_count(sizes)
     columns = direct.part_columns(sizes)
     *_, sums, products, by_part = direct.gradient_elements(sizes)
-    per_thread = _memory_of_patches(sizes, direct.grad_weight_division(sizes), columns) + sums + products + by_part
+    found = direct.grad_weight_division(sizes)
+    per_thread = _memory_of_patches(sizes, found, columns) + sums + products + by_part
+    per_thread += made_elements(found.steps * len(parts))
     of_direct = (lanes if lanes > 1 else 0) * sizes.weights + _threads(lanes * len(parts)) * per_thread
     if chosen is fourier:
         of_block, of_weight = fourier.block_elements(sizes)
@@ -118,8 +121,9 @@ def _memory_of_grad_weight(sizes: Correlation, algorithm: Algorithm) -> int:
         return of_direct
     lanes, parts_of_points = tile_blocks.lane_count(sizes), tile_blocks.point_parts(sizes)
     points = tiles.POINTS // parts_of_points
-    elements = tile_blocks.tile_elements(sizes, tile_blocks.grad_weight_division(sizes), points)
-    kept = _threads(lanes * parts_of_points) * sum((*elements, *tile_blocks.gradient_elements(sizes, points)))
+    found = tile_blocks.grad_weight_division(sizes)
+    elements = sum(tile_blocks.tile_elements(sizes, found, points)) + sum(tile_blocks.gradient_elements(sizes, points))
+    kept = _threads(lanes * parts_of_points) * (elements + made_elements(found.steps * parts_of_points))
     totals = (lanes + 1) * _points_of_weight(sizes) + sizes.weights
     return totals + max(kept, of_direct) + _threads(lanes) * MOST_KEPT_BYTES // sizes.itemsize
 
@@ -141,6 +145,7 @@ def _memory_of_grad_input(sizes: Correlation, algorithm: Algorithm) -> int:
     added = run * sizes.channels if run == 1 or last.extent < last.stride else 0
     per_thread = sizes.span(block) * sizes.channels + positions * (patch + added + 3 * sizes.features)
     units = spread.units(sizes)
+    per_thread += spread.views(sizes) * made_elements(found.steps * len(units))
     # of each unit the matrices of its weight, and of one a copy while they are made
     of_spread = sizes.weights + -(-sizes.weights // spread.cuts(sizes)) + _threads(len(units)) * per_thread
     if transposed is None:

@@ -30,7 +30,9 @@ from cnn_core.compute.workspace import Workspace
 __all__ = ["correlate_grad_input", "division", "goes_by_tap"]
 
 MOST_PREPARED = 64
-"""Views of a block that are made beforehand; more of them would take memory that counts."""
+"""Additions of a block whose views are made beforehand; more of them would take memory that counts."""
+
+USUAL_VIEWS = 8
 
 Array = NDArray[Any]
 Unit = tuple[slice, slice, slice]
@@ -67,7 +69,21 @@ def tap_steps(sizes: Correlation) -> int:
 def patch_steps(sizes: Correlation) -> int:
     """Return the steps in Python in which patches are added."""
     blocks = _patch_division(sizes).steps
-    return blocks * (sizes.taps // sizes.windows.axes[-1].kernel_size) * _turns(sizes)
+    return blocks * _addition_count(sizes)
+
+
+def views(sizes: Correlation) -> int:
+    """Return how many times as many views as usual are made for each layout."""
+    return 1 if goes_by_tap(sizes) or not _is_prepared(sizes) else 1 + _addition_count(sizes) // USUAL_VIEWS
+
+
+def _addition_count(sizes: Correlation) -> int:
+    """Return in how many additions the patches of a block are added."""
+    return math.prod(sizes.weight_shape[:-3]) * _turns(sizes)
+
+
+def _is_prepared(sizes: Correlation) -> bool:
+    return _addition_count(sizes) <= MOST_PREPARED
 
 
 def _turns(sizes: Correlation) -> int:
@@ -219,9 +235,7 @@ class _Patches(_Taken):
         self._patches = self._products[: math.prod(matrices)].reshape(matrices)
         by_group = self._patches.reshape(count, *layout.outputs, *sizes.weight_shape[:-2], channels)
         self._by_window = np.moveaxis(by_group, 0, -2)  # (n, *o, *K, g, c)
-        kernel = sizes.weight_shape[:-2]
-        is_long = math.prod(kernel[:-1]) * _turns(sizes) > MOST_PREPARED
-        self._prepared = None if is_long else list(self._additions())
+        self._prepared = list(self._additions()) if _is_prepared(sizes) else None
 
     def _additions(self) -> Iterator[tuple[Array, Array]]:
         """Yield places in the padded part, and what is added to each."""
