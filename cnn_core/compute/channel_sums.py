@@ -18,7 +18,7 @@ __all__ = ["channel_sums"]
 LARGEST_BLOCK_BYTES = 8 * BLOCK_BYTES
 """Of what is read once: for less, another thread takes longer to begin than to add."""
 
-MOST_SUMMED = 128
+MOST_SUMMED = 16
 """Rows that are added in their own type, so that few digits are lost in float32."""
 
 FEW = 2**12
