@@ -18,6 +18,8 @@ __all__ = ["channel_sums"]
 LARGEST_BLOCK_BYTES = 8 * BLOCK_BYTES
 """Of what is read once: for less, another thread takes longer to begin than to add."""
 
+FEWEST_COLUMNS = 64
+
 MOST_SUMMED = 16
 """Rows that are added in their own type, so that few digits are lost in float32."""
 
@@ -56,14 +58,16 @@ def channel_sums(array: NDArray[Any]) -> NDArray[Any]:
 
 def _column_sums(rows: NDArray[Any]) -> NDArray[Any]:
     """Return the sums of the columns in float64; those of some rows at a time are in the type of the rows."""
-    ones = np.ones((1, min(len(rows), MOST_SUMMED)), dtype=rows.dtype)
-    parts = len(rows) // MOST_SUMMED
-    whole = parts * MOST_SUMMED
-    total = np.zeros(rows.shape[1])
-    if parts:
-        # by BLAS, at the speed of memory
-        sums = np.matmul(ones, rows[:whole].reshape(parts, MOST_SUMMED, -1))
-        total += sums[:, 0].sum(axis=0, dtype=np.float64)
-    if whole < len(rows):
-        total += np.matmul(ones[:, : len(rows) - whole], rows[whole:])[0]
-    return total
+    channels = rows.shape[1]
+    # of few columns, several rows are one
+    together = max(1, FEWEST_COLUMNS // channels)
+    at_once = together * MOST_SUMMED
+    parts = len(rows) // at_once
+    rest: NDArray[Any] = rows[parts * at_once :].sum(axis=0, dtype=np.float64)
+    if not parts:
+        return rest
+    # by BLAS, at the speed of memory
+    ones = np.ones((1, MOST_SUMMED), dtype=rows.dtype)
+    sums = np.matmul(ones, rows[: parts * at_once].reshape(parts, MOST_SUMMED, together * channels))
+    rest += sums.reshape(-1, channels).sum(axis=0, dtype=np.float64)
+    return rest

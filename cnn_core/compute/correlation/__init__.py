@@ -4,6 +4,7 @@ This says what is computed; how it is follows from the sizes:
 
 * ``direct``: patches times weights, as products of matrices, in blocks;
 * ``depthwise``: the same where every channel is a group of its own, as weighted sums;
+* ``widened``: the same where channels are few, several windows as one;
 * ``winograd``: for windows of 3 x 3, with a quarter of the multiplications;
 * ``spread``: what windows give back to the elements that they cover, where that is no correlation of its own;
 * ``choice``: which of them;
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnn_core.compute.correlation import choice, spread
+from cnn_core.compute.correlation import choice
 from cnn_core.compute.correlation.sizes import correlation_of, transposed_weight
 from cnn_core.geometry import Windows
 from cnn_core.parameters import Algorithm
@@ -114,7 +115,7 @@ def correlate_grad_input(
     transposed = choice.transposed(sizes)
     # as a correlation, grad_output is padded with zeros: an infinite weight would make NaN of them
     if transposed is None or not np.isfinite(weight).all():
-        spread.correlate_grad_input(sizes, grad_output, weight, bias, grad_input)
+        choice.spreading(sizes).correlate_grad_input(sizes, grad_output, weight, bias, grad_input)
         return
     flipped = transposed_weight(weight, groups)
     choice.chosen(transposed, algorithm).correlate(transposed, grad_output, flipped, bias, grad_input)

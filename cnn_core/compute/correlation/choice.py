@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from types import ModuleType
 
-from cnn_core.compute.correlation import depthwise, fourier, tile_blocks, winograd
+from cnn_core.compute.correlation import depthwise, fourier, spread, tile_blocks, widened, winograd
 from cnn_core.compute.correlation.exact import exact
 from cnn_core.compute.correlation.sizes import Correlation, remembered
 from cnn_core.parameters import Algorithm
 
-__all__ = ["chosen", "transposed"]
+__all__ = ["chosen", "spreading", "transposed"]
 
 FLOAT32_BYTES = 4
 FEWEST_CHANNELS = 32
@@ -31,6 +31,11 @@ def chosen(sizes: Correlation, algorithm: Algorithm) -> ModuleType:
     if algorithm in {"fft", "auto"} and fourier.applies(sizes) and (algorithm == "fft" or _is_worth_transforms(sizes)):
         return fourier
     return exact(sizes)
+
+
+def spreading(sizes: Correlation) -> ModuleType:
+    """Return the module that computes grad_input where no correlation does."""
+    return widened if widened.applies(sizes) else spread
 
 
 def _is_worth_transforms(sizes: Correlation) -> bool:

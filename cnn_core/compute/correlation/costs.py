@@ -8,7 +8,17 @@ from __future__ import annotations
 
 import math
 
-from cnn_core.compute.correlation import choice, depthwise, direct, fourier, spread, tile_blocks, tiles, winograd
+from cnn_core.compute.correlation import (
+    choice,
+    depthwise,
+    direct,
+    fourier,
+    spread,
+    tile_blocks,
+    tiles,
+    widened,
+    winograd,
+)
 from cnn_core.compute.correlation.sizes import Correlation, Division, correlation_of
 from cnn_core.compute.cost import MOVED_ELEMENT, STEP, Cost, Costs
 from cnn_core.compute.threads import get_threads
@@ -84,10 +94,10 @@ def _memory_of_correlate(sizes: Correlation, algorithm: Algorithm) -> int:
         found = depthwise.division(sizes)
         runs = depthwise.run_windows(sizes) * sizes.weights
         return runs + _threads(found.steps) * _memory_of_depthwise(sizes)
-    found = direct.division(sizes)
-    of_direct = 2 * sizes.weights + _threads(found.steps) * _memory_of_patches(
-        sizes, found, sizes.taps * sizes.channels
-    )
+    of_direct = _memory_of_direct(sizes)
+    if chosen is widened:
+        # the output may be computed apart, and again if it is not all finite
+        return _elements_of_widened(sizes) + max(of_direct, _memory_of_direct(widened.wide(sizes)))
     if chosen is fourier:
         of_block, of_weight = fourier.block_elements(sizes)
         return of_direct + 5 * of_weight + _threads(fourier.division(sizes).steps) * of_block
@@ -99,20 +109,26 @@ def _memory_of_correlate(sizes: Correlation, algorithm: Algorithm) -> int:
     return _points_of_weight(sizes) + kept + of_direct
 
 
+def _memory_of_direct(sizes: Correlation) -> int:
+    found = direct.division(sizes)
+    patches = _memory_of_patches(sizes, found, sizes.taps * sizes.channels)
+    return 2 * sizes.weights + _threads(found.steps) * patches
+
+
+def _elements_of_widened(sizes: Correlation) -> int:
+    """Return the elements of a wider weight, and of an output or its gradient where the channels are in one piece."""
+    return widened.wide(sizes).weights + math.prod(sizes.positions) * sizes.features
+
+
 def _memory_of_grad_weight(sizes: Correlation, algorithm: Algorithm) -> int:
     chosen = choice.chosen(sizes, algorithm)
     if chosen is depthwise:
         lanes = depthwise.lane_count(sizes)
         # sums in float64, two elements each in float32, and those of a block
         return 2 * (lanes + 1) * sizes.weights + _threads(lanes) * (_memory_of_depthwise(sizes) + 2 * sizes.weights)
-    parts = direct.weight_parts(sizes)
-    lanes = direct.lane_count(sizes)
-    columns = direct.part_columns(sizes)
-    *_, sums, products, by_part = direct.gradient_elements(sizes)
-    found = direct.grad_weight_division(sizes)
-    per_thread = _memory_of_patches(sizes, found, columns) + sums + products + by_part
-    per_thread += made_elements(found.steps * len(parts))
-    of_direct = (lanes if lanes > 1 else 0) * sizes.weights + _threads(lanes * len(parts)) * per_thread
+    if chosen is widened:
+        return _elements_of_widened(sizes) + _memory_of_direct_gradient(widened.wide(sizes))
+    of_direct = _memory_of_direct_gradient(sizes)
     if chosen is fourier:
         of_block, of_weight = fourier.block_elements(sizes)
         lanes = fourier.lane_count(sizes)
@@ -128,6 +144,17 @@ def _memory_of_grad_weight(sizes: Correlation, algorithm: Algorithm) -> int:
     return totals + max(kept, of_direct) + _threads(lanes) * MOST_KEPT_BYTES // sizes.itemsize
 
 
+def _memory_of_direct_gradient(sizes: Correlation) -> int:
+    parts = direct.weight_parts(sizes)
+    lanes = direct.lane_count(sizes)
+    columns = direct.part_columns(sizes)
+    *_, sums, products, by_part = direct.gradient_elements(sizes)
+    found = direct.grad_weight_division(sizes)
+    per_thread = _memory_of_patches(sizes, found, columns) + sums + products + by_part
+    per_thread += made_elements(found.steps * len(parts))
+    return (lanes if lanes > 1 else 0) * sizes.weights + _threads(lanes * len(parts)) * per_thread
+
+
 def _points_of_weight(sizes: Correlation) -> int:
     """Return the elements of a weight at all points."""
     return tiles.POINTS**2 * tile_blocks.taps_ahead(sizes) * sizes.channels * sizes.features
@@ -135,6 +162,15 @@ def _points_of_weight(sizes: Correlation) -> int:
 
 def _memory_of_grad_input(sizes: Correlation, algorithm: Algorithm) -> int:
     transposed = choice.transposed(sizes)
+    of_spread = _memory_of_spread(sizes)
+    if choice.spreading(sizes) is widened:
+        of_spread = _elements_of_widened(sizes) + max(of_spread, _memory_of_spread(widened.wide(sizes)))
+    if transposed is None:
+        return of_spread
+    return max(of_spread, 3 * sizes.weights + _memory_of_correlate(transposed, algorithm))
+
+
+def _memory_of_spread(sizes: Correlation) -> int:
     found = spread.division(sizes)
     block = found.counts
     positions = math.prod(block)
@@ -147,10 +183,7 @@ def _memory_of_grad_input(sizes: Correlation, algorithm: Algorithm) -> int:
     units = spread.units(sizes)
     per_thread += spread.views(sizes) * made_elements(found.steps * len(units))
     # of each unit the matrices of its weight, and of one a copy while they are made
-    of_spread = sizes.weights + -(-sizes.weights // spread.cuts(sizes)) + _threads(len(units)) * per_thread
-    if transposed is None:
-        return of_spread
-    return max(of_spread, 3 * sizes.weights + _memory_of_correlate(transposed, algorithm))
+    return sizes.weights + -(-sizes.weights // spread.cuts(sizes)) + _threads(len(units)) * per_thread
 
 
 def _work_of_correlate(sizes: Correlation) -> int:

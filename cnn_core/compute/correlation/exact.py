@@ -1,10 +1,10 @@
-"""The algorithm that adds the products themselves, in the form for the groups of a correlation."""
+"""The algorithm that adds the products themselves, in the form for the channels of a correlation."""
 
 from __future__ import annotations
 
 from types import ModuleType
 
-from cnn_core.compute.correlation import depthwise, direct
+from cnn_core.compute.correlation import depthwise, direct, widened
 from cnn_core.compute.correlation.sizes import Correlation
 
 __all__ = ["exact"]
@@ -12,4 +12,6 @@ __all__ = ["exact"]
 
 def exact(sizes: Correlation) -> ModuleType:
     """Return the module that computes a correlation, and the gradient of its weight, directly."""
-    return depthwise if depthwise.applies(sizes) else direct
+    if depthwise.applies(sizes):
+        return depthwise
+    return widened if widened.applies(sizes) else direct
