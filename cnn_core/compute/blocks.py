@@ -6,10 +6,29 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 
-__all__ = ["BLOCK_BYTES", "block_count", "block_sizes", "blocks"]
+__all__ = ["BLOCK_BYTES", "block_count", "block_limit", "block_sizes", "blocks"]
 
 BLOCK_BYTES = 2**20
 """Workspace of one block: about what a core's second-level cache holds."""
+
+LARGEST_BLOCK_BYTES = 4 * BLOCK_BYTES
+MANY = 8
+
+
+def block_limit(whole: int, least: int = 0) -> int:
+    """Return the bytes that a block's workspace may have.
+
+    Between NumPy's calls threads wait for Python's lock, the longer the more calls they make. So where there are many
+    blocks they are larger than the cache: matrix products lose less there than threads that wait.
+
+    Parameters
+    ----------
+    whole : int
+        Bytes that all blocks take together.
+    least : int
+        Where smaller blocks lose by something else.
+    """
+    return min(max(BLOCK_BYTES, whole // MANY, least), LARGEST_BLOCK_BYTES)
 
 
 def blocks(shape: Sequence[int], bytes_per_element: int, limit: int = BLOCK_BYTES) -> Iterator[tuple[slice, ...]]:

@@ -49,7 +49,7 @@ def applies(sizes: Correlation) -> bool:
 def division(sizes: Correlation) -> Division:
     """Return the blocks that are computed at a time."""
     repeated = sizes.spanned_per_position * (sizes.features // sizes.channels)
-    return Division(sizes.positions, sizes.itemsize * max(sizes.features, repeated), BLOCK_BYTES // 2)
+    return Division(sizes.positions, sizes.itemsize * max(sizes.features, repeated), BLOCK_BYTES)
 
 
 @remembered
@@ -79,20 +79,18 @@ def correlate(sizes: Correlation, input: Array, weight: Array, bias: Array | Non
 
     def make_worker(workspace: Workspace) -> Callable[[WindowBlock], None]:
         def compute(block: WindowBlock) -> None:
-            target, layout = output[block.outputs], block.layout
-            in_place = target.flags.c_contiguous
+            layout = block.layout
             key = (_Runs, layout, together)
             runs = workspace.made(key, lambda: _Runs(sizes, layout, workspace, weight.dtype, together))
             runs.write(input[block.inputs], is_first=workspace.is_taken(runs))
-            sums = target if in_place else runs.memory
-            view = runs.view  # (n, *o, R, *K, X)
-            np.einsum(
-                subscripts, view, by_run[..., : view.shape[-1]], out=sums.reshape(*view.shape[: len(outputs) + 1], -1)
-            )
-            if not in_place:
-                target[...] = sums
+            view, target = runs.view, output[block.outputs]  # (n, *o, R, *K, X)
+            in_place = target.flags.c_contiguous
+            sums = target.reshape(runs.sums.shape) if in_place else runs.sums
+            np.einsum(subscripts, view, by_run[..., : view.shape[-1]], out=sums)
             if bias is not None:
-                target += bias
+                np.add(sums, np.tile(bias, view.shape[-1] // len(bias)), out=sums)
+            if not in_place:
+                target[...] = runs.memory
 
         return compute
 
@@ -119,8 +117,11 @@ def correlate_grad_weight(sizes: Correlation, input: Array, grad_output: Array, 
             for block in window_blocks[lane::lanes]:
                 runs = runs_of(block.layout)
                 runs.write(input[block.inputs], is_first=workspace.is_taken(runs))
-                runs.memory[...] = grad_output[block.outputs]
-                totals[lane, ..., 0, :] += np.einsum(subscripts, runs.view, runs.memory)
+                gradient = grad_output[block.outputs]
+                if gradient.dtype != grad_weight.dtype or not gradient.flags.c_contiguous:
+                    runs.memory[...] = gradient
+                    gradient = runs.memory
+                totals[lane, ..., 0, :] += np.einsum(subscripts, runs.view, gradient)
 
         return compute
 
@@ -153,6 +154,9 @@ class _Runs:
         self._part = PaddedPart(padded, layout.images, layout.windows, (sizes.features,))
         self.view: Array = self._runs(layout.windows.view(self._part.array), len(layout.windows.axes))
         """The part of the input that was written, as runs: (n, *o, R, *K, X)."""
+        rank = len(layout.windows.axes)
+        self.sums: Array = self.memory.reshape(*self.view.shape[: rank + 1], -1)
+        """The memory as runs, (n, *o, R, X)."""
 
     def write(self, part: Array, *, is_first: bool) -> None:
         """Write a part of the input."""

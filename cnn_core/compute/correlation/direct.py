@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnn_core.compute.blocks import BLOCK_BYTES
+from cnn_core.compute.blocks import BLOCK_BYTES, block_limit
 from cnn_core.compute.correlation.parts import PaddedPart
 from cnn_core.compute.correlation.sizes import Correlation, Division, Layout, WindowBlock, remembered
 from cnn_core.compute.opaque import as_runs
@@ -38,7 +38,6 @@ __all__ = ["correlate", "correlate_grad_weight", "division", "gradient_elements"
 
 Array = NDArray[Any]
 
-LARGEST_BLOCK_BYTES = 4 * BLOCK_BYTES
 LARGEST_TAKEN_BYTES = 64
 """Of pieces up to this size, ``take`` copies many times as fast as an assignment does."""
 
@@ -56,7 +55,7 @@ def division(sizes: Correlation) -> Division:
     patch = max(sizes.taps * sizes.channels, sizes.spanned_per_position)
     bytes_of_patch = sizes.itemsize * (patch + sizes.features)
     # every block reads the whole weight: with a large one, blocks of more windows than fit the cache read less
-    limit = min(max(BLOCK_BYTES, sizes.itemsize * sizes.weights // 2), LARGEST_BLOCK_BYTES)
+    limit = block_limit(math.prod(sizes.positions) * bytes_of_patch, sizes.itemsize * sizes.weights // 2)
     return Division(sizes.positions, bytes_of_patch, limit)
 
 

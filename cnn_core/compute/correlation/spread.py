@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnn_core.compute.blocks import BLOCK_BYTES
+from cnn_core.compute.blocks import BLOCK_BYTES, block_limit
 from cnn_core.compute.correlation import depthwise
 from cnn_core.compute.correlation.direct import group_matrices, split_channels
 from cnn_core.compute.correlation.sizes import Correlation, Division, Layout, WindowBlock, remembered
@@ -104,7 +104,7 @@ def _tap_division(sizes: Correlation) -> Division:
 def _patch_division(sizes: Correlation) -> Division:
     bytes_of_patch = sizes.itemsize * max(sizes.taps * sizes.channels, sizes.features, sizes.spanned_per_position)
     # every block reads the whole weight: with a large one, blocks of more windows than fit the cache read less
-    limit = min(max(BLOCK_BYTES, sizes.itemsize * sizes.weights // 4), 4 * BLOCK_BYTES)
+    limit = block_limit(math.prod(sizes.positions) * bytes_of_patch, sizes.itemsize * sizes.weights // 4)
     return Division(sizes.positions, bytes_of_patch, limit)
 
 

@@ -59,7 +59,7 @@ def division(sizes: Correlation) -> Division:
     """Return the blocks of tiles: images, tiles along the last two axes, and outputs along the others."""
     # each block reads the whole weight, which has as many elements as points
     weight_bytes = POINTS**2 * sizes.itemsize * taps_ahead(sizes) * sizes.channels * sizes.features
-    limit = min(max(2 * BLOCK_BYTES, weight_bytes // 2), LARGEST_BLOCK_BYTES)
+    limit = min(max(3 * BLOCK_BYTES, weight_bytes // 2), LARGEST_BLOCK_BYTES)
     return Division(_divided(sizes), POINTS**2 * _tile_bytes(sizes), limit)
 
 
