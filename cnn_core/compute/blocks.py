@@ -13,6 +13,8 @@ BLOCK_BYTES = 2**20
 
 LARGEST_BLOCK_BYTES = 4 * BLOCK_BYTES
 MANY = 8
+SMALL = 3
+"""Of what is not worth dividing: another thread takes longer to begin."""
 
 
 def block_limit(whole: int, least: int = 0) -> int:
@@ -28,7 +30,8 @@ def block_limit(whole: int, least: int = 0) -> int:
     least : int
         Where smaller blocks lose by something else.
     """
-    return min(max(BLOCK_BYTES, whole // MANY, least), LARGEST_BLOCK_BYTES)
+    few = whole if whole <= SMALL * BLOCK_BYTES else whole // MANY
+    return min(max(BLOCK_BYTES, few, least), LARGEST_BLOCK_BYTES)
 
 
 def blocks(shape: Sequence[int], bytes_per_element: int, limit: int = BLOCK_BYTES) -> Iterator[tuple[slice, ...]]:

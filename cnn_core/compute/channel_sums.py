@@ -34,20 +34,21 @@ def channel_sums(array: NDArray[Any]) -> NDArray[Any]:
         few: NDArray[Any] = array.sum(axis=tuple(range(array.ndim - 1)), dtype=np.float64)
         return few
     added_in = accumulation_dtype(common_dtype(array))
-    # only what is converted is copied
-    limit = LARGEST_BLOCK_BYTES if array.dtype == added_in else BLOCK_BYTES // 4
+    is_plain = array.dtype == added_in and array.flags.c_contiguous
+    # only what is no plain array is copied
+    limit = LARGEST_BLOCK_BYTES if is_plain else BLOCK_BYTES // 4
     parts = list(blocks(array.shape[:-1], array.itemsize * channels, limit))
     sums = np.empty((len(parts), channels))
+    channels_are_apart = abs(array.strides[-1]) > min(map(abs, array.strides[:-1]))
 
     def make_worker(_: Workspace) -> Callable[[int], None]:
         def compute(number: int) -> None:
             part = array[parts[number]]
-            try:
-                rows = part.reshape(-1, channels, copy=False)
-            except ValueError:  # not in one piece: along what is, NumPy adds pairwise
+            if channels_are_apart:  # along what is in one piece, NumPy adds pairwise
                 sums[number] = np.add.reduce(part, axis=tuple(range(part.ndim - 1)), dtype=added_in)
                 return
-            sums[number] = _column_sums(rows.astype(added_in, copy=False))
+            rows = np.ascontiguousarray(part, dtype=added_in)
+            sums[number] = _column_sums(rows.reshape(-1, channels))
 
         return compute
 

@@ -111,7 +111,7 @@ def _memory_of_correlate(sizes: Correlation, algorithm: Algorithm) -> int:
 
 def _memory_of_direct(sizes: Correlation) -> int:
     found = direct.division(sizes)
-    patches = _memory_of_patches(sizes, found, sizes.taps * sizes.channels)
+    patches = _memory_of_patches(sizes, found, sizes.taps * sizes.channels + 1)
     return 2 * sizes.weights + _threads(found.steps) * patches
 
 

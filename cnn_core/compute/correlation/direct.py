@@ -49,24 +49,35 @@ FEWEST_PARTS = 8
 
 
 @remembered
+def is_pointwise(sizes: Correlation) -> bool:
+    """Tell whether the input itself is the matrix of patches."""
+    return all((axis.kernel_size, axis.stride, axis.before, axis.after) == (1, 1, 0, 0) for axis in sizes.windows.axes)
+
+
+@remembered
 def division(sizes: Correlation) -> Division:
     """Return the blocks that patches are made in."""
     # of a window: its patch, what it spans, and its outputs, to which a bias is added while they are in the cache
     patch = max(sizes.taps * sizes.channels, sizes.spanned_per_position)
     bytes_of_patch = sizes.itemsize * (patch + sizes.features)
     # every block reads the whole weight: with a large one, blocks of more windows than fit the cache read less
-    limit = block_limit(math.prod(sizes.positions) * bytes_of_patch, sizes.itemsize * sizes.weights // 2)
-    return Division(sizes.positions, bytes_of_patch, limit)
+    whole = 0 if is_pointwise(sizes) else math.prod(sizes.positions) * bytes_of_patch
+    return Division(sizes.positions, bytes_of_patch, block_limit(whole, sizes.itemsize * sizes.weights // 2))
 
 
 def correlate(sizes: Correlation, input: Array, weight: Array, bias: Array | None, output: Array) -> None:
     """Write the cross-correlation; shapes as in ``cnn_core.compute.correlation.correlate``."""
     matrices = weight_matrices(weight, sizes.groups)  # (G, K*C/G, F/G)
+    # as one more row of the weight, for a column of ones, a bias takes no time
+    with_ones = bias is not None and sizes.groups == 1 and not is_pointwise(sizes)
+    if bias is not None and with_ones:
+        matrices = np.concatenate([matrices, bias.reshape(1, 1, -1)], axis=1)
 
     def make_worker(workspace: Workspace) -> Callable[[WindowBlock], None]:
         def compute(block: WindowBlock) -> None:
             layout = block.layout
-            patches = workspace.made((_Patches, layout), lambda: _Patches(sizes, layout, workspace, weight.dtype))
+            key = (_Patches, layout, with_ones)
+            patches = workspace.made(key, lambda: _Patches(sizes, layout, workspace, weight.dtype, with_ones))
             matrix = patches(input[block.inputs], is_first=workspace.is_taken(patches))
             target = output[block.outputs]
             windows = by_group(target, sizes.groups)  # (G, P, F/G) where that needs no copy
@@ -75,7 +86,7 @@ def correlate(sizes: Correlation, input: Array, weight: Array, bias: Array | Non
                 target[...] = patches.outputs
             else:
                 multiply(matrix, matrices, out=windows)
-            if bias is not None:
+            if bias is not None and not with_ones:
                 target += bias
 
         return compute
@@ -168,20 +179,21 @@ def lane_count(sizes: Correlation) -> int:
     return max(1, min(LANES, steps, LANES * LARGEST_LANE_BYTES // weight_bytes))
 
 
-@remembered
-def is_pointwise(sizes: Correlation) -> bool:
-    """Tell whether the input itself is the matrix of patches."""
-    return all((axis.kernel_size, axis.stride, axis.before, axis.after) == (1, 1, 0, 0) for axis in sizes.windows.axes)
-
-
 class _Patches:
     """Makes the matrices of patches for all blocks in which windows lie alike."""
 
-    def __init__(self, sizes: Correlation, layout: Layout, workspace: Workspace, dtype: np.dtype[Any]) -> None:
+    def __init__(
+        self,
+        sizes: Correlation,
+        layout: Layout,
+        workspace: Workspace,
+        dtype: np.dtype[Any],
+        with_ones: bool,
+    ) -> None:
         found = division(sizes)
         positions = math.prod(found.counts)
         memory, padded, outputs = workspace.arrays(
-            (sizes.taps * sizes.channels * positions,),
+            ((sizes.taps * sizes.channels + with_ones) * positions,),
             (sizes.span(found.counts) * sizes.channels,),
             (sizes.features * positions,),
             dtype=dtype,
@@ -192,7 +204,7 @@ class _Patches:
         by_position = self.outputs.reshape(math.prod(layout.outputs), sizes.groups, sizes.features // sizes.groups)
         self.of_groups: Array = by_position.transpose(1, 0, 2)
         """The same as one matrix for each group, (G, P, F/G)."""
-        self._source = _Source(sizes, layout, padded, memory)
+        self._source = _Source(sizes, layout, padded, memory, with_ones=with_ones)
 
     def __call__(self, part: Array, *, is_first: bool) -> Array:
         """Return the patches of a part of the input, (G, P, K*C/G)."""
@@ -264,10 +276,19 @@ class _Source:
         Of one axis, for a part of the padded input and for patches.
     chosen : tuple of slice
         Taps and channels, (*K, C/G); all of them if empty.
+    with_ones : bool
+        Whether the last column of a matrix is ones.
     """
 
     def __init__(
-        self, sizes: Correlation, layout: Layout, padded: Array, memory: Array, chosen: tuple[slice, ...] = ()
+        self,
+        sizes: Correlation,
+        layout: Layout,
+        padded: Array,
+        memory: Array,
+        chosen: tuple[slice, ...] = (),
+        *,
+        with_ones: bool = False,
     ) -> None:
         windows, self._groups, self._dtype = layout.windows, sizes.groups, memory.dtype
         self._is_pointwise, self._channels = is_pointwise(sizes), chosen[-1] if chosen else slice(None)
@@ -279,18 +300,21 @@ class _Source:
             view = view[(*(slice(None),) * (1 + rank), *taps, slice(None), channels)]
         source = view.transpose(2 * rank + 1, *range(2 * rank + 1), 2 * rank + 2)  # (G, n, *o, *K, C/G)
         self.chosen_shape = source.shape
-        patches = memory[: source.size].reshape(source.shape)
-        self._matrices = patches.reshape(sizes.groups, math.prod(source.shape[1 : 2 + rank]), -1)
+        rows, columns = math.prod(source.shape[: 2 + rank]), math.prod(source.shape[2 + rank :])
+        matrix = memory[: rows * (columns + with_ones)].reshape(rows, columns + with_ones)
+        patches = matrix[:, :columns].reshape(source.shape, copy=False)
+        self._ones = matrix[:, columns:]
+        self._matrices = matrix.reshape(sizes.groups, -1, columns + with_ones)
         channels = source.shape[-1]
         piece = channels * source.itemsize
         if sizes.groups == 1 or piece > LARGEST_TAKEN_BYTES:
             self._copy = functools.partial(np.copyto, *_by_run(patches, source))
             return
         counts, steps = source.shape[:-1], tuple(stride // piece for stride in source.strides[:-1])
-        rows = outer_sum(counts, steps)
+        numbers = outer_sum(counts, steps)
         pieces = self._part.array.reshape(-1, channels)
-        # clipping needs no buffer; no row is outside
-        self._copy = functools.partial(np.take, pieces, rows, axis=0, out=patches, mode="clip")
+        # clipping needs no buffer; no piece is outside
+        self._copy = functools.partial(np.take, pieces, numbers, axis=0, out=patches, mode="clip")
 
     def patches(self, part: Array, *, is_first: bool) -> Array:
         """Return the patches of a part of the input: one matrix (P, k*c) for each group."""
@@ -298,6 +322,8 @@ class _Source:
             matrices = by_group(part, self._groups)
             if matrices is not None:
                 return matrices[..., self._channels]
+        if is_first:
+            self._ones.fill(1)
         self._part.write(part, is_first=is_first)
         self._copy()
         return self._matrices
