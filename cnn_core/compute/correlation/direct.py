@@ -68,8 +68,9 @@ def division(sizes: Correlation) -> Division:
 def correlate(sizes: Correlation, input: Array, weight: Array, bias: Array | None, output: Array) -> None:
     """Write the cross-correlation; shapes as in ``cnn_core.compute.correlation.correlate``."""
     matrices = weight_matrices(weight, sizes.groups)  # (G, K*C/G, F/G)
-    # as one more row of the weight, for a column of ones, a bias takes no time
-    with_ones = bias is not None and sizes.groups == 1 and not is_pointwise(sizes)
+    # as one more row of the weight, for a column of ones, a bias takes no time but that for patches
+    is_copied = not is_pointwise(sizes) or 2 * sizes.channels <= sizes.features
+    with_ones = bias is not None and sizes.groups == 1 and is_copied
     if bias is not None and with_ones:
         matrices = np.concatenate([matrices, bias.reshape(1, 1, -1)], axis=1)
 
@@ -291,7 +292,8 @@ class _Source:
         with_ones: bool = False,
     ) -> None:
         windows, self._groups, self._dtype = layout.windows, sizes.groups, memory.dtype
-        self._is_pointwise, self._channels = is_pointwise(sizes), chosen[-1] if chosen else slice(None)
+        self._is_pointwise = is_pointwise(sizes) and not with_ones
+        self._channels = chosen[-1] if chosen else slice(None)
         self._part = PaddedPart(padded, layout.images, windows, (sizes.channels,))
         rank = len(windows.axes)
         view = windows.view(split_channels(self._part.array, sizes.groups))  # (n, *o, *K, G, C/G)
