@@ -6,7 +6,8 @@ This says what is computed; how it is follows from the sizes:
 * ``depthwise``: the same where every channel is a group of its own, as weighted sums;
 * ``widened``: the same where channels are few, several windows as one;
 * ``winograd``: for windows of 3 x 3, with a quarter of the multiplications;
-* ``spread``: what windows give back to the elements that they cover, where that is no correlation of its own;
+* ``phases``: what windows give back to the elements that they cover, as correlations;
+* ``spread``: the same, added piece by piece;
 * ``choice``: which of them;
 * ``costs``: what it costs.
 
@@ -112,10 +113,15 @@ def correlate_grad_input(
         As of ``correlate``.
     """
     sizes = correlation_of(len(grad_input), weight.shape, groups, windows, weight.itemsize)
-    transposed = choice.transposed(sizes)
+    phases = choice.gathered(sizes)
     # as a correlation, grad_output is padded with zeros: an infinite weight would make NaN of them
-    if transposed is None or not np.isfinite(weight).all():
+    if phases is None or not np.isfinite(weight).all():
         choice.spreading(sizes).correlate_grad_input(sizes, grad_output, weight, bias, grad_input)
         return
-    flipped = transposed_weight(weight, groups)
-    choice.chosen(transposed, algorithm).correlate(transposed, grad_output, flipped, bias, grad_input)
+    for phase in phases:
+        target = grad_input[(slice(None), *phase.elements)]
+        if phase.sizes is None:
+            target[...] = 0 if bias is None else bias
+            continue
+        flipped = transposed_weight(weight[phase.taps], groups)
+        choice.chosen(phase.sizes, algorithm).correlate(phase.sizes, grad_output, flipped, bias, target)

@@ -7,10 +7,11 @@ from types import ModuleType
 
 from cnn_core.compute.correlation import depthwise, fourier, spread, tile_blocks, widened, winograd
 from cnn_core.compute.correlation.exact import exact
+from cnn_core.compute.correlation.phases import Phase, phases
 from cnn_core.compute.correlation.sizes import Correlation, remembered
 from cnn_core.parameters import Algorithm
 
-__all__ = ["chosen", "spreading", "transposed"]
+__all__ = ["chosen", "gathered", "spreading"]
 
 FLOAT32_BYTES = 4
 FEWEST_CHANNELS = 32
@@ -22,6 +23,9 @@ FEWEST_TAPS = 300
 
 FEWEST_GROUP_CHANNELS = 8
 """Of a group, for grad_input to be a correlation: fewer make products of narrow matrices."""
+
+MOST_PHASES = 8
+"""Of the strides: each is a correlation of its own, and has fewer windows than the one before."""
 
 
 def chosen(sizes: Correlation, algorithm: Algorithm) -> ModuleType:
@@ -52,11 +56,15 @@ def _is_worth_tiles(sizes: Correlation) -> bool:
 
 
 @remembered
-def transposed(sizes: Correlation) -> Correlation | None:
-    """Return the correlation that computes grad_input, if there is one and it is faster than spreading patches."""
-    found = sizes.transposed()
-    if found is None:
+def gathered(sizes: Correlation) -> list[Phase] | None:
+    """Return the correlations that compute grad_input, if there are any and they are faster than spreading patches."""
+    if math.prod(axis.stride for axis in sizes.windows.axes) > MOST_PHASES:
         return None
-    is_wide = sizes.group_channels >= FEWEST_GROUP_CHANNELS or depthwise.applies(found)
-    is_long = fourier.applies(found) and sizes.taps >= FEWEST_TAPS
-    return found if is_wide or is_long else None
+    found = phases(sizes)
+    if found is None or sizes.group_channels >= FEWEST_GROUP_CHANNELS:
+        return found
+    correlations = [phase.sizes for phase in found if phase.sizes is not None]
+    if all(depthwise.applies(each) for each in correlations):
+        return found
+    is_long = all(fourier.applies(each) and each.taps >= FEWEST_TAPS for each in correlations)
+    return found if is_long else None

@@ -161,13 +161,11 @@ def _points_of_weight(sizes: Correlation) -> int:
 
 
 def _memory_of_grad_input(sizes: Correlation, algorithm: Algorithm) -> int:
-    transposed = choice.transposed(sizes)
     of_spread = _memory_of_spread(sizes)
     if choice.spreading(sizes) is widened:
         of_spread = _elements_of_widened(sizes) + max(of_spread, _memory_of_spread(widened.wide(sizes)))
-    if transposed is None:
-        return of_spread
-    return max(of_spread, 3 * sizes.weights + _memory_of_correlate(transposed, algorithm))
+    of_phases = (_memory_of_correlate(each, algorithm) for each in _gathered(sizes))
+    return max(of_spread, 3 * sizes.weights + max(of_phases, default=0))
 
 
 def _memory_of_spread(sizes: Correlation) -> int:
@@ -209,8 +207,12 @@ def _work_of_grad_input(sizes: Correlation) -> int:
         work += (DEPTHWISE_PRODUCT + DEPTHWISE_LOOP // loop) * positions * sizes.weights
     steps = spread.tap_steps(sizes) if spread.goes_by_tap(sizes) else spread.patch_steps(sizes)
     by_spreading = work + MOVED_ELEMENT * _copied_elements(sizes, found) + STEP * steps
-    transposed = choice.transposed(sizes)
-    return by_spreading if transposed is None else max(by_spreading, _work_of_correlate(transposed))
+    return max(by_spreading, sum(_work_of_correlate(each) for each in _gathered(sizes)))
+
+
+def _gathered(sizes: Correlation) -> list[Correlation]:
+    """Return the correlations that compute grad_input, if that is how it is computed."""
+    return [phase.sizes for phase in choice.gathered(sizes) or [] if phase.sizes is not None]
 
 
 def _copied_elements(sizes: Correlation, division: Division) -> int:

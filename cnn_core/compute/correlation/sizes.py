@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -185,26 +184,6 @@ class Correlation:
         if len(found) <= MOST_KEPT_BLOCKS:
             self.known[key] = found
         return found
-
-    def transposed(self) -> Correlation | None:
-        """Return the correlation of grad_output with the flipped weight that gives grad_input.
-
-        There is one where the stride is 1, and no window lies in the padding beyond the input's first or last element.
-        """
-        if any(axis.stride != 1 for axis in self.windows.axes):
-            return None
-        axes = []
-        for axis in self.windows.axes:
-            before = axis.extent - 1 - axis.before
-            after = axis.size + axis.extent - 1 - axis.output_size - before
-            if before < 0 or after < 0:
-                return None
-            axes.append(
-                dataclasses.replace(axis, size=axis.output_size, before=before, after=after, output_size=axis.size)
-            )
-        group_features = self.features // self.groups
-        weight_shape = (*self.weight_shape[:-2], group_features, self.channels)
-        return Correlation(self.batch, weight_shape, self.groups, Windows(tuple(axes)), self.itemsize)
 
 
 correlation_of = functools.lru_cache(maxsize=MOST_KEPT_SIZES)(Correlation)
