@@ -163,5 +163,8 @@ def _bands(sizes: Correlation, wider: Array) -> Array:
 
 
 def _is_finite(array: Array) -> bool:
-    # infinities and NaNs stay what they are in a sum
+    # infinities and NaNs stay what they are in a sum; that of the squares BLAS adds several times as fast
+    if array.flags.c_contiguous:
+        flat = array.reshape(-1)
+        return bool(np.isfinite(np.dot(flat, flat)))
     return bool(np.isfinite(np.add.reduce(array, axis=None)))
