@@ -7,6 +7,7 @@ which thread computes it, nor on how many there are: neither do the results.
 from __future__ import annotations
 
 import collections
+import contextlib
 import contextvars
 import os
 import threading
@@ -15,6 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 from cnn_core.compute.cpus import usable_cpus
+from cnn_core.compute.placement import forget_places, has_own_processor, own_processor
 from cnn_core.compute.workspace import Workspace
 from cnn_core.errors import ParameterError, describe
 
@@ -42,6 +44,7 @@ class _Threads:
         """Start anew in a child process, which has none of its parent's threads."""
         self._lock = threading.Lock()
         self._forget()
+        forget_places()
 
     def resize(self, count: int) -> None:
         with self._lock:
@@ -134,10 +137,16 @@ def run_blocks(blocks: Iterable[Block], make_worker: Callable[[Workspace], Worke
                 worker = worker or make_worker(workspace)
                 worker(block)
 
-    helpers = _threads.start(work, min(most, len(remaining)) - 1)
+    def help() -> None:
+        with own_processor():
+            work()
+
+    wanted = 0 if has_own_processor() else min(most, len(remaining)) - 1
+    helpers = _threads.start(help, wanted)
     try:
         try:
-            work()
+            with own_processor() if helpers else contextlib.nullcontext():
+                work()
         finally:
             remaining.clear()  # of an error; else there are none
             # those that did not start yet are not waited for, the others hold views of the caller's arrays
