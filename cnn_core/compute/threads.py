@@ -111,7 +111,7 @@ def set_threads(count: int) -> None:
     _threads.resize(count)
 
 
-def run_blocks(blocks: Iterable[Block], make_worker: Callable[[Workspace], Worker[Block]], most: int = 2**30) -> None:
+def run_blocks(blocks: Iterable[Block], make_worker: Callable[[Workspace], Worker[Block]]) -> None:
     """Compute all blocks, on as many threads as are idle.
 
     Parameters
@@ -120,8 +120,6 @@ def run_blocks(blocks: Iterable[Block], make_worker: Callable[[Workspace], Worke
         What the workers are called with, once each, in no certain order.
     make_worker : callable
         Called by each thread that takes part, with its workspace; returns the function that computes a block.
-    most : int
-        Threads that may take part at most.
     """
     remaining = collections.deque(blocks)
 
@@ -141,7 +139,7 @@ def run_blocks(blocks: Iterable[Block], make_worker: Callable[[Workspace], Worke
         with own_processor():
             work()
 
-    wanted = 0 if has_own_processor() else min(most, len(remaining)) - 1
+    wanted = 0 if has_own_processor() else len(remaining) - 1
     helpers = _threads.start(help, wanted)
     try:
         try:

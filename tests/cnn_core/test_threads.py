@@ -171,10 +171,7 @@ def test_as_many_threads_take_part_each_with_a_workspace_of_its_own(threads: int
 
 
 def test_no_more_threads_take_part_than_are_allowed() -> None:
-    set_threads(8)
     taking_part: set[int] = set()
-    run_blocks(range(200), lambda _: lambda _: taking_part.add(threading.get_ident()), most=1)
-    assert taking_part == {threading.get_ident()}
     set_threads(1)
     run_blocks(range(200), lambda _: lambda _: taking_part.add(threading.get_ident()))
     assert taking_part == {threading.get_ident()}

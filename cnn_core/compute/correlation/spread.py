@@ -176,7 +176,7 @@ def _key(unit: Unit) -> tuple[int, int]:
     return unit[1].start, unit[2].start
 
 
-class _Taken:
+class _Spreading:
     """What blocks in which windows lie alike give to some groups and channels: in memory of its own, made beforehand.
 
     Parameters
@@ -210,25 +210,21 @@ class _Taken:
             dtype=dtype,
         )
         part = layout.windows
-        shape = (layout.images, *part.padded_sizes, *shape)
-        self._padded = padded[: math.prod(shape)].reshape(shape)
+        whole = (layout.images, *part.padded_sizes, *shape)
+        self._padded = padded[: math.prod(whole)].reshape(whole)
         self.inside: Array = self._padded[(slice(None), *part.inside)]
         """What the part of the input gets, (n, *s, g, c)."""
+        self._prepare(sizes, layout, shape)
+
+    def _prepare(self, sizes: Correlation, layout: Layout, shape: tuple[int, ...]) -> None:
+        """Make the views that each block needs."""
+        raise NotImplementedError
 
 
-class _Patches(_Taken):
+class _Patches(_Spreading):
     """Patches, added to the part of the padded grad_input one run of taps after the other."""
 
-    def __init__(
-        self,
-        sizes: Correlation,
-        layout: Layout,
-        groups: slice,
-        shape: tuple[int, ...],
-        workspace: Workspace,
-        dtype: np.dtype[Any],
-    ) -> None:
-        super().__init__(sizes, layout, groups, shape, workspace, dtype)
+    def _prepare(self, sizes: Correlation, layout: Layout, shape: tuple[int, ...]) -> None:
         count, channels = shape
         self._sizes, self._axes = sizes, layout.windows.axes
         matrices = (count, math.prod(layout.outputs), sizes.taps * channels)
@@ -281,19 +277,10 @@ class _Patches(_Taken):
             np.add(place, added, out=place)
 
 
-class _Taps(_Taken):
+class _Taps(_Spreading):
     """Products of one tap after the other, added to the part of the padded grad_input."""
 
-    def __init__(
-        self,
-        sizes: Correlation,
-        layout: Layout,
-        groups: slice,
-        shape: tuple[int, ...],
-        workspace: Workspace,
-        dtype: np.dtype[Any],
-    ) -> None:
-        super().__init__(sizes, layout, groups, shape, workspace, dtype)
+    def _prepare(self, sizes: Correlation, layout: Layout, shape: tuple[int, ...]) -> None:  # noqa: ARG002
         self._kernel, self._axes = sizes.weight_shape[:-2], layout.windows.axes
 
     @staticmethod
