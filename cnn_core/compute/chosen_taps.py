@@ -74,26 +74,21 @@ class ChosenTaps:
         along = self._windows.axes
         rows = block.layout.written
         routes = [routes_of(along[0], rows.start, rows.stop), *(routes_of(each, 0, each.size) for each in along[1:])]
-        is_in_place = _base_tap(along[0]) is not None
-        shapes, needed, largest = [list(shape)], [], 0
+        kind = _SideBySide if _base_tap(along[0]) is None else _InPlace
+        after, needed, largest = list(shape), [], 0
         for number, (axis, each) in enumerate(zip(axes, along, strict=True)):
-            after = list(shapes[-1])
-            after[axis] = each.output_size
+            before, after[axis] = list(after), each.output_size
             largest = max(largest, math.prod(after))
-            needed += _Level.needed(each.kernel_size, after, dtype)
-            if number > 0 or not is_in_place:
-                needed += [((each.kernel_size, *after), dtype), ((each.kernel_size, *after), np.uint8)]
-            if number > 0:
-                needed.append((shapes[-1], dtype))
-            shapes.append(after)
+            needed += (_SideBySide if number else kind).needed(each.kernel_size, list(after), dtype)
+            if number:
+                needed.append((before, dtype))  # where its gradients go
         arrays = iter(_arrays(workspace, [((largest,), dtype), *needed]))
-        mask = next(arrays)
+        spare = next(arrays)
         steps = [math.prod(self._windows.kernel_sizes[1 + number :]) for number in range(len(along))]
-        first = (_InPlace if is_in_place else _SideBySide)(axes[0], along[0], steps[0], routes[0], mask, arrays)
-        self._levels: list[_Level] = [first]
+        self._levels: list[_Level] = [kind(axes[0], along[0], steps[0], routes[0], spare, arrays)]
         self._routed: list[Array] = []
         for axis, each, step, these in zip(axes[1:], along[1:], steps[1:], routes[1:], strict=True):
-            self._levels.append(_SideBySide(axis, each, step, these, mask, arrays, self._levels[-1]))
+            self._levels.append(_SideBySide(axis, each, step, these, spare, arrays, self._levels[-1]))
             self._routed.append(next(arrays))
 
     @property
@@ -147,11 +142,14 @@ def _arrays(workspace: Workspace, needed: Sequence[Needed]) -> list[Array]:
 
 def _base_tap(along: AxisWindows) -> int | None:
     """Return a tap that lies inside the input in all windows, if there is one."""
-    for number in range(along.kernel_size):
-        tap = along.tap(number)
-        if tap is not None and tap[0] == slice(0, along.output_size):
-            return number
-    return None
+    whole = slice(0, along.output_size)
+    return next((number for number, outputs, _ in _taps_inside(along) if outputs == whole), None)
+
+
+def _taps_inside(along: AxisWindows) -> list[tuple[int, slice, slice]]:
+    """Return the number of each tap, which windows have it inside the input, and where it lies there."""
+    taps = ((number, along.tap(number)) for number in range(along.kernel_size))
+    return [(number, *tap) for number, tap in taps if tap is not None]
 
 
 class _Level:
@@ -165,14 +163,14 @@ class _Level:
         From the number of a tap to that of the next one: the taps of a window along the axes after this one.
     routes : Routes
         From windows to elements.
-    mask : ndarray
-        Of one axis, and as many elements as the results of any level.
+    spare : ndarray
+        Memory of one axis, and as many elements as the results of any level.
     arrays : iterator of ndarray
         As ``needed`` has them.
     """
 
     def __init__(
-        self, axis: int, along: AxisWindows, step: int, routes: Routes, mask: Array, arrays: Iterator[Array]
+        self, axis: int, along: AxisWindows, step: int, routes: Routes, spare: Array, arrays: Iterator[Array]
     ) -> None:
         self._axis, self._along, self._routes = axis, along, routes
         self.largest: Array = next(arrays)
@@ -184,7 +182,7 @@ class _Level:
         # (K, A, O, X)
         self._equal: NDArray[np.uint8] = next(arrays)
         self._is_equal = self._equal.view(np.bool_)
-        values = mask[: self.largest.size].reshape(self.largest.shape)
+        values = spare[: self.largest.size].reshape(self.largest.shape)
         # of each tap: where it is the chosen one, and memory for what it gets
         self._copies, self._additions = (
             [
@@ -228,13 +226,12 @@ class _InPlace(_Level):
     """The first axis, whose taps are compared as they lie in the part."""
 
     def __init__(
-        self, axis: int, along: AxisWindows, step: int, routes: Routes, mask: Array, arrays: Iterator[Array]
+        self, axis: int, along: AxisWindows, step: int, routes: Routes, spare: Array, arrays: Iterator[Array]
     ) -> None:
-        super().__init__(axis, along, step, routes, mask, arrays)
+        super().__init__(axis, along, step, routes, spare, arrays)
         base = _base_tap(along)
         assert base is not None  # noqa: S101  (else they are laid side by side)
-        taps = [(number, along.tap(number)) for number in range(along.kernel_size)]
-        found = [(number, *tap) for number, tap in taps if tap is not None]
+        found = _taps_inside(along)
         self._base = np.uint8(step * base)
         self._base_inputs = next(inputs for number, _, inputs in found if number == base)
         # (number, inputs, largest, chosen, better)
@@ -295,30 +292,33 @@ class _SideBySide(_Level):
         along: AxisWindows,
         step: int,
         routes: Routes,
-        mask: Array,
+        spare: Array,
         arrays: Iterator[Array],
         previous: _Level | None = None,
     ) -> None:
-        super().__init__(axis, along, step, routes, mask, arrays)
+        super().__init__(axis, along, step, routes, spare, arrays)
         self._values, self._taken = next(arrays), next(arrays)
-        self._taps = [(number, along.tap(number)) for number in range(along.kernel_size)]
-        is_inside = all(tap is not None and tap[0] == slice(0, along.output_size) for _, tap in self._taps)
-        self._has_padding, self._is_next = not is_inside, previous is not None
+        self._taps, whole = _taps_inside(along), slice(0, along.output_size)
+        inside = sum(outputs == whole for _, outputs, _ in self._taps)
+        self._has_padding, self._is_next = inside < along.kernel_size, previous is not None
         self._of_values: list[tuple[Array, Array]] = []
         self._of_numbers: list[tuple[Array, Array, Array]] = []
         if previous is not None:
             self._of_values = [as_runs(*pair[:2]) for pair in self._gathering(self._values, previous.largest)]
             self._of_numbers = list(self._gathering(self._taken, previous.chosen))
 
+    @staticmethod
+    def needed(taps: int, after: Sequence[int], dtype: np.dtype[Any]) -> list[Needed]:
+        """Return the shapes and types of the arrays of a level, given that of its results."""
+        return [*_Level.needed(taps, after, dtype), ((taps, *after), dtype), ((taps, *after), np.uint8)]
+
     def _gathering(self, target: Array, source: Array) -> Iterator[tuple[Array, Array, Array]]:
         """Yield what is copied from where, so that taps (A, I, X) are side by side, (K, A, O, X), and their numbers."""
         if not self._has_padding:
             yield target, Windows((self._along,)).taps_first(source, (self._axis,)), self._numbers
             return
-        for number, tap in self._taps:
-            if tap is not None:
-                outputs, inputs = tap
-                yield at(target[number], self._axis, outputs), at(source, self._axis, inputs), self._numbers[number]
+        for number, outputs, inputs in self._taps:
+            yield at(target[number], self._axis, outputs), at(source, self._axis, inputs), self._numbers[number]
 
     def find(self, part: Array, *, is_first: bool) -> None:
         """Find the chosen taps among those of the level before, or of a part of the input."""

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from cnn_core.compute.blocks import block_sizes
 from cnn_core.compute.cost import STEP, Cost, Costs
-from cnn_core.compute.routes import Routes, routes_of
+from cnn_core.compute.routes import Routes, routes_by_tap
 from cnn_core.compute.threads import get_threads, run_blocks
 from cnn_core.compute.workspace import Workspace, made_elements
-from cnn_core.geometry import AnyWindows, AxisWindows, Windows
+from cnn_core.geometry import AnyWindows, Windows
 
 __all__ = ["PoolBlock", "PoolSizes", "pool_backward", "pool_forward", "write_rows"]
 
@@ -62,10 +62,7 @@ class PoolLayout:
     @functools.cached_property
     def routes(self) -> Routes | None:
         """Routes to these elements, of ordinary windows; None if there are others, or so few that taps are more."""
-        along = self.windows.axes[0]
-        if not isinstance(along, AxisWindows) or along.goes_by_window:
-            return None
-        return routes_of(along, self.written.start, self.written.stop)
+        return routes_by_tap(self.windows.axes[0], self.written.start, self.written.stop)
 
 
 @dataclass(frozen=True)

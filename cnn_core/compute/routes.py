@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnn_core.compute.axis_by_axis import at
-from cnn_core.geometry import AxisWindows
+from cnn_core.geometry import Axis, AxisWindows
 
-__all__ = ["Routes", "TapRoute", "routes_of", "spread"]
+__all__ = ["Routes", "TapRoute", "routes_by_tap", "routes_of", "spread"]
 
 Array = NDArray[Any]
 
@@ -66,6 +66,13 @@ def routes_of(along: AxisWindows, start: int, stop: int) -> Routes:
         written[route.place] = True
     (rest,) = np.nonzero(~written)
     return Routes(tuple(copied), tuple(added), slice(int(rest[0]), int(rest[-1]) + 1) if len(rest) else None)
+
+
+def routes_by_tap(along: Axis, start: int, stop: int) -> Routes | None:
+    """Return ``routes_of`` ordinary windows; None of others, and of so few that their taps are more."""
+    if not isinstance(along, AxisWindows) or along.goes_by_window:
+        return None
+    return routes_of(along, start, stop)
 
 
 def spread(values: Array, axis: int, routes: Routes, target: Array) -> None:

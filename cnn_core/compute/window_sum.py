@@ -22,8 +22,8 @@ from cnn_core.compute.axis_by_axis import (
 )
 from cnn_core.compute.cost import Costs
 from cnn_core.compute.pool_blocks import PoolBlock, write_rows
-from cnn_core.compute.routes import routes_of, spread
-from cnn_core.geometry import AnyWindows, Axis, AxisWindows, Windows
+from cnn_core.compute.routes import routes_by_tap, spread
+from cnn_core.geometry import AnyWindows, Axis, Windows
 
 __all__ = ["sum_costs", "window_sum", "window_sum_transposed"]
 
@@ -86,8 +86,9 @@ def window_sum_transposed(gradient: Array, block: PoolBlock, axes: Sequence[int]
 def _spread_whole(gradient: Array, axis: int, along: Axis) -> Array:
     """Return what all elements along an axis get."""
     whole = np.empty(resized(gradient, axis, along.size), dtype=gradient.dtype)
-    if isinstance(along, AxisWindows) and not along.goes_by_window:
-        spread(gradient, axis, routes_of(along, 0, along.size), whole)
+    routes = routes_by_tap(along, 0, along.size)
+    if routes is not None:
+        spread(gradient, axis, routes, whole)
         return whole
     whole.fill(0)
     for piece in pieces_of(along):

@@ -94,7 +94,7 @@ class Workspace:
         return made
 
     def is_taken(self, user: object) -> bool:
-        """Tell whether someone else wrote to the memory since this user did, in this call or before; take it."""
+        """Tell whether the memory may hold what others wrote since this user did, as it may in a new call; take it."""
         is_other = self._last_user is not user
         self._last_user = user
         return is_other

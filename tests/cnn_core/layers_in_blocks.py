@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnn_core import AvgPool, Conv, ConvTranspose, LpPool, MaxPool
+from cnn_core.compute.workspace import MOST_KEPT_BYTES, Workspace
 
 Array = NDArray[Any]
 
@@ -101,3 +102,10 @@ def same_bits(left: list[Array], right: list[Array]) -> bool:
         one.shape == other.shape and one.dtype == other.dtype and one.tobytes() == other.tobytes()
         for one, other in zip(left, right, strict=True)
     )
+
+
+def fill_what_is_kept() -> None:
+    """Leave ones in every bit of what this thread keeps, NaN in floating types; the views of it stay."""
+    with Workspace() as workspace:
+        (everything,) = workspace.arrays((MOST_KEPT_BYTES - 64,), dtype="uint8")
+        everything[...] = 255

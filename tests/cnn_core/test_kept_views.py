@@ -17,7 +17,7 @@ from cnn_core import get_threads, set_threads
 from cnn_core.compute import workspace as module
 from cnn_core.compute.threads import run_blocks
 from cnn_core.compute.workspace import MOST_KEPT_BYTES, MOST_MADE, Workspace
-from tests.cnn_core.layers_in_blocks import BLOCK_BYTES, LAYERS, calls, same_bits
+from tests.cnn_core.layers_in_blocks import BLOCK_BYTES, LAYERS, calls, fill_what_is_kept, same_bits
 from tests.cnn_core.small_blocks import small_blocks
 from tests.strategies import quick_settings
 
@@ -38,14 +38,6 @@ def nothing_kept() -> Iterator[None]:
     keep_nothing()
     yield
     keep_nothing()
-
-
-@pytest.fixture
-def _one_thread() -> Iterator[None]:
-    before = get_threads()
-    set_threads(1)
-    yield
-    set_threads(before)
 
 
 @pytest.fixture
@@ -183,7 +175,7 @@ def test_the_oldest_make_room() -> None:
 
 @pytest.mark.usefixtures("_one_thread")
 def test_layers_of_many_layouts_leave_few_views(spied: list[weakref.ref[Any]]) -> None:
-    leave_ones()  # in memory that is enough for all of them, and stays
+    fill_what_is_kept()  # in memory that is enough for all of them, and stays
     with small_blocks(2**11):
         for name in LAYERS:
             calls(name)()
@@ -314,22 +306,15 @@ def test_memory_is_taken_by_one_user_after_the_other() -> None:
         assert workspace.is_taken(first)
 
 
-def leave_ones() -> None:
-    """Set every bit of what this thread keeps, and as much as it keeps at most; the views of it stay."""
-    with Workspace() as workspace:
-        (everything,) = workspace.arrays((MOST_KEPT_BYTES - 64,), dtype="uint8")
-        everything[...] = 255
-
-
 @pytest.mark.usefixtures("_one_thread")
 @pytest.mark.parametrize("name", LAYERS)
 def test_a_layer_that_finds_its_views_computes_the_same(name: str) -> None:
     """Their memory holds NaN everywhere by then, where the padding was too."""
-    leave_ones()
+    fill_what_is_kept()
     with small_blocks(2**20):  # their real size
         compute = calls(name)
         first = [array.copy() for array in compute()]
-        leave_ones()
+        fill_what_is_kept()
         again = compute()
     assert same_bits(again, first)
 
@@ -337,12 +322,12 @@ def test_a_layer_that_finds_its_views_computes_the_same(name: str) -> None:
 @pytest.mark.usefixtures("_one_thread")
 @pytest.mark.parametrize("name", OF_ONE_LAYOUT)
 def test_a_layer_makes_its_views_once(name: str, spied: list[weakref.ref[Any]]) -> None:
-    leave_ones()
+    fill_what_is_kept()
     compute = calls(name)
     compute()
     assert 0 < len(spied) <= MOST_MADE
     spied.clear()
-    leave_ones()
+    fill_what_is_kept()
     compute()
     assert not spied
 
@@ -369,4 +354,4 @@ def test_layers_in_any_order_leave_each_other_alone(
         for name, is_filled in [*drawn, *drawn[::-1]]:
             assert same_bits(calls(name)(), expected[name]), name
             if is_filled:
-                leave_ones()
+                fill_what_is_kept()

@@ -18,6 +18,7 @@ from cnn_core.compute.workspace import Workspace
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no thread can be kept to a processor")
 
+PROCESSORS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
 Masks = set[frozenset[int]]
 
 
@@ -54,7 +55,7 @@ def meet(masks: list[frozenset[int]], *, fails: bool = False) -> Callable[[Works
     return make_worker
 
 
-@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="there is one processor")
+@pytest.mark.skipif(PROCESSORS < 2, reason="there is one processor")
 def test_two_threads_keep_to_two_processors() -> None:
     before = masks_of_all_threads()
     for _ in range(3):

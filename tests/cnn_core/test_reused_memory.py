@@ -6,7 +6,6 @@ import itertools
 import math
 import threading
 import tracemalloc
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -15,9 +14,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from cnn_core import get_threads, set_threads
 from cnn_core.compute.workspace import MOST_KEPT_BYTES, Workspace
-from tests.cnn_core.layers_in_blocks import BLOCK_BYTES, CONVOLUTIONS, LAYERS, POOLINGS, calls, same_bits
+from tests.cnn_core.layers_in_blocks import (
+    BLOCK_BYTES,
+    CONVOLUTIONS,
+    LAYERS,
+    POOLINGS,
+    calls,
+    fill_what_is_kept,
+    same_bits,
+)
 from tests.cnn_core.small_blocks import small_blocks
 from tests.strategies import quick_settings
 
@@ -25,14 +31,6 @@ Array = NDArray[Any]
 
 shapes = st.lists(st.lists(st.integers(0, 9), max_size=4), max_size=5)
 dtypes = st.sampled_from(["uint8", "float16", "float32", "float64", "int64"])
-
-
-@pytest.fixture
-def _one_thread() -> Iterator[None]:
-    before = get_threads()
-    set_threads(1)
-    yield
-    set_threads(before)
 
 
 def extents(arrays: list[Array]) -> list[tuple[int, int]]:
@@ -128,13 +126,6 @@ def test_little_is_kept() -> None:
 
 
 # ---------------------------------------------------------------------------------------------------------- the layers
-
-
-def fill_what_is_kept() -> None:
-    """Leave ones in every bit of what this thread keeps: NaN, in floating types."""
-    with Workspace() as workspace:
-        (everything,) = workspace.arrays((MOST_KEPT_BYTES - 64,), dtype="uint8")
-        everything[...] = 255
 
 
 @pytest.mark.usefixtures("_one_thread")

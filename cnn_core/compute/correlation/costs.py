@@ -106,7 +106,7 @@ def _memory_of_correlate(sizes: Correlation, algorithm: Algorithm) -> int:
     found = tile_blocks.division(sizes)
     kept = _threads(found.steps) * (sum(tile_blocks.tile_elements(sizes, found)) + made_elements(found.steps))
     # tiles that are not finite are computed again
-    return _points_of_weight(sizes) + kept + of_direct
+    return tile_blocks.points_of_weight(sizes) + kept + of_direct
 
 
 def _memory_of_direct(sizes: Correlation) -> int:
@@ -140,7 +140,7 @@ def _memory_of_grad_weight(sizes: Correlation, algorithm: Algorithm) -> int:
     found = tile_blocks.grad_weight_division(sizes)
     elements = sum(tile_blocks.tile_elements(sizes, found, points)) + sum(tile_blocks.gradient_elements(sizes, points))
     kept = _threads(lanes * parts_of_points) * (elements + made_elements(found.steps * parts_of_points))
-    totals = (lanes + 1) * _points_of_weight(sizes) + sizes.weights
+    totals = (lanes + 1) * tile_blocks.points_of_weight(sizes) + sizes.weights
     return totals + max(kept, of_direct) + _threads(lanes) * MOST_KEPT_BYTES // sizes.itemsize
 
 
@@ -153,11 +153,6 @@ def _memory_of_direct_gradient(sizes: Correlation) -> int:
     per_thread = _memory_of_patches(sizes, found, columns) + sums + products + by_part
     per_thread += made_elements(found.steps * len(parts))
     return (lanes if lanes > 1 else 0) * sizes.weights + _threads(lanes * len(parts)) * per_thread
-
-
-def _points_of_weight(sizes: Correlation) -> int:
-    """Return the elements of a weight at all points."""
-    return tiles.POINTS**2 * tile_blocks.taps_ahead(sizes) * sizes.channels * sizes.features
 
 
 def _memory_of_grad_input(sizes: Correlation, algorithm: Algorithm) -> int:

@@ -28,6 +28,7 @@ from cnn_core.compute.blocks import BLOCK_BYTES
 from cnn_core.compute.correlation.exact import exact
 from cnn_core.compute.correlation.parts import PaddedPart
 from cnn_core.compute.correlation.sizes import Correlation, Division, Layout, WindowBlock, remembered
+from cnn_core.compute.finite import is_all_finite
 from cnn_core.compute.threads import run_blocks
 from cnn_core.compute.workspace import Workspace
 
@@ -128,7 +129,7 @@ def correlate(sizes: Correlation, input: Array, weight: Array, bias: Array | Non
             products = np.einsum("ngc...,gcf...->ngf...", spectrum, by_frequency)
             target = output[block.outputs]
             computed = transforms.back(products, target.shape[1:-1])  # (n, F, *o)
-            if not np.isfinite(np.add.reduce(computed, axis=None)):
+            if not is_all_finite(computed):
                 not_finite.append(block)
                 return
             by_position = np.moveaxis(computed, 1, -1)

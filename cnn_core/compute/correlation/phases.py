@@ -50,34 +50,31 @@ class _AxisPhase:
 
 def phases(sizes: Correlation) -> list[Phase] | None:
     """Return the phases of a correlation's gradient; None if windows lie in the padding alone, which no phase has."""
-    by_axis = [_axis_phases(axis) for axis in sizes.windows.axes]
+    by_axis: list[list[_AxisPhase]] = []
+    for axis in sizes.windows.axes:
+        along_axis = _axis_phases(axis)
+        if along_axis is None:
+            return None
+        by_axis.append(along_axis)
     group_features = sizes.features // sizes.groups
     found = []
     for along in itertools.product(*by_axis):
-        windows = []
-        for phase in along:
-            if phase is None:
-                return None
-            windows.append(phase.windows)
-        elements, taps = (
-            tuple(phase.elements for phase in along if phase),
-            tuple(phase.taps for phase in along if phase),
-        )
-        axes = tuple(axis for axis in windows if axis is not None)
+        axes = tuple(phase.windows for phase in along if phase.windows is not None)
         correlation = None
-        if len(axes) == len(windows):
+        if len(axes) == len(along):
             shape = (*(axis.kernel_size for axis in axes), group_features, sizes.channels)
             correlation = correlation_of(sizes.batch, shape, sizes.groups, Windows(axes), sizes.itemsize)
+        elements, taps = tuple(phase.elements for phase in along), tuple(phase.taps for phase in along)
         found.append(Phase(elements, taps, correlation))
     return found
 
 
-def _axis_phases(axis: AxisWindows) -> list[_AxisPhase | None]:
-    """Return the phases along one axis; None for one that needs less of grad_output than there is."""
+def _axis_phases(axis: AxisWindows) -> list[_AxisPhase] | None:
+    """Return the phases along one axis; None if one of them needs less of grad_output than there is."""
     stride, dilation = axis.stride, axis.dilation
     common = math.gcd(stride, dilation)
     between_taps, between_outputs = stride // common, dilation // common
-    found: list[_AxisPhase | None] = []
+    found = []
     for first in range(min(stride, axis.size)):
         elements = slice(first, axis.size, stride)
         count = len(range(first, axis.size, stride))
@@ -92,8 +89,7 @@ def _axis_phases(axis: AxisWindows) -> list[_AxisPhase | None]:
         before = (taken - 1) * between_outputs - output
         after = count + output - axis.output_size
         if before < 0 or after < 0:
-            found.append(None)
-            continue
+            return None
         windows = dataclasses.replace(
             axis,
             size=axis.output_size,

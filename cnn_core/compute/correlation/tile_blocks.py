@@ -21,12 +21,14 @@ __all__ = [
     "lays_beside",
     "over_tiles",
     "point_parts",
+    "points_of_weight",
     "taps_ahead",
     "tile_blocks",
     "tile_counts",
     "tile_elements",
 ]
 
+USUAL_BLOCK_BYTES = 3 * BLOCK_BYTES
 LARGEST_BLOCK_BYTES = 5 * BLOCK_BYTES
 LANES = 4
 LARGEST_LANE_BYTES = 5 * BLOCK_BYTES // 2
@@ -35,6 +37,11 @@ LARGEST_LANE_BYTES = 5 * BLOCK_BYTES // 2
 def taps_ahead(sizes: Correlation) -> int:
     """Return the taps of a window along the axes before the last two."""
     return sizes.taps // TAPS**2
+
+
+def points_of_weight(sizes: Correlation) -> int:
+    """Return the elements of a weight at all points."""
+    return POINTS**2 * taps_ahead(sizes) * sizes.channels * sizes.features
 
 
 def lays_beside(sizes: Correlation) -> bool:
@@ -57,9 +64,8 @@ def _tile_bytes(sizes: Correlation) -> int:
 @remembered
 def division(sizes: Correlation) -> Division:
     """Return the blocks of tiles: images, tiles along the last two axes, and outputs along the others."""
-    # each block reads the whole weight, which has as many elements as points
-    weight_bytes = POINTS**2 * sizes.itemsize * taps_ahead(sizes) * sizes.channels * sizes.features
-    limit = min(max(3 * BLOCK_BYTES, weight_bytes // 2), LARGEST_BLOCK_BYTES)
+    # each block reads the whole weight, at all points
+    limit = min(max(USUAL_BLOCK_BYTES, sizes.itemsize * points_of_weight(sizes) // 2), LARGEST_BLOCK_BYTES)
     return Division(_divided(sizes), POINTS**2 * _tile_bytes(sizes), limit)
 
 
@@ -72,15 +78,14 @@ def _divided(sizes: Correlation) -> tuple[int, ...]:
 @remembered
 def point_parts(sizes: Correlation) -> int:
     """Return in how many parts the points along the first axis are computed for the gradient of the weight."""
-    lane_bytes = POINTS**2 * sizes.itemsize * taps_ahead(sizes) * sizes.channels * sizes.features
-    return 1 if lane_bytes <= LARGEST_LANE_BYTES else POINTS
+    return 1 if sizes.itemsize * points_of_weight(sizes) <= LARGEST_LANE_BYTES else POINTS
 
 
 @remembered
 def grad_weight_division(sizes: Correlation) -> Division:
     """Return the blocks of tiles for the gradient of the weight."""
     points = POINTS**2 // point_parts(sizes)
-    return Division(_divided(sizes), points * _tile_bytes(sizes), 3 * BLOCK_BYTES)
+    return Division(_divided(sizes), points * _tile_bytes(sizes), USUAL_BLOCK_BYTES)
 
 
 @remembered
@@ -126,7 +131,7 @@ def tile_elements(sizes: Correlation, found: Division, points: int = POINTS) -> 
         points * POINTS * down * along * widest,
         max(across, points * POINTS * down * along * widest),
         points * POINTS * down * along * beside,
-        spanned * sizes.channels * (OUTPUTS * down + TAPS - 1) * width,
+        sizes.channels * sizes.span((*ahead, OUTPUTS * down, OUTPUTS * along)),
     )
 
 

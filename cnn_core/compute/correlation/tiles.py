@@ -27,6 +27,8 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
+from cnn_core.compute.finite import is_all_finite
+
 __all__ = ["OUTPUTS", "POINTS", "TAPS", "A", "B", "Evaluation", "G", "Interpolation"]
 
 Array = NDArray[Any]
@@ -128,8 +130,7 @@ class Interpolation:
         """Compute the outputs; tell whether all are finite."""
         np.matmul(self._matrix, self._by_row, out=self._across)
         np.matmul(self._matrix, self._by_column, out=self._results)
-        # infinities and NaNs stay what they are in a sum
-        return bool(np.isfinite(np.dot(self._computed, self._computed)))
+        return is_all_finite(self._computed)
 
     def write(self, target: Array, bias: Array | None) -> None:
         """Write the outputs, with a bias, to a part of the output (*ahead, rows, columns, F); it may end in tiles."""

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from cnn_core.compute.correlation import direct, spread
 from cnn_core.compute.correlation.sizes import Correlation, correlation_of, remembered
+from cnn_core.compute.finite import is_all_finite
 from cnn_core.geometry import Windows
 
 __all__ = ["applies", "correlate", "correlate_grad_input", "correlate_grad_weight", "wide"]
@@ -108,7 +109,7 @@ def correlate(sizes: Correlation, input: Array, weight: Array, bias: Array | Non
     except ValueError:  # its channels are apart
         target = np.empty(shape, dtype=output.dtype)
     direct.correlate(wider, input, _wide_weight(sizes, weight), by_window, target)
-    if not _is_finite(target):
+    if not is_all_finite(target):
         direct.correlate(sizes, input, weight, bias, output)
     elif not np.may_share_memory(target, output):
         output[...] = target.reshape(output.shape)
@@ -129,7 +130,7 @@ def correlate_grad_input(
     """Write the gradient with respect to the input; shapes as in ``cnn_core.compute.correlation``."""
     gradient = _wide_gradient(sizes, grad_output)
     spread.correlate_grad_input(wide(sizes), gradient, _wide_weight(sizes, weight), bias, grad_input)
-    if not _is_finite(grad_input):
+    if not is_all_finite(grad_input):
         spread.correlate_grad_input(sizes, grad_output, weight, bias, grad_input)
 
 
@@ -160,11 +161,3 @@ def _bands(sizes: Correlation, wider: Array) -> Array:
             feature,
         ),
     )
-
-
-def _is_finite(array: Array) -> bool:
-    # infinities and NaNs stay what they are in a sum; that of the squares BLAS adds several times as fast
-    if array.flags.c_contiguous:
-        flat = array.reshape(-1)
-        return bool(np.isfinite(np.dot(flat, flat)))
-    return bool(np.isfinite(np.add.reduce(array, axis=None)))
