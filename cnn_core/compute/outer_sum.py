@@ -8,7 +8,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["outer_sum"]
+__all__ = ["LARGEST_KEPT", "outer_sum"]
 
 MOST_KEPT, LARGEST_KEPT = 16, 2**18
 

@@ -26,6 +26,11 @@ LAYERS = {
     "1x1 to many features": (Conv(), (1, 256, 256, 1), (1, 1, 1, 60)),
     "a large weight": (Conv(), (1, 3, 3, 256), (3, 3, 256, 512)),
     "depthwise": (Conv(padding=1, groups=64), (4, 56, 56, 64), (3, 3, 1, 64)),
+    "groups of very many taps": (
+        Conv(padding=((0, 39), (0, 39)), stride=(1, 2), groups=2),
+        (1, 40, 40, 2),
+        (40, 40, 1, 2),
+    ),
     "depthwise with much padding": (Conv(padding=50_000, stride=25_000, groups=4), (100, 10, 4), (3, 1, 4)),
     "max": (MaxPool(kernel_size=3, stride=2, padding=1), (8, 112, 112, 8), None),
     "max with ties": (MaxPool(kernel_size=2, ties="split"), (8, 64, 64, 8), None),

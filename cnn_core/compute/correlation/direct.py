@@ -29,7 +29,7 @@ from cnn_core.compute.blocks import BLOCK_BYTES, block_limit
 from cnn_core.compute.correlation.parts import PaddedPart
 from cnn_core.compute.correlation.sizes import Correlation, Division, Layout, WindowBlock, remembered
 from cnn_core.compute.opaque import as_runs
-from cnn_core.compute.outer_sum import outer_sum
+from cnn_core.compute.outer_sum import LARGEST_KEPT, outer_sum
 from cnn_core.compute.products import multiply, multiply_transposed, parts_of_rows
 from cnn_core.compute.threads import run_blocks
 from cnn_core.compute.workspace import Workspace
@@ -62,7 +62,11 @@ def division(sizes: Correlation) -> Division:
     bytes_of_patch = sizes.itemsize * (patch + sizes.features)
     # every block reads the whole weight: with a large one, blocks of more windows than fit the cache read less
     whole = 0 if is_pointwise(sizes) else math.prod(sizes.positions) * bytes_of_patch
-    return Division(sizes.positions, bytes_of_patch, block_limit(whole, sizes.itemsize * sizes.weights // 2))
+    limit = block_limit(whole, sizes.itemsize * sizes.weights // 2)
+    if sizes.groups > 1:
+        # the numbers of the pieces that patches are taken from are kept, but not if they are very many
+        limit = min(limit, bytes_of_patch * (LARGEST_KEPT // (sizes.taps * sizes.groups)))
+    return Division(sizes.positions, bytes_of_patch, max(1, limit))
 
 
 def correlate(sizes: Correlation, input: Array, weight: Array, bias: Array | None, output: Array) -> None:
@@ -313,10 +317,7 @@ class _Source:
             self._copy = functools.partial(np.copyto, *_by_run(patches, source))
             return
         counts, steps = source.shape[:-1], tuple(stride // piece for stride in source.strides[:-1])
-        numbers = outer_sum(counts, steps)
-        pieces = self._part.array.reshape(-1, channels)
-        # clipping needs no buffer; no piece is outside
-        self._copy = functools.partial(np.take, pieces, numbers, axis=0, out=patches, mode="clip")
+        self._copy = functools.partial(_take, self._part.array.reshape(-1, channels), counts, steps, patches)
 
     def patches(self, part: Array, *, is_first: bool) -> Array:
         """Return the patches of a part of the input: one matrix (P, k*c) for each group."""
@@ -329,6 +330,12 @@ class _Source:
         self._part.write(part, is_first=is_first)
         self._copy()
         return self._matrices
+
+
+def _take(pieces: Array, counts: tuple[int, ...], steps: tuple[int, ...], patches: Array) -> None:
+    # the numbers of the pieces are not held here: they may be as large as the patches, for each layout
+    # clipping needs no buffer; no piece is outside
+    np.take(pieces, outer_sum(counts, steps), axis=0, out=patches, mode="clip")
 
 
 def _by_run(patches: Array, source: Array) -> tuple[Array, Array]:
