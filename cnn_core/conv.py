@@ -11,15 +11,15 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from cnn_core.compute.correlation import correlate, correlate_grad_input, correlate_grad_weight
+from cnn_core.compute.correlation import correlate, correlate_grad_input, correlate_grad_weight, taken_algorithm
 from cnn_core.compute.correlation.costs import correlation_costs
 from cnn_core.compute.cost import MOVED_ELEMENT, Cost, Costs
 from cnn_core.compute.source_padding import fold_source_padding, pad_from_source
 from cnn_core.convolution import DifferentiableConvolution, checked_bias_shape
 from cnn_core.geometry import Windows, require_padding_source
-from cnn_core.op import Layer, Operand
+from cnn_core.op import Direction, Layer, Operand
 from cnn_core.operands import layer_shape, split_layer_shape
-from cnn_core.parameters import PADDING_MODE, PaddingMode, parameter
+from cnn_core.parameters import PADDING_MODE, PaddingMode, TakenAlgorithm, parameter
 
 __all__ = ["Conv"]
 
@@ -110,6 +110,7 @@ class Conv(DifferentiableConvolution):
             windows=windows,
             multiply_accumulates=batch * math.prod(windows.output_sizes) * math.prod(weight.shape),
             costs=functools.partial(self._costs, batch, channels, weight.kernel_first_shape, windows),
+            algorithm=functools.partial(self._algorithm, batch, weight.kernel_first_shape, windows),
         )
 
     def _write_output(
@@ -119,33 +120,52 @@ class Conv(DifferentiableConvolution):
         bias: NDArray[Any] | None,
         windows: Windows,
         output: NDArray[Any],
+        algorithm: TakenAlgorithm,
     ) -> None:
         input, windows = self._with_padding(input, windows)
-        correlate(input, weight, windows, self.groups, output, bias=bias, algorithm=self.algorithm)
+        correlate(input, weight, windows, self.groups, output, bias=bias, algorithm=algorithm)
 
     def _write_grad_input(
-        self, grad_output: NDArray[Any], weight: NDArray[Any], windows: Windows, grad_input: NDArray[Any]
+        self,
+        grad_output: NDArray[Any],
+        weight: NDArray[Any],
+        windows: Windows,
+        grad_input: NDArray[Any],
+        algorithm: TakenAlgorithm,
     ) -> None:
         if not self._copies_padding(windows):
-            correlate_grad_input(grad_output, weight, windows, self.groups, grad_input, algorithm=self.algorithm)
+            correlate_grad_input(grad_output, weight, windows, self.groups, grad_input, algorithm=algorithm)
             return
         padded = np.empty((len(grad_input), *windows.padded_sizes, grad_input.shape[-1]), dtype=grad_input.dtype)
-        correlate_grad_input(
-            grad_output, weight, windows.over_padded_input(), self.groups, padded, algorithm=self.algorithm
-        )
+        correlate_grad_input(grad_output, weight, windows.over_padded_input(), self.groups, padded, algorithm=algorithm)
         grad_input[...] = fold_source_padding(padded, windows.padding, self.padding_mode)
 
     def _write_grad_weight(
-        self, input: NDArray[Any], grad_output: NDArray[Any], windows: Windows, grad_weight: NDArray[Any]
+        self,
+        input: NDArray[Any],
+        grad_output: NDArray[Any],
+        windows: Windows,
+        grad_weight: NDArray[Any],
+        algorithm: TakenAlgorithm,
     ) -> None:
         input, windows = self._with_padding(input, windows)
-        correlate_grad_weight(input, grad_output, windows, self.groups, grad_weight, algorithm=self.algorithm)
+        correlate_grad_weight(input, grad_output, windows, self.groups, grad_weight, algorithm=algorithm)
 
     def _with_padding(self, input: NDArray[Any], windows: Windows) -> tuple[NDArray[Any], Windows]:
         """Return an input with the padding that is copied from it, and its windows; zeros are made block by block."""
         if not self._copies_padding(windows):
             return input, windows
         return pad_from_source(input, windows.padding, self.padding_mode), windows.over_padded_input()
+
+    def _algorithm(
+        self, batch: int, weight_shape: tuple[int, ...], windows: Windows, itemsize: int, direction: Direction
+    ) -> TakenAlgorithm:
+        if self._copies_padding(windows):
+            windows = windows.over_padded_input()
+        is_backward = direction == "backward"
+        return taken_algorithm(
+            batch, weight_shape, self.groups, windows, itemsize, self.algorithm, correlates=True, gathers=is_backward
+        )
 
     def _copies_padding(self, windows: Windows) -> bool:
         return self.padding_mode != "zeros" and any(before or after for before, after in windows.padding)

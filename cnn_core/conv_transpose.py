@@ -11,13 +11,13 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from cnn_core.compute.correlation import correlate, correlate_grad_input, correlate_grad_weight
+from cnn_core.compute.correlation import correlate, correlate_grad_input, correlate_grad_weight, taken_algorithm
 from cnn_core.compute.correlation.costs import correlation_costs
 from cnn_core.compute.cost import MOVED_ELEMENT, Cost, Costs
 from cnn_core.convolution import DifferentiableConvolution, checked_bias_shape
 from cnn_core.errors import ParameterError, ShapeError, describe, number_of
 from cnn_core.geometry import Windows, resolve_transposed
-from cnn_core.op import Layer, Operand
+from cnn_core.op import Direction, Layer, Operand
 from cnn_core.operands import describe_shape, layer_shape, split_layer_shape
 from cnn_core.parameters import (
     OUTPUT_PADDING,
@@ -28,6 +28,7 @@ from cnn_core.parameters import (
     OutputPadding,
     Padding,
     PerAxis,
+    TakenAlgorithm,
     optional,
     parameter,
 )
@@ -189,10 +190,28 @@ class ConvTranspose(DifferentiableConvolution):
             windows=windows,
             multiply_accumulates=batch * math.prod(spatial) * math.prod(weight.shape),
             costs=functools.partial(_costs, batch, channels, weight.kernel_first_shape, windows, self.algorithm),
+            algorithm=functools.partial(self._algorithm, batch, weight.kernel_first_shape, windows),
         )
 
-    def resolved_parameters(self, layer: Layer[Windows]) -> dict[str, Any]:  # noqa: D102
-        resolved = super().resolved_parameters(layer)
+    def _algorithm(
+        self, batch: int, weight_shape: tuple[int, ...], windows: Windows, itemsize: int, direction: Direction
+    ) -> TakenAlgorithm:
+        is_forward = direction == "forward"
+        return taken_algorithm(
+            batch,
+            weight_shape,
+            self.groups,
+            windows,
+            itemsize,
+            self.algorithm,
+            correlates=not is_forward,
+            gathers=is_forward,
+        )
+
+    def resolved_parameters(  # noqa: D102
+        self, layer: Layer[Windows], itemsize: int = 8, direction: Direction = "forward"
+    ) -> dict[str, Any]:
+        resolved = super().resolved_parameters(layer, itemsize, direction)
         if self.output_size is None:
             resolved["output_padding"] = tuple(axis.output_padding for axis in layer.windows.axes)
         elif self._sizes_set_padding and self.padding == "same":
@@ -209,22 +228,33 @@ class ConvTranspose(DifferentiableConvolution):
         bias: NDArray[Any] | None,
         windows: Windows,
         output: NDArray[Any],
+        algorithm: TakenAlgorithm,
     ) -> None:
-        correlate_grad_input(input, weight, windows, self.groups, output, bias=bias, algorithm=self.algorithm)
+        correlate_grad_input(input, weight, windows, self.groups, output, bias=bias, algorithm=algorithm)
 
     def _write_grad_input(
-        self, grad_output: NDArray[Any], weight: NDArray[Any], windows: Windows, grad_input: NDArray[Any]
+        self,
+        grad_output: NDArray[Any],
+        weight: NDArray[Any],
+        windows: Windows,
+        grad_input: NDArray[Any],
+        algorithm: TakenAlgorithm,
     ) -> None:
-        correlate(grad_output, weight, windows, self.groups, grad_input, algorithm=self.algorithm)
+        correlate(grad_output, weight, windows, self.groups, grad_input, algorithm=algorithm)
 
     def _write_grad_weight(
-        self, input: NDArray[Any], grad_output: NDArray[Any], windows: Windows, grad_weight: NDArray[Any]
+        self,
+        input: NDArray[Any],
+        grad_output: NDArray[Any],
+        windows: Windows,
+        grad_weight: NDArray[Any],
+        algorithm: TakenAlgorithm,
     ) -> None:
-        correlate_grad_weight(grad_output, input, windows, self.groups, grad_weight, algorithm=self.algorithm)
+        correlate_grad_weight(grad_output, input, windows, self.groups, grad_weight, algorithm=algorithm)
 
 
 def _costs(batch: int, channels: int, weight_shape: tuple[int, ...], windows: Windows, algorithm: Algorithm) -> Costs:
-    transposed = correlation_costs(batch, channels, weight_shape, windows, algorithm)
+    transposed = correlation_costs(batch, channels, weight_shape, windows, algorithm, transposed=True)
     elements = batch * channels * math.prod(windows.sizes)
     output = transposed.backward["input"]
     return Costs(

@@ -32,6 +32,7 @@ from cnn_core.parameters import (
     Framework,
     Padding,
     PerAxis,
+    TakenAlgorithm,
     integer_from,
     parameter,
     subset_of,
@@ -165,8 +166,9 @@ class DifferentiableConvolution(Convolution):
 
     algorithm: Algorithm = parameter(
         ALGORITHM,
-        "How the sums are computed: direct adds the products themselves; winograd (windows of 3 x 3) and fft round "
-        "more; auto takes whatever is fastest, of float64 always direct.",
+        "How the sums are computed: auto and direct add the products themselves, so that sums of integers are exact; "
+        "winograd (windows of 3 x 3) and fft round more; fastest takes whichever is fastest in float32 within that "
+        "bound. Where one does not apply, direct is taken.",
         "auto",
     )
 
@@ -187,18 +189,29 @@ class DifferentiableConvolution(Convolution):
         bias: NDArray[Any] | None,
         windows: Windows,
         output: NDArray[Any],
+        algorithm: TakenAlgorithm,
     ) -> None:
         """Write the output; all arrays channels-last, the weight (*kernel, C/groups, F), the bias with one axis."""
 
     @abstractmethod
     def _write_grad_input(
-        self, grad_output: NDArray[Any], weight: NDArray[Any], windows: Windows, grad_input: NDArray[Any]
+        self,
+        grad_output: NDArray[Any],
+        weight: NDArray[Any],
+        windows: Windows,
+        grad_input: NDArray[Any],
+        algorithm: TakenAlgorithm,
     ) -> None:
         """Write the gradient with respect to the input; layouts as in ``_write_output``."""
 
     @abstractmethod
     def _write_grad_weight(
-        self, input: NDArray[Any], grad_output: NDArray[Any], windows: Windows, grad_weight: NDArray[Any]
+        self,
+        input: NDArray[Any],
+        grad_output: NDArray[Any],
+        windows: Windows,
+        grad_weight: NDArray[Any],
+        algorithm: TakenAlgorithm,
     ) -> None:
         """Write the gradient with respect to the weight; layouts as in ``_write_output``."""
 
@@ -239,6 +252,7 @@ class DifferentiableConvolution(Convolution):
             None if bias is None else bias.reshape(-1).astype(sums, copy=False),
             layer.windows,
             channels_last_view(output, self.data_format),
+            layer.algorithm(sums.itemsize, "forward"),
         )
         return output.astype(dtype, copy=False)
 
@@ -288,12 +302,14 @@ class DifferentiableConvolution(Convolution):
         shapes = layer.gradient_shapes
         results = {f"grad_{name}": np.empty(shapes[name], dtype=sums) for name in wrt}
         by_position = channels_last_view(gradient, self.data_format)
+        algorithm = layer.algorithm(sums.itemsize, "backward")
         if "input" in wrt:
             self._write_grad_input(
                 by_position,
                 self._kernel_first(weight.astype(sums, copy=False)),
                 layer.windows,
                 channels_last_view(results["grad_input"], self.data_format),
+                algorithm,
             )
         if "weight" in wrt:
             self._write_grad_weight(
@@ -301,6 +317,7 @@ class DifferentiableConvolution(Convolution):
                 by_position,
                 layer.windows,
                 self._kernel_first(results["grad_weight"]),
+                algorithm,
             )
         if "bias" in wrt:
             results["grad_bias"][...] = channel_sums(by_position).reshape(shapes["bias"])

@@ -27,7 +27,7 @@ from cnn_core.compute.window_maximum import (
 from cnn_core.compute.workspace import Workspace
 from cnn_core.geometry import AnyWindows
 from cnn_core.indices import Indexed
-from cnn_core.op import Layer, computation
+from cnn_core.op import Direction, Layer, computation
 from cnn_core.operands import accumulation_dtype, as_operand, common_dtype, split_layer_shape
 from cnn_core.parameters import FLAG, TIES, Framework, Ties, parameter
 from cnn_core.pool import Pool
@@ -248,8 +248,10 @@ class MaxPool(Indexed, Pool):
     def result_dtypes(self, dtypes: Mapping[str, np.dtype[Any]]) -> dict[str, np.dtype[Any]]:  # noqa: D102
         return super().result_dtypes(dtypes) | ({"indices": np.dtype(np.int64)} if self.return_indices else {})
 
-    def resolved_parameters(self, layer: Layer[AnyWindows]) -> dict[str, Any]:  # noqa: D102
-        return super().resolved_parameters(layer) | {"ties": self._ties(layer.windows)}
+    def resolved_parameters(  # noqa: D102
+        self, layer: Layer[AnyWindows], itemsize: int = 8, direction: Direction = "forward"
+    ) -> dict[str, Any]:
+        return super().resolved_parameters(layer, itemsize, direction) | {"ties": self._ties(layer.windows)}
 
 
 def _comparable(input: NDArray[Any]) -> NDArray[Any]:

@@ -15,7 +15,7 @@ from cnn_core.compute.cost import Cost, Costs
 from cnn_core.errors import ParameterError, describe
 from cnn_core.geometry import AdaptiveAxis, AnyWindows, resolve_transposed
 from cnn_core.indices import Indexed, as_indices
-from cnn_core.op import Layer, Operand
+from cnn_core.op import Direction, Layer, Operand
 from cnn_core.operands import as_operand, checked_sequence, common_dtype, layer_shape, require_shape, split_layer_shape
 from cnn_core.parameters import (
     PADDING,
@@ -148,8 +148,10 @@ class MaxUnpool(Indexed):
             costs=functools.partial(_costs, elements, batch * channels * math.prod(sizes)),
         )
 
-    def resolved_parameters(self, layer: Layer[AnyWindows]) -> dict[str, Any]:  # noqa: D102
-        resolved = super().resolved_parameters(layer)
+    def resolved_parameters(  # noqa: D102
+        self, layer: Layer[AnyWindows], itemsize: int = 8, direction: Direction = "forward"
+    ) -> dict[str, Any]:
+        resolved = super().resolved_parameters(layer, itemsize, direction)
         if self.padding in ("same", "same_lower"):
             # what it means here, n * stride elements, no padding says where the stride exceeds the windows
             resolved["padding"] = self.padding

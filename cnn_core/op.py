@@ -7,7 +7,7 @@ import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, ParamSpec, Self, TypeVar
+from typing import Any, ClassVar, Generic, Literal, ParamSpec, Self, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,14 +21,16 @@ from cnn_core.parameters import (
     FRAMEWORK,
     DataFormat,
     Framework,
+    TakenAlgorithm,
     canonical_fields,
     optional,
     parameter,
 )
 
-__all__ = ["Layer", "Op", "Operand", "computation"]
+__all__ = ["Direction", "Layer", "Op", "Operand", "computation"]
 
 Arguments = ParamSpec("Arguments")
+Direction = Literal["forward", "backward"]
 Returned = TypeVar("Returned")
 WindowsType = TypeVar("WindowsType", bound=AnyWindows)
 
@@ -69,6 +71,8 @@ class Layer(Generic[WindowsType]):
         elements, the elements moved. Taps in the padding count.
     costs : callable
         Returns the Costs. They are for limits only, so that computing the layer does not wait for them.
+    algorithm : callable, optional
+        Returns the algorithm that a direction takes for sums in a type of so many bytes, where an op has several.
     """
 
     result_shapes: Mapping[str, tuple[int, ...]]
@@ -76,6 +80,7 @@ class Layer(Generic[WindowsType]):
     windows: WindowsType
     multiply_accumulates: int
     costs: Callable[[], Costs]
+    algorithm: Callable[[int, Direction], TakenAlgorithm] | None = None
 
     @property
     def output_shape(self) -> tuple[int, ...]:
@@ -173,13 +178,18 @@ class Op(ABC):
         """
         return self.layer(*shapes).output_shape
 
-    def resolved_parameters(self, layer: Layer[Any]) -> dict[str, Any]:
+    def resolved_parameters(
+        self, layer: Layer[Any], itemsize: int = 8, direction: Direction = "forward"
+    ) -> dict[str, Any]:
         """Return every parameter that has a value as it is in a layer: strides for each axis, padding for each side.
 
         Parameters
         ----------
         layer : Layer
             What ``layer`` returned.
+        itemsize : int
+            Bytes of an element of the type that is computed in, which the algorithm may depend on.
+        direction : {"forward", "backward"}
 
         Returns
         -------
@@ -188,6 +198,8 @@ class Op(ABC):
         """
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         values |= {name: value for name, value in layer.windows.parameters().items() if name in values}
+        if layer.algorithm is not None:
+            values["algorithm"] = layer.algorithm(itemsize, direction)
         return {name: value for name, value in values.items() if value is not None}
 
     def result_names(self) -> tuple[str, ...]:

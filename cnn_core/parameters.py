@@ -42,6 +42,7 @@ __all__ = [
     "PerAxis",
     "Rule",
     "StorageOrder",
+    "TakenAlgorithm",
     "Ties",
     "canonical_fields",
     "integer_from",
@@ -61,7 +62,8 @@ DataFormat = Literal["channels_last", "channels_first"]
 Framework = Literal["torch", "tensorflow", "onnx", "jax"]
 IndexScheme = Literal["plane", "image", "tensor"]
 PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
-Algorithm = Literal["auto", "direct", "winograd", "fft"]
+Algorithm = Literal["auto", "direct", "fastest", "winograd", "fft"]
+TakenAlgorithm = Literal["direct", "winograd", "fft"]
 StorageOrder = Literal["row_major", "column_major"]
 Ties = Literal["first", "all", "split", "tensorflow"]
 AutomaticPadding = Literal["valid", "same", "same_lower"]

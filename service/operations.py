@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from cnn_core import ParameterError
-from cnn_core.op import Layer, Op, Operand
+from cnn_core.op import Direction, Layer, Op, Operand
 from cnn_core.parameters import subset_of
 from service.codecs.message import TensorType
 from service.codecs.names import pointer_to
@@ -24,8 +24,6 @@ from service.parameters import parameter_model, rule_field, unknown_names, valid
 from service.problems import Finding, InvalidRequest
 
 __all__ = ["Call", "LayerDeclaration", "Operation", "Prediction"]
-
-Direction = Literal["forward", "backward"]
 
 GRAD_OUTPUT = Operand("grad_output", "Gradient with respect to the output: of the output's shape.")
 
@@ -92,11 +90,13 @@ class LayerDeclaration:
             )
         return self.ops[value]
 
-    def resolved_parameters(self, op: Op, layer: Layer[Any]) -> dict[str, Any]:
+    def resolved_parameters(
+        self, op: Op, layer: Layer[Any], itemsize: int, direction: Direction = "forward"
+    ) -> dict[str, Any]:
         """Return every parameter as it is in a layer, the selecting one first."""
         value = next((value for value, candidate in self.ops.items() if candidate is type(op)), "")
         selecting = {self.selector: value} if self.selector else {}
-        return selecting | op.resolved_parameters(layer)
+        return selecting | op.resolved_parameters(layer, itemsize, direction)
 
     def selector_field(self, op: type[Op]) -> dict[str, tuple[Any, Any]]:
         """Return the definition of the selecting parameter for one op's parameter model."""
@@ -279,8 +279,9 @@ class Operation:
         # operands, and at last the results, may stand in two types at a time
         converted = sum(tensor.size for tensor in tensors.values() if tensor.dtype != computed_in)
         converted += sum(math.prod(result.shape) for result in results if result.dtype != computed_in)
+        resolved = self.declaration.resolved_parameters(call.op, layer, computed_in.itemsize, self.direction)
         return Prediction(
-            parameters=self.declaration.resolved_parameters(call.op, layer) | dict(call.options),
+            parameters=resolved | dict(call.options),
             results=results,
             workspace_bytes=computed_in.itemsize * (max(cost.workspace_elements for cost in costs) + converted),
             work=sum(cost.work for cost in costs),

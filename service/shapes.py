@@ -101,7 +101,7 @@ def predict_shapes(layer: LayerDeclaration, content: Mapping[str, Any]) -> dict[
     results = [TensorType(resolved.result_shapes[name], dtype) for name, dtype in op.result_dtypes(types).items()]
     return ShapeAnswer(
         output_shape=list(resolved.output_shape),
-        parameters=layer.resolved_parameters(op, resolved),
+        parameters=layer.resolved_parameters(op, resolved, op.computation_dtype(types).itemsize),
         padding=list(resolved.windows.padding),
         multiply_accumulates=resolved.multiply_accumulates,
         dtype=next(iter(types.values())).name,

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from numpy._core import _multiarray_umath  # type: ignore[attr-defined]  # the module that is linked with BLAS
 
-__all__ = ["one_blas_thread"]
+__all__ = ["is_openblas", "one_blas_thread"]
 
 SETTERS_AND_GETTERS = (
     ("scipy_openblas_set_num_threads64_", "scipy_openblas_get_num_threads64_"),  # NumPy's own wheels
@@ -26,17 +26,27 @@ SETTERS_AND_GETTERS = (
 )
 
 
-def _found() -> tuple[Callable[[int], object], Callable[[], int]] | None:
-    """Return the functions that set and get the number of BLAS's threads; None if it has none that is known."""
+def _library() -> ctypes.CDLL | None:
     try:
         # symbols are looked up in the libraries that this one is linked with, too
-        library = ctypes.CDLL(_multiarray_umath.__file__)
+        return ctypes.CDLL(_multiarray_umath.__file__)
     except (AttributeError, OSError):
         return None
+
+
+def _found() -> tuple[Callable[[int], object], Callable[[], int]] | None:
+    """Return the functions that set and get the number of BLAS's threads; None if it has none that is known."""
+    library = _library()
     for setter, getter in SETTERS_AND_GETTERS:
         if hasattr(library, setter) and hasattr(library, getter):
             return getattr(library, setter), getattr(library, getter)
     return None
+
+
+def is_openblas() -> bool:
+    """Return whether NumPy is linked with OpenBLAS."""
+    library = _library()
+    return library is not None and any("openblas" in name and hasattr(library, name) for name, _ in SETTERS_AND_GETTERS)
 
 
 class _Limit:

@@ -19,7 +19,7 @@ BLOCK_BYTES = 2**13
 CONVOLUTIONS: dict[str, tuple[Conv | ConvTranspose, tuple[int, ...], tuple[int, ...]]] = {
     "direct": (Conv(padding=1, algorithm="direct"), (3, 20, 21, 12), (3, 3, 12, 16)),
     "winograd": (Conv(padding=1, algorithm="winograd"), (3, 21, 22, 12), (3, 3, 12, 9)),
-    "auto": (Conv(padding=2), (3, 21, 22, 40), (3, 3, 40, 33)),
+    "fastest": (Conv(padding=2, algorithm="fastest"), (3, 21, 22, 40), (3, 3, 40, 33)),
     "fft": (Conv(padding=1, algorithm="fft"), (3, 20, 21, 5), (7, 7, 5, 6)),
     "channels first": (Conv(padding=1, data_format="channels_first"), (3, 36, 20, 21), (35, 36, 3, 3)),
     "strided": (Conv(padding=1, stride=2), (3, 31, 30, 12), (3, 3, 12, 10)),

@@ -24,7 +24,7 @@ from tests.strategies_conv import backwards, big_endian, conv_transpose_cases, p
 
 Array = NDArray[Any]
 
-ALGORITHMS: list[Any] = ["auto", "direct", "winograd", "fft"]
+ALGORITHMS: list[Any] = ["auto", "direct", "fastest", "winograd", "fft"]
 algorithms = st.sampled_from(ALGORITHMS)
 dtypes = st.sampled_from(["float32", "float64"])
 layouts = st.sampled_from([np.ascontiguousarray, np.asfortranarray, backwards, read_only, big_endian])
@@ -35,7 +35,7 @@ def bound_of(algorithm: str, dtype: str) -> float:
     """The relative error that an algorithm may make."""
     if dtype == "float64":
         return 1e-12
-    return 2e-6 if algorithm == "direct" else 1e-5
+    return 2e-6 if algorithm in {"auto", "direct"} else 1e-5
 
 
 def of_dtype(case: ConvCase, dtype: str) -> ConvCase:
@@ -240,7 +240,7 @@ def test_operands_of_several_dtypes_are_computed_in_the_widest(algorithm: Any) -
     assert output.dtype == np.float32
     assert_near(output[:1, :1, :2], expected, 1e-5, 360)
     with winograd_calls() as calls:
-        wide = Conv(algorithm="auto").forward(image, weight.astype("float64"))
+        wide = Conv(algorithm="fastest").forward(image, weight.astype("float64"))
     assert not calls
     assert wide.dtype == np.float64
     assert_near(wide[:1, :1, :2], expected, 1e-12, 360)
@@ -264,14 +264,16 @@ def large_case(data_format: str = "channels_last") -> ConvCase:
 
 @pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
 @pytest.mark.parametrize(("dtype", "taken"), [("float16", True), ("float32", True), ("float64", False)])
-def test_auto_takes_winograd_for_large_layers_but_never_in_float64(dtype: str, taken: bool, data_format: str) -> None:
+def test_fastest_takes_winograd_for_large_layers_but_never_in_float64(
+    dtype: str, taken: bool, data_format: str
+) -> None:
     case = of_dtype(large_case(data_format), dtype)
     with winograd_calls() as calls:
-        results = computed(Conv(**case.parameters), case)
+        results = computed(Conv(**case.parameters, algorithm="fastest"), case)
     # of backward, the gradient of the input is a correlation too
     assert sorted(calls) == (["correlate", "correlate", "correlate_grad_weight"] if taken else [])
     expected = tap_by_tap.conv(case)
-    bound = 2.0**-11 + 1e-5 if dtype == "float16" else bound_of("auto", dtype)
+    bound = 2.0**-11 + 1e-5 if dtype == "float16" else bound_of("fastest", dtype)
     for name in RESULTS:
         assert_near(results[name], getattr(expected, name), bound, expected.terms[name])
 
@@ -321,7 +323,7 @@ def test_direct_is_taken_where_winograd_does_not_apply(
         np.testing.assert_array_equal(results[name], direct[name], strict=True)
 
 
-@pytest.mark.parametrize("value", ["Winograd", "im2col", None, 1, ["auto"]])
+@pytest.mark.parametrize("value", ["Winograd", "im2col", None, 1, ["auto", "auto"]])
 @pytest.mark.parametrize("op", [Conv, ConvTranspose])
 def test_other_algorithms_are_refused(op: Any, value: Any) -> None:
     with pytest.raises(ParameterError, match="algorithm"):

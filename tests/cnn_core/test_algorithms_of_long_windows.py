@@ -16,7 +16,7 @@ from tests.cnn_core.small_blocks import small_blocks
 from tests.cnn_core.tap_by_tap import RESULTS, assert_near
 from tests.strategies import ConvCase, quick_settings
 
-ALGORITHMS: list[Any] = ["auto", "direct", "winograd", "fft"]
+ALGORITHMS: list[Any] = ["auto", "direct", "fastest", "winograd", "fft"]
 BOUNDS = {"float32": 1e-5, "float64": 1e-12}
 
 
@@ -103,7 +103,7 @@ def long_case(name: str, dtype: str) -> ConvCase:
 def test_large_layers(name: str, dtype: str) -> None:
     case = long_case(name, dtype)
     expected = tap_by_tap.conv(case)
-    for algorithm in ("auto", "fft"):
+    for algorithm in ("fastest", "fft"):
         results = computed(case, algorithm)
         for result in RESULTS:
             assert results[result].dtype == dtype
@@ -128,7 +128,7 @@ def test_transforms_are_taken_where_they_are_asked_for(name: str, monkeypatch: p
         assert transforms
         transforms.clear()
         computed(case, "direct")
-        computed(case, "auto" if dtype == "float64" else "winograd")
+        computed(case, "fastest" if dtype == "float64" else "winograd")
         assert not transforms
 
 

@@ -23,7 +23,17 @@ from tests.strategies import quick_settings
 
 Array = NDArray[Any]
 
-OF_ONE_LAYOUT = ["direct", "winograd", "auto", "strided", "depthwise", "grouped, strided", "transposed", "3-D", "max"]
+OF_ONE_LAYOUT = [
+    "direct",
+    "winograd",
+    "fastest",
+    "strided",
+    "depthwise",
+    "grouped, strided",
+    "transposed",
+    "3-D",
+    "max",
+]
 
 
 def keep_nothing() -> None:

@@ -80,7 +80,7 @@ def case_of(layer: Layer, dtype: str, data_format: str, seed: int = 0) -> ConvCa
 def assert_as_expected(case: ConvCase, expected: Results, algorithm: Any, dtype: str) -> None:
     op = Conv(**case.parameters, algorithm=algorithm)
     gradients = op.backward(case.grad_output, case.input, case.weight, case.bias)
-    bound = 1e-5 if (algorithm, dtype) == ("auto", "float32") else BOUNDS[dtype]
+    bound = 1e-5 if (algorithm, dtype) == ("fastest", "float32") else BOUNDS[dtype]
     for name, array in {"output": op.forward(case.input, case.weight, case.bias), **gradients._asdict()}.items():
         assert array.dtype == dtype
         terms = expected.terms[name]
@@ -94,7 +94,7 @@ def test_large_layers(layer: Layer, dtype: str) -> None:
         case = case_of(layer, dtype, data_format, seed)
         expected = tap_by_tap.conv(case)
         with small_blocks(2**20) as counts:  # their real size
-            assert_as_expected(case, expected, "auto" if seed else "direct", dtype)
+            assert_as_expected(case, expected, "fastest" if seed else "direct", dtype)
         assert max(counts) > 1
 
 

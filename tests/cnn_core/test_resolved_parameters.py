@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+import numpy as np
 import pytest
 
 from cnn_core import AvgPool, Conv, ConvpoolError, ConvTranspose, Fold, LpPool, MaxPool, MaxUnpool, Unfold
@@ -61,3 +62,49 @@ def test_of_the_others(framework: Any, padding: Any) -> None:
 def test_what_a_framework_adds_to_a_transposed_convolution_is_said() -> None:
     op = ConvTranspose(framework="tensorflow", stride=5)
     assert op.resolved_parameters(op.layer((1, 3, 4, 1), (2, 3, 1, 1)))["output_padding"] == (3, 2)
+
+
+# Input, kernel and stride of channels-last layers; which algorithm "fastest" takes in float32, forward and backward.
+LAYERS_OF_ALGORITHMS = [
+    ((1, 40, 40, 32), (3, 3, 32, 32), 1, "winograd", "winograd"),
+    ((1, 40, 40, 31), (3, 3, 31, 32), 1, "direct", "direct"),
+    ((4, 40, 40, 32), (5, 5, 32, 32), 2, "direct", "winograd"),  # phases of its gradient have 3 x 3 taps
+    ((1, 900, 1), (300, 1, 2), 1, "fft", "fft"),
+    ((1, 900, 1), (299, 1, 2), 1, "direct", "direct"),
+    ((1, 40, 40, 32), (1, 1, 32, 32), 1, "direct", "direct"),
+]
+
+
+@pytest.mark.parametrize(("input", "weight", "stride", "forward", "backward"), LAYERS_OF_ALGORITHMS)
+def test_the_algorithm_that_is_taken_is_named(
+    input: Any, weight: Any, stride: int, forward: str, backward: str
+) -> None:
+    def named(algorithm: Any, itemsize: int, direction: Any) -> Any:
+        op = Conv(stride=stride, algorithm=algorithm)
+        return op.resolved_parameters(op.layer(input, weight), itemsize, direction)["algorithm"]
+
+    assert (named("fastest", 4, "forward"), named("fastest", 4, "backward")) == (forward, backward)
+    for algorithm, itemsize in (("auto", 4), ("auto", 8), ("direct", 4), ("fastest", 8)):
+        assert named(algorithm, itemsize, "forward") == "direct"
+        assert named(algorithm, itemsize, "backward") == "direct"
+
+
+@pytest.mark.parametrize(("input", "weight", "stride"), [layer[:3] for layer in LAYERS_OF_ALGORITHMS])
+@pytest.mark.parametrize("op_type", [Conv, ConvTranspose])
+def test_the_algorithm_that_is_named_gives_the_same_bits(
+    op_type: type[Conv | ConvTranspose], input: Any, weight: Any, stride: int
+) -> None:
+    random = np.random.default_rng(0)
+    op = op_type(stride=stride, algorithm="fastest")
+    operands = [random.standard_normal(shape, dtype=np.float32) for shape in (input, weight)]
+    if op_type is ConvTranspose:  # its input has the channels that the convolution puts out
+        operands[0] = random.standard_normal((*input[:-1], weight[-1]), dtype=np.float32)
+    layer = op.layer(*(operand.shape for operand in operands))
+    output = op.forward(*operands)
+    again = op_type(**op.resolved_parameters(layer, 4, "forward"))
+    assert again.forward(*operands).tobytes() == output.tobytes()
+    again = op_type(**op.resolved_parameters(layer, 4, "backward"))
+    for found, expected in zip(again.backward(output, *operands), op.backward(output, *operands), strict=True):
+        assert found is not None
+        assert expected is not None
+        assert found.tobytes() == expected.tobytes()

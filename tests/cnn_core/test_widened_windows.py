@@ -155,10 +155,10 @@ def test_any_layer_of_few_channels(case: ConvCase, dtype: str, columns: int, blo
 def test_whichever_algorithm_is_asked_for(case: ConvCase, dtype: str) -> None:
     case = of_dtype(case, dtype)
     expected = tap_by_tap.conv(case)
-    for algorithm in ("auto", "winograd"):
+    for algorithm in ("fastest", "winograd"):
         with widening() as calls:
             results = computed(case, algorithm)
-        if algorithm == "auto":
+        if algorithm == "fastest":
             assert_taken(calls, case, 128)
         for name in RESULTS:
             bound = max(1e-5, BOUNDS[dtype])
@@ -312,7 +312,7 @@ def test_large_layers_of_few_channels_are_widened(name: str, data_format: str) -
     case = ConvCase({**parameters, "data_format": data_format}, image, weight, bias, gradient)
     expected = tap_by_tap.conv(case)
     with counted() as calls:
-        results = computed(case, "auto")
+        results = computed(case, "fastest")
     assert sorted(calls) == sorted(NAMES)
     for result in RESULTS:
         terms = expected.terms[result]

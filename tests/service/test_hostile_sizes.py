@@ -77,7 +77,7 @@ def predict(case: Case) -> None:
         layer = declaration.resolve(op, shapes)
     except ConvpoolError:
         return
-    declaration.resolved_parameters(op, layer)
+    declaration.resolved_parameters(op, layer, 8)
     costs = layer.costs()
     for cost in (costs.forward, *costs.backward.values()):
         # Python's integers never overflow

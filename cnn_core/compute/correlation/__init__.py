@@ -16,19 +16,62 @@ Axes: N batch, S spatial sizes, O output sizes, K kernel sizes, G groups, C chan
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cnn_core.compute.correlation import choice
-from cnn_core.compute.correlation.sizes import correlation_of, transposed_weight
+from cnn_core.compute.correlation.sizes import Correlation, correlation_of, transposed_weight
+from cnn_core.compute.packing import touch_packing_buffers
+from cnn_core.compute.threads import get_threads
 from cnn_core.geometry import Windows
-from cnn_core.parameters import Algorithm
+from cnn_core.parameters import Algorithm, TakenAlgorithm
 
-__all__ = ["correlate", "correlate_grad_input", "correlate_grad_weight"]
+__all__ = ["correlate", "correlate_grad_input", "correlate_grad_weight", "taken_algorithm"]
 
 Array = NDArray[Any]
+
+MIN_TOUCHING_WORK = 2**24
+"""Multiply-accumulates of a layer from which BLAS's buffers are touched first: it takes as long as some of these."""
+
+
+def taken_algorithm(
+    batch: int,
+    weight_shape: tuple[int, ...],
+    groups: int,
+    windows: Windows,
+    itemsize: int,
+    algorithm: Algorithm,
+    *,
+    correlates: bool,
+    gathers: bool,
+) -> TakenAlgorithm:
+    """Return the algorithm that one direction of a layer takes.
+
+    Parameters
+    ----------
+    batch : int
+    weight_shape : tuple of int
+        (*K, C/G, F).
+    groups : int
+    windows : Windows
+    itemsize : int
+        Bytes of an element of the type that sums are computed in.
+    algorithm : {"auto", "direct", "fastest", "winograd", "fft"}
+    correlates, gathers : bool
+        Whether the direction calls ``correlate`` or ``correlate_grad_weight``; and ``correlate_grad_input``.
+    """
+    if algorithm in {"auto", "direct"}:
+        return "direct"
+    sizes = correlation_of(batch, weight_shape, groups, windows, itemsize)
+    return choice.taken(sizes, algorithm, correlates=correlates, gathers=gathers)
+
+
+def _prepare_blas(sizes: Correlation) -> None:
+    if math.prod(sizes.positions) * sizes.weights >= MIN_TOUCHING_WORK:
+        touch_packing_buffers(get_threads())
 
 
 def correlate(
@@ -39,7 +82,7 @@ def correlate(
     output: Array,
     *,
     bias: Array | None = None,
-    algorithm: Algorithm = "direct",
+    algorithm: TakenAlgorithm = "direct",
 ) -> None:
     """Write the cross-correlation of an input with a weight.
 
@@ -54,10 +97,11 @@ def correlate(
         Overwritten. Of the type of ``weight``.
     bias : ndarray, shape (F,), optional
         Of the type of ``weight``.
-    algorithm : {"auto", "direct", "winograd", "fft"}
+    algorithm : {"direct", "winograd", "fft"}
         Direct is used where another one does not apply.
     """
     sizes = correlation_of(len(input), weight.shape, groups, windows, weight.itemsize)
+    _prepare_blas(sizes)
     choice.chosen(sizes, algorithm).correlate(sizes, input, weight, bias, output)
 
 
@@ -68,7 +112,7 @@ def correlate_grad_weight(
     groups: int,
     grad_weight: Array,
     *,
-    algorithm: Algorithm = "direct",
+    algorithm: TakenAlgorithm = "direct",
 ) -> None:
     """Write the gradient with respect to the weight: the correlation of the input with grad_output.
 
@@ -80,10 +124,11 @@ def correlate_grad_weight(
     groups : int
     grad_weight : ndarray, shape (*K, C/G, F)
         Overwritten. Of the type that sums are computed in.
-    algorithm : {"auto", "direct", "winograd", "fft"}
+    algorithm : {"direct", "winograd", "fft"}
         As of ``correlate``.
     """
     sizes = correlation_of(len(input), grad_weight.shape, groups, windows, grad_weight.itemsize)
+    _prepare_blas(sizes)
     choice.chosen(sizes, algorithm).correlate_grad_weight(sizes, input, grad_output, grad_weight)
 
 
@@ -95,7 +140,7 @@ def correlate_grad_input(
     grad_input: Array,
     *,
     bias: Array | None = None,
-    algorithm: Algorithm = "direct",
+    algorithm: TakenAlgorithm = "direct",
 ) -> None:
     """Write the gradient with respect to the input: the transposed correlation of grad_output with the weight.
 
@@ -109,11 +154,12 @@ def correlate_grad_input(
         Overwritten. Of the type of ``weight``. Elements that no window covers get zero.
     bias : ndarray, shape (C,), optional
         Added to all elements.
-    algorithm : {"auto", "direct", "winograd", "fft"}
+    algorithm : {"direct", "winograd", "fft"}
         As of ``correlate``.
     """
     sizes = correlation_of(len(grad_input), weight.shape, groups, windows, weight.itemsize)
-    phases = choice.gathered(sizes)
+    _prepare_blas(sizes)
+    phases = choice.gathered(sizes, algorithm)
     # as a correlation, grad_output is padded with zeros: an infinite weight would make NaN of them
     if phases is None or not np.isfinite(weight).all():
         choice.spreading(sizes).correlate_grad_input(sizes, grad_output, weight, bias, grad_input)

@@ -9,9 +9,9 @@ from cnn_core.compute.correlation import depthwise, fourier, spread, tile_blocks
 from cnn_core.compute.correlation.exact import exact
 from cnn_core.compute.correlation.phases import Phase, phases
 from cnn_core.compute.correlation.sizes import Correlation, remembered
-from cnn_core.parameters import Algorithm
+from cnn_core.parameters import Algorithm, TakenAlgorithm
 
-__all__ = ["chosen", "gathered", "spreading"]
+__all__ = ["chosen", "gathered", "spreading", "taken"]
 
 FLOAT32_BYTES = 4
 FEWEST_CHANNELS = 32
@@ -28,11 +28,36 @@ MOST_PHASES = 8
 """Of the strides: each is a correlation of its own, and has fewer windows than the one before."""
 
 
-def chosen(sizes: Correlation, algorithm: Algorithm) -> ModuleType:
+def taken(sizes: Correlation, algorithm: Algorithm, *, correlates: bool, gathers: bool) -> TakenAlgorithm:
+    """Return the algorithm that a direction of a layer takes; what it does not apply to there is computed directly.
+
+    Parameters
+    ----------
+    sizes : Correlation
+    algorithm : {"auto", "direct", "fastest", "winograd", "fft"}
+        As the parameter of the ops: "auto" is "direct", whose sums of integers are exact.
+    correlates, gathers : bool
+        Whether the direction computes the correlation or the gradient of its weight; and that of its input.
+    """
+    for name, module, is_worth in (
+        ("winograd", winograd, _is_worth_tiles),
+        ("fft", fourier, _is_worth_transforms),
+    ):
+        if algorithm not in (name, "fastest"):
+            continue
+        problems = [sizes] if correlates else []
+        if gathers:
+            problems += [phase.sizes for phase in gathered(sizes, name) or [] if phase.sizes is not None]  # type: ignore[arg-type]
+        if any(module.applies(each) and (algorithm == name or is_worth(each)) for each in problems):
+            return name  # type: ignore[return-value]
+    return "direct"
+
+
+def chosen(sizes: Correlation, algorithm: TakenAlgorithm) -> ModuleType:
     """Return the module that computes a correlation, and the gradient of its weight."""
-    if winograd.applies(sizes) and (algorithm == "winograd" or (algorithm == "auto" and _is_worth_tiles(sizes))):
+    if algorithm == "winograd" and winograd.applies(sizes):
         return winograd
-    if algorithm in {"fft", "auto"} and fourier.applies(sizes) and (algorithm == "fft" or _is_worth_transforms(sizes)):
+    if algorithm == "fft" and fourier.applies(sizes):
         return fourier
     return exact(sizes)
 
@@ -55,16 +80,17 @@ def _is_worth_tiles(sizes: Correlation) -> bool:
     )
 
 
-@remembered
-def gathered(sizes: Correlation) -> list[Phase] | None:
+def gathered(sizes: Correlation, algorithm: TakenAlgorithm) -> list[Phase] | None:
     """Return the correlations that compute grad_input, if there are any and they are faster than spreading patches."""
-    if math.prod(axis.stride for axis in sizes.windows.axes) > MOST_PHASES:
-        return None
-    found = phases(sizes)
+    found = _phases(sizes)
     if found is None or sizes.group_channels >= FEWEST_GROUP_CHANNELS:
         return found
     correlations = [phase.sizes for phase in found if phase.sizes is not None]
     if all(depthwise.applies(each) for each in correlations):
         return found
-    is_long = all(fourier.applies(each) and each.taps >= FEWEST_TAPS for each in correlations)
-    return found if is_long else None
+    return found if algorithm == "fft" and all(fourier.applies(each) for each in correlations) else None
+
+
+@remembered
+def _phases(sizes: Correlation) -> list[Phase] | None:
+    return phases(sizes) if math.prod(axis.stride for axis in sizes.windows.axes) <= MOST_PHASES else None

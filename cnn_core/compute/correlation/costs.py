@@ -24,7 +24,7 @@ from cnn_core.compute.cost import MOVED_ELEMENT, STEP, Cost, Costs
 from cnn_core.compute.threads import get_threads
 from cnn_core.compute.workspace import MOST_KEPT_BYTES, made_elements
 from cnn_core.geometry import Windows
-from cnn_core.parameters import Algorithm
+from cnn_core.parameters import Algorithm, TakenAlgorithm
 
 __all__ = ["correlation_costs"]
 
@@ -37,7 +37,13 @@ GROUPS_OF_A_STEP = 10
 
 
 def correlation_costs(
-    batch: int, channels: int, weight_shape: tuple[int, ...], windows: Windows, algorithm: Algorithm
+    batch: int,
+    channels: int,
+    weight_shape: tuple[int, ...],
+    windows: Windows,
+    algorithm: Algorithm,
+    *,
+    transposed: bool = False,
 ) -> Costs:
     """Return what a correlation costs, and what each of its gradients costs.
 
@@ -48,13 +54,20 @@ def correlation_costs(
         (*K, C/G, F).
     windows : Windows
     algorithm : str
+    transposed : bool
+        Whether the gradient of the input is a direction of its own, as in a transposed convolution.
     """
     groups = channels // weight_shape[-2]
     in_float32, in_float64 = (correlation_of(batch, weight_shape, groups, windows, itemsize) for itemsize in (4, 8))
     both = (in_float32, in_float64)
-    forward = max(_memory_of_correlate(sizes, algorithm) for sizes in both)
-    grad_input = max(_memory_of_grad_input(sizes, algorithm) for sizes in both)
-    grad_weight = max(_memory_of_grad_weight(sizes, algorithm) for sizes in both)
+    forward, grad_input, grad_weight = 0, 0, 0
+    for sizes in both:
+        of_forward = choice.taken(sizes, algorithm, correlates=True, gathers=False)
+        of_input = choice.taken(sizes, algorithm, correlates=not transposed, gathers=True)
+        of_weight = of_forward if transposed else of_input
+        forward = max(forward, _memory_of_correlate(sizes, of_forward))
+        grad_input = max(grad_input, _memory_of_grad_input(sizes, of_input))
+        grad_weight = max(grad_weight, _memory_of_grad_weight(sizes, of_weight))
     positions = math.prod(in_float64.positions)
     return Costs(
         Cost(_work_of_correlate(in_float64), forward),
@@ -88,7 +101,7 @@ def _memory_of_depthwise(sizes: Correlation) -> int:
     return span + math.prod(block) * sizes.features + made_elements(depthwise.grad_weight_division(sizes).steps)
 
 
-def _memory_of_correlate(sizes: Correlation, algorithm: Algorithm) -> int:
+def _memory_of_correlate(sizes: Correlation, algorithm: TakenAlgorithm) -> int:
     chosen = choice.chosen(sizes, algorithm)
     if chosen is depthwise:
         found = depthwise.division(sizes)
@@ -120,7 +133,7 @@ def _elements_of_widened(sizes: Correlation) -> int:
     return widened.wide(sizes).weights + math.prod(sizes.positions) * sizes.features
 
 
-def _memory_of_grad_weight(sizes: Correlation, algorithm: Algorithm) -> int:
+def _memory_of_grad_weight(sizes: Correlation, algorithm: TakenAlgorithm) -> int:
     chosen = choice.chosen(sizes, algorithm)
     if chosen is depthwise:
         lanes = depthwise.lane_count(sizes)
@@ -155,11 +168,11 @@ def _memory_of_direct_gradient(sizes: Correlation) -> int:
     return (lanes if lanes > 1 else 0) * sizes.weights + _threads(lanes * len(parts)) * per_thread
 
 
-def _memory_of_grad_input(sizes: Correlation, algorithm: Algorithm) -> int:
+def _memory_of_grad_input(sizes: Correlation, algorithm: TakenAlgorithm) -> int:
     of_spread = _memory_of_spread(sizes)
     if choice.spreading(sizes) is widened:
         of_spread = _elements_of_widened(sizes) + max(of_spread, _memory_of_spread(widened.wide(sizes)))
-    of_phases = (_memory_of_correlate(each, algorithm) for each in _gathered(sizes))
+    of_phases = (_memory_of_correlate(each, algorithm) for each in _gathered(sizes, algorithm))
     return max(of_spread, 3 * sizes.weights + max(of_phases, default=0))
 
 
@@ -202,12 +215,12 @@ def _work_of_grad_input(sizes: Correlation) -> int:
         work += (DEPTHWISE_PRODUCT + DEPTHWISE_LOOP // loop) * positions * sizes.weights
     steps = spread.tap_steps(sizes) if spread.goes_by_tap(sizes) else spread.patch_steps(sizes)
     by_spreading = work + MOVED_ELEMENT * _copied_elements(sizes, found) + STEP * steps
-    return max(by_spreading, sum(_work_of_correlate(each) for each in _gathered(sizes)))
+    return max(by_spreading, sum(_work_of_correlate(each) for each in _gathered(sizes, "direct")))
 
 
-def _gathered(sizes: Correlation) -> list[Correlation]:
+def _gathered(sizes: Correlation, algorithm: TakenAlgorithm) -> list[Correlation]:
     """Return the correlations that compute grad_input, if that is how it is computed."""
-    return [phase.sizes for phase in choice.gathered(sizes) or [] if phase.sizes is not None]
+    return [phase.sizes for phase in choice.gathered(sizes, algorithm) or [] if phase.sizes is not None]
 
 
 def _copied_elements(sizes: Correlation, division: Division) -> int:
