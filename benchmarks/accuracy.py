@@ -29,7 +29,7 @@ def errors(layer: Layer, threads: int) -> dict[str, Any]:
     Returns
     -------
     dict
-        By whose results they are, then by result: "convpool", "convpool direct" of a float32 convolution, and PyTorch
+        By whose results they are, then by result: "convpool" ("fastest" of a convolution), "convpool direct" of a float32 convolution, and PyTorch
         by layout. They are compared with convpool's own in float64 ("direct" of a convolution). "reference" is how far
         PyTorch's in float64 are from these, the worst of all: a check of the reference itself.
     """
@@ -43,7 +43,8 @@ def errors(layer: Layer, threads: int) -> dict[str, Any]:
     }
     if layer.dtype == "float64":  # the reference itself
         return found
-    found["convpool"] = _apart(_of_convpool(layer, operands), reference)
+    fastest = {"algorithm": "fastest"} if layer.kind == "conv" else {}
+    found["convpool"] = _apart(_of_convpool(layer, operands, **fastest), reference)
     if direct:
         found["convpool direct"] = _apart(_of_convpool(layer, operands, **direct), reference)
     found["pytorch"] = {layout: _apart(results, reference) for layout, results in _of_pytorch(layer, operands).items()}

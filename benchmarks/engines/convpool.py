@@ -32,6 +32,7 @@ def build(layer: Layer, operands: dict[str, Any], **options: Any) -> list[Comput
     parameters = {"stride": layer.stride, "padding": layer.padding, "dilation": layer.dilation, **options}
     if layer.kind == "conv":
         parameters["groups"] = layer.groups
+        parameters.setdefault("algorithm", "fastest")  # as peers choose theirs; auto computes directly
     else:
         parameters["kernel_size"] = layer.kernel
     if layer.kind == "avg":

@@ -54,11 +54,10 @@ def test_fork_forgets(monkeypatch: pytest.MonkeyPatch) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
-def test_no_thread_to_be_had_is_no_error(touching: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    def start(thread: threading.Thread) -> None:
+def test_no_thread_to_be_had_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(_: threading.Thread) -> None:
         raise RuntimeError
 
-    monkeypatch.undo()
     monkeypatch.setattr(threading.Thread, "start", start)
     packing._Touched().touch(3)
 
@@ -89,5 +88,5 @@ def test_another_blas_is_left_alone(touching: list[int], monkeypatch: pytest.Mon
 
 
 def test_openblas_is_known_by_its_functions() -> None:
-    build = np.show_config(mode="dicts")["Build Dependencies"]["blas"]["name"]  # type: ignore[index]
+    build = np.show_config(mode="dicts")["Build Dependencies"]["blas"]["name"]
     assert is_openblas() == ("openblas" in build)
