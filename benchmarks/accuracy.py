@@ -29,7 +29,8 @@ def errors(layer: Layer, threads: int) -> dict[str, Any]:
     Returns
     -------
     dict
-        By whose results they are, then by result: "convpool" ("fastest" of a convolution), "convpool direct" of a float32 convolution, and PyTorch
+        By whose results they are, then by result: "convpool" (with algorithm="fastest" where there is
+        a choice), "convpool direct" of a float32 convolution, and PyTorch
         by layout. They are compared with convpool's own in float64 ("direct" of a convolution). "reference" is how far
         PyTorch's in float64 are from these, the worst of all: a check of the reference itself.
     """

@@ -17,7 +17,7 @@ from cnn_core.compute.cost import MOVED_ELEMENT, Cost, Costs
 from cnn_core.compute.source_padding import fold_source_padding, pad_from_source
 from cnn_core.convolution import DifferentiableConvolution, checked_bias_shape
 from cnn_core.geometry import Windows, require_padding_source
-from cnn_core.op import Direction, Layer, Operand
+from cnn_core.op import Direction, Layer, Operand, suggest_layout
 from cnn_core.operands import layer_shape, split_layer_shape
 from cnn_core.parameters import PADDING_MODE, PaddingMode, TakenAlgorithm, parameter
 
@@ -30,13 +30,13 @@ class Conv(DifferentiableConvolution):
 
     ``output[n, o, f] = bias[f] + sum over taps k and channels c of
     padded[n, o * stride + k * dilation, c] * weight[k, c, f]``, where output channel f sees only the input channels of
-    its group, number ``f // (F / groups)``.
+    its group, number ``f // (C_out / groups)``.
 
     Parameters
     ----------
     data_format : {"channels_last", "channels_first"}
-        channels_last: input (N, *spatial, C), weight (*kernel, C/groups, F). channels_first: input (N, C, *spatial),
-        weight (F, C/groups, *kernel).
+        channels_last: input (N, *spatial, C), weight (*kernel, C/groups, C_out).
+        channels_first: input (N, C, *spatial), weight (C_out, C/groups, *kernel).
     framework : {"torch", "tensorflow", "onnx", "jax"} or None
         Whose defaults are taken for what is not given.
     stride, dilation : int or tuple of int
@@ -70,9 +70,11 @@ class Conv(DifferentiableConvolution):
 
     operands: ClassVar[tuple[Operand, ...]] = (
         Operand("input", "Activations: (N, *spatial, C), or (N, C, *spatial) with channels_first."),
-        Operand("weight", "Kernels: (*kernel, C/groups, F), or (F, C/groups, *kernel) with channels_first."),
+        Operand("weight", "Kernels: (*kernel, C/groups, C_out), or (C_out, C/groups, *kernel) with channels_first."),
         Operand(
-            "bias", "One value for each output channel: (F,), or ones and F on as many axes as input.", optional=True
+            "bias",
+            "One value for each output channel: (C_out,), or ones and C_out on as many axes as input.",
+            optional=True,
         ),
     )
 
@@ -82,6 +84,7 @@ class Conv(DifferentiableConvolution):
         "zeros",
     )
 
+    @suggest_layout
     def layer(
         self,
         input_shape: Sequence[int],
@@ -95,7 +98,7 @@ class Conv(DifferentiableConvolution):
         ParameterError, ShapeError
             If the shapes fit neither each other nor the parameters.
         """
-        batch, spatial, channels = split_layer_shape("input", input_shape, self.data_format)
+        batch, spatial, channels = split_layer_shape("input", input_shape, self.data_format, self.spatial_axes)
         weight, windows = self._over_input(spatial, channels, weight_shape)
         checked_bias = checked_bias_shape(bias_shape, weight.features, len(spatial), weight)
         for number, axis in enumerate(windows.axes):

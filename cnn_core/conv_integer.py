@@ -30,8 +30,8 @@ class ConvInteger(QuantizedConvolution):
     Parameters
     ----------
     data_format : {"channels_last", "channels_first"}
-        channels_last: input (N, *spatial, C), weight (*kernel, C/groups, F). channels_first: input (N, C, *spatial),
-        weight (F, C/groups, *kernel).
+        channels_last: input (N, *spatial, C), weight (*kernel, C/groups, C_out).
+        channels_first: input (N, C, *spatial), weight (C_out, C/groups, *kernel).
     framework : {"torch", "tensorflow", "onnx", "jax"} or None
         Whose defaults are taken for what is not given.
     stride, dilation : int or tuple of int
@@ -62,12 +62,15 @@ class ConvInteger(QuantizedConvolution):
     operands: ClassVar[tuple[Operand, ...]] = (
         INPUT,
         WEIGHT,
-        Operand("input_zero_point", "What input has for zero: one value of its type; 0 if not given.", True, BYTES),
+        Operand(
+            "input_zero_point", "What input has for zero: one value of its type; 0 if not given.", True, BYTES, "input"
+        ),
         Operand(
             "weight_zero_point",
             "What weight has for zero: one value of its type, or one for each output channel; 0 if not given.",
             True,
             BYTES,
+            "weight",
         ),
     )
 
@@ -105,13 +108,13 @@ class ConvInteger(QuantizedConvolution):
         Parameters
         ----------
         input : array_like of int8 or uint8, shape (N, *spatial, C) or (N, C, *spatial)
-        weight : array_like of int8 or uint8, shape (*kernel, C/groups, F) or (F, C/groups, *kernel)
+        weight : array_like of int8 or uint8, shape (*kernel, C/groups, C_out) or (C_out, C/groups, *kernel)
         input_zero_point : array_like of input's type, shape () or (1,), optional
-        weight_zero_point : array_like of weight's type, shape (), (1,) or (F,), optional
+        weight_zero_point : array_like of weight's type, shape (), (1,) or (C_out,), optional
 
         Returns
         -------
-        ndarray of int32, shape (N, *output, F) or (N, F, *output)
+        ndarray of int32, shape (N, *output, C_out) or (N, C_out, *output)
 
         Raises
         ------

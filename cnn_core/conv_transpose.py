@@ -17,7 +17,7 @@ from cnn_core.compute.cost import MOVED_ELEMENT, Cost, Costs
 from cnn_core.convolution import DifferentiableConvolution, checked_bias_shape
 from cnn_core.errors import ParameterError, ShapeError, describe, number_of
 from cnn_core.geometry import Windows, resolve_transposed
-from cnn_core.op import Direction, Layer, Operand
+from cnn_core.op import Direction, Layer, Operand, suggest_layout
 from cnn_core.operands import describe_shape, layer_shape, split_layer_shape
 from cnn_core.parameters import (
     OUTPUT_PADDING,
@@ -47,9 +47,9 @@ class ConvTranspose(DifferentiableConvolution):
     Parameters
     ----------
     data_format : {"channels_last", "channels_first"}
-        The weight is that of the convolution which is transposed. channels_last: input (N, *spatial, F), weight
-        (*kernel, C/groups, F), output (N, *spatial, C). channels_first: input (N, F, *spatial), weight
-        (F, C/groups, *kernel), output (N, C, *spatial).
+        The weight is that of the convolution which is transposed. channels_last: input (N, *spatial, C_out), weight
+        (*kernel, C/groups, C_out), output (N, *spatial, C). channels_first: input (N, C_out, *spatial), weight
+        (C_out, C/groups, *kernel), output (N, C, *spatial).
     framework : {"torch", "tensorflow", "onnx", "jax"} or None
         Whose defaults are taken for what is not given. With "onnx" a wanted size, of output_size or of "same", sets
         the padding and is not limited by it.
@@ -88,11 +88,11 @@ class ConvTranspose(DifferentiableConvolution):
     """
 
     operands: ClassVar[tuple[Operand, ...]] = (
-        Operand("input", "Activations: (N, *spatial, F), or (N, F, *spatial) with channels_first."),
+        Operand("input", "Activations: (N, *spatial, C_out), or (N, C_out, *spatial) with channels_first."),
         Operand(
             "weight",
-            "Kernels of the convolution that is transposed: (*kernel, C/groups, F), or (F, C/groups, *kernel) with "
-            "channels_first; F are the channels of input, C those of output.",
+            "Kernels of the convolution that is transposed: (*kernel, C/groups, C_out), or (C_out, C/groups, *kernel) "
+            "with channels_first; C_out are the channels of input, C those of output.",
         ),
         Operand(
             "bias", "One value for each output channel: (C,), or ones and C on as many axes as input.", optional=True
@@ -144,6 +144,7 @@ class ConvTranspose(DifferentiableConvolution):
     def _sizes_set_padding(self) -> bool:
         return self.framework == "onnx"
 
+    @suggest_layout
     def layer(
         self,
         input_shape: Sequence[int],
@@ -157,7 +158,7 @@ class ConvTranspose(DifferentiableConvolution):
         ParameterError, ShapeError
             If the shapes fit neither each other nor the parameters.
         """
-        batch, spatial, features = split_layer_shape("input", input_shape, self.data_format)
+        batch, spatial, features = split_layer_shape("input", input_shape, self.data_format, self.spatial_axes)
         weight = self._split_weight_shape(weight_shape, len(spatial))
         if features != weight.features:
             raise ShapeError(

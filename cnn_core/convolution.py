@@ -61,7 +61,7 @@ class Weight:
     group_channels : int
         Channels of one group, C/groups.
     features : int
-        Channels on the other side, F.
+        Channels on the other side, C_out.
     """
 
     shape: tuple[int, ...]
@@ -71,7 +71,7 @@ class Weight:
 
     @property
     def kernel_first_shape(self) -> tuple[int, ...]:
-        """(*kernel, C/groups, F)."""
+        """(*kernel, C/groups, C_out)."""
         return (*self.kernel_sizes, self.group_channels, self.features)
 
 
@@ -89,20 +89,26 @@ class Convolution(Op):
     groups: int = parameter(integer_from(1), "Number of groups that the channels are divided into.", 1)
 
     def _kernel_first(self, weight: NDArray[Any]) -> NDArray[Any]:
-        """View a weight of either layout as (*kernel, C/groups, F)."""
+        """View a weight of either layout as (*kernel, C/groups, C_out)."""
         return weight if self.data_format == "channels_last" else np.moveaxis(weight, (0, 1), (-1, -2))
 
     def _split_weight_shape(self, weight_shape: Sequence[int], rank: int) -> Weight:
         shape = checked_sequence("weight", weight_shape)
         if len(shape) != rank + 2:
-            layout = "(*kernel, C/groups, F)" if self.data_format == "channels_last" else "(F, C/groups, *kernel)"
-            raise ShapeError(
+            layout = (
+                "(*kernel, C/groups, C_out)" if self.data_format == "channels_last" else "(C_out, C/groups, *kernel)"
+            )
+            error = ShapeError(
                 "weight",
-                f"weight has {len(shape)} axes; an input with "
-                f"{number_of(rank, 'spatial axis', 'spatial axes')} needs {rank + 2}: {layout}",
+                f"input has {rank + 2} axes, weight {len(shape)}; needed for both: {rank + 2}, {layout} for weight",
                 got=f"{len(shape)} axes",
                 expected=f"{rank + 2} axes: {layout}",
             )
+            hints = {
+                rank + 3: "the batch axis of input is missing, or weight has an axis too many",
+                rank + 1: "weight lacks an axis, perhaps one of size 1, or input has one too many",
+            }
+            raise error.with_hint(hints[len(shape)]) if len(shape) in hints else error
         require_sizes("weight", shape)
         if self.data_format == "channels_last":
             return Weight(shape, shape[:-2], shape[-2], shape[-1])
@@ -123,7 +129,7 @@ class Convolution(Op):
         if weight.features % self.groups:
             raise ParameterError(
                 "groups",
-                f"groups={self.groups} does not divide the {weight.features} channels F of weight "
+                f"groups={self.groups} does not divide the {weight.features} channels C_out of weight "
                 f"{describe_shape(weight.shape)}",
                 got=describe(self.groups),
                 expected=f"a divisor of {weight.features}",
@@ -152,6 +158,14 @@ def checked_bias_shape(bias_shape: Sequence[int] | None, channels: int, rank: in
     if bias_shape is None:
         return (channels,)
     shape = checked_sequence("bias", bias_shape)
+    if not shape:
+        raise ShapeError(
+            "bias",
+            f"bias is a single number without an axis; needed: a list of {number_of(channels, 'value', 'values')}, one "
+            "for each output channel, such as [0.5] for one channel",
+            got="a number",
+            expected=f"a list of {number_of(channels, 'value', 'values')}",
+        )
     if shape != (1,) * (rank + 1) + (channels,):
         reason = f"weight {describe_shape(weight.shape)} (or as many axes of size 1 before it as input has)"
         require_shape("bias", shape, (channels,), reason)
@@ -191,7 +205,7 @@ class DifferentiableConvolution(Convolution):
         output: NDArray[Any],
         algorithm: TakenAlgorithm,
     ) -> None:
-        """Write the output; all arrays channels-last, the weight (*kernel, C/groups, F), the bias with one axis."""
+        """Write the output; all arrays channels-last, the weight (*kernel, C/groups, C_out), the bias with one axis."""
 
     @abstractmethod
     def _write_grad_input(
@@ -222,13 +236,13 @@ class DifferentiableConvolution(Convolution):
         Parameters
         ----------
         input : array_like, shape (N, *spatial, C) or (N, C, *spatial)
-        weight : array_like, shape (*kernel, C/groups, F) or (F, C/groups, *kernel)
-        bias : array_like, shape (F,) or (1, ..., 1, F) with as many axes as input, optional
+        weight : array_like, shape (*kernel, C/groups, C_out) or (C_out, C/groups, *kernel)
+        bias : array_like, shape (C_out,) or (1, ..., 1, C_out) with as many axes as input, optional
             Of dtype float16, float32, float64 or an integer type, as all operands.
 
         Returns
         -------
-        ndarray, shape (N, *output, F) or (N, F, *output)
+        ndarray, shape (N, *output, C_out) or (N, C_out, *output)
             Of the operands' common floating dtype; integers count as float64.
 
         Raises
@@ -280,8 +294,8 @@ class DifferentiableConvolution(Convolution):
         -------
         ConvGradients
             grad_input, grad_weight and grad_bias, each of its operand's shape and of the operands' common floating
-            dtype. grad_bias is computed whether or not a bias was given; without one its shape is (F,). Elements of the
-            input that no window covers have gradient 0.
+            dtype. grad_bias is computed whether or not a bias was given; without one its shape is (C_out,). Elements of
+            the input that no window covers have gradient 0.
 
         Raises
         ------

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 __all__ = ["ConvpoolError", "DtypeError", "OperandError", "ParameterError", "ShapeError", "describe", "number_of"]
+
+
+MAX_ECHOED = 40
+"""Characters of a parameter's value that an error repeats."""
 
 
 class ConvpoolError(ValueError):
@@ -28,6 +32,10 @@ class ConvpoolError(ValueError):
         self.message = message
         self.got = got
         self.expected = expected
+
+    def with_hint(self, hint: str) -> Self:
+        """Return the same error with a hint at its likely cause at the end of the message."""
+        return type(self)(self.subject, f"{self.message}; {hint}", got=self.got, expected=self.expected)
 
 
 class ParameterError(ConvpoolError):
@@ -58,12 +66,12 @@ def number_of(number: int, singular: str, plural: str) -> str:
 
 
 def describe(value: Any) -> str:
-    """Say what a value is in a few words, without repeating text or long numbers.
+    """Say what a parameter's value is in a few words: itself if it is short and printable, never long text or numbers.
 
     Examples
     --------
-    >>> describe(3), describe("valid"), describe([1, 2]), describe(10**50)
-    ('3', 'a string of 5 characters', '[1, 2]', 'an integer of more than 18 digits')
+    >>> describe(3), describe("mean"), describe([1, 2]), describe(10**50), describe("x" * 50)
+    ('3', '"mean"', '[1, 2]', 'an integer of more than 18 digits', 'a string of 50 characters')
     """
     if value is None:
         return "null"
@@ -74,11 +82,14 @@ def describe(value: Any) -> str:
     if isinstance(value, float):
         return f"the number {value!r}"
     if isinstance(value, str):
-        return f"a string of {len(value)} characters"
+        is_short = len(value) <= MAX_ECHOED and value.isprintable()
+        return f'"{value}"' if is_short else f"a string of {len(value)} characters"
     if isinstance(value, (list, tuple)):
-        if 0 < len(value) <= 3 and all(type(item) is int and abs(item) < 10**18 for item in value):
-            return str(list(value))
-        return f"a list of {len(value)} values"
+        if 0 < len(value) <= MAX_ECHOED // 3 and all(type(item) in {int, float, bool, str} for item in value):
+            text = f"[{', '.join(describe(item).removeprefix('the number ') for item in value)}]"
+            if len(text) <= MAX_ECHOED:
+                return text
+        return f"a list of {number_of(len(value), 'value', 'values')}"
     if isinstance(value, dict):
         return f"an object of {len(value)} members"
     return f"a value of type {type(value).__name__}"

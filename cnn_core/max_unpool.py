@@ -131,7 +131,7 @@ class MaxUnpool(Indexed):
         ParameterError, ShapeError
             If the shapes fit neither each other nor the parameters.
         """
-        batch, spatial, channels = split_layer_shape("input", input_shape, self.data_format)
+        batch, spatial, channels = split_layer_shape("input", input_shape, self.data_format, self.spatial_axes)
         shape = layer_shape(batch, spatial, channels, self.data_format)
         if indices_shape is not None:
             require_shape(

@@ -14,11 +14,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from cnn_core.compute.blas import one_blas_thread
 from cnn_core.compute.cost import Costs
+from cnn_core.errors import ConvpoolError, ShapeError
 from cnn_core.geometry import AnyWindows
 from cnn_core.operands import accumulation_dtype, as_operand, common_dtype, require_shape
 from cnn_core.parameters import (
     DATA_FORMAT,
     FRAMEWORK,
+    SPATIAL_AXES,
     DataFormat,
     Framework,
     TakenAlgorithm,
@@ -27,7 +29,7 @@ from cnn_core.parameters import (
     parameter,
 )
 
-__all__ = ["Direction", "Layer", "Op", "Operand", "computation"]
+__all__ = ["Direction", "Layer", "Op", "Operand", "computation", "suggest_layout"]
 
 Arguments = ParamSpec("Arguments")
 Direction = Literal["forward", "backward"]
@@ -46,12 +48,15 @@ class Operand:
     dtypes : tuple of str
         The types that it may have, where it has a type of its own. Empty where it shares in the floating type that the
         op computes in.
+    type_of : str
+        The operand whose type it must have.
     """
 
     name: str
     description: str
     optional: bool = False
     dtypes: tuple[str, ...] = ()
+    type_of: str = ""
 
 
 @dataclass(frozen=True)
@@ -116,6 +121,13 @@ class Op(ABC):
     )
     framework: Framework | None = parameter(
         optional(FRAMEWORK), "Framework whose own defaults are taken for all parameters that are not given.", None
+    )
+
+    spatial_axes: int | None = parameter(
+        optional(SPATIAL_AXES),
+        "How many axes are spatial; an operand with another number of axes is an error. If not given it follows from "
+        "the input: state it, so that an image without its batch axis is noticed.",
+        None,
     )
 
     def __new__(cls, *_: Any, **given: Any) -> Self:
@@ -198,6 +210,7 @@ class Op(ABC):
         """
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         values |= {name: value for name, value in layer.windows.parameters().items() if name in values}
+        values["spatial_axes"] = len(layer.windows.axes)
         if layer.algorithm is not None:
             values["algorithm"] = layer.algorithm(itemsize, direction)
         return {name: value for name, value in values.items() if value is not None}
@@ -219,8 +232,7 @@ class Op(ABC):
         """Return the type that is computed in for operands of these types, by name."""
         return accumulation_dtype(self.gradient_dtype(dtypes))
 
-    @staticmethod
-    def _checked_gradient(grad_output: ArrayLike, layer: Layer[Any]) -> NDArray[Any]:
+    def _checked_gradient(self, grad_output: ArrayLike, layer: Layer[Any]) -> NDArray[Any]:
         """Return grad_output as an array.
 
         Raises
@@ -236,6 +248,25 @@ class Op(ABC):
     def parameters(cls) -> tuple[dataclasses.Field[Any], ...]:
         """Return the declarations of the op's parameters."""
         return dataclasses.fields(cls)
+
+
+def suggest_layout(layer: Callable[Arguments, Returned]) -> Callable[Arguments, Returned]:
+    """Let an error of an op's ``layer`` say so where the shapes fit the other layout."""
+
+    @functools.wraps(layer)
+    def wrapped(*arguments: Arguments.args, **options: Arguments.kwargs) -> Returned:
+        try:
+            return layer(*arguments, **options)
+        except ShapeError as error:
+            op: Any = arguments[0]
+            other = "channels_first" if op.data_format == "channels_last" else "channels_last"
+            try:
+                layer(dataclasses.replace(op, data_format=other), *arguments[1:], **options)  # type: ignore[arg-type]
+            except ConvpoolError:
+                raise error from None
+            raise error.with_hint(f"the shapes fit data_format={other}") from None
+
+    return wrapped
 
 
 MOST_KEPT_LAYERS = 256

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cnn_core.errors import DtypeError, ShapeError, describe
-from cnn_core.parameters import LARGEST_INTEGER, DataFormat
+from cnn_core.errors import DtypeError, ShapeError, describe, number_of
+from cnn_core.parameters import LARGEST_INTEGER, LARGEST_RANK, SMALLEST_RANK, DataFormat
 
 __all__ = [
     "LARGEST_RANK",
@@ -28,7 +28,10 @@ __all__ = [
     "split_layer_shape",
 ]
 
-SMALLEST_RANK, LARGEST_RANK = 1, 3
+MISSING_AXIS = (
+    "a batch axis of size 1 is missing before a single image, a channel axis of size 1 after gray values, or a "
+    "language that drops trailing axes of size 1 dropped one (send dtype, shape and flat data there)"
+)
 FLOATING = tuple(np.dtype(name) for name in ("float16", "float32", "float64"))
 
 
@@ -115,23 +118,37 @@ def require_sizes(name: str, sizes: Sequence[int], *, has_batch: bool = False) -
             )
 
 
-def split_layer_shape(name: str, shape: Sequence[int], data_format: DataFormat) -> tuple[int, tuple[int, ...], int]:
+def split_layer_shape(
+    name: str, shape: Sequence[int], data_format: DataFormat, spatial_axes: int | None = None
+) -> tuple[int, tuple[int, ...], int]:
     """Split the shape of a layer's input into batch, spatial sizes and channels.
+
+    Parameters
+    ----------
+    name : str
+    shape : sequence of int
+    data_format : {"channels_last", "channels_first"}
+    spatial_axes : int, optional
+        How many axes must be spatial.
 
     Raises
     ------
     ShapeError
-        If there are not 1, 2 or 3 spatial axes, or one of the sizes but the batch is 0.
+        If there are not 1, 2 or 3 spatial axes, or not as many as stated, or one of the sizes but the batch is 0.
     """
     sizes = checked_sequence(name, shape)
     layout = "(N, *spatial, C)" if data_format == "channels_last" else "(N, C, *spatial)"
-    if not SMALLEST_RANK <= len(sizes) - 2 <= LARGEST_RANK:
-        raise ShapeError(
+    if not SMALLEST_RANK <= len(sizes) - 2 <= LARGEST_RANK or len(sizes) - 2 != (spatial_axes or len(sizes) - 2):
+        needed = "3, 4 or 5" if spatial_axes is None else str(spatial_axes + 2)
+        reason = "1, 2 or 3 spatial axes" if spatial_axes is None else f"spatial_axes={spatial_axes}"
+        error = ShapeError(
             name,
-            f"{name} has {len(sizes)} axes; needed: 3, 4 or 5, {layout} with 1, 2 or 3 spatial axes",
-            got=f"{len(sizes)} axes",
-            expected=f"3, 4 or 5 axes: {layout}",
+            f"{name} has {number_of(len(sizes), 'axis', 'axes')}; needed: {needed}, {layout} with {reason}",
+            got=number_of(len(sizes), "axis", "axes"),
+            expected=f"{needed} axes: {layout}",
         )
+        is_one_short = len(sizes) == 2 if spatial_axes is None else len(sizes) == spatial_axes + 1
+        raise error.with_hint(MISSING_AXIS) if is_one_short else error
     require_sizes(name, sizes, has_batch=True)
     if data_format == "channels_last":
         return sizes[0], sizes[1:-1], sizes[-1]

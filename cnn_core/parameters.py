@@ -6,6 +6,7 @@ A rule's text is what an error says was expected, what the JSON schema describes
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import math
 import operator
 from collections.abc import Callable, Mapping
@@ -14,7 +15,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from cnn_core.errors import ParameterError, describe, number_of
+from cnn_core.errors import MAX_ECHOED, ParameterError, describe, number_of
 
 __all__ = [
     "ALGORITHM",
@@ -23,6 +24,7 @@ __all__ = [
     "FRAMEWORK",
     "INDEX_SCHEME",
     "LARGEST_INTEGER",
+    "LARGEST_RANK",
     "LIST_PER_AXIS",
     "NONZERO_INTEGER",
     "NORM_TYPE",
@@ -30,6 +32,8 @@ __all__ = [
     "PADDING",
     "PADDING_MODE",
     "POSITIVE_PER_AXIS",
+    "SMALLEST_RANK",
+    "SPATIAL_AXES",
     "STORAGE_ORDER",
     "TIES",
     "Algorithm",
@@ -71,6 +75,9 @@ PerAxis = int | tuple[int, ...]
 OutputPadding = int | tuple[int, ...] | Literal["to_stride"]
 Padding = int | tuple[int, ...] | tuple[tuple[int, int], ...] | AutomaticPadding
 
+SMALLEST_RANK, LARGEST_RANK = 1, 3
+"""Spatial axes of an operand."""
+
 LARGEST_INTEGER = 2**31 - 1
 """No integer parameter may exceed this, so that all index arithmetic fits in 64 bits."""
 
@@ -98,9 +105,11 @@ class Rule:
         """Return the canonical form of a value, or raise ParameterError."""
         try:
             return self.canonical(value.tolist() if isinstance(value, np.ndarray) else value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError) as error:
             got = describe(value)
-            raise ParameterError(name, f"{name} must be {self.text}; got {got}", got=got, expected=self.text) from None
+            hint = f"; did you mean {error.word}?" if isinstance(error, _Misspelt) else ""
+            message = f"{name} must be {self.text}; got {got}{hint}"
+            raise ParameterError(name, message, got=got, expected=self.text) from None
 
 
 def parameter(rule: Rule, description: str, default: Any = dataclasses.MISSING) -> Any:
@@ -119,6 +128,8 @@ def _integer(value: Any, smallest: int) -> int:
     # bool is an int to Python, but stride=True is a slip, not a stride of 1
     if isinstance(value, (bool, np.bool_)):
         raise TypeError
+    if isinstance(value, (float, np.floating)) and float(value).is_integer():  # some languages write 2 as 2.0
+        value = int(value)
     value = operator.index(value)
     if not smallest <= value <= LARGEST_INTEGER:
         raise ValueError
@@ -196,6 +207,28 @@ def optional(rule: Rule) -> Rule:
     return Rule(rule.text, lambda value: None if value is None else rule.canonical(value), schema)
 
 
+class _Misspelt(ValueError):
+    """A word that is close to one of a rule's."""
+
+    def __init__(self, word: str) -> None:
+        super().__init__(word)
+        self.word = word
+
+
+SPELLINGS = {
+    **dict.fromkeys(("ncw", "nchw", "ncdhw"), "channels_first"),
+    **dict.fromkeys(("nwc", "nhwc", "ndhwc"), "channels_last"),
+    "pytorch": "torch",
+    "tf": "tensorflow",
+    "keras": "tensorflow",
+    "same_upper": "same",
+}
+"""Other spellings of words, in lower case, that are accepted: those of the frameworks. Upper case is accepted too."""
+
+MEANT = {"mean": "avg", "average": "avg", "edge": "replicate", "wrap": "circular", "constant": "zeros"}
+"""Words of others that are suggested: they may mean something else."""
+
+
 def _words_schema(words: tuple[str, ...]) -> dict[str, Any]:
     return {"type": "string", "enum": list(words)}
 
@@ -205,9 +238,17 @@ def one_of(choices: Any) -> Rule:
     words: tuple[str, ...] = get_args(choices)
 
     def canonical(value: Any) -> str:
+        if isinstance(value, (list, tuple)) and len(value) == 1:  # as R's jsonlite writes every scalar
+            (value,) = value
         if not isinstance(value, str):
             raise TypeError
-        return words[words.index(value)]  # not the value itself, which may be of a class derived from str
+        spelt = value.lower()
+        spelt = SPELLINGS.get(spelt, spelt)
+        if spelt in words:
+            return words[words.index(spelt)]  # not the value itself, which may be of a class derived from str
+        meant = MEANT.get(spelt, "")
+        close = [meant] if meant in words else difflib.get_close_matches(spelt[:MAX_ECHOED], words, n=1)
+        raise _Misspelt(close[0]) if close else ValueError
 
     return Rule("one of " + ", ".join(words), canonical, _words_schema(words))
 
@@ -216,6 +257,8 @@ def subset_of(words: tuple[str, ...]) -> Rule:
     """Accept a list that names some of the words, each at most once."""
 
     def canonical(value: Any) -> tuple[str, ...]:
+        if isinstance(value, str):
+            value = [value]
         if not isinstance(value, (list, tuple)) or not value:
             raise TypeError
         if any(not isinstance(item, str) or item not in words for item in value) or len(set(value)) != len(value):
@@ -230,6 +273,13 @@ def _flag(value: Any) -> bool:
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError
     return bool(value)
+
+
+def _spatial_axes(value: Any) -> int:
+    number = _integer(value, 1)
+    if number > LARGEST_RANK:
+        raise ValueError
+    return number
 
 
 def _nonzero(value: Any) -> int:
@@ -270,6 +320,7 @@ NORM_TYPE = number_from(1)
 PADDING_MODE = one_of(PaddingMode)
 STORAGE_ORDER = one_of(StorageOrder)
 TIES = one_of(Ties)
+SPATIAL_AXES = Rule("1, 2 or 3", _spatial_axes, {"type": "integer", "enum": [1, 2, 3]})
 FLAG = Rule("true or false", _flag, {"type": "boolean"})
 NONZERO_INTEGER = Rule(
     f"{_integers_from(-LARGEST_INTEGER)} other than 0",
@@ -323,6 +374,8 @@ def one_per_axis(name: str, value: PerAxis, rank: int) -> tuple[int, ...]:
     """
     if isinstance(value, int):
         return (value,) * rank
+    if len(value) == 1:  # PyTorch's way to write one value for all axes
+        return value * rank
     require_length(name, len(value), rank)
     return value
 
@@ -330,10 +383,12 @@ def one_per_axis(name: str, value: PerAxis, rank: int) -> tuple[int, ...]:
 def require_length(name: str, length: int, rank: int) -> None:
     """Raise ParameterError unless a per-axis parameter has one entry for each spatial axis."""
     if length != rank:
+        # what a single image gives away: its sizes are one axis short
+        hint = "; if the input is a single image, its batch axis is missing" if length == rank + 1 else ""
         raise ParameterError(
             name,
             f"{name} has {number_of(length, 'entry', 'entries')}; needed: {number_of(rank, 'entry', 'entries')}, one "
-            "for each spatial axis",
+            f"for each spatial axis{hint}",
             got=number_of(length, "entry", "entries"),
             expected=number_of(rank, "entry", "entries"),
         )

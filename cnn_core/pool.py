@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from cnn_core.compute.cost import Costs
 from cnn_core.compute.pool_blocks import PoolSizes
@@ -103,7 +103,7 @@ class Pool(Op):
         ParameterError, ShapeError
             If the shape and the parameters do not fit each other.
         """
-        batch, spatial, channels = split_layer_shape("input", input_shape, self.data_format)
+        batch, spatial, channels = split_layer_shape("input", input_shape, self.data_format, self.spatial_axes)
         windows = self._windows(spatial)
         if self._needs_real_taps():
             _require_real_taps(windows)
@@ -115,6 +115,14 @@ class Pool(Op):
             multiply_accumulates=batch * channels * math.prod(axis.tap_count for axis in windows.axes),
             costs=functools.partial(self._costs, self._sizes(batch, channels, windows, SMALLEST_ITEMSIZE)),
         )
+
+    def _checked_gradient(self, grad_output: ArrayLike, layer: Layer[Any]) -> NDArray[Any]:
+        try:
+            return super()._checked_gradient(grad_output, layer)
+        except ShapeError as error:
+            if self.stride is not None or self.kernel_size is None:
+                raise
+            raise error.with_hint("stride is not given, so it is kernel_size") from None
 
     def _windows(self, spatial: tuple[int, ...]) -> AnyWindows:
         if self.output_size is not None:

@@ -32,8 +32,8 @@ class QLinearConv(QuantizedConvolution):
     Parameters
     ----------
     data_format : {"channels_last", "channels_first"}
-        channels_last: input (N, *spatial, C), weight (*kernel, C/groups, F). channels_first: input (N, C, *spatial),
-        weight (F, C/groups, *kernel).
+        channels_last: input (N, *spatial, C), weight (*kernel, C/groups, C_out).
+        channels_first: input (N, C, *spatial), weight (C_out, C/groups, *kernel).
     framework : {"torch", "tensorflow", "onnx", "jax"} or None
         Whose defaults are taken for what is not given.
     stride, dilation : int or tuple of int
@@ -66,19 +66,20 @@ class QLinearConv(QuantizedConvolution):
     operands: ClassVar[tuple[Operand, ...]] = (
         INPUT,
         Operand("input_scale", "Scale of input: one value.", dtypes=FLOATS),
-        Operand("input_zero_point", "What input has for zero: one value of its type.", dtypes=BYTES),
+        Operand("input_zero_point", "What input has for zero: one value of its type.", dtypes=BYTES, type_of="input"),
         WEIGHT,
         Operand("weight_scale", "Scale of weight: one value, or one for each output channel.", dtypes=FLOATS),
         Operand(
             "weight_zero_point",
             "What weight has for zero: one value of its type, or one for each output channel.",
             dtypes=BYTES,
+            type_of="weight",
         ),
         Operand("output_scale", "Scale of output: one value.", dtypes=FLOATS),
         Operand("output_zero_point", "What output has for zero: one value; its type is that of output.", dtypes=BYTES),
         Operand(
             "bias",
-            "One value for each output channel: (F,); in units of input_scale * weight_scale.",
+            "One value for each output channel: (C_out,); in units of input_scale * weight_scale.",
             optional=True,
             dtypes=("int32",),
         ),
@@ -136,16 +137,16 @@ class QLinearConv(QuantizedConvolution):
         input : array_like of int8 or uint8, shape (N, *spatial, C) or (N, C, *spatial)
         input_scale : array_like of a floating type, shape () or (1,)
         input_zero_point : array_like of input's type, shape () or (1,)
-        weight : array_like of int8 or uint8, shape (*kernel, C/groups, F) or (F, C/groups, *kernel)
-        weight_scale : array_like of a floating type, shape (), (1,) or (F,)
-        weight_zero_point : array_like of weight's type, shape (), (1,) or (F,)
+        weight : array_like of int8 or uint8, shape (*kernel, C/groups, C_out) or (C_out, C/groups, *kernel)
+        weight_scale : array_like of a floating type, shape (), (1,) or (C_out,)
+        weight_zero_point : array_like of weight's type, shape (), (1,) or (C_out,)
         output_scale : array_like of a floating type, shape () or (1,)
         output_zero_point : array_like of int8 or uint8, shape () or (1,)
-        bias : array_like of int32, shape (F,), optional
+        bias : array_like of int32, shape (C_out,), optional
 
         Returns
         -------
-        ndarray of output_zero_point's type, shape (N, *output, F) or (N, F, *output)
+        ndarray of output_zero_point's type, shape (N, *output, C_out) or (N, C_out, *output)
 
         Raises
         ------

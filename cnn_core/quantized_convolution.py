@@ -17,7 +17,7 @@ from cnn_core.compute.cost import MOVED_ELEMENT, Cost, Costs
 from cnn_core.convolution import Convolution, Weight
 from cnn_core.errors import ShapeError
 from cnn_core.geometry import Windows
-from cnn_core.op import Layer, Operand
+from cnn_core.op import Layer, Operand, suggest_layout
 from cnn_core.operands import channels_last_view, checked_sequence, describe_shape, layer_shape, split_layer_shape
 
 __all__ = ["BYTES", "INPUT", "WEIGHT", "QuantizedConvolution"]
@@ -25,7 +25,7 @@ __all__ = ["BYTES", "INPUT", "WEIGHT", "QuantizedConvolution"]
 BYTES = ("uint8", "int8")
 INPUT = Operand("input", "Activations: (N, *spatial, C), or (N, C, *spatial) with channels_first.", dtypes=BYTES)
 WEIGHT = Operand(
-    "weight", "Kernels: (*kernel, C/groups, F), or (F, C/groups, *kernel) with channels_first.", dtypes=BYTES
+    "weight", "Kernels: (*kernel, C/groups, C_out), or (C_out, C/groups, *kernel) with channels_first.", dtypes=BYTES
 )
 
 Array = NDArray[Any]
@@ -41,6 +41,7 @@ class QuantizedConvolution(Convolution):
 
     differentiable: ClassVar[tuple[str, ...]] = ()
 
+    @suggest_layout
     def _layer(
         self,
         input_shape: Sequence[int],
@@ -51,7 +52,7 @@ class QuantizedConvolution(Convolution):
         bias_shape: Sequence[int] | None = None,
     ) -> Layer[Windows]:
         """Resolve the op for an input, a weight, and operands of one value, or of one or one for each channel."""
-        batch, spatial, channels = split_layer_shape("input", input_shape, self.data_format)
+        batch, spatial, channels = split_layer_shape("input", input_shape, self.data_format, self.spatial_axes)
         weight, windows = self._over_input(spatial, channels, weight_shape)
         each = (weight.features,)
         _require_one_of(single, [(), (1,)], weight)

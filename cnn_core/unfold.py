@@ -150,7 +150,7 @@ class Unfold(PatchOp):
         ParameterError, ShapeError
             If the shape and the parameters do not fit each other.
         """
-        batch, spatial, channels = split_layer_shape("input", input_shape, self.data_format)
+        batch, spatial, channels = split_layer_shape("input", input_shape, self.data_format, self.spatial_axes)
         windows = self._windows(spatial, "input")
         return Layer(
             result_shapes={"output": self._matrix_shape(batch, channels, windows)},
@@ -264,6 +264,10 @@ class Fold(PatchOp):
             got, expected = f"{rank} entries", f"1 to {LARGEST_RANK} entries"
             message = f"output_size has {got}; needed: {expected}, one for each spatial axis"
             raise ParameterError("output_size", message, got=got, expected=expected)
+        if self.spatial_axes not in (None, rank):
+            expected = f"{self.spatial_axes} entries, as spatial_axes says"
+            message = f"output_size has {rank} entries; needed: {expected}"
+            raise ParameterError("output_size", message, got=f"{rank} entries", expected=expected)
 
     def layer(self, input_shape: Sequence[int]) -> Layer[Windows]:
         """Resolve the op for an input of this shape; allocates nothing.

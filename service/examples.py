@@ -39,7 +39,11 @@ def example(operation: Operation) -> tuple[dict[str, Any], dict[str, NDArray[Any
         op = operation.call(parameters).op
         shape = operation.declaration.resolve(op, {name: tensor.shape for name, tensor in tensors.items()}).output_shape
         tensors = {"grad_output": np.ones(shape), **tensors}
-    return parameters, tensors
+    op = operation.call(parameters).op
+    layer = operation.declaration.resolve(
+        op, {name: tensor.shape for name, tensor in tensors.items() if name != "grad_output"}
+    )
+    return {**parameters, "spatial_axes": len(layer.windows.axes)}, tensors
 
 
 def json_example(operation: Operation) -> dict[str, Any]:

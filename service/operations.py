@@ -17,9 +17,10 @@ from pydantic import BaseModel
 
 from cnn_core import ParameterError
 from cnn_core.op import Direction, Layer, Op, Operand
-from cnn_core.parameters import subset_of
+from cnn_core.parameters import one_of, subset_of
 from service.codecs.message import TensorType
 from service.codecs.names import pointer_to
+from service.codecs.text import NOT_GIVEN
 from service.parameters import parameter_model, rule_field, unknown_names, validated
 from service.problems import Finding, InvalidRequest
 
@@ -82,26 +83,31 @@ class LayerDeclaration:
         if not self.selector:
             return self.ops[""]
         value = parameters.get(self.selector)
-        if not isinstance(value, str) or value not in self.ops:
-            expected = f"one of {', '.join(self.ops)}"
-            got = "nothing" if value is None else "another value"
+        rule = one_of(Literal[tuple(self.ops)])
+        if value is None or value is NOT_GIVEN:
+            message = f"{self.selector} is required; it must be {rule.text}"
+            raise InvalidRequest.of(f"/{self.selector}", message, got="nothing", expected=rule.text)
+        try:
+            return self.ops[rule.check(self.selector, value)]
+        except ParameterError as error:
             raise InvalidRequest.of(
-                f"/{self.selector}", f"{self.selector} must be {expected}; got {got}", got=got, expected=expected
-            )
-        return self.ops[value]
+                f"/{self.selector}", error.message, got=error.got, expected=error.expected
+            ) from None
+
+    def selecting(self, op: type[Op]) -> dict[str, str]:
+        """Return the parameter that selects an op; none if the layer has only that one."""
+        value = next((value for value, candidate in self.ops.items() if candidate is op), "")
+        return {self.selector: value} if self.selector else {}
 
     def resolved_parameters(
         self, op: Op, layer: Layer[Any], itemsize: int, direction: Direction = "forward"
     ) -> dict[str, Any]:
         """Return every parameter as it is in a layer, the selecting one first."""
-        value = next((value for value, candidate in self.ops.items() if candidate is type(op)), "")
-        selecting = {self.selector: value} if self.selector else {}
-        return selecting | op.resolved_parameters(layer, itemsize, direction)
+        return self.selecting(type(op)) | op.resolved_parameters(layer, itemsize, direction)
 
     def selector_field(self, op: type[Op]) -> dict[str, tuple[Any, Any]]:
         """Return the definition of the selecting parameter for one op's parameter model."""
-        value = next((value for value, candidate in self.ops.items() if candidate is op), "")
-        return {self.selector: (Literal[value], ...)} if self.selector else {}
+        return {name: (Literal[value], ...) for name, value in self.selecting(op).items()}
 
 
 @dataclass(frozen=True)
@@ -213,6 +219,7 @@ class Operation:
             # the name that selects the op may be the misspelt one
             accepted = dict.fromkeys(name for model in self.models.values() for name in model.model_fields)
             raise InvalidRequest(*problem.findings, *unknown_names(accepted, parameters, beside)) from None
+        parameters = {**parameters, **self.declaration.selecting(op)}
         selector = self.declaration.selector
         elsewhere = {
             name: f"{selector}={value}"
@@ -250,6 +257,31 @@ class Operation:
         if findings:
             raise InvalidRequest(*findings)
         return call
+
+    def with_types(self, tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Give numbers without a type of their own, as JSON's are, the type of the operand that they belong to.
+
+        Raises
+        ------
+        InvalidRequest
+            If a number stands for an operand whose type nothing else tells.
+        """
+        typed = dict(tensors)
+        for operand in self.operands:
+            tensor = tensors.get(operand.name)
+            if tensor is None or not operand.dtypes or tensor.ndim or tensor.dtype != np.float64:
+                continue
+            if "float64" in operand.dtypes:
+                continue
+            belongs_to = tensors.get(operand.type_of)
+            if belongs_to is not None and _is_integer_of(tensor.item(), belongs_to.dtype):
+                typed[operand.name] = tensor.astype(belongs_to.dtype)
+                continue
+            example = f'{{"dtype": "{operand.dtypes[0]}", "shape": [], "data": [0]}}'
+            message = f"{operand.name} is a number without a type, or not one of its type; write it like {example}"
+            expected = f"a tensor of {' or '.join(operand.dtypes)}"
+            raise InvalidRequest.of(f"/{operand.name}", message, got=tensor.dtype.name, expected=expected)
+        return typed
 
     def number_of_results(self, call: Call) -> int:
         """Return how many tensors a call answers with."""
@@ -302,3 +334,8 @@ class Operation:
             (name,) = call.op.result_names() if self.direction == "forward" else self.results
             return {name: returned}
         return {name: array for name, array in returned._asdict().items() if array is not None}
+
+
+def _is_integer_of(value: float, dtype: np.dtype[Any]) -> bool:
+    """Return whether a number is an integer that a type holds."""
+    return dtype.kind in "iu" and np.iinfo(dtype).min <= value <= np.iinfo(dtype).max and value.is_integer()

@@ -27,6 +27,45 @@ MOST_PARAMETERS = 32
 """More than any operation has: a bound on the findings of one answer."""
 
 
+NAMES_OF_OTHERS = {
+    # the notebook's
+    "A_prev": "input",
+    "prev_A": "input",
+    "a_prev": "input",
+    "prev_a": "input",
+    "W": "weight",
+    "b": "bias",
+    "pad": "padding",
+    "filter_size": "kernel_size",
+    "grad_Y": "grad_output",
+    "grad_y": "grad_output",
+    "grad_A": "grad_output",
+    "grad_a": "grad_output",
+    # the frameworks'
+    "x": "input",
+    "X": "input",
+    "w": "weight",
+    "kernel": "kernel_size",
+    "filter": "weight",
+    "filters": "weight",
+    "ksize": "kernel_size",
+    "kernel_shape": "kernel_size",
+    "pool_size": "kernel_size",
+    "window_shape": "kernel_size",
+    "pads": "padding",
+    "auto_pad": "padding",
+    "strides": "stride",
+    "dilations": "dilation",
+    "dilation_rate": "dilation",
+    "group": "groups",
+    "feature_group_count": "groups",
+    "p": "norm_type",
+    "dout": "grad_output",
+    "dy": "grad_output",
+}
+"""What an operand or a parameter is called elsewhere, and what it is called here; to be suggested."""
+
+
 def rule_field(name: str, annotation: Any, rule: Rule, description: str, default: Any) -> tuple[Any, Any]:
     """Return a field definition for ``create_model`` whose values are checked by a rule of the core."""
     default = ... if default is dataclasses.MISSING else default
@@ -104,10 +143,11 @@ def unknown_names(
     """Return a finding for each name that is not accepted, with the name that it is closest to."""
     known = [*beside, *accepted]
     expected = f"one of {', '.join(known)}"
-    findings = []
+    findings: list[Finding] = []
+    is_listed = False
     for name in [name for name in values if name not in known[len(beside) :]][:MOST_PARAMETERS]:
         if name in beside:
-            message = f"{name} is no parameter; it belongs into the body, and not into the query string"
+            message = f"{name} is an operand, not a parameter; send it in the request body"
             findings.append(Finding(f"/{name}", message, "an operand", "a parameter"))
             continue
         if name in elsewhere:
@@ -117,10 +157,15 @@ def unknown_names(
             )
             continue
         pointer = pointer_to(name)
-        close = difflib.get_close_matches(name[:40], known, n=1)
-        hint = f"; did you mean {close[0]}?" if close else "."
-        message = f"unknown name {pointer.removeprefix('/')}".rstrip() + f"{hint} Known here: {', '.join(known)}"
-        findings.append(Finding(pointer, message, "an unknown name", expected))
+        meant = NAMES_OF_OTHERS.get(name) or NAMES_OF_OTHERS.get(name.lower(), "")
+        close = [meant] if meant in known else difflib.get_close_matches(name[:40], known, n=1)
+        message = f"unknown name {pointer.removeprefix('/')}".rstrip() + (
+            f"; did you mean {close[0]}?" if close else ""
+        )
+        if not is_listed:  # once is enough
+            message += f"{' ' if close else '. '}Known here: {', '.join(known)}"
+        findings.append(Finding(pointer, message, "an unknown name", "a known name" if is_listed else expected))
+        is_listed = True
     return findings
 
 

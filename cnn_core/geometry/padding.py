@@ -28,6 +28,8 @@ def padding_of_axis(padding: Padding, axis: int, rank: int, size: int, stride: i
         return same_padding(size, math.ceil(size / stride), stride, extent, at_end=padding == "same")
     if isinstance(padding, int):
         return padding, padding
+    if len(padding) == 1 and isinstance(padding[0], int):  # one value for all axes, as of every per-axis parameter
+        return padding[0], padding[0]
     require_length("padding", len(padding), rank)
     entry = padding[axis]
     if isinstance(entry, tuple):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from service.codecs.message import Codec, Decoded, Limits
 from service.codecs.npy import decode_npy
-from service.codecs.text import NOT_GIVEN, parse_text_parameters
+from service.codecs.text import parse_text_parameters
 from service.problems import InvalidRequest, UnreadablePayload
 
 __all__ = ["MultipartCodec"]
@@ -41,8 +41,7 @@ class MultipartCodec(Codec):
                 )
             else:
                 tensors[name] = decode_npy(memoryview(content), name)
-        parameters = parse_text_parameters(fields)
-        return Decoded(tensors, {name: NOT_GIVEN if value == "" else value for name, value in parameters.items()})
+        return Decoded(tensors, parse_text_parameters(fields))
 
 
 def _parts(body: bytearray, boundary: str) -> Iterator[tuple[str, bytes]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,10 @@ __all__ = ["LONGEST_VALUE", "MOST_VALUES", "NOT_GIVEN", "parse_text_parameters"]
 NOT_GIVEN: Any = object()
 """Value of a form's field that nobody filled in; browsers send it all the same."""
 
+PYTHON_LITERALS = {"": NOT_GIVEN, "None": NOT_GIVEN, "True": True, "False": False}
+LIST = re.compile(r"[(\[]?((?:\s*[\w.+-]+\s*,)+\s*[\w.+-]*\s*)[)\]]?")
+"""Items with commas between them, with or without brackets: "2,1", "(2, 1)", "(2,)", "input,weight"."""
+
 LONGEST_VALUE = 4096
 """Characters of the longest value."""
 
@@ -25,37 +30,43 @@ MOST_VALUES = 64
 def parse_text_parameters(pairs: Sequence[tuple[str, str | bytes]]) -> dict[str, Any]:
     """Return parameters by name: each value is JSON, or a bare word where it is a string.
 
-    Bytes are no text, and stay what they are: no parameter has such a value, so they are an error of the parameter's.
+    The other ways in which HTTP libraries write values are read too: a list as a name that comes several times
+    (``stride=2&stride=1``), with brackets after the name (``stride[]=2``), as ``2,1`` or ``(2, 1)``; True, False and
+    None as Python writes them; and an empty value, or None, for a parameter that is not given. Bytes are not text, and
+    stay what they are: no parameter has such a value, so they are an error of the parameter's.
 
     Raises
     ------
     InvalidRequest
-        If there are more values than any request has, a name comes twice, or a value is longer than any parameter's.
+        If there are more values than any request has, or a value is longer than any parameter's.
     """
     if len(pairs) > MOST_VALUES:
         got, expected = f"{len(pairs)} parameters", f"at most {MOST_VALUES}"
         raise InvalidRequest.of("", f"there are {got}; needed: {expected}", got=got, expected=expected)
-    parameters: dict[str, Any] = {}
+    values: dict[str, list[Any]] = {}
+    lists = set()
     findings = []
     for name, text in pairs:
-        pointer = pointer_to(name)
-        if name in parameters:
-            findings.append(Finding(pointer, "a parameter is given more than once", "more than one value", "one value"))
-        elif isinstance(text, bytes):
-            parameters[name] = text
-        elif len(text) > LONGEST_VALUE:
+        if name.endswith("[]"):
+            name = name.removesuffix("[]")  # noqa: PLW2901
+            lists.add(name)
+        if isinstance(text, str) and len(text) > LONGEST_VALUE:
             got = f"{len(text)} characters"
             expected = f"at most {LONGEST_VALUE} characters"
-            findings.append(Finding(pointer, f"a parameter has {got}; needed: {expected}", got, expected))
-        else:
-            parameters[name] = _parse(text)
+            findings.append(Finding(pointer_to(name), f"a parameter has {got}; needed: {expected}", got, expected))
+            continue
+        values.setdefault(name, []).append(text if isinstance(text, bytes) else _parse(text))
     if findings:
         raise InvalidRequest(*findings)
-    return parameters
+    return {name: given if name in lists or len(given) > 1 else given[0] for name, given in values.items()}
 
 
 def _parse(text: str) -> Any:
+    if text in PYTHON_LITERALS:
+        return PYTHON_LITERALS[text]
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError:
-        return text
+        pass
+    listed = LIST.fullmatch(text)
+    return [_parse(item.strip()) for item in listed[1].split(",") if item.strip()] if listed else text

@@ -227,7 +227,7 @@ def test_wrt_limits_the_gradients(case: ConvCase, wanted: set[str], as_list: boo
 
 
 @pytest.mark.parametrize(
-    "wrt", [("weights",), ["input", "output"], "input", ("grad_input",), (1,), None, 3, [["input"]]]
+    "wrt", [("weights",), ["input", "output"], "inputs", ("grad_input",), (1,), None, 3, [["input"]]]
 )
 def test_wrt_names_operands_only(wrt: Any) -> None:
     with pytest.raises(ParameterError):

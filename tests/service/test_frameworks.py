@@ -189,7 +189,7 @@ def test_onnx_takes_the_padding_from_the_size(client: ApplicationClient) -> None
 
 # ----------------------------------------------------------------------------------------------------- wrong frameworks
 
-WRONG: list[Any] = ["pytorch", "keras", "Torch", "torch ", "", 1, True, ["torch"], {"torch": 1}, 0.5]
+WRONG: list[Any] = ["torchvision", "torch ", "", 1, True, ["torch", "jax"], {"torch": 1}, 0.5]
 
 
 @pytest.mark.parametrize("value", WRONG, ids=repr)

@@ -41,7 +41,7 @@ OF_PARAMETERS: list[tuple[Call, dict[str, Any], str]] = [
 """What is wrong whatever the operands are."""
 
 OF_SHAPES: list[tuple[Call, dict[str, Any], str]] = [
-    (POOL, {"output_size": [2]}, "output_size"),
+    (POOL, {"output_size": [2, 2, 2]}, "output_size"),
     (POOL, {"output_size": [2, 2, 2]}, "output_size"),
     (TRANSPOSED, {"output_padding": 1}, "output_padding"),  # no stride and no dilation that it is less than
     (TRANSPOSED, {"output_padding": [0, 3], "stride": [4, 3]}, "output_padding"),
@@ -55,12 +55,12 @@ OF_SHAPES: list[tuple[Call, dict[str, Any], str]] = [
     (TRANSPOSED, {"output_size": [4, 4], "stride": 2, "padding": "same"}, "output_size"),
     (TRANSPOSED, {"output_size": [5, 3, 1]}, "output_size"),
     (TRANSPOSED, {"groups": 4}, "groups"),
-    (TRANSPOSED, {"stride": [2]}, "stride"),
+    (TRANSPOSED, {"stride": [2, 2, 2]}, "stride"),
     (TRANSPOSED, {"padding": [1, 1, 1]}, "padding"),
-    (UNPOOL, {"kernel_size": [2]}, "kernel_size"),
-    (UNPOOL, {"output_size": [2]}, "output_size"),
+    (UNPOOL, {"kernel_size": [2, 2, 2]}, "kernel_size"),
+    (UNPOOL, {"output_size": [2, 2, 2]}, "output_size"),
     (UNPOOL, {"kernel_size": 3, "output_size": 4, **ONNX}, "output_size"),
-    (UNFOLD, {"kernel_size": [2]}, "kernel_size"),
+    (UNFOLD, {"kernel_size": [2, 2, 2]}, "kernel_size"),
     (UNFOLD, {"dilation": [1, 1, 1]}, "dilation"),
     (FOLD, {"kernel_size": 9}, "output_size"),
     (FOLD, {"output_size": [1, 1, 1, 1]}, "output_size"),

@@ -237,7 +237,7 @@ def test_a_bias_may_have_two_shapes(client: ApplicationClient, bias: list[int]) 
         ("/conv/shape", {"shapes": CONV, "input": [[[1.0]]]}, "/input"),
         ("/conv/shape", {"shape": CONV}, "/shape"),
         ("/pool/shape", {**POOL, "kernel_size": 6}, "/"),
-        ("/pool/shape", {**POOL, "kernel_size": 2.0}, "/kernel_size"),
+        ("/pool/shape", {**POOL, "kernel_size": 2.5}, "/kernel_size"),
         ("/pool/shape", {**POOL, "mode": "l2"}, "/mode"),
         ("/pool/shape", {**POOL, "count_include_pad": True}, "/count_include_pad"),
         ("/pool/shape", {**POOL, "divisor_override": 2}, "/divisor_override"),
