@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cnn_core.compute.requantize import requantized
 from cnn_core.errors import OperandError
 from cnn_core.geometry import Windows
 from cnn_core.op import Layer, Operand, computation
@@ -27,7 +28,8 @@ class QLinearConv(QuantizedConvolution):
     """Convolution of quantized tensors into a quantized tensor, over 1, 2 or 3 spatial axes.
 
     ``output = saturate(round((sums + bias) * input_scale * weight_scale / output_scale) + output_zero_point)`` with the
-    sums of ConvInteger; sums and bias wrap around in 32 bits, and half-way cases are rounded to even.
+    sums of ConvInteger; sums and bias wrap around in 32 bits, what follows is exact, and half-way cases are rounded to
+    even.
 
     Parameters
     ----------
@@ -50,8 +52,9 @@ class QLinearConv(QuantizedConvolution):
 
     Notes
     -----
-    The op ``QLinearConv`` of ONNX. The sums with the bias wrap around in 32 bits and are scaled in float64; ONNX
-    Runtime scales in float32, so that its results may differ by one where a scaled sum is next to half-way.
+    The op ``QLinearConv`` of ONNX. The sums with the bias wrap around in 32 bits; the result is the one that exact
+    fractions of the given scales have. ONNX Runtime scales in float32, so that its results may differ by one where a
+    scaled sum is next to half-way.
 
     Examples
     --------
@@ -160,11 +163,11 @@ class QLinearConv(QuantizedConvolution):
             If a scale is not a finite number greater than 0.
         """
         input, weight = as_operand("input", input, BYTES), as_operand("weight", weight, BYTES)
-        scales = [
+        scales = (
             _scale("input_scale", input_scale),
             _scale("weight_scale", weight_scale),
             _scale("output_scale", output_scale),
-        ]
+        )
         input_zero = as_operand("input_zero_point", input_zero_point, (input.dtype.name,))
         weight_zero = as_operand("weight_zero_point", weight_zero_point, (weight.dtype.name,))
         output_zero = as_operand("output_zero_point", output_zero_point, BYTES)
@@ -180,24 +183,11 @@ class QLinearConv(QuantizedConvolution):
             output_zero.shape,
             shape_of(added),
         )
-        sums = self._sums(input, weight, input_zero, weight_zero, layer, added).astype(np.float64)
-        sums *= _multiplier(*(scale.reshape(-1).astype(np.float64) for scale in scales))
-        np.rint(sums, out=sums)
-        sums += output_zero.reshape(-1)
-        limits = np.iinfo(output_zero.dtype)
-        np.clip(sums, limits.min, limits.max, out=sums)
-        return self._in_layout(sums.astype(output_zero.dtype))
+        sums = self._sums(input, weight, input_zero, weight_zero, layer, added)
+        return self._in_layout(requantized(sums, *scales, output_zero))
 
     def result_dtypes(self, dtypes: Mapping[str, np.dtype[Any]]) -> dict[str, np.dtype[Any]]:  # noqa: D102
         return {"output": dtypes.get("output_zero_point", np.dtype(np.uint8))}
-
-
-def _multiplier(input_scale: Array, weight_scale: Array, output_scale: Array) -> Array:
-    """Return ``input_scale * weight_scale / output_scale``, which their product alone may exceed the range of."""
-    mantissas, exponents = zip(*(np.frexp(scale) for scale in (input_scale, weight_scale, output_scale)), strict=True)
-    multiplier: Array = np.ldexp(mantissas[0] * mantissas[1] / mantissas[2], exponents[0] + exponents[1] - exponents[2])
-    # whatever is beyond the range saturates all but 0
-    return multiplier.clip(max=np.finfo(np.float64).max)
 
 
 def _scale(name: str, value: ArrayLike) -> Array:
