@@ -52,7 +52,8 @@ class ConvTranspose(DifferentiableConvolution):
         (C_out, C/groups, *kernel), output (N, C, *spatial).
     framework : {"torch", "tensorflow", "onnx", "jax"} or None
         Whose defaults are taken for what is not given. With "onnx" a wanted size, of output_size or of "same", sets
-        the padding and is not limited by it.
+        the padding and is not limited by it. With "tensorflow" output_padding in numbers sets the size of "same":
+        ``(n - 1) * stride + e % 2 + output_padding`` with the extent ``e = (k - 1) * dilation + 1``.
     stride, dilation : int or tuple of int
         Distance between windows over the output, and between the taps of one window (1 = dense), in elements.
     padding : int, tuple of int, tuple of (before, after), "valid", "same" or "same_lower"
@@ -112,7 +113,8 @@ class ConvTranspose(DifferentiableConvolution):
     )
     output_padding: OutputPadding = parameter(
         OUTPUT_PADDING,
-        "Elements added at the end of the output; to_stride adds as many as the stride exceeds a window (Keras, JAX).",
+        "Elements added at the end of the output; to_stride adds as many as the stride exceeds a window (Keras, JAX). "
+        "With framework=tensorflow a number sets the size of padding same, as in Keras.",
         0,
     )
     output_size: PerAxis | None = parameter(
@@ -180,6 +182,7 @@ class ConvTranspose(DifferentiableConvolution):
             output_padding=self.output_padding,
             output_size=self.output_size,
             sets_padding=self._sizes_set_padding,
+            adds_to_same=self.framework == "tensorflow",
         )
         return Layer(
             result_shapes={"output": layer_shape(batch, windows.sizes, channels, self.data_format)},

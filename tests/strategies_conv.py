@@ -155,6 +155,11 @@ def _transposed_windows(draw: st.DrawFn, *, frameworks: bool) -> TransposedWindo
             parameters["output_padding"] = extra
     elif rule == "keras":
         parameters["framework"] = "tensorflow"
+        if follows_the_output and draw(st.booleans()):
+            least = [1 - extent % 2 for extent in extents]
+            parameters["output_padding"] = [
+                draw(st.integers(one, one + step - 1)) for one, step in zip(least, stride, strict=True)
+            ]
     try:
         resolved = conv_transpose.transposed_geometry(sizes, kernel, **parameters)
     except OracleError:

@@ -24,6 +24,7 @@ def resolve_transposed(
     output_padding: OutputPadding,
     output_size: PerAxis | None,
     sets_padding: bool,
+    adds_to_same: bool = False,
 ) -> Windows:
     """Lay windows over an output, one for each element of an input: the geometry of a transposed op.
 
@@ -45,6 +46,9 @@ def resolve_transposed(
         Whether a wanted size, given or that of ``padding="same"``, sets the padding, as ONNX has it, instead of
         ``output_padding``: all that ``(n - 1) * stride + e + output_padding`` has more, with the odd element at the
         start unless the padding is ``same``. What it has less is zeros at the end.
+    adds_to_same : bool
+        Whether ``output_padding`` in numbers sets the size that ``padding="same"`` leads to, as Keras has it:
+        ``(n - 1) * stride + e % 2 + output_padding`` elements. Else it is refused unless it is 0.
 
     Returns
     -------
@@ -80,7 +84,7 @@ def resolve_transposed(
         if sets_padding and (is_same or size is not None):
             windows = transposed.with_padding_set(size, extra or 0, at_end=padding == "same")
         elif is_same:
-            windows = transposed.same(size, extra or 0, str(padding))
+            windows = transposed.same(size, extra, str(padding), adds=adds_to_same)
         else:
             pads = padding_of_axis(padding, axis, rank, sizes[axis], strides[axis], transposed.extent)
             windows = transposed.padded(pads, size, extra)
@@ -127,9 +131,14 @@ class _TransposedAxis:
             )
         return self._windows(least + extra, pads)
 
-    def same(self, wanted: int | None, extra: int, padding: str) -> AxisWindows:
+    def same(self, wanted: int | None, extra: int | None, padding: str, *, adds: bool) -> AxisWindows:
         least, most = (self.size - 1) * self.stride + 1, self.size * self.stride
-        if extra:
+        if adds and wanted is None and extra is not None:
+            without = least - 1 + self.extent % 2
+            wanted = without + extra
+            if not least <= wanted <= most:
+                self._refuse("output_padding", extra, f"{least - without} to {most - without} with padding {padding}")
+        elif extra:
             self._refuse("output_padding", extra, f"0 with padding {padding}, which gives {most} elements")
         if wanted is None:
             wanted = most

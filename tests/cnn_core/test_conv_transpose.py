@@ -333,6 +333,7 @@ def test_parameters_have_names_and_stay() -> None:
         ({"output_padding": [0, 0, 0]}, "output_padding", (3, 2)),
         ({"output_padding": 1, "stride": 2, "padding": "same"}, "output_padding|padding", ("same",)),
         ({"output_padding": 1, "stride": 2, "padding": "same_lower"}, "output_padding|padding", ("same_lower",)),
+        ({"output_padding": 3, "stride": 3, "padding": "same", "framework": "tensorflow"}, "output_padding", (3, "2")),
         ({"output_size": 8, "stride": 2, "output_padding": 1}, "output_size|output_padding", ()),
         ({"output_size": 0}, "output_size", (0,)),
         ({"output_size": [4, 4, 4]}, "output_size", (3, 2)),

@@ -90,6 +90,10 @@ def test_same_in_a_transposed_convolution_never_gives_less_than_the_stride() -> 
 def test_same_with_output_padding() -> None:
     with pytest.raises(ParameterError):
         ConvTranspose(stride=2, padding="same", output_padding=1).output_shape((1, 3, 1), (3, 1, 1))
+    # Keras: what is given adds to (n - 1) * s + k - 2 * (k // 2)
+    for added, expected in ((0, [2, 13, 20, 130, 200]), (1, [1, 2, 13, 20, 130, 200])):
+        op = ConvTranspose(stride=2, padding="same", output_padding=added, framework="tensorflow")
+        assert op.forward(line(1, 10, 100), kernel(1, 2, 3)).ravel().tolist() == expected
     # ONNX: the size is n * s still, and the second element that is too many is cut at the start
     op = ConvTranspose(stride=2, padding="same", output_padding=1, framework="onnx", data_format="channels_last")
     assert op.forward(line(1, 10, 100), kernel(1, 2, 3)).ravel().tolist() == [2, 13, 20, 130, 200, 300]

@@ -56,6 +56,10 @@ def axis_geometry(
     """Resolve one spatial axis to its output size and its padding before and after."""
     reach = (size - 1) * stride + extent  # of all windows together
     limit = max(stride, dilation)
+    if framework == "tensorflow" and isinstance(padding, str) and output_padding is not None and output_size is None:
+        # Keras: as if half a window, rounded down, were cut off both sides; tf.nn then wants so many windows to fit
+        output_size = (size - 1) * stride + extent - 2 * (extent // 2) + output_padding
+        output_padding = None
     if output_padding is not None and not 0 <= output_padding < limit:
         raise WrongParameterError(f"output_padding {output_padding} with stride {stride}, dilation {dilation}")
     if output_size is not None and framework == "onnx":

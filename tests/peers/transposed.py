@@ -96,7 +96,8 @@ def _draw_size(
     how = random.choice(["none", "output_padding", "output_padding", "output_size"])
     limits = [max(s, d) + beyond for s, d in zip(stride, dilation, strict=True)]
     chosen = [int(random.integers(0, limit)) for limit in limits]
-    if how == "output_padding" and (padding not in ("same", "same_lower") or beyond):
+    counts = padding not in ("same", "same_lower") or parameters.get("framework") == "tensorflow"
+    if how == "output_padding" and (counts or beyond):
         if random.random() < 0.3:
             parameters["output_padding"] = min(chosen)
         else:
@@ -128,6 +129,8 @@ def axes(drawn: Drawn) -> list[Axis]:
         extent, padding = (k - 1) * d + 1, parameters.get("padding", 0)
         if padding in ("same", "same_lower"):
             output = n * s if size is None else size
+            if size is None and _adds_to_same(parameters):
+                output = (n - 1) * s + extent % 2 + per_axis(parameters["output_padding"], rank)[axis]
             total = max(0, (n - 1) * s + extent - output)
             before = total // 2 if padding == "same" else total - total // 2
             after = total - before
@@ -141,17 +144,22 @@ def axes(drawn: Drawn) -> list[Axis]:
     return resolved
 
 
+def _adds_to_same(parameters: dict[str, Any]) -> bool:
+    """Whether a given output_padding sets the size of same padding, which it does in Keras."""
+    return parameters.get("framework") == "tensorflow" and "output_padding" in parameters
+
+
 def refused(drawn: Drawn) -> dict[str, type[ConvpoolError]]:
     """Why the documentation calls this an error, and which one each reason is; empty for a valid case."""
     geometry, parameters = axes(drawn), drawn.parameters
     is_same = parameters.get("padding") in ("same", "same_lower")
     reasons: dict[str, type[ConvpoolError]] = {}
-    if is_same and np.any(np.asarray(parameters.get("output_padding", 0)) != 0):
+    if is_same and np.any(np.asarray(parameters.get("output_padding", 0)) != 0) and not _adds_to_same(parameters):
         reasons["output_padding with same padding"] = ParameterError
     if not is_same and any(not 0 <= axis.output_padding < max(axis.stride, axis.dilation) for axis in geometry):
         reasons["output_padding, given or implied, beyond its limit"] = ParameterError
     if is_same and any(math.ceil(axis.output / axis.stride) != axis.size for axis in geometry):
-        reasons["output_size that same padding cannot have"] = ParameterError
+        reasons["a size that same padding cannot have"] = ParameterError
     if any(axis.output < 1 for axis in geometry):
         reasons["the padding takes away all of the output"] = ShapeError
     return reasons
