@@ -102,7 +102,7 @@ class Op(ABC):
     other frameworks have; it defines ``layer``, ``forward`` and, if it has gradients, ``backward``.
 
     A framework's defaults are taken when the op is made, and only for what is not given or None. All parameters of an
-    op that there is are given: ``dataclasses.replace(op, framework="torch")`` changes nothing else.
+    op that there is are given, None too: ``dataclasses.replace(op, framework="torch")`` changes nothing else.
     """
 
     operands: ClassVar[tuple[Operand, ...]]
@@ -138,12 +138,15 @@ class Op(ABC):
         return op
 
     def __post_init__(self) -> None:
-        # None is what is written for a parameter that is not given, where it may be None
-        given = {
-            name: value
-            for name, value in vars(self).pop("_given", {}).items()
-            if value is not None or getattr(type(self), name, None) is not None
-        }
+        given = vars(self).pop("_given", {})
+        # None is what is written for a parameter that is not given, where it may be None; but where all are written, an
+        # op is replaced, whose None is a value
+        if len(given) < len(dataclasses.fields(self)):
+            given = {
+                name: value
+                for name, value in given.items()
+                if value is not None or getattr(type(self), name, None) is not None
+            }
         framework = optional(FRAMEWORK).check("framework", self.framework)
         if framework is not None:
             for name, value in self._defaults_beside(given, framework).items():

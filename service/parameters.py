@@ -102,7 +102,7 @@ def validated(
     beside: Sequence[str] = (),
     elsewhere: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, Any]:
-    """Return the parameters that were given, in canonical form.
+    """Return the parameters that were given, in canonical form; null, where it is not refused, is not given.
 
     Parameters
     ----------
@@ -131,7 +131,8 @@ def validated(
         raise InvalidRequest(*(_finding(model, given, dict(fault)) for fault in faults), *unknown) from None
     if unknown:
         raise InvalidRequest(*unknown)
-    return {name: getattr(checked, name) for name in checked.model_fields_set}
+    parameters = {name: getattr(checked, name) for name in checked.model_fields_set}
+    return {name: value for name, value in parameters.items() if value is not None}
 
 
 def unknown_names(

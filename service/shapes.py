@@ -124,9 +124,8 @@ def _shapes(layer: LayerDeclaration, value: Any) -> dict[str, tuple[int, ...]]:
         expected = "an object with the shape of each operand of forward"
         raise InvalidRequest.of("/shapes", f"shapes must be {expected}; got {got}", got=got, expected=expected)
     try:
-        checked = validated(shapes_model(layer), value)
+        return validated(shapes_model(layer), value)
     except InvalidRequest as problem:
         raise InvalidRequest(
             *(dataclasses.replace(finding, pointer=f"/shapes{finding.pointer}") for finding in problem.findings)
         ) from None
-    return {name: shape for name, shape in checked.items() if shape is not None}

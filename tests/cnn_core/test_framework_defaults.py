@@ -258,32 +258,6 @@ def test_output_padding_of_a_transposed_convolution(
 
 
 @pytest.mark.parametrize(
-    ("weight", "parameters", "expected"),
-    [
-        ([1, 2, 3], {"stride": 2}, [1, 2, 13, 20]),
-        ([1, 2, 3], {"stride": 2, "output_padding": 0}, [2, 13, 20]),
-        ([1, 2, 3], {"stride": 2, "output_padding": [0]}, [2, 13, 20]),
-        ([1, 2, 3], {"stride": 2, "output_padding": 1}, [1, 2, 13, 20]),
-        ([1, 2, 3], {"stride": 2, "output_padding": "to_stride"}, [1, 2, 13, 20]),
-        ([1, 2, 3, 4], {"stride": 3, "output_padding": 1}, [2, 3, 14, 20]),
-        ([1], {"stride": 3, "output_padding": 0}, [1, 0, 0, 10]),
-        ([1], {"stride": 3, "output_padding": 2}, [1, 0, 0, 10, 0, 0]),
-        ([1, 2], {"dilation": 2, "output_padding": 0}, [10, 2]),
-        ([1, 2, 3], {"stride": 2, "output_padding": 0, "output_size": 4}, [1, 2, 13, 20]),
-        ([1, 2, 3], {"stride": 2, "output_padding": 0, "framework": None}, [1, 2, 13, 20]),
-    ],
-    ids=str,
-)
-def test_a_given_output_padding_sets_the_size_of_same_in_keras(
-    weight: list[float], parameters: dict[str, Any], expected: list[float]
-) -> None:
-    """It adds to what is left without half a window at either side, as tf.nn crops it; alone, 0 means n * stride."""
-    op = made("ConvTranspose", **{"framework": "tensorflow", "padding": "same", **parameters})
-    output = op.forward(np.reshape([1.0, 10.0], (1, 2, 1)), np.reshape(weight, (-1, 1, 1)))
-    assert output.ravel().tolist() == expected
-
-
-@pytest.mark.parametrize(
     ("padding", "expected"), [("valid", 15), ("same", 15), (0, 13), (1, 11), ([0], 13), ([[0, 0]], 13), ([[1, 0]], 12)]
 )
 def test_jax_reaches_the_stride_with_words_only(padding: Any, expected: int) -> None:

@@ -56,6 +56,15 @@ def test_a_given_default_is_given() -> None:
     assert Conv(framework="torch", data_format=Conv.data_format).data_format == "channels_last"
 
 
+@pytest.mark.parametrize("framework", ["torch", "tensorflow", "onnx", "jax"])
+@pytest.mark.parametrize("op", [*OPS, MaxPool(kernel_size=2), MaxUnpool(kernel_size=2), ConvTranspose()], ids=repr)
+def test_a_replaced_framework_changes_no_other_parameter(op: Any, framework: str) -> None:
+    """A stride of None is kernel_size, and stays so."""
+    replaced = dataclasses.replace(op, framework=framework)
+    assert vars(replaced) == {**vars(op), "framework": framework}
+    assert eval(repr(replaced), vars(cnn_core)) == replaced
+
+
 def test_none_is_what_is_not_given_where_it_may_be() -> None:
     assert MaxPool(kernel_size=2, stride=None, framework="onnx").stride == 1
     with pytest.raises(ParameterError):

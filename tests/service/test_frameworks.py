@@ -151,7 +151,7 @@ OTHERS: dict[str, Any] = {
 
 
 @each_default
-@pytest.mark.parametrize("way", ["json", "form"])
+@pytest.mark.parametrize("way", ["json", "query", "form"])
 def test_what_is_given_wins(client: ApplicationClient, way: str, layer: str, framework: str) -> None:
     """Also where it is the value that holds without any framework."""
     path, operands, given = LAYER[layer]
@@ -185,6 +185,40 @@ def test_onnx_takes_the_padding_from_the_size(client: ApplicationClient) -> None
         assert payloads.results(response, ["output"])["output"].reshape(-1).tolist() == expected
     response = send(client, "json", "/conv_transpose/forward", operands, {"framework": "torch", "output_size": [2]})
     assert payloads.pointers(payloads.problem(response, 422)) == ["/output_size"]
+
+
+@pytest.mark.parametrize("way", ["json", "query"])
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, [1, 2, 13, 20, 130, 200]),
+        ({"output_padding": 0}, [2, 13, 20, 130, 200]),
+        ({"output_padding": [0]}, [2, 13, 20, 130, 200]),
+        ({"output_padding": 1}, [1, 2, 13, 20, 130, 200]),
+    ],
+)
+def test_a_given_output_padding_sets_the_size_of_same_in_keras(
+    client: ApplicationClient, way: str, given: dict[str, Any], expected: list[float]
+) -> None:
+    operands = {"input": np.array([[[1.0], [10.0], [100.0]]]), "weight": np.array([[[1.0]], [[2.0]], [[3.0]]])}
+    parameters = {"framework": "tensorflow", "padding": "same", "stride": 2, **given}
+    response = send(client, way, "/conv_transpose/forward", operands, parameters)
+    assert payloads.results(response, ["output"])["output"].reshape(-1).tolist() == expected
+    again = send(client, way, "/conv_transpose/forward", operands, json.loads(response.headers["convpool-parameters"]))
+    assert again.content == response.content
+
+
+@pytest.mark.parametrize("layer", ["max", "avg", "lp"])
+def test_null_is_not_given_however_many_parameters_are_written(client: ApplicationClient, layer: str) -> None:
+    """Clients that write all of them too: a stride of null is that of the framework."""
+    path, operands, given = LAYER[layer]
+    said = json.loads(
+        send(client, "json", path, operands, {**given, "framework": "onnx"}).headers["convpool-parameters"]
+    )
+    every = {**said, "kernel_size": 2, "stride": None, "output_size": None, "divisor_override": None}
+    if layer != "avg":
+        del every["divisor_override"]
+    assert resolved(send(client, "json", path, operands, every))["stride"] == 1
 
 
 # ----------------------------------------------------------------------------------------------------- wrong frameworks
