@@ -12,6 +12,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.responses import RedirectResponse
 
 from cnn_core import __version__
+from service.access_log import AccessLogMiddleware
 from service.documentation import DESCRIPTION, PAGE_SETTINGS, TAGS
 from service.draining import DrainingMiddleware
 from service.error_responses import install_error_handlers
@@ -59,6 +60,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.add_middleware(HeadMiddleware)
     app.add_middleware(DrainingMiddleware)
+    app.add_middleware(AccessLogMiddleware)  # the last one added is the outermost
     install_error_handlers(app)
     app.include_router(build_router(settings))
     app.add_api_route("/", lambda: RedirectResponse("docs"), include_in_schema=False)

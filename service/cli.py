@@ -13,9 +13,14 @@ import uvicorn
 from pydantic import ValidationError
 
 from cnn_core import __version__
+from service.access_log import log_config
 from service.settings import Settings
+from service.workers import WorkerSupervisor
 
 __all__ = ["main"]
+
+STARTUP_FAILURE = 3
+"""Exit status of a server that could not start, as of uvicorn's own command."""
 
 FLAGS = {"host": str, "port": int, "workers": int, "log_level": str}
 
@@ -41,13 +46,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT; requests that run then are finished first."""
     signal.signal(signal.SIGTERM, _end)
-    uvicorn.run(
+    config = uvicorn.Config(
         "service.app:create_app",
         factory=True,
         host=settings.host,
         port=settings.port,
         workers=settings.workers,
-        log_level=settings.log_level,
+        log_config=log_config(settings.log_level),
+        access_log=False,  # the application logs its requests itself
+        timeout_worker_healthcheck=settings.worker_timeout,
         # httptools hands an empty body to the application when a request asks to upgrade to h2c, as Java's HttpClient
         # does by default; h11 reads the body (uvicorn issue 2722)
         http="h11",
@@ -55,6 +62,17 @@ def serve(settings: Settings) -> None:
         timeout_graceful_shutdown=settings.graceful_shutdown,
         server_header=False,
     )
+    _run(config)
+
+
+def _run(config: uvicorn.Config) -> None:
+    if config.workers > 1:
+        WorkerSupervisor(config, sockets=[config.bind_socket()]).run()
+        return
+    server = uvicorn.Server(config)
+    server.run()
+    if not server.started:
+        sys.exit(STARTUP_FAILURE)
 
 
 def _settings_listed() -> str:

@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from cnn_core import ConvpoolError
+from service.access_log import note_problem
 from service.codecs.names import pointer_to
 from service.problems import (
     BodyTimeout,
@@ -83,14 +84,18 @@ def problem_response(
 def install_error_handlers(app: FastAPI) -> None:
     """Make an application answer every error with a problem document."""
 
+    def respond(request: Request, kind: Kind, *arguments: Any, **options: Any) -> Response:
+        note_problem(request.scope, kind.title)
+        return problem_response(kind, *arguments, **options)
+
     async def on_problem(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestProblem)  # noqa: S101
-        return problem_response(_kind(error), error.findings, headers=error.headers)
+        return respond(request, _kind(error), error.findings, headers=error.headers)
 
     async def on_core_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, ConvpoolError)  # noqa: S101
         finding = Finding(pointer_to(error.subject), error.message, error.got, error.expected)
-        return problem_response(_kind(error), [finding])
+        return respond(request, _kind(error), [finding])
 
     async def on_http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101
@@ -100,7 +105,7 @@ def install_error_handlers(app: FastAPI) -> None:
             detail = "There is nothing at this path. GET /ops lists the operations, and /docs describes every call."
         elif error.headers and "Allow" in error.headers:
             detail = f"This path is called with {error.headers['Allow']}."
-        return problem_response(Kind(status, status.phrase), [], detail, error.headers)
+        return respond(request, Kind(status, status.phrase), [], detail, error.headers)
 
     async def on_memory_error(request: Request, error: Exception) -> Response:
         message = "the server has not the memory for this request now; try again later, or with smaller tensors"
@@ -111,7 +116,7 @@ def install_error_handlers(app: FastAPI) -> None:
 
     async def on_any_error(request: Request, error: Exception) -> Response:
         logger.error("unexpected error", exc_info=error)
-        return problem_response(INTERNAL, [], "The server failed; its log says why.")
+        return respond(request, INTERNAL, [], "The server failed; its log says why.")
 
     app.add_exception_handler(RequestProblem, on_problem)
     app.add_exception_handler(ConvpoolError, on_core_error)

@@ -376,7 +376,7 @@ def test_shapes_that_are_refused(name: str, shape: tuple[int, ...], words: tuple
 @pytest.mark.parametrize("op", [ConvInteger, QLinearConv])
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("stride", 0), ("padding", -1), ("dilation", [1, True]), ("groups", 0), ("data_format", "NCHW"), ("framework", 1)],
+    [("stride", 0), ("padding", -1), ("dilation", [1, True]), ("groups", 0), ("data_format", "CNHW"), ("framework", 1)],
 )
 def test_parameters_that_are_refused(op: Any, name: str, value: Any) -> None:
     with refused(ParameterError, name):

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 
 import cnn_core
+from service import cli
 from service.cli import main
 
 SECONDS = 30
@@ -28,15 +28,17 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def served(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What the command hands to uvicorn instead of serving."""
     options: dict[str, Any] = {}
-    monkeypatch.setattr(uvicorn, "run", lambda _, **given: options.update(given))
+    monkeypatch.setattr(cli, "_run", lambda config: options.update(vars(config)))
     return options
 
 
 def test_flags(served: dict[str, Any]) -> None:
     flags = ["--host", "::1", "--port", "1234", "--workers", "3", "--log-level", "debug"]
     assert main(["serve", *flags]) == 0
-    expected = {"host": "::1", "port": 1234, "workers": 3, "log_level": "debug"}
+    expected = {"host": "::1", "port": 1234, "workers": 3}
     assert expected.items() <= served.items()
+    assert served["log_config"]["loggers"]["convpool"]["level"] == "DEBUG"
+    assert served["timeout_worker_healthcheck"] == 60
     assert served["http"] == "h11"  # see docs/decisions/0004-h11.md
     assert os.environ["CONVPOOL_PORT"] == "1234"  # where the workers read it
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import time
 import zipfile
 from typing import Any
 
 import numpy as np
 import pytest
 
+from service.operations import Operation
 from tests.clients import ApplicationClient
 from tests.service import payloads
 from tests.service.payloads import MARKER, NPZ, json_body, limited
 
 MILLION, HUGEST = 10**6, 2**31 - 1
-SECONDS = 2
 Request = tuple[str, dict[str, Any]]
 
 
@@ -107,15 +106,16 @@ def requests(rank: int) -> list[Request]:
 
 
 @pytest.mark.parametrize("rank", [1, 2, 3])
-def test_tiny_requests_of_a_huge_cost_are_refused_at_once(client: ApplicationClient, rank: int) -> None:
+def test_tiny_requests_of_a_huge_cost_are_refused_at_once(
+    client: ApplicationClient, monkeypatch: pytest.MonkeyPatch, rank: int
+) -> None:
+    monkeypatch.setattr(Operation, "compute", None)  # nothing may be computed; predicting has tests of its own
     for path, body in requests(rank):
         parameters = {name: value for name, value in body.items() if not isinstance(value, (list, dict))}
-        started = time.monotonic()
         with payloads.little_memory():
             response = client.post(path, **json_body(body))
         document = payloads.problem(response, 413, 422)
         assert document["errors"], (path, parameters)
-        assert time.monotonic() - started < SECONDS, (path, parameters)
 
 
 @pytest.mark.parametrize("rank", [1, 2, 3])

@@ -1,0 +1,105 @@
+"""The log: one line for each request, and the server's own lines, all with time and level."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+__all__ = ["AccessLogMiddleware", "log_config", "note_problem"]
+
+MAX_TARGET = 200
+"""Characters of a path with its query that are logged."""
+
+logger = logging.getLogger("convpool.access")
+
+
+def log_config(level: str) -> dict[str, Any]:
+    """Return the configuration of all loggers, for ``logging.config.dictConfig``.
+
+    Parameters
+    ----------
+    level : str
+        Least severe level that is logged.
+    """
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {
+            "line": {"format": "%(asctime)s.%(msecs)03d %(levelname)s %(message)s", "datefmt": "%Y-%m-%dT%H:%M:%S"}
+        },
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+        "loggers": {
+            name: {"handlers": ["stderr"], "level": level.upper() if level != "trace" else 5, "propagate": False}
+            for name in ("convpool", "uvicorn")
+        },
+    }
+
+
+def note_problem(scope: Scope, title: str) -> None:
+    """Let a request's line in the log name the problem that it is answered with."""
+    scope.setdefault("state", {})["problem"] = title
+
+
+class AccessLogMiddleware:
+    """Logs each request once its response is sent: client, method, target, status, duration, bytes and problem.
+
+    Tensors stand in bodies, which are never logged; a target is logged as it was sent, percent-encoded, and cut.
+
+    Parameters
+    ----------
+    app : ASGI application
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        scope.setdefault("state", {})
+        started = time.perf_counter()
+        status, sent = 0, 0
+
+        async def counted(message: Message) -> None:
+            nonlocal status, sent
+            status = message.get("status", status)
+            sent += len(message.get("body", b""))
+            await send(message)
+
+        try:
+            await self._app(scope, receive, counted)
+        finally:
+            _log(scope, status, 1000 * (time.perf_counter() - started), sent)
+
+
+def _log(scope: Scope, status: int, milliseconds: float, sent: int) -> None:
+    target = scope.get("raw_path") or scope["path"].encode("ascii", "backslashreplace")
+    if scope["query_string"]:
+        target += b"?" + scope["query_string"]
+    text = target[:MAX_TARGET].decode("ascii", "backslashreplace")
+    text = text if text.isprintable() else ascii(text)[1:-1]
+    host, port = scope.get("client") or ("-", 0)
+    problem = scope["state"].get("problem", "" if status else "No response")
+    logger.log(
+        _level(status),
+        '%s:%s "%s %s" %s %.1f ms %d bytes%s',
+        host,
+        port,
+        scope["method"],
+        text,
+        status or "-",
+        milliseconds,
+        sent,
+        f" {problem}" if problem else "",
+    )
+
+
+def _level(status: int) -> int:
+    if status in range(1, 400):
+        return logging.INFO
+    return logging.ERROR if status == 500 else logging.WARNING
