@@ -2,6 +2,7 @@
 
 The p-norm of a box is taken as ``S * T^(1 / p)``: S is the largest of its absolute values, and T the sum of
 ``(|x| / S)^p``. No power can then overflow, or lose everything to underflow, where the norm is a number of the type.
+Up to p = 2, S is the power of two that it begins with: dividing by that loses no digit, and integers have exact sums.
 The pair goes from axis to axis: with M the largest S of a window, the next pair is M and the sum of ``(S / M)^p * T``.
 """
 
@@ -29,6 +30,9 @@ from cnn_core.geometry import AnyWindows, Axis
 __all__ = ["norm_costs", "route_norm", "window_norm"]
 
 Array = NDArray[Any]
+
+LARGEST_SCALED_BY_TWO = 2
+"""Norm type up to which S is a power of two: powers of ratios that may be 2 would else be too large."""
 
 POWER = 20
 """How many times the work of a sum's tap a power and a division are."""
@@ -69,7 +73,7 @@ def norm_levels(
     largest = np.abs(array)
     total: Array | None = None  # T of single elements: 1
     for axis, along in innermost_first(windows, axes):
-        level = _level(largest, axis, along)
+        level = _level(largest, axis, along, norm_type)
         total = _sum_of_powers(level, total, norm_type)
         levels.append(level)
         largest = level.largest
@@ -83,12 +87,22 @@ def window_norm(array: Array, windows: AnyWindows, axes: Sequence[int], norm_typ
     return largest * _power(total, 1 / norm_type)
 
 
-def _level(values: Array, axis: int, along: Axis) -> NormLevel:
+def _level(values: Array, axis: int, along: Axis, norm_type: float) -> NormLevel:
     largest = reduced(np.maximum, values, axis, along, 0)
+    if norm_type <= LARGEST_SCALED_BY_TWO:
+        largest = _leading_bit(largest)
     # nothing is divided by 0, infinity or NaN: sums of zeros are 0 then, and those of the others infinite or NaN,
     # as M is
     scale = np.where((largest > 0) & (largest < np.inf), largest, largest.dtype.type(1))
     return NormLevel(axis, along, values, largest, scale)
+
+
+def _leading_bit(largest: Array) -> Array:
+    """Return the power of two that begins each number; what is subnormal, 0 or not finite stays. None is negative."""
+    integer = np.dtype(f"u{largest.itemsize}")
+    exponent_bits = largest.dtype.type(np.inf).view(integer)
+    power = (largest.view(integer) & exponent_bits).view(largest.dtype)
+    return np.where((power > 0) & (power < np.inf), power, largest)
 
 
 def _sum_of_powers(level: NormLevel, inner: Array | None, norm_type: float) -> Array:
