@@ -77,7 +77,7 @@ def problem_response(
     kind: Kind, findings: Sequence[Finding], detail: str = "", headers: Mapping[str, str] | None = None
 ) -> Response:
     """Return an answer that holds a problem document."""
-    content = orjson.dumps(problem_document(kind, findings, detail))
+    content = orjson.dumps(problem_document(kind, findings, detail), option=orjson.OPT_APPEND_NEWLINE)
     return Response(content, kind.status, headers, PROBLEM_MEDIA_TYPE)
 
 

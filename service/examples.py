@@ -88,7 +88,8 @@ def example_files(operation: Operation) -> Mapping[str, tuple[list[Buffer], str]
         f"{name}.npy": (npy.encode({name: tensor}, ""), npy.media_type) for name, tensor in tensors.items()
     }
     files["request.npz"] = (npz.encode(tensors, ""), npz.media_type)
-    files["request.json"] = ([orjson.dumps(json_example(operation))], "application/json")
+    request = orjson.dumps(json_example(operation), option=orjson.OPT_APPEND_NEWLINE)
+    files["request.json"] = ([request], "application/json")
     return files
 
 

@@ -179,7 +179,7 @@ def _header(request: Request, name: str) -> str | None:
 
 
 def _json(content: Any) -> Response:
-    return Response(_compact(content).encode(), media_type=JSON)
+    return Response(f"{_compact(content)}\n", media_type=JSON)
 
 
 def _compact(content: Any) -> str:

@@ -141,4 +141,4 @@ class JsonCodec(Codec):
                 )
             pieces.append(b"%b%b:" % (b"," if pieces else b"{", orjson.dumps(name)))
             pieces.extend(write_tensor(result, form))
-        return [*pieces, b"}"]
+        return [*pieces, b"}\n"]  # a shell's prompt then stands on a line of its own

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -16,6 +17,9 @@ from service.problems import InvalidRequest, UnreadablePayload
 __all__ = ["MultipartCodec"]
 
 MOST_PARTS = 64
+PADDING = re.compile(rb"(?:--)?([ \t]++)(?=\r\n|\Z)")
+"""What may stand between a boundary and the end of its line: RFC 2046, section 5.1.1, has receivers take blanks that
+were added on the way. Possessive: a way back would take memory for every blank."""
 
 
 class MultipartCodec(Codec):
@@ -51,7 +55,7 @@ def _parts(body: bytearray, boundary: str) -> Iterator[tuple[str, bytes]]:
         with parsing as parser:
             name = ""
             chunks: list[bytes] = []
-            for event in parser.parse(bytes(body)):
+            for event in parser.parse(_without_padding(body, parser.boundary)):
                 if isinstance(event, MultipartSegment):
                     name, chunks = event.name, []
                 elif event is not None:
@@ -65,6 +69,23 @@ def _parts(body: bytearray, boundary: str) -> Iterator[tuple[str, bytes]]:
             got="a broken form",
             expected=f"the parts that the Content-Type's boundary announces, at most {MOST_PARTS}",
         ) from None
+
+
+def _without_padding(body: bytearray, boundary: bytes) -> bytes:
+    """Return the body without the blanks at the ends of its boundary lines, which the parser does not take."""
+    content = b"\r\n" + body  # so that the first boundary, too, follows a line end
+    delimiter = b"\r\n--" + boundary
+    kept: list[memoryview] = []
+    start = position = 0
+    for _ in range(MOST_PARTS + 1):  # the parser refuses more
+        position = content.find(delimiter, position)
+        if position < 0:
+            break
+        position += len(delimiter)
+        if match := PADDING.match(content, position):
+            kept.append(memoryview(content)[start : match.start(1)])
+            start = match.end(1)
+    return b"".join([*kept, memoryview(content)[start:]]) if kept else content
 
 
 def _text(content: bytes) -> str | bytes:

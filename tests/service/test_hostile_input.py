@@ -388,8 +388,15 @@ def test_every_cut_of_a_form(client: ApplicationClient) -> None:
         attacked(client, "/pool/forward", 400, 422, **multipart(GOOD[:length]))
 
 
-def test_a_form_may_have_text_around_its_parts(client: ApplicationClient) -> None:
-    content = b"preamble\r\n" + GOOD + b"epilogue"
-    response = client.post("/pool/forward", **multipart(content))
-    if response.status_code != 200:
-        payloads.problem(response, 400)
+@pytest.mark.parametrize("padding", [b" ", b"\t", b" \t \t", b" " * 2_000_000])
+def test_blanks_after_a_boundary_are_its_padding_only_to_the_end_of_the_line(
+    client: ApplicationClient, padding: bytes
+) -> None:
+    with_padding = GOOD.replace(b"--limit", b"--limit" + padding)  # "--limit" + padding + "--" ends nothing
+    attacked(client, "/pool/forward", 400, **multipart(with_padding))
+    attacked(client, "/pool/forward", 400, **multipart(GOOD.replace(b"--limit\r\n", b"--limit" + padding + b"x\r\n")))
+
+
+@pytest.mark.parametrize("line", [b"\r\n--limit ", b"\r\n--limit" + b" " * 1000, b"\r\n--limit-- "])
+def test_floods_of_padded_boundary_lines(client: ApplicationClient, line: bytes) -> None:
+    attacked(client, "/pool/forward", 400, 422, **multipart(line * (2_000_000 // len(line))))
