@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
 import signal
@@ -70,7 +71,8 @@ def _run(config: uvicorn.Config) -> None:
         WorkerSupervisor(config, sockets=[config.bind_socket()]).run()
         return
     server = uvicorn.Server(config)
-    server.run()
+    with contextlib.suppress(KeyboardInterrupt):  # which uvicorn raises again once it has shut down
+        server.run()
     if not server.started:
         sys.exit(STARTUP_FAILURE)
 

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.operations import Operation
 from tests.clients import ApplicationClient
 from tests.service import payloads
 from tests.service.payloads import MARKER, NPZ, json_body, limited
@@ -106,10 +105,7 @@ def requests(rank: int) -> list[Request]:
 
 
 @pytest.mark.parametrize("rank", [1, 2, 3])
-def test_tiny_requests_of_a_huge_cost_are_refused_at_once(
-    client: ApplicationClient, monkeypatch: pytest.MonkeyPatch, rank: int
-) -> None:
-    monkeypatch.setattr(Operation, "compute", None)  # nothing may be computed; predicting has tests of its own
+def test_tiny_requests_of_a_huge_cost_are_refused_at_once(client: ApplicationClient, rank: int) -> None:
     for path, body in requests(rank):
         parameters = {name: value for name, value in body.items() if not isinstance(value, (list, dict))}
         with payloads.little_memory():
