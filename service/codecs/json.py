@@ -11,6 +11,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from service.codecs.json_numbers import ExactNumbers, without_mark
 from service.codecs.json_tensors import form_of, json_kind, longest_text, read_dtype, read_tensor, write_tensor
 from service.codecs.message import Buffer, Codec, Decoded, Limits, TensorForm, TensorType
 from service.codecs.names import pointer_to
@@ -18,7 +19,6 @@ from service.problems import Finding, InvalidRequest, TooLarge, UnreadablePayloa
 
 __all__ = ["JsonCodec", "load_object"]
 
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 STRING = re.compile(rb'"([^"\\]*+(?:\\.[^"\\]*+)*+)"([ \t\r\n]*+:)?', re.DOTALL)
 """A string, and the colon that follows if it is the name of a member. Possessive: a way back would take memory for
 every repetition."""
@@ -50,8 +50,7 @@ def load_object(body: bytearray) -> dict[str, Any]:
         message = f"the body has more objects or strings than any request; needed: {expected}"
         raise UnreadablePayload.of("", message, got="more objects or strings", expected=expected)
     try:
-        # some editors and shells put a byte order mark before UTF-8; a parser may ignore it (RFC 8259, section 8.1)
-        content = orjson.loads(memoryview(body)[len(BYTE_ORDER_MARK) if body.startswith(BYTE_ORDER_MARK) else 0 :])
+        content = orjson.loads(without_mark(body))
     except orjson.JSONDecodeError as error:
         raise UnreadablePayload.of(
             "",
@@ -107,8 +106,10 @@ class JsonCodec(Codec):
     def decode(  # noqa: D102
         self, body: bytearray, operands: Sequence[str], options: Mapping[str, str], limits: Limits
     ) -> Decoded:
-        limits.charge(MEMORY_OF_CHARACTER * len(body) + MEMORY_OF_LIST * body.count(b"["))
+        memory = MEMORY_OF_CHARACTER * len(body) + MEMORY_OF_LIST * body.count(b"[")
+        limits.charge(memory)
         content = load_object(body)
+        text = ExactNumbers(body, lambda: limits.charge(memory))
         default_dtype = read_dtype(content.pop("dtype"), "/dtype") if "dtype" in content else None
         # null is what many clients write for an operand that is not given
         present = [name for name in operands if content.get(name) is not None]
@@ -116,7 +117,7 @@ class JsonCodec(Codec):
         findings: list[Finding] = []
         for name in present:
             try:
-                tensors[name] = read_tensor(content[name], f"/{name}", default_dtype)
+                tensors[name] = read_tensor(content[name], f"/{name}", default_dtype, text)
             except InvalidRequest as problem:
                 findings.extend(problem.findings)
         if findings:

@@ -21,13 +21,13 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from service.codecs.json_numbers import LARGEST_EXACT_INTEGER, ExactNumbers
 from service.codecs.message import DTYPES, LARGEST_NDIM, Buffer, TensorForm, TensorType, require_plausible_shape
 from service.problems import InvalidRequest, RequestProblem, counted
 
 __all__ = ["form_of", "json_kind", "longest_text", "read_dtype", "read_tensor", "write_tensor"]
 
 DEFAULT_DTYPE = "float64"
-LARGEST_EXACT_INTEGER = 2**53
 NUMBERS_OF_A_PIECE = 2**14
 BYTES_OF_A_PIECE = 3 * 2**18
 """A multiple of three, so that pieces of base64 join without padding between them."""
@@ -40,6 +40,9 @@ LONGEST_HEADER = 256
 
 Position = Callable[[int], str]
 """Gives the JSON pointer of an element from its number in the flattened tensor."""
+
+Flatten = Callable[[dict[str, Any]], list[Any]]
+"""Gives the numbers of the tensor from the members of the whole text."""
 
 
 def form_of(value: Any) -> TensorForm:
@@ -109,7 +112,7 @@ def _nested_text(array: NDArray[Any]) -> Iterator[Buffer]:
 # ------------------------------------------------------------------------------------------------------------- reading
 
 
-def read_tensor(value: Any, pointer: str, default_dtype: str | None) -> NDArray[Any]:
+def read_tensor(value: Any, pointer: str, default_dtype: str | None, text: ExactNumbers) -> NDArray[Any]:
     """Return the tensor that a JSON value is.
 
     Parameters
@@ -120,16 +123,20 @@ def read_tensor(value: Any, pointer: str, default_dtype: str | None) -> NDArray[
         Where it stands, to be named in errors.
     default_dtype : str or None
         The type beside the operands, if there is one: that of nested lists.
+    text : ExactNumbers
+        The text that it stands in.
 
     Raises
     ------
     InvalidRequest
         With the pointer of the first element that is wrong.
     """
+    name = pointer.removeprefix("/")
     if isinstance(value, list):
-        return _nested(value, pointer, default_dtype or DEFAULT_DTYPE)
+        return _nested(value, pointer, default_dtype or DEFAULT_DTYPE, text)
     if type(value) in {int, float}:  # as deeply nested as a tensor without axes is: not at all
-        return _numbers([value], default_dtype or DEFAULT_DTYPE, lambda _: pointer).reshape(())
+        dtype = default_dtype or DEFAULT_DTYPE
+        return _numbers([value], dtype, lambda _: pointer, text, lambda members: [members[name]]).reshape(())
     if not isinstance(value, dict):
         expected = "a nested list, a number, or an object with dtype, shape and data or base64"
         raise _invalid(pointer, "is no tensor", json_kind(value), expected)
@@ -138,9 +145,9 @@ def read_tensor(value: Any, pointer: str, default_dtype: str | None) -> NDArray[
         raise _invalid(pointer, "is an object with other members", f"{len(value)} members", expected)
     dtype = read_dtype(value["dtype"], f"{pointer}/dtype")
     shape = _shape(value["shape"], f"{pointer}/shape")
-    require_plausible_shape(pointer.removeprefix("/"), shape, np.dtype(dtype).itemsize)
+    require_plausible_shape(name, shape, np.dtype(dtype).itemsize)
     return (
-        _flat(value["data"], pointer, dtype, shape)
+        _flat(value["data"], pointer, dtype, shape, text)
         if "data" in value
         else _base64(value["base64"], pointer, dtype, shape)
     )
@@ -162,7 +169,7 @@ def _shape(value: Any, pointer: str) -> tuple[int, ...]:
     return tuple(value)
 
 
-def _nested(value: list[Any], pointer: str, dtype: str) -> NDArray[Any]:
+def _nested(value: list[Any], pointer: str, dtype: str, text: ExactNumbers) -> NDArray[Any]:
     shape: list[int] = []
     items: list[Any] = value
     while True:
@@ -182,7 +189,14 @@ def _nested(value: list[Any], pointer: str, dtype: str) -> NDArray[Any]:
             where = _path(pointer, shape, index)
             raise _invalid(where, "makes the tensor ragged", f"a list of {len(items[index])}", f"a list of {first}")
         items = list(itertools.chain.from_iterable(items))
-    return _numbers(items, dtype, lambda index: _path(pointer, shape, index)).reshape(shape)
+
+    def flatten(members: dict[str, Any]) -> list[Any]:
+        numbers: list[Any] = members[pointer.removeprefix("/")]
+        for _ in shape[1:]:
+            numbers = list(itertools.chain.from_iterable(numbers))
+        return numbers
+
+    return _numbers(items, dtype, lambda index: _path(pointer, shape, index), text, flatten).reshape(shape)
 
 
 def _path(pointer: str, shape: Sequence[int], index: int) -> str:
@@ -194,13 +208,18 @@ def _path(pointer: str, shape: Sequence[int], index: int) -> str:
     return "/".join([pointer, *(str(step) for step in reversed(steps))])
 
 
-def _flat(value: Any, pointer: str, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
+def _flat(value: Any, pointer: str, dtype: str, shape: tuple[int, ...], text: ExactNumbers) -> NDArray[Any]:
+    name = pointer.removeprefix("/")
     pointer = f"{pointer}/data"
     if not isinstance(value, list):
         raise _invalid(pointer, "is no list", json_kind(value), "a flat list of numbers")
     if len(value) != math.prod(shape):
         raise _invalid(pointer, "does not fit the shape", f"{len(value)} numbers", counted(math.prod(shape), "numbers"))
-    return _numbers(value, dtype, lambda index: f"{pointer}/{index}").reshape(shape)
+
+    def flatten(members: dict[str, Any]) -> list[Any]:
+        return members[name]["data"]  # type: ignore[no-any-return]
+
+    return _numbers(value, dtype, lambda index: f"{pointer}/{index}", text, flatten).reshape(shape)
 
 
 def _base64(value: Any, pointer: str, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
@@ -222,8 +241,11 @@ def _base64(value: Any, pointer: str, dtype: str, shape: tuple[int, ...]) -> NDA
     return little_endian.astype(dtype, copy=False).reshape(shape)
 
 
-def _numbers(items: list[Any], dtype: str, position: Position) -> NDArray[Any]:
-    """Return a flat array of numbers: no integer is rounded that float64 would round, and nothing overflows."""
+def _numbers(items: list[Any], dtype: str, position: Position, text: ExactNumbers, flatten: Flatten) -> NDArray[Any]:
+    """Return a flat array of numbers, each rounded once and with its sign.
+
+    No integer is rounded that float64 would round, and nothing overflows.
+    """
     kinds = set(map(type, items))
     if not kinds <= {int, float}:
         index = next(index for index, item in enumerate(items) if type(item) not in {int, float})
@@ -240,6 +262,11 @@ def _numbers(items: list[Any], dtype: str, position: Position) -> NDArray[Any]:
             raise _invalid(position(found), "is an integer that float64 cannot hold", "a larger integer", expected)
     if target.kind in "iu":
         return np.array(items, dtype=target)
+    may_be_inexact = float in kinds or largest >= LARGEST_EXACT_INTEGER
+    if may_be_inexact and target.itemsize < numbers.itemsize and _is_near_a_tie(numbers, target):
+        numbers = np.array(flatten(text.rounded_to_odd), dtype=np.float64)
+    elif int in kinds and not numbers.all() and text.may_have_minus_zero:
+        numbers = np.array(flatten(text.signed), dtype=np.float64)
     with np.errstate(over="ignore"):
         converted = numbers.astype(target, copy=False)
     finite = np.isfinite(converted)
@@ -249,6 +276,17 @@ def _numbers(items: list[Any], dtype: str, position: Position) -> NDArray[Any]:
             position(index), f"is beyond the range of {dtype}", "a larger number", f"at most {np.finfo(target).max}"
         )
     return converted
+
+
+def _is_near_a_tie(numbers: NDArray[Any], target: np.dtype[Any]) -> bool:
+    """Return whether one of the numbers, or a neighbour of it, is the middle between two numbers of a narrower type."""
+    with np.errstate(over="ignore"):
+        for start in range(0, len(numbers), NUMBERS_OF_A_PIECE):
+            piece = numbers[start : start + NUMBERS_OF_A_PIECE]
+            below, above = (np.nextafter(piece, limit).astype(target) for limit in (-np.inf, np.inf))
+            if (below != above).any():
+                return True
+    return False
 
 
 def _is_written_float(integer: int) -> bool:
