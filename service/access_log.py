@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import logging
 import time
+from datetime import UTC, datetime
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["AccessLogMiddleware", "log_config", "note_problem"]
+__all__ = ["AccessLogMiddleware", "LineFormatter", "log_config", "log_request", "note_problem"]
 
 MAX_TARGET = 200
 """Characters of a path with its query that are logged."""
 
 logger = logging.getLogger("convpool.access")
+
+
+class LineFormatter(logging.Formatter):
+    """Formats a record with its time in ISO 8601, UTC."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(message)s")
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: ARG002, N802
+        """Return the record's time."""
+        return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
 
 
 def log_config(level: str) -> dict[str, Any]:
@@ -27,9 +39,7 @@ def log_config(level: str) -> dict[str, Any]:
     return {
         "version": 1,
         "disable_existing_loggers": False,
-        "formatters": {
-            "line": {"format": "%(asctime)s.%(msecs)03d %(levelname)s %(message)s", "datefmt": "%Y-%m-%dT%H:%M:%S"}
-        },
+        "formatters": {"line": {"()": "service.access_log.LineFormatter"}},
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
         "loggers": {
             name: {"handlers": ["stderr"], "level": level.upper() if level != "trace" else 5, "propagate": False}
@@ -38,9 +48,17 @@ def log_config(level: str) -> dict[str, Any]:
     }
 
 
-def note_problem(scope: Scope, title: str) -> None:
-    """Let a request's line in the log name the problem that it is answered with."""
-    scope.setdefault("state", {})["problem"] = title
+def note_problem(scope: Any, title: str, status: int = 0) -> None:
+    """Let a request's line in the log name the problem that it is answered with.
+
+    Parameters
+    ----------
+    scope : ASGI scope
+    title : str
+    status : int
+        Where the response does not go through the application.
+    """
+    scope.setdefault("state", {}).update(problem=title, status=status)
 
 
 class AccessLogMiddleware:
@@ -83,20 +101,34 @@ def _log(scope: Scope, status: int, milliseconds: float, sent: int) -> None:
         target += b"?" + scope["query_string"]
     text = target[:MAX_TARGET].decode("ascii", "backslashreplace")
     text = text if text.isprintable() else ascii(text)[1:-1]
-    host, port = scope.get("client") or ("-", 0)
+    status = status or scope["state"].get("status", 0)
     problem = scope["state"].get("problem", "" if status else "No response")
-    logger.log(
-        _level(status),
-        '%s:%s "%s %s" %s %.1f ms %d bytes%s',
-        host,
-        port,
-        scope["method"],
-        text,
-        status or "-",
-        milliseconds,
-        sent,
-        f" {problem}" if problem else "",
-    )
+    log_request(scope.get("client"), f"{scope['method']} {text}", status, milliseconds, sent, problem)
+
+
+def log_request(
+    client: tuple[str, int] | None, request: str, status: int, milliseconds: float, sent: int, problem: str
+) -> None:
+    """Log the line of one request.
+
+    Parameters
+    ----------
+    client : tuple of str and int, optional
+        Address and port.
+    request : str
+        Method and target, printable; "-" where there is none.
+    status : int
+        Of the response; 0 if none was sent.
+    milliseconds : float
+    sent : int
+        Bytes of the response's body.
+    problem : str
+        Title of the problem, or empty.
+    """
+    host, port = client or ("-", 0)
+    end = f" {problem}" if problem else ""
+    values = (host, port, request, status or "-", milliseconds, sent, end)
+    logger.log(_level(status), '%s:%s "%s" %s %.1f ms %d bytes%s', *values)
 
 
 def _level(status: int) -> int:

@@ -58,7 +58,8 @@ def serve(settings: Settings) -> None:
         timeout_worker_healthcheck=settings.worker_timeout,
         # httptools hands an empty body to the application when a request asks to upgrade to h2c, as Java's HttpClient
         # does by default; h11 reads the body (uvicorn issue 2722)
-        http="h11",
+        http="service.protocol:Protocol",  # of h11
+        root_path=settings.root_path,
         timeout_keep_alive=settings.keep_alive,
         timeout_graceful_shutdown=settings.graceful_shutdown,
         server_header=False,

@@ -323,7 +323,7 @@ def test_direct_is_taken_where_winograd_does_not_apply(
         np.testing.assert_array_equal(results[name], direct[name], strict=True)
 
 
-@pytest.mark.parametrize("value", ["Winograd", "im2col", None, 1, ["auto", "auto"]])
+@pytest.mark.parametrize("value", ["Winograd2", "im2col", None, 1, ["auto", "auto"]])
 @pytest.mark.parametrize("op", [Conv, ConvTranspose])
 def test_other_algorithms_are_refused(op: Any, value: Any) -> None:
     with pytest.raises(ParameterError, match="algorithm"):

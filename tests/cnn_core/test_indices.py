@@ -331,8 +331,8 @@ def test_an_empty_batch(index_scheme: str) -> None:
     ("name", "value"),
     [
         *[("return_indices", value) for value in (0, 1, "true", None, [True], 1.0)],
-        *[("index_scheme", value) for value in ("Plane", "", "flat", 0, True, ["plane"])],
-        *[("storage_order", value) for value in ("C", "F", "", 0, 1, None, True, ["row_major"])],
+        *[("index_scheme", value) for value in ("Planes", "", "flat", 0, True, ["plane", "image"])],
+        *[("storage_order", value) for value in ("C", "F", "", 0, 1, None, True, ["row_major", "C"])],
     ],
 )
 def test_values_that_are_refused(name: str, value: Any) -> None:

@@ -134,10 +134,10 @@ refused: dict[str, list[Any]] = {
     "kernel_size": not_one_or_more,
     "stride": not_one_or_more,
     "output_size": not_one_or_more,
-    "padding": [-1, 1.0, None, True, [[0, -1]]],
-    "index_scheme": ["Plane", "flat", 0, ["plane"]],
+    "padding": [-1, 1.5, None, True, [[0, -1]]],
+    "index_scheme": ["Planes", "flat", 0, ["plane", "image"]],
     "storage_order": ["C", 1, None],
-    "data_format": ["NHWC"],
+    "data_format": ["CNHW"],
 }
 
 

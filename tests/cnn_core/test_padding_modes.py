@@ -327,7 +327,7 @@ def test_too_much_padding_is_refused_in_every_call(parameters: dict[str, Any], w
 
 
 @pytest.mark.parametrize(
-    "value", ["constant", "edge", "wrap", "symmetric", "Reflect", "", None, 1, True, ["reflect"]], ids=repr
+    "value", ["constant", "edge", "wrap", "symmetric", "Reflected", "", None, 1, True, ["reflect", "zeros"]], ids=repr
 )
 def test_names_of_no_mode_are_refused(value: Any) -> None:
     with refused(ParameterError, "padding_mode", "zeros", "reflect", "replicate", "circular"):

@@ -319,12 +319,12 @@ def test_a_window_larger_than_what_is_folded_to() -> None:
         (Unfold, {"kernel_size": 2, "padding": -1}, "padding"),
         (Unfold, {"kernel_size": 2, "padding": "full"}, "padding"),
         (Unfold, {"kernel_size": 2, "dilation": [1, 0]}, "dilation"),
-        (Unfold, {"kernel_size": 2, "data_format": "NCHW"}, "data_format"),
+        (Unfold, {"kernel_size": 2, "data_format": "CNHW"}, "data_format"),
         (Unfold, {"kernel_size": 2, "framework": "caffe"}, "framework"),
         (Fold, {"kernel_size": 2, "output_size": 4}, "output_size"),  # of how many axes?
         (Fold, {"kernel_size": 2, "output_size": []}, "output_size"),
         (Fold, {"kernel_size": 2, "output_size": [4, 0]}, "output_size"),
-        (Fold, {"kernel_size": 2, "output_size": [4.0]}, "output_size"),
+        (Fold, {"kernel_size": 2, "output_size": [4.5]}, "output_size"),
         (Fold, {"kernel_size": True, "output_size": [4]}, "kernel_size"),
         (Fold, {"kernel_size": 2, "output_size": [4], "framework": "caffe"}, "framework"),
     ],
@@ -337,7 +337,7 @@ def test_parameters_that_are_refused(op: Any, parameters: dict[str, Any], subjec
 
 @pytest.mark.parametrize(
     "parameters",
-    [{"kernel_size": [2, 2, 2]}, {"kernel_size": 2, "stride": [1]}, {"kernel_size": 2, "padding": [[0, 1]]}],
+    [{"kernel_size": [2, 2, 2]}, {"kernel_size": 2, "stride": [1, 1, 1]}, {"kernel_size": 2, "padding": [[0, 1]]}],
     ids=str,
 )
 def test_as_many_values_as_axes(parameters: dict[str, Any]) -> None:

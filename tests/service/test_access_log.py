@@ -86,6 +86,6 @@ def test_every_line_has_time_and_level(capfd: pytest.CaptureFixture[str]) -> Non
             logger = logging.getLogger(name)
             logger.handlers, logger.propagate, logger.level = handlers, True, logging.NOTSET
     first, second = capfd.readouterr().err.splitlines()
-    stamp = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}"
+    stamp = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00"
     assert re.fullmatch(stamp + " WARNING of a request", first)
     assert re.fullmatch(stamp + " ERROR of the server", second)

@@ -39,7 +39,7 @@ def test_flags(served: dict[str, Any]) -> None:
     assert expected.items() <= served.items()
     assert served["log_config"]["loggers"]["convpool"]["level"] == "DEBUG"
     assert served["timeout_worker_healthcheck"] == 60
-    assert served["http"] == "h11"  # see docs/decisions/0004-h11.md
+    assert served["http"] == "service.protocol:Protocol"  # see docs/decisions/0004-h11.md
     assert os.environ["CONVPOOL_PORT"] == "1234"  # where the workers read it
 
 

@@ -389,9 +389,7 @@ def test_every_cut_of_a_form(client: ApplicationClient) -> None:
 
 
 @pytest.mark.parametrize("padding", [b" ", b"\t", b" \t \t", b" " * 2_000_000])
-def test_blanks_after_a_boundary_are_its_padding_only_to_the_end_of_the_line(
-    client: ApplicationClient, padding: bytes
-) -> None:
+def test_blanks_after_a_boundary_end_with_the_line(client: ApplicationClient, padding: bytes) -> None:
     with_padding = GOOD.replace(b"--limit", b"--limit" + padding)  # "--limit" + padding + "--" ends nothing
     attacked(client, "/pool/forward", 400, **multipart(with_padding))
     attacked(client, "/pool/forward", 400, **multipart(GOOD.replace(b"--limit\r\n", b"--limit" + padding + b"x\r\n")))
