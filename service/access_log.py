@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 __all__ = ["AccessLogMiddleware", "LineFormatter", "log_config", "log_request", "note_problem"]
 
 MAX_TARGET = 200
-"""Characters of a path with its query that are logged."""
+"""Characters of a path that are logged."""
 
 logger = logging.getLogger("convpool.access")
 
@@ -64,7 +64,8 @@ def note_problem(scope: Any, title: str, status: int = 0) -> None:
 class AccessLogMiddleware:
     """Logs each request once its response is sent: client, method, target, status, duration, bytes and problem.
 
-    Tensors stand in bodies, which are never logged; a target is logged as it was sent, percent-encoded, and cut.
+    No tensor is ever logged: bodies are not, nor are the values of a query, where one may stand by mistake. A path is
+    logged as it was sent, percent-encoded, and cut.
 
     Parameters
     ----------
@@ -86,21 +87,25 @@ class AccessLogMiddleware:
         async def counted(message: Message) -> None:
             nonlocal status, sent
             status = message.get("status", status)
-            sent += len(message.get("body", b""))
+            if scope["method"] != "HEAD":  # the server leaves the body out
+                sent += len(message.get("body", b""))
             await send(message)
 
         try:
             await self._app(scope, receive, counted)
+        except Exception:
+            if not status:  # what stands around the middlewares answers
+                note_problem(scope, "Internal error", 500)
+            raise
         finally:
             _log(scope, status, 1000 * (time.perf_counter() - started), sent)
 
 
 def _log(scope: Scope, status: int, milliseconds: float, sent: int) -> None:
     target = scope.get("raw_path") or scope["path"].encode("ascii", "backslashreplace")
-    if scope["query_string"]:
-        target += b"?" + scope["query_string"]
     text = target[:MAX_TARGET].decode("ascii", "backslashreplace")
     text = text if text.isprintable() else ascii(text)[1:-1]
+    text += "?..." if scope["query_string"] else ""
     status = status or scope["state"].get("status", 0)
     problem = scope["state"].get("problem", "" if status else "No response")
     log_request(scope.get("client"), f"{scope['method']} {text}", status, milliseconds, sent, problem)

@@ -49,8 +49,31 @@ def test_a_request_is_one_line(
         client.post(target, content=content, headers=headers)
     ((found_level, line),) = lines()
     assert found_level == level
-    assert re.fullmatch(rf'\S+:\d+ "{method} {re.escape(target)}" {rest}', line), line
+    path, mark, _ = target.partition("?")
+    shown = re.escape(path + ("?..." if mark else ""))
+    assert re.fullmatch(rf'\S+:\d+ "{method} {shown}" {rest}', line), line
     assert "7.25" not in line
+
+
+def test_the_values_of_a_query_are_not_logged(client: ApplicationClient, lines: Any) -> None:
+    client.post("/pool/forward?mode=max&input=[[[987654321]]]", content=b"{}")
+    ((_, line),) = lines()
+    assert '"POST /pool/forward?..."' in line
+    assert "987654321" not in line
+
+
+def test_head_sends_no_bytes(lines: Any) -> None:
+    async def responds(_: Any, __: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": b"left out by the server"})
+
+    async def send(_: Any) -> None:
+        pass
+
+    scope = {"type": "http", "method": "HEAD", "path": "/docs", "query_string": b"", "client": None}
+    anyio.run(AccessLogMiddleware(responds), scope, None, send)  # type: ignore[arg-type]
+    ((_, line),) = lines()
+    assert line.endswith(" 0 bytes")
 
 
 def test_a_long_target_is_cut_and_control_characters_are_written_out(client: ApplicationClient, lines: Any) -> None:
@@ -61,7 +84,7 @@ def test_a_long_target_is_cut_and_control_characters_are_written_out(client: App
     assert escaped.isprintable()
 
 
-def test_a_request_without_a_response_is_logged_too(lines: Any) -> None:
+def test_an_unexpected_error_is_logged_as_the_500_that_is_sent(lines: Any) -> None:
     async def fails(*_: Any) -> None:
         raise RuntimeError
 
@@ -69,9 +92,9 @@ def test_a_request_without_a_response_is_logged_too(lines: Any) -> None:
     with pytest.raises(RuntimeError):
         anyio.run(AccessLogMiddleware(fails), scope, None, None)  # type: ignore[arg-type]
     ((level, line),) = lines()
-    assert level == "WARNING"
-    assert line.startswith('-:0 "GET /\\n" - ')
-    assert line.endswith("No response")
+    assert level == "ERROR"
+    assert line.startswith('-:0 "GET /\\n" 500 ')
+    assert line.endswith("Internal error")
 
 
 def test_every_line_has_time_and_level(capfd: pytest.CaptureFixture[str]) -> None:
