@@ -55,7 +55,6 @@ def serve(settings: Settings) -> None:
         workers=settings.workers,
         log_config=log_config(settings.log_level),
         access_log=False,  # the application logs its requests itself
-        timeout_worker_healthcheck=settings.worker_timeout,
         # httptools hands an empty body to the application when a request asks to upgrade to h2c, as Java's HttpClient
         # does by default; h11 reads the body (uvicorn issue 2722)
         http="service.protocol:Protocol",  # of h11

@@ -67,8 +67,5 @@ class Settings(BaseSettings):
     send_timeout: PositiveFloat = Field(
         60.0, description="Seconds for which a client may leave its answer unread; then it is broken off."
     )
-    worker_timeout: PositiveInt = Field(
-        60, description="Seconds for which a worker process may not answer its manager, as while it starts."
-    )
     keep_alive: PositiveInt = Field(75, description="Seconds for which an idle connection is kept open.")
     graceful_shutdown: PositiveInt = Field(30, description="Seconds that running requests get to finish after SIGTERM.")

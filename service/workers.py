@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import signal
 
+from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
+from uvicorn.supervisors.multiprocess import Process
 
 __all__ = ["WorkerSupervisor"]
 
@@ -13,29 +15,34 @@ logger = logging.getLogger("convpool")
 
 
 class WorkerSupervisor(Multiprocess):
-    """uvicorn's process manager, which says why a worker ended.
+    """uvicorn's process manager, for which a worker lives as long as its process does.
 
-    It asks each worker twice a second whether it lives, and replaces one that does not answer within
-    ``timeout_worker_healthcheck``. A worker answers once it has imported the application: with uvicorn's five seconds,
-    workers on a loaded machine were killed while they started, and so were those that took their place.
+    uvicorn's own also kills a worker that does not answer a ping within some seconds. A worker that still imports the
+    application answers none, so on a loaded machine no worker ever came to serve. A thread of its own answers, so
+    a ping says nothing of a stuck event loop either: that, and a worker that hangs, is for ``/health/live`` to tell.
     """
 
     def keep_subprocess_alive(self) -> None:
-        """Replace the workers that have ended or do not answer."""
-        before = list(self.processes)
-        alive = [process.process.is_alive() for process in before]
-        super().keep_subprocess_alive()
-        for process, was_alive, after in zip(before, alive, self.processes, strict=True):
-            if process is not after:
-                logger.error(
-                    "Worker [%s] %s; [%s] takes its place", process.pid, self._reason(process, was_alive), after.pid
-                )
+        """Replace the workers that have ended, and say why they did."""
+        for index, worker in enumerate(self.processes):
+            if self.should_exit.is_set():
+                return
+            if worker.process.is_alive():
+                continue
+            worker.kill()  # closes the pipes to it
+            worker.process.join()
+            reason = _how_it_ended(worker.exitcode or 0)
+            if worker.exitcode == STARTUP_FAILURE:
+                logger.error("Worker [%s] could not start (%s), nor could another: stopping", worker.pid, reason)
+                self.should_exit.set()
+                return
+            logger.error("Worker [%s] %s; another one takes its place", worker.pid, reason)
+            self.processes[index] = Process(self.config, self.sockets)
+            self.processes[index].start()
 
-    def _reason(self, process: object, was_alive: bool) -> str:
-        if was_alive:
-            return f"did not answer for {self.config.timeout_worker_healthcheck} s and was killed"
-        status: int | None = process.exitcode  # type: ignore[attr-defined]
-        if status is not None and status < 0:
-            name = signal.Signals(-status).name if -status in set(signal.Signals) else "unknown"
-            return f"was killed by signal {-status} ({name})"
+
+def _how_it_ended(status: int) -> str:
+    if status >= 0:
         return f"ended with exit status {status}"
+    names = {each.value: each.name for each in signal.Signals}
+    return f"was killed by signal {-status} ({names.get(-status, 'unknown')})"

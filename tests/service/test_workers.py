@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,44 +14,73 @@ from typing import Any
 
 import httpx
 import pytest
-from uvicorn.supervisors import Multiprocess
+from uvicorn.config import STARTUP_FAILURE
 
+from service import workers
 from service.workers import WorkerSupervisor
 from tests.clients import running_server
 
 SECONDS = 120.0
 
 
-def supervisor(monkeypatch: pytest.MonkeyPatch, *, alive: bool, status: int | None) -> WorkerSupervisor:
-    """A supervisor of one worker that uvicorn replaces when it looks."""
-    worker = SimpleNamespace(pid=1, exitcode=status, process=SimpleNamespace(is_alive=lambda: alive))
-    made = WorkerSupervisor.__new__(WorkerSupervisor)
-    made.processes = [worker]  # type: ignore[list-item]
-    made.config = SimpleNamespace(timeout_worker_healthcheck=60)  # type: ignore[assignment]
+class Worker:
+    """A process as uvicorn has it, which never answers a ping."""
 
-    def replace(self: Any) -> None:
-        self.processes = [SimpleNamespace(pid=2)]
+    def __init__(self, *, alive: bool, status: int | None = None) -> None:
+        self.pid, self.exitcode = 1, status
+        self.process = SimpleNamespace(is_alive=lambda: alive, join=lambda: None)
+        self.calls: list[str] = []
 
-    monkeypatch.setattr(Multiprocess, "keep_subprocess_alive", replace)
-    return made
+    def kill(self) -> None:
+        self.calls.append("kill")
+
+    def start(self) -> None:
+        self.calls.append("start")
+
+
+def supervisor(monkeypatch: pytest.MonkeyPatch, worker: Worker) -> tuple[Any, Worker]:
+    """A supervisor of one worker, and the worker that would take its place."""
+    successor = Worker(alive=True)
+    monkeypatch.setattr(workers, "Process", lambda *_: successor)
+    monkeypatch.setattr(logging.getLogger("convpool"), "propagate", True)
+    made: Any = WorkerSupervisor.__new__(WorkerSupervisor)
+    made.processes, made.config, made.sockets = [worker], None, []
+    made.should_exit = threading.Event()
+    return made, successor
 
 
 @pytest.mark.parametrize(
-    ("alive", "status", "reason"),
+    ("status", "reason"),
     [
-        (False, -9, "was killed by signal 9 (SIGKILL)"),
-        (False, -11, "was killed by signal 11 (SIGSEGV)"),
-        (False, -200, "was killed by signal 200 (unknown)"),
-        (False, 1, "ended with exit status 1"),
-        (True, None, "did not answer for 60 s and was killed"),
+        (-9, "was killed by signal 9 (SIGKILL)"),
+        (-11, "was killed by signal 11 (SIGSEGV)"),
+        (-200, "was killed by signal 200 (unknown)"),
+        (1, "ended with exit status 1"),
     ],
 )
 def test_a_death_says_its_reason(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, alive: bool, status: int | None, reason: str
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, status: int, reason: str
 ) -> None:
-    monkeypatch.setattr(logging.getLogger("convpool"), "propagate", True)
-    supervisor(monkeypatch, alive=alive, status=status).keep_subprocess_alive()
-    assert [record.getMessage() for record in caplog.records] == [f"Worker [1] {reason}; [2] takes its place"]
+    made, successor = supervisor(monkeypatch, Worker(alive=False, status=status))
+    made.keep_subprocess_alive()
+    assert [record.getMessage() for record in caplog.records] == [f"Worker [1] {reason}; another one takes its place"]
+    assert made.processes[0] is successor
+    assert successor.calls == ["start"]
+
+
+def test_a_worker_that_does_not_answer_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = Worker(alive=True)
+    made, successor = supervisor(monkeypatch, slow)
+    made.keep_subprocess_alive()
+    assert made.processes[0] is slow
+    assert slow.calls == successor.calls == []
+
+
+def test_what_cannot_start_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, successor = supervisor(monkeypatch, Worker(alive=False, status=STARTUP_FAILURE))
+    made.keep_subprocess_alive()
+    assert made.should_exit.is_set()
+    assert successor.calls == []
 
 
 def children_of(pid: int) -> list[int]:
@@ -64,14 +94,15 @@ def children_of(pid: int) -> list[int]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system has no /proc to look workers up in")
-def test_a_killed_worker_is_replaced() -> None:
+def test_a_worker_that_was_stopped_and_killed_is_replaced() -> None:
     with running_server("--workers", "2") as (url, process):
-        workers = children_of(process.pid)
-        assert len(workers) == 2
-        os.kill(workers[0], signal.SIGKILL)
+        served = children_of(process.pid)
+        assert len(served) == 2
+        os.kill(served[0], signal.SIGSTOP)
+        os.kill(served[0], signal.SIGKILL)
         deadline = time.monotonic() + SECONDS
-        while len(set(children_of(process.pid)) - {workers[0]}) < 2:
+        while len(set(children_of(process.pid)) - {served[0]}) < 2:
             assert time.monotonic() < deadline, "no worker took its place"
             time.sleep(0.1)
-        assert workers[1] in children_of(process.pid)
+        assert served[1] in children_of(process.pid)
         assert httpx.get(f"{url}/health/live", timeout=60).status_code == 200
