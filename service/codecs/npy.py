@@ -1,4 +1,4 @@
-"""The NumPy array file, format versions 1.0 and 2.0 (numpy.lib.format).
+"""The NumPy array file, format versions 1.0, 2.0 and 3.0 (numpy.lib.format).
 
 The header is a Python literal. It is read here with a cap on its length, a set of allowed characters and a whitelist of
 types, so that no header can cost more than its own few bytes; numpy's own reader accepts far more than tensors.
@@ -20,21 +20,34 @@ from numpy.typing import NDArray
 from service.codecs.message import DTYPES, Buffer, Codec, Decoded, Limits, TensorForm, require_plausible_shape
 from service.problems import InvalidRequest, UnreadablePayload, counted
 
-__all__ = ["NpyCodec", "decode_npy", "encode_npy"]
+__all__ = ["SENT_AS_TEXT", "NpyCodec", "decode_npy", "encode_npy"]
 
 MAGIC = b"\x93NUMPY"
-LENGTH_FIELDS: dict[tuple[int, ...], struct.Struct] = {(1, 0): struct.Struct("<H"), (2, 0): struct.Struct("<I")}
-LONGEST_HEADER = 4096
-HEADER_CHARACTERS = re.compile(r"[A-Za-z0-9_ \n\t{}()\[\]'\",:<>|=.+-]*")
-# what the header's descr may say: '<f4', '>f8', '|u1'; some writers give even single bytes an order
-DESCRIPTIONS = {
-    f"{order}{dtype.kind}{dtype.itemsize}": dtype
-    for dtype in map(np.dtype, DTYPES)
-    for order in ("<>" if dtype.itemsize > 1 else "<>|")
+FORMATS: dict[tuple[int, ...], tuple[struct.Struct, str]] = {
+    (1, 0): (struct.Struct("<H"), "latin-1"),
+    (2, 0): (struct.Struct("<I"), "latin-1"),
+    (3, 0): (struct.Struct("<I"), "utf-8"),
 }
+"""The field of the header's length, and the header's encoding, of each format version."""
 
+LONGEST_HEADER = 4096
+HEADER_CHARACTERS = re.compile(r"[A-Za-z0-9_ \r\n\t{}()\[\]'\",:<>|=?.+\x80-\U0010ffff-]*")
+LONG_INTEGER = re.compile(r"(?<=[0-9])L(?=\s*[,)])")
+"""An integer as Python 2 may have written it in a shape."""
+
+
+def _descriptions() -> dict[str, np.dtype[Any]]:
+    """Return what the header's descr may say, as ``numpy.dtype`` reads it: '<f4', '>f8', '|u1', and other spellings."""
+    codes = [*np.typecodes["Float"], *np.typecodes["AllInteger"], *(np.dtype(name).str[1:] for name in DTYPES)]
+    dtypes = {name: np.dtype(scalar) for name, scalar in np.sctypeDict.items() if isinstance(name, str)}
+    dtypes |= {f"{order}{code}": np.dtype(f"{order}{code}") for code in codes for order in ("", "<", ">", "=", "|")}
+    return {spelling: dtype for spelling, dtype in dtypes.items() if dtype.name in DTYPES}
+
+
+DESCRIPTIONS = _descriptions()
 
 OTHER_KINDS = {
+    "?": "booleans",
     "b": "booleans",
     "c": "complex numbers",
     "f": "floating point numbers of another size",
@@ -46,6 +59,11 @@ OTHER_KINDS = {
     "V": "raw bytes",
 }
 """What the letters of other dtypes stand for, to be named in errors."""
+
+OTHER_DESCRIPTION = re.compile(r"[<>=|]?([?bcfMmOSUV])[0-9]*(\[.*\])?")
+
+LINE_END = re.compile(rb"[\r\n]")
+SENT_AS_TEXT = "if curl sent it, use --data-binary and not -d, which removes line ends and null bytes"
 
 
 def decode_npy(content: memoryview, name: str) -> NDArray[Any]:
@@ -71,8 +89,8 @@ def decode_npy(content: memoryview, name: str) -> NDArray[Any]:
     if dtype is None:
         got = "a structured dtype"
         if isinstance(description, str):
-            known = description[:1] in {"<", ">", "|"}
-            got = OTHER_KINDS.get(description[1:2], "another dtype") if known else "a dtype without its byte order"
+            match = OTHER_DESCRIPTION.fullmatch(description)
+            got = OTHER_KINDS[match[1]] if match else "another dtype"
         raise InvalidRequest.of(
             f"/{name}",
             f"{name} has {got}; needed: {', '.join(DTYPES)}",
@@ -87,46 +105,51 @@ def decode_npy(content: memoryview, name: str) -> NDArray[Any]:
             f"its header promises {counted(needed, 'bytes of data')}",
             f"{there} bytes of data",
             f"{counted(needed, 'bytes of data')}",
+            content,
         )
-    flat = np.frombuffer(content, dtype=np.dtype(description), offset=start)
+    flat = np.frombuffer(content, dtype=dtype, offset=start)
     array = flat.reshape(shape, order="F" if fortran_order else "C")
     # copies only what is big-endian, in Fortran order or badly aligned
-    return np.require(array, dtype=dtype, requirements=["C", "A"])
+    return np.require(array, dtype=dtype.newbyteorder("="), requirements=["C", "A"])
 
 
 def _read_header(content: memoryview, name: str) -> tuple[dict[str, Any], int]:
     """Return the header with its three entries, and where the data starts."""
-    if bytes(content[:6]) != MAGIC:
-        raise _unreadable(name, "it does not start with the npy magic string", "other bytes", "an npy file")
+    if bytes(content[: len(MAGIC)]) != MAGIC:
+        raise _unreadable(name, "it does not start with the npy magic string", "other bytes", "an npy file", content)
     version = tuple(content[6:8])
-    length_field = LENGTH_FIELDS.get(version)
-    if length_field is None:
-        raise _unreadable(name, "its format version is none that holds plain arrays", "another version", "1.0 or 2.0")
+    if version not in FORMATS:
+        got = f"version {'.'.join(map(str, version))}" if len(version) == 2 else "no version"
+        raise _unreadable(name, "its format version is not known", got, "version 1.0, 2.0 or 3.0", content)
+    length_field, encoding = FORMATS[version]
     start = 8 + length_field.size
     if len(content) < start:
-        raise _unreadable(name, "it ends within its header", f"{len(content)} bytes", "a whole header")
+        raise _unreadable(name, "it ends within its header", f"{len(content)} bytes", "a whole header", content)
     (length,) = length_field.unpack(content[8:start])
     if length > LONGEST_HEADER:
-        raise _unreadable(name, "its header is too long", f"{length} bytes", f"at most {LONGEST_HEADER} bytes")
+        raise _unreadable(name, "its header is too long", f"{length} bytes", f"at most {LONGEST_HEADER} bytes", content)
     if len(content) < start + length:
-        raise _unreadable(name, "it ends within its header", f"{len(content)} bytes", f"{start + length} bytes")
-    header = _parse_header(bytes(content[start : start + length]))
+        raise _unreadable(
+            name, "it ends within its header", f"{len(content)} bytes", f"{start + length} bytes", content
+        )
+    header = _parse_header(bytes(content[start : start + length]), encoding)
     if header is None:
         raise _unreadable(
             name,
             "its header is broken",
             "another header",
             "a dict of descr, fortran_order and shape as numpy writes it",
+            content,
         )
     return header, start + length
 
 
-def _parse_header(raw: bytes) -> dict[str, Any] | None:
-    text = raw.decode("latin-1").strip()
-    if not HEADER_CHARACTERS.fullmatch(text):
-        return None
+def _parse_header(raw: bytes, encoding: str) -> dict[str, Any] | None:
     try:
-        header = ast.literal_eval(text)
+        text = raw.decode(encoding).strip()
+        if not HEADER_CHARACTERS.fullmatch(text):
+            return None
+        header = ast.literal_eval(LONG_INTEGER.sub("", text))
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         return None
     if not isinstance(header, dict) or set(header) != {"descr", "fortran_order", "shape"}:
@@ -137,13 +160,11 @@ def _parse_header(raw: bytes) -> dict[str, Any] | None:
     return header if isinstance(header["fortran_order"], bool) else None
 
 
-def _unreadable(name: str, reason: str, got: str, expected: str) -> Exception:
-    return UnreadablePayload.of(
-        f"/{name}",
-        f"{name} is not a readable npy file: {reason}; got {got}, needed {expected}",
-        got=got,
-        expected=expected,
-    )
+def _unreadable(name: str, reason: str, got: str, expected: str, content: memoryview) -> Exception:
+    message = f"{name} is not a readable npy file: {reason}; got {got}, needed {expected}"
+    if bytes(content[: len(MAGIC)]) == MAGIC and not LINE_END.search(content[:LONGEST_HEADER]):
+        message += f"; it has no line end, which numpy puts after the header: {SENT_AS_TEXT}"
+    return UnreadablePayload.of(f"/{name}", message, got=got, expected=expected)
 
 
 def encode_npy(array: NDArray[Any]) -> list[Buffer]:

@@ -13,13 +13,26 @@ from numpy.typing import NDArray
 
 from service.codecs.message import Buffer, Codec, Decoded, Limits, TensorForm
 from service.codecs.names import pointer_to
-from service.codecs.npy import decode_npy, encode_npy
+from service.codecs.npy import SENT_AS_TEXT, decode_npy, encode_npy
 from service.problems import Finding, InvalidRequest, TooLarge, UnreadablePayload
 
 __all__ = ["NpzCodec"]
 
 READABLE_METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
+OTHER_METHODS = {
+    9: "Deflate64",
+    12: "BZIP2",
+    14: "LZMA",
+    20: "Zstandard",
+    93: "Zstandard",
+    95: "XZ",
+    98: "PPMd",
+    99: "AES",
+}
+"""The names of other compression methods (APPNOTE.TXT of the zip format, section 4.4.5)."""
+
 ENCRYPTED = 0x1
+LOCAL_HEADER = b"PK\x03\x04"
 LOCAL_HEADER_BYTES = 30
 CHUNK_BYTES = 2**20
 MOST_MEMBERS = 64
@@ -43,10 +56,10 @@ class NpzCodec(Codec):
         try:
             archive = zipfile.ZipFile(io.BytesIO(body))
         except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError, OverflowError, EOFError, struct.error):
-            raise _unreadable("it is not a zip file", "other bytes", "a zip file") from None
+            raise _unreadable(f"it is not a zip file{_hint(body)}", "other bytes", "a zip file") from None
         with archive:
             members = _checked_members(archive, operands, len(body), limits)
-            return Decoded({name: decode_npy(_read(archive, member), name) for name, member in members.items()})
+            return Decoded({name: decode_npy(_read(archive, member, body), name) for name, member in members.items()})
 
     def encode(self, results: Mapping[str, NDArray[Any]], form: TensorForm) -> list[Buffer]:  # noqa: D102
         content = _Pieces()
@@ -102,7 +115,12 @@ def _checked_members(
             expected = " or ".join(f"{operand}.npy" for operand in operands)
             pointer = pointer_to(name)
             message = f"the npz has a member {pointer.removeprefix('/')}".rstrip()
-            message += f" that is no operand; needed: {expected}; parameters stand in the query string"
+            if name in operands:
+                message += f" whose name does not end in .npy; needed: {name}.npy"
+            elif "/" in name or "\\" in name:
+                message += f" in a directory; needed: {expected}, in none"
+            else:
+                message += f" that is no operand; needed: {expected}; parameters stand in the query string"
             findings.append(Finding(pointer, message, "another member", expected))
         elif name in members:
             findings.append(Finding(f"/{name}", f"{name} is in the npz more than once", "two members", "one member"))
@@ -110,13 +128,13 @@ def _checked_members(
     if findings:
         raise InvalidRequest(*findings)
     for name, info in members.items():
-        if info.compress_type not in READABLE_METHODS or info.flag_bits & ENCRYPTED:
-            raise UnreadablePayload.of(
-                f"/{name}",
-                f"{name} is compressed or encrypted in a way that is not read here; needed: stored or deflated",
-                got="another compression method, or encryption",
-                expected="stored or deflated",
-            )
+        if info.flag_bits & ENCRYPTED:
+            message = f"{name} is encrypted in the npz; needed: no encryption"
+            raise UnreadablePayload.of(f"/{name}", message, got="encryption", expected="no encryption")
+        if info.compress_type not in READABLE_METHODS:
+            method = OTHER_METHODS.get(info.compress_type, f"method {info.compress_type}")
+            message = f"{name} is compressed with {method} in the npz; needed: stored or deflated, as numpy writes them"
+            raise UnreadablePayload.of(f"/{name}", message, got=method, expected="stored or deflated")
     _refuse_overlaps(infos, body_size)
     inflated = sum(info.file_size for info in infos)
     if inflated > limits.decompressed_bytes:
@@ -139,7 +157,7 @@ def _refuse_overlaps(infos: Sequence[zipfile.ZipInfo], body_size: int) -> None:
         following = info.header_offset
 
 
-def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> memoryview:
+def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo, body: bytearray) -> memoryview:
     """Inflate a member into a buffer of the size that its directory entry promises, and not a byte further."""
     content = memoryview(bytearray(info.file_size))
     try:
@@ -154,8 +172,15 @@ def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> memoryview:
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, ValueError, RuntimeError):
         complete = False
     if not complete:
-        raise _unreadable("a member is damaged", "damaged data", "data that fits the archive's directory")
+        reason = f"a member is damaged{_hint(body)}"
+        raise _unreadable(reason, "damaged data", "data that fits the archive's directory")
     return content
+
+
+def _hint(body: bytearray) -> str:
+    """Say how to send an archive as it is, if this one may have been sent as text."""
+    may_be_stripped = body.startswith(LOCAL_HEADER) and not (b"\0" in body and b"\n" in body)
+    return f"; {SENT_AS_TEXT}" if may_be_stripped else ""
 
 
 def _unreadable(reason: str, got: str, expected: str) -> Exception:

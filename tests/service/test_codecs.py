@@ -227,7 +227,7 @@ def test_the_answer_has_the_form_of_the_first_operand(client: ApplicationClient)
 # -------------------------------------------------------------------------------------------------- npy, npz, multipart
 
 
-@pytest.mark.parametrize("version", [(1, 0), (2, 0)])
+@pytest.mark.parametrize("version", [(1, 0), (2, 0), (3, 0)])
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("descr", [">f2", ">f4", ">f8", "<f4", ">i4", ">u8", "|u1", "|i1"])
 def test_npy_in_every_byte_order_and_layout(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from typing import Any
 
 import numpy as np
@@ -82,6 +83,79 @@ def test_a_member_of_an_npz_that_is_no_operand_is_named(client: ApplicationClien
     found = errors(client, "/pool/forward", **payloads.typed(payloads.NPZ, body))
     assert "member stride" in found["/stride"]["message"]
     assert "query string" in found["/stride"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("input", "does not end in .npy"), ("a/input.npy", "in a directory"), ("./input.npy", "in a directory")],
+)
+def test_a_member_under_almost_the_right_name_says_what_is_wrong(
+    client: ApplicationClient, name: str, said: str
+) -> None:
+    body = payloads.zip_bytes([(name, payloads.npy_bytes(np.ones((1, 2, 1))))])
+    message = client.post("/pool/forward", **payloads.typed(payloads.NPZ, body)).json()["errors"][0]["message"]
+    assert said in message
+    assert "input.npy" in message
+
+
+@pytest.mark.parametrize(("method", "name"), [(zipfile.ZIP_LZMA, "LZMA"), (zipfile.ZIP_BZIP2, "BZIP2")])
+def test_another_compression_is_named(client: ApplicationClient, method: int, name: str) -> None:
+    body = payloads.npz_bytes({"input": np.ones((1, 2, 1))}, method)
+    document = payloads.refused(client, "/pool/forward", 400, **payloads.typed(payloads.NPZ, body))
+    assert name in document["detail"]
+    assert "encrypt" not in document["detail"]
+
+
+def test_an_unknown_version_of_npy_is_named_with_those_that_are_read(client: ApplicationClient) -> None:
+    content = payloads.npy_bytes(np.ones((1, 2, 1)))
+    body = content[:6] + b"\x04\x00" + content[8:]
+    document = payloads.refused(client, "/pool/forward", 400, **payloads.typed(payloads.NPY, body))
+    assert document["errors"][0]["got"] == "version 4.0"
+    assert "1.0, 2.0 or 3.0" in document["detail"]
+    assert "--data-binary" not in document["detail"]
+
+
+@pytest.mark.parametrize(
+    ("descr", "said"),
+    [
+        ("|b1", "booleans"),
+        ("?", "booleans"),
+        ("<c8", "complex"),
+        ("f16", "another size"),
+        ("U3", "text"),
+        ("<M8[s]", "dates"),
+        ([("ä", "<f4")], "structured"),
+    ],
+)
+@pytest.mark.parametrize("version", [(1, 0), (3, 0)])
+def test_a_dtype_that_no_tensor_has_is_named(
+    client: ApplicationClient, descr: Any, said: str, version: tuple[int, int]
+) -> None:
+    header = payloads.npy_header(descr).encode("utf-8" if version == (3, 0) else "latin-1")
+    found = errors(
+        client, "/pool/forward", **payloads.typed(payloads.NPY, payloads.npy_with_header(header, bytes(32), version))
+    )
+    assert said in found["/input"]["message"]
+
+
+@pytest.mark.parametrize("removed", [b"\r\n\0", b"\r\n"])
+@pytest.mark.parametrize("shape", [(1, 2, 1), (1, 3000, 1), (1, 2, 3, 4, 5)])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "uint8"])
+@pytest.mark.parametrize("version", [(1, 0), (2, 0), (3, 0)])
+def test_a_file_that_curl_sent_as_text_is_to_be_sent_as_it_is(
+    client: ApplicationClient, version: tuple[int, int], dtype: str, shape: tuple[int, ...], removed: bytes
+) -> None:
+    """curl -d @file removes line ends and, in newer versions, null bytes."""
+    content = payloads.npy_bytes(np.random.default_rng(1).integers(0, 256, shape).astype(dtype), version)
+    npy, npz = content.translate(None, removed), payloads.zip_bytes([("input.npy", content)]).translate(None, removed)
+    form = payloads.multipart_parts([payloads.file_part("input", npy)])
+    for content_type, body in (
+        (payloads.NPY, npy),
+        (payloads.NPZ, npz),
+        (f"{payloads.MULTIPART}; boundary=limit", form),
+    ):
+        document = payloads.refused(client, "/pool/forward", 400, **payloads.typed(content_type, body))
+        assert "--data-binary" in document["detail"], content_type
 
 
 def test_a_form_for_a_shape_call_is_told_what_is_read(client: ApplicationClient) -> None:
