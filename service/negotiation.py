@@ -22,6 +22,7 @@ __all__ = [
 ]
 
 JSON, NPY, NPZ = "application/json", "application/x-npy", "application/x-npz"
+FORM = "application/x-www-form-urlencoded"
 LONGEST_HEADER = 1024
 """Characters of an Accept or a Content-Type that are read at all: parsing takes time by the square of the length."""
 
@@ -61,12 +62,16 @@ def request_format(content_type: str | None, readable: Sequence[str]) -> Request
             reason = "JSON is read in UTF-8 only, and the Content-Type names another charset"
             raise UnsupportedMediaType.of("", f"{reason}; needed: {expected}", got="another charset", expected=expected)
         return RequestFormat(CODECS[media_type], options)
-    got = "another Content-Type" if content_type else "nothing"
-    reason = (
-        "this format holds one tensor and the operation needs several"
-        if media_type in CODECS and CODECS[media_type].holds_one_tensor
-        else "the Content-Type is missing or is none that this call reads"
-    )
+    got = FORM if media_type == FORM else "another Content-Type" if content_type else "nothing"
+    if media_type == FORM:
+        reason = (
+            "a form without files is not read; curl -d sends this Content-Type unless another is given: add -H "
+            "'Content-Type: application/json' for JSON, or the file's own and --data-binary in place of -d for a file"
+        )
+    elif media_type in CODECS and CODECS[media_type].holds_one_tensor:
+        reason = "this format holds one tensor and the operation needs several"
+    else:
+        reason = "the Content-Type is missing or is none that this call reads"
     raise UnsupportedMediaType.of("", f"{reason}; needed: {expected}", got=got, expected=expected)
 
 

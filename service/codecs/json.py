@@ -12,6 +12,7 @@ import orjson
 from numpy.typing import NDArray
 
 from service.codecs.json_numbers import ExactNumbers, without_mark
+from service.codecs.json_syntax import syntax_error
 from service.codecs.json_tensors import form_of, json_kind, longest_text, read_dtype, read_tensor, write_tensor
 from service.codecs.message import Buffer, Codec, Decoded, Limits, TensorForm, TensorType
 from service.codecs.names import pointer_to
@@ -52,13 +53,7 @@ def load_object(body: bytearray) -> dict[str, Any]:
     try:
         content = orjson.loads(without_mark(body))
     except orjson.JSONDecodeError as error:
-        raise UnreadablePayload.of(
-            "",
-            f"the body is not JSON: it breaks off or has an error at line {error.lineno}, column {error.colno}; "
-            "JSON has no NaN, no Infinity and no number beyond the range of float64",
-            got="text that is not JSON",
-            expected="a JSON object in UTF-8",
-        ) from None
+        raise syntax_error(body, error) from None
     if not isinstance(content, dict):
         raise UnreadablePayload.of(
             "",

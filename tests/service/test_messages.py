@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import re
 import zipfile
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from service import healthcheck
+from service.codecs.json import load_object
+from service.problems import UnreadablePayload
 from tests.clients import ApplicationClient, free_port
 from tests.service import payloads
+from tests.strategies import quick_settings
 
 IMAGE = [[[[1], [2]], [[3], [4]]]]
 JSON = {"Content-Type": "application/json"}
@@ -234,3 +242,128 @@ def test_the_health_check_tells_a_running_server_from_none(server_url: str, monk
     assert healthcheck.main() == 0
     monkeypatch.setenv("CONVPOOL_PORT", str(free_port()))
     assert healthcheck.main() == 1
+
+
+# --------------------------------------------------------------------------------------------------------- JSON syntax
+
+NOT_FINITE = "no NaN and no Infinity"
+NUMBER = "a number is not as JSON writes it"
+DOUBLE_QUOTES = "in double quotes"
+BREAKS_OFF = "breaks off"
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "column", "said"),
+    [
+        ('{"mode": "max", "input": [1, 2', 1, 31, BREAKS_OFF),
+        ('{"mode": "ma', 1, 13, BREAKS_OFF),
+        ('{\n"mode": tru', 2, 12, BREAKS_OFF),
+        ('{"input": [1, 2,]}', 1, 16, "trailing comma"),
+        ('{"input": [1, 2],\n}', 1, 17, "trailing comma"),
+        ('{"input": [1 2]}', 1, 14, "expected ',' or ']'"),
+        ('{"mode": "max" "kernel_size": 1}', 1, 16, "expected ',' or '}'"),
+        ('{"mode" "max"}', 1, 9, "expected ':'"),
+        ("{'mode': 'max'}", 1, 2, DOUBLE_QUOTES),
+        ("{\u201cmode\u201d: 1}", 1, 2, DOUBLE_QUOTES),
+        ('{"mode": "max",\n kernel_size: 1}', 2, 2, DOUBLE_QUOTES),
+        ('{"return_indices": True}', 1, 20, "JSON writes true"),
+        ('{"return_indices": FALSE}', 1, 20, "JSON writes true"),
+        ('{"bias": None}', 1, 10, "null"),
+        ('{"bias": undefined}', 1, 10, "null"),
+        ('{"padding": (1, 2)}', 1, 13, "square brackets"),
+        ('{"mode": "max"} // the mode', 1, 17, "no comments"),
+        ('{"mode": "max"} {}', 1, 17, "after document"),
+        ('{"mode": "max"}}', 1, 16, "after document"),
+        ('{"input": [[1], [2]]]}', 1, 21, "expected ',' or '}'"),
+        ('{"input": [1}', 1, 13, "expected ',' or ']'"),
+        ('{"input": }', 1, 11, "expected a JSON value"),
+        ('{"mode": "a\tb"}', 1, 12, "control character"),
+        ('{"mode": "a\nb"}', 1, 12, "control character"),
+        ('{"mode": "\\x41"}', 1, 11, "only the escapes"),
+        ('{"mode": "\\ud800"}', 1, 11, "surrogate"),
+        ('{"mode": "\\ud83d\\u0041"}', 1, 11, "surrogate"),
+        ('{"input": NaN}', 1, 11, NOT_FINITE),
+        ('{"input": [\n1,\n  Infinity]}', 3, 3, NOT_FINITE),
+        ('{"input": -Infinity}', 1, 12, NOT_FINITE),
+        ('{"input": [nan, inf]}', 1, 12, NOT_FINITE),
+        ('{"input": 1e999}', 1, 11, "beyond the range of float64"),
+        ('{"input": [0, -1e400]}', 1, 15, "beyond the range of float64"),
+        ('{"input": 1' + 309 * "0" + "}", 1, 11, "beyond the range of float64"),
+        *((f'{{"input": {text}}}', 1, column, NUMBER) for text, column in ((".5", 11), ("+1", 11), ("01", 11))),
+        *((f'{{"input": {text}}}', 1, column, NUMBER) for text, column in (("1.", 13), ("1e", 13), ("0x1F", 12))),
+        *((f'{{"input": {text}}}', 1, column, NUMBER) for text, column in (("1_000", 12), ("1f", 12), ("-01", 12))),
+        ('{"\u00e9\U0001f986": 1,\n"\u00e9": @}', 2, 6, "expected a JSON value"),
+        ('\ufeff{"input": @}', 1, 11, "expected a JSON value"),
+    ],
+)
+def test_a_fault_in_json_is_placed_and_explained(
+    client: ApplicationClient, text: str, line: int, column: int, said: str
+) -> None:
+    document = payloads.refused(client, "/pool/forward", 400, content=text.encode(), headers=JSON)
+    (error,) = document["errors"]
+    assert f"line {line}, column {column}: " in error["message"]
+    assert said in error["message"]
+    for other in {NOT_FINITE, NUMBER, DOUBLE_QUOTES, BREAKS_OFF, "float64", "surrogate"} - {said}:
+        assert other not in error["message"] or other in said
+
+
+@given(st.data())
+@quick_settings
+def test_a_fault_is_found_where_it_stands(data: st.DataObject) -> None:
+    """In any text: at a place between two tokens, a character stands that no JSON has there."""
+    names = st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), max_size=5)
+    values = st.recursive(
+        st.integers(-9, 9) | st.booleans() | st.none() | names,
+        lambda item: st.lists(item) | st.dictionaries(names, item),
+    )
+    content = data.draw(st.dictionaries(names, values, max_size=3))
+    ascii_only, indent = data.draw(st.booleans()), data.draw(st.sampled_from([None, 0, 3]))
+    tokens = re.findall(
+        r'"(?:[^"\\]|\\.)*"|[][{},:]|[^][{},:"\s]+|\s+', json.dumps(content, ensure_ascii=ascii_only, indent=indent)
+    )
+    before = "".join(tokens[: data.draw(st.integers(0, len(tokens)))])
+    after = "@" + "".join(tokens)[len(before) :]
+    lines = before.split("\n")
+    with pytest.raises(UnreadablePayload, match=f": line {len(lines)}, column {len(lines[-1]) + 1}: "):
+        load_object(bytearray((before + after).encode()))
+
+
+@pytest.mark.parametrize("broken", [b"\xff", b"\xc3", b"\xc0\x80", b"\xed\xa0\x80", b"\xf4\x90\x80\x80"])
+def test_a_byte_that_is_not_utf_8_is_placed(client: ApplicationClient, broken: bytes) -> None:
+    body = '{"é": 1,\n "é'.encode() + broken + b'": 2}'
+    document = payloads.refused(client, "/pool/forward", 400, content=body, headers=JSON)
+    assert "line 2, column 4: a byte that is not UTF-8" in document["detail"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_utf_16_is_named(client: ApplicationClient, encoding: str) -> None:
+    body = '{"mode": "max"}'.encode(encoding)
+    assert "UTF-16" in payloads.refused(client, "/pool/forward", 400, content=body, headers=JSON)["detail"]
+
+
+@pytest.mark.parametrize("body", [b"", b" ", b"\n\n", b"\xef\xbb\xbf"])
+def test_an_empty_body_is_said_to_be_empty(client: ApplicationClient, body: bytes) -> None:
+    assert "it is empty" in payloads.refused(client, "/pool/forward", 400, content=body, headers=JSON)["detail"]
+
+
+@pytest.mark.parametrize("removed", [b"", b"\r\n\0"])
+@pytest.mark.parametrize("encode", [payloads.npy_request, payloads.npz_request])
+def test_a_file_under_the_content_type_of_json_is_told_its_own(
+    client: ApplicationClient, encode: Callable[..., Any], removed: bytes
+) -> None:
+    request = encode({"input": np.ones((1, 2, 1))}, {})
+    body = request["content"].translate(None, removed)
+    detail = payloads.refused(client, "/pool/forward", 400, content=body, headers=JSON)["detail"]
+    assert f"Content-Type: {request['headers']['Content-Type']}" in detail
+    assert "--data-binary" in detail
+
+
+def test_what_curl_sends_unless_told_otherwise_is_explained(client: ApplicationClient) -> None:
+    for content_type in ("application/x-www-form-urlencoded", "Application/X-WWW-Form-Urlencoded; charset=utf-8"):
+        options = payloads.typed(content_type, b'{"mode":"max","kernel_size":1,"input":[[[1]]]}')
+        detail = payloads.refused(client, "/pool/forward", 415, **options)["detail"]
+        assert "curl -d" in detail
+        assert "'Content-Type: application/json'" in detail
+        assert "--data-binary" in detail
+    detail = payloads.refused(client, "/pool/forward", 415, **payloads.typed("text/plain", b"{}"))["detail"]
+    assert "curl" not in detail
