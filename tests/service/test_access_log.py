@@ -6,6 +6,7 @@ import json
 import logging
 import logging.config
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import anyio
@@ -13,13 +14,13 @@ import pytest
 
 from service.access_log import MAX_TARGET, AccessLogMiddleware, log_config
 from tests.clients import ApplicationClient
+from tests.logs import logged
 
 
 @pytest.fixture
-def lines(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Any:
-    caplog.set_level(logging.INFO, "convpool.access")
-    monkeypatch.setattr(logging.getLogger("convpool"), "propagate", True)
-    return lambda: [(record.levelname, record.getMessage()) for record in caplog.records if "access" in record.name]
+def lines() -> Iterator[Any]:
+    with logged("convpool.access") as records:
+        yield lambda: [(record.levelname, record.getMessage()) for record in records]
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import assume, given, reject, settings
 from hypothesis import strategies as st
 
-from cnn_core import ConvpoolError
+from cnn_core import ConvpoolError, get_threads
 from cnn_core.compute import workspace
+from cnn_core.compute.packing import touch_packing_buffers
 from service.catalogue import OPERATIONS
 from service.operations import Operation
 from tests.strategies import thorough_settings
@@ -29,6 +30,7 @@ def nothing_kept() -> Iterator[None]:
     """What a thread keeps from an earlier call would not be counted again."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(workspace, "MOST_KEPT_BYTES", 0)
+        touch_packing_buffers(get_threads())  # once in a process, whichever layer is its first large one
         yield
 
 
@@ -79,7 +81,24 @@ QUANTIZED = quantized((4, 40, 40, 16), (3, 3, 16, 32), 32)
 QUANTIZED_FIRST = quantized((4, 32, 40, 40), (64, 1, 5, 5), 64, "int8")
 QUANTIZED_LONG = quantized((1, 20_000, 2), (5000, 2, 6), 6)
 
+OF_ALGORITHMS: dict[str, tuple[str, Operands]] = {
+    "conv": ("winograd", weighted((2, 40, 40, 32), (3, 3, 32, 48), 48)),
+    "conv of many channels": ("winograd", weighted((1, 14, 14, 256), (3, 3, 256, 256))),
+    "conv of few channels": ("winograd", weighted((4, 60, 60, 3), (3, 3, 3, 5), 5)),
+    "conv volume": ("winograd", weighted((1, 6, 20, 20, 16), (3, 3, 3, 16, 16))),
+    "conv_transpose": ("winograd", weighted((2, 40, 40, 48), (3, 3, 32, 48), 32)),
+    "conv of a long window": ("fft", weighted((4, 6000, 2), (400, 2, 3), 3)),
+    "conv of a large window": ("fft", weighted((2, 90, 80, 1), (20, 21, 1, 4))),
+    "conv_transpose of a long window": ("fft", weighted((2, 5000, 3), (400, 2, 3))),
+}
+"""Layers that an algorithm applies to; all of them are worth it to algorithm=fastest, but those of few channels."""
+
 LAYERS: dict[str, Layer] = {
+    **{
+        f"{layer}, {algorithm}": (layer.split(" ")[0], {"algorithm": algorithm}, operands)
+        for layer, (own, operands) in OF_ALGORITHMS.items()
+        for algorithm in (own, "fastest")
+    },
     "transposed": ("conv_transpose", {"stride": 2, "padding": 1}, weighted((4, 28, 28, 16), (4, 4, 8, 16), 8)),
     "transposed first": ("conv_transpose", {"stride": 2, **FIRST}, weighted((4, 16, 28, 28), (16, 8, 3, 3), 8)),
     "transposed depthwise": ("conv_transpose", {"stride": 2, "groups": 64}, weighted((2, 28, 28, 64), (3, 3, 1, 64))),

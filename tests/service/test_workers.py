@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import signal
 import threading
@@ -19,6 +18,7 @@ from uvicorn.config import STARTUP_FAILURE
 from service import workers
 from service.workers import WorkerSupervisor
 from tests.clients import running_server
+from tests.logs import logged
 
 SECONDS = 120.0
 
@@ -42,7 +42,6 @@ def supervisor(monkeypatch: pytest.MonkeyPatch, worker: Worker) -> tuple[Any, Wo
     """A supervisor of one worker, and the worker that would take its place."""
     successor = Worker(alive=True)
     monkeypatch.setattr(workers, "Process", lambda *_: successor)
-    monkeypatch.setattr(logging.getLogger("convpool"), "propagate", True)
     made: Any = WorkerSupervisor.__new__(WorkerSupervisor)
     made.processes, made.config, made.sockets = [worker], None, []
     made.should_exit = threading.Event()
@@ -58,12 +57,11 @@ def supervisor(monkeypatch: pytest.MonkeyPatch, worker: Worker) -> tuple[Any, Wo
         (1, "ended with exit status 1"),
     ],
 )
-def test_a_death_says_its_reason(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, status: int, reason: str
-) -> None:
+def test_a_death_says_its_reason(monkeypatch: pytest.MonkeyPatch, status: int, reason: str) -> None:
     made, successor = supervisor(monkeypatch, Worker(alive=False, status=status))
-    made.keep_subprocess_alive()
-    assert [record.getMessage() for record in caplog.records] == [f"Worker [1] {reason}; another one takes its place"]
+    with logged("convpool") as records:
+        made.keep_subprocess_alive()
+    assert [record.getMessage() for record in records] == [f"Worker [1] {reason}; another one takes its place"]
     assert made.processes[0] is successor
     assert successor.calls == ["start"]
 
