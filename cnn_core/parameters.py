@@ -325,7 +325,7 @@ FLAG = Rule("true or false", _flag, {"type": "boolean"})
 NONZERO_INTEGER = Rule(
     f"{_integers_from(-LARGEST_INTEGER)} other than 0",
     _nonzero,
-    {**_integer_schema(-LARGEST_INTEGER), "not": {"const": 0}},
+    {**_integer_schema(-LARGEST_INTEGER), "not": {"enum": [0]}},
 )
 POSITIVE_PER_AXIS = per_axis_from(1)
 OUTPUT_PADDING = Rule(

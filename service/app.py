@@ -9,11 +9,11 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
-from starlette.responses import RedirectResponse
+from starlette.responses import HTMLResponse, RedirectResponse
 
 from cnn_core import __version__
 from service.access_log import AccessLogMiddleware
-from service.documentation import DESCRIPTION, PAGE_SETTINGS, TAGS
+from service.documentation import DESCRIPTION, PAGE, RESPONSES, SERVERS, TAGS
 from service.draining import DrainingMiddleware
 from service.error_responses import install_error_handlers
 from service.execution import ComputePool
@@ -48,21 +48,28 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         gc.set_threshold(*thresholds)
         app.state.pool.close()
 
-    # the documentation's scripts and styles come from the package, not from a content delivery network
+    # the page's scripts and styles come from the package, not from a content delivery network; not the page, which
+    # would ask for them by absolute paths, and a proxy may have the service under a path of its own
     app: FastAPI = FastAPIOffline(
+        docs_url=None,
+        redoc_url=None,
         title="convpool",
         description=DESCRIPTION,
         version=__version__,
         lifespan=lifespan,
         openapi_tags=TAGS,
-        swagger_ui_parameters=PAGE_SETTINGS,
-        redoc_url=None,
+        servers=SERVERS,
+        root_path_in_servers=False,
     )
+    # Swagger UI takes three times as long to open an operation of a document that is OpenAPI 3.1
+    app.openapi_version = "3.0.3"
     app.add_middleware(HeadMiddleware)
     app.add_middleware(DrainingMiddleware)
     app.add_middleware(AccessLogMiddleware)  # the last one added is the outermost
     install_error_handlers(app)
     app.include_router(build_router(settings))
+    app.add_api_route("/docs", lambda: HTMLResponse(PAGE), include_in_schema=False)
+    app.add_api_route("/docs/", lambda: RedirectResponse("../docs"), include_in_schema=False)
     app.add_api_route("/", lambda: RedirectResponse("docs"), include_in_schema=False)
     _add_components(app)
     return app
@@ -74,7 +81,7 @@ def _add_components(app: FastAPI) -> None:
 
     def openapi() -> dict[str, Any]:
         schema = generate()
-        schema.setdefault("components", {}).setdefault("schemas", {}).update(COMPONENTS)
+        schema["components"] = {"schemas": COMPONENTS, "responses": RESPONSES}
         return schema
 
     app.openapi = openapi  # type: ignore[method-assign]

@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
-from typing import Any, get_args
+from pathlib import Path
+from typing import Any
 
 from starlette.exceptions import HTTPException
 
 from cnn_core.op import Op, Operand
-from cnn_core.parameters import Framework
 from service.catalogue import LAYERS, OPERATIONS
 from service.codecs import CODECS, Buffer
 from service.codecs.message import DTYPES
 from service.error_responses import KINDS, PROBLEM_MEDIA_TYPE, Kind, problem_document
-from service.examples import as_text, curl_command, example_files, json_answer, json_example, shape_example
+from service.examples import (
+    SERVER,
+    curl_command,
+    example_files,
+    file_names,
+    json_answer,
+    json_operands,
+    shape_example,
+)
 from service.negotiation import readable_media_types
 from service.operations import LayerDeclaration, Operation
+from service.parameter_docs import (
+    framework_defaults,
+    parameter_properties,
+    query_parameters,
+    request_properties,
+    required_parameters,
+    without_null,
+)
 from service.problems import Busy, Finding, InvalidRequest, RequestProblem
 from service.responses import PARAMETERS_HEADER
 from service.schemas import BINARY, DTYPE_SCHEMA, HEALTH_SCHEMA, OPERATIONS_SCHEMA, REFERENCE_TO_TENSOR
@@ -28,7 +43,9 @@ __all__ = [
     "OF_LIVE",
     "OF_OPS",
     "OF_READY",
-    "PAGE_SETTINGS",
+    "PAGE",
+    "RESPONSES",
+    "SERVERS",
     "TAGS",
     "described",
     "example_file",
@@ -36,14 +53,15 @@ __all__ = [
     "of_shape",
 ]
 
-DESCRIPTION = """
+DESCRIPTION = f"""
 Convolution and pooling layers, forward and backward, exact enough to check your own kernel, port or homework against.
 
 * A body's **Content-Type** decides how it is read: JSON, npy, npz or a form of npy files. **Accept** decides how the
   answer is written; by default as the request: JSON for JSON, else npy for one result and npz for several.
-* **Parameters** stand beside the operands in JSON, in form fields, or in the query string. There a value is JSON, or a
-  bare word where it is a string: `stride=[2,1]`, `padding=same`. An unknown parameter is an error, never ignored.
-* The curl commands below are for bash, and for a server at its default address. With brackets in a URL curl needs `-g`.
+* **Parameters** stand in the query string, or beside the operands in JSON or in form fields; each of them in one place
+  only. In a query or a form a value is JSON, or a bare word where it is a string: `stride=[2,1]`, `padding=same`. An
+  unknown parameter is an error, never ignored.
+* The curl commands below call {SERVER} and are for bash. With brackets in a URL curl needs `-g`.
 * **Errors** are `application/problem+json` (RFC 9457) with a list of what is wrong: pointer, message, got, expected.
 """.strip()
 
@@ -61,15 +79,20 @@ def _problem(kind: Kind, description: str, *findings: Finding) -> dict[str, Any]
     return {"description": description, "content": {PROBLEM_MEDIA_TYPE: {"schema": schema, "example": example}}}
 
 
-PROBLEMS = {
-    str(kind.status): _problem(
+REQUEST_PROBLEMS = {problem: kind for problem, kind in KINDS.items() if issubclass(problem, RequestProblem)}
+RESPONSES = {
+    problem.__name__: _problem(
         kind, (problem.__doc__ or "").splitlines()[0], *([EXAMPLE_FINDING] if problem is InvalidRequest else [])
     )
-    for problem, kind in KINDS.items()
-    if issubclass(problem, RequestProblem)
+    for problem, kind in REQUEST_PROBLEMS.items()
 }
-PROBLEMS[str(KINDS[Busy].status)]["headers"] = {
+"""The responses that operations share, by the name that they are referred to."""
+RESPONSES[Busy.__name__]["headers"] = {
     "Retry-After": {"description": "Seconds to wait before the next try.", "schema": {"type": "integer"}}
+}
+PROBLEMS = {
+    str(kind.status): {"$ref": f"#/components/responses/{problem.__name__}"}
+    for problem, kind in REQUEST_PROBLEMS.items()
 }
 
 
@@ -105,7 +128,7 @@ def of_operation(operation: Operation) -> dict[str, Any]:
         operation.name, f"{layer.title}, {operation.direction}", _description(operation), written, layer.name
     )
     arguments["openapi_extra"] |= {
-        "parameters": _query_parameters(operation),
+        "parameters": query_parameters(operation),
         "requestBody": {"required": True, "content": _request_content(operation)},
     }
     arguments["openapi_extra"]["responses"]["200"]["headers"] = _parameters_header()
@@ -126,7 +149,8 @@ def _description(operation: Operation) -> str:
     ]
     lines += ["", f"Results: {', '.join(f'`{name}`' for name in operation.results)}.", "", "The example with curl:"]
     for media_type in readable_media_types(operation):
-        lines += ["", f"**{media_type}**", "", "```bash", curl_command(operation, media_type), "```"]
+        files = ", ".join(f"[{name}](examples/{operation.name}/{name})" for name in file_names(operation, media_type))
+        lines += ["", f"**{media_type}**: {files}", "", "```bash", curl_command(operation, media_type), "```"]
     return "\n".join(lines)
 
 
@@ -152,88 +176,15 @@ def _results_schema(operation: Operation) -> dict[str, Any]:
     }
 
 
-@functools.cache
-def _parameter_properties(operation: Operation) -> dict[str, Any]:
-    """Return the JSON schema of every parameter that an op of the layer has."""
-    selector, ops = operation.declaration.selector, operation.declaration.ops
-    merged: dict[str, Any] = {}
-    if selector:
-        merged[selector] = {"type": "string", "enum": list(ops), "description": "Selects the op."}
-    schemas = {value: operation.models[op].model_json_schema()["properties"] for value, op in ops.items()}
-    for properties in schemas.values():
-        for name, schema in properties.items():
-            having = [value for value, others in schemas.items() if name in others]
-            only = f" Only with {selector}={' or '.join(having)}." if len(having) < len(ops) else ""
-            own = {key: value for key, value in schema.items() if key != "title"}
-            merged.setdefault(name, {**own, "description": f"{schema.get('description', '')}{only}"})
-    return merged
-
-
-@functools.cache
-def _required_parameters(operation: Operation) -> list[str]:
-    return [
-        name
-        for name in _parameter_properties(operation)
-        if all(name in model.model_json_schema().get("required", []) for model in operation.models.values())
-    ]
-
-
-@functools.cache
-def _framework_defaults(operation: Operation) -> dict[str, dict[str, Any]]:
-    """Return each framework's defaults where they are not convpool's."""
-    ops = operation.declaration.ops.values()
-    return {
-        framework: {name: value for op in ops for name, value in op.defaults_of(framework).items()}
-        for framework in get_args(Framework)
-    }
-
-
-@functools.cache
-def _request_properties(operation: Operation) -> dict[str, Any]:
-    """Return the JSON schema of every parameter, its default said in words.
-
-    As the schema's own, clients that are generated from it send a default along: in a query beside a body that has the
-    parameter too, and as given, so that no framework's default and no other mode applies.
-    """
-    properties = {}
-    for name, schema in _parameter_properties(operation).items():
-        text = schema["description"]
-        if "default" in schema:
-            others = {
-                framework: defaults[name]
-                for framework, defaults in _framework_defaults(operation).items()
-                if defaults.get(name, schema["default"]) != schema["default"]
-            }
-            words = [as_text(schema["default"]), *(f"{as_text(value)} with {key}" for key, value in others.items())]
-            text = f"{text} Default: {', '.join(words)}."
-        properties[name] = {**{key: value for key, value in schema.items() if key != "default"}, "description": text}
-    return properties
-
-
-def _query_parameters(operation: Operation) -> list[dict[str, Any]]:
-    return [
-        {
-            "name": name,
-            "in": "query",
-            "required": False,
-            "description": schema["description"],
-            "schema": {"type": "string"},
-        }
-        for name, schema in _request_properties(operation).items()
-    ]
-
-
 def _request_content(operation: Operation) -> dict[str, Any]:
     content: dict[str, Any] = {}
     for media_type in readable_media_types(operation):
         if media_type == "application/json":
-            content |= _json_content(_json_schema(operation), json_example(operation))
+            content |= _json_content(_json_schema(operation), json_operands(operation))
         elif media_type == "multipart/form-data":
             content[media_type] = {"schema": _form_schema(operation)}
         else:
-            name = f"{operation.operand_names[0]}.npy" if media_type == "application/x-npy" else "request.npz"
-            file = {"summary": "The example's body", "externalValue": f"/examples/{operation.name}/{name}"}
-            content[media_type] = {"schema": BINARY, "examples": {"file": file}}
+            content[media_type] = {"schema": BINARY}
     return content
 
 
@@ -244,8 +195,8 @@ def _json_schema(operation: Operation) -> dict[str, Any]:
     dtype = {**DTYPE_SCHEMA, "description": "Type of nested lists and bare numbers; float64 if not given."}
     return {
         "type": "object",
-        "properties": {**operands, "dtype": dtype, **_request_properties(operation)},
-        "required": [*operation.required_operands, *_required_parameters(operation)],
+        "properties": {**operands, "dtype": dtype, **request_properties(operation)},
+        "required": list(operation.required_operands),
         "additionalProperties": False,
     }
 
@@ -255,31 +206,21 @@ def _form_schema(operation: Operation) -> dict[str, Any]:
         operand.name: {**BINARY, "description": f"An npy file. {_operand_text(operand)}"}
         for operand in operation.operands
     }
-    # Swagger UI fills a text field with its example, or "string" where it has none; an empty one changes nothing
-    example = json_example(operation)
-    fields = {
-        name: {
-            "type": "string",
-            "description": schema["description"],
-            "example": as_text(example[name]) if name in example else "",
-        }
-        for name, schema in _request_properties(operation).items()
-    }
-    required = [*operation.required_operands, *_required_parameters(operation)]
-    return {"type": "object", "properties": {**files, **fields}, "required": required}
+    # the parameters may stand in fields too, but documented twice they would be asked for twice
+    return {"type": "object", "properties": files, "required": list(operation.required_operands)}
 
 
 def of_shape(layer: LayerDeclaration) -> dict[str, Any]:
     """Return the documentation of a layer's shape call."""
     operation = layer.forward
     shapes = {**shapes_model(layer).model_json_schema(), "description": "Shape of each operand of forward."}
-    for schema in shapes["properties"].values():
-        schema.pop("default", None)  # as in all requests
+    for name, schema in shapes["properties"].items():  # without defaults, as all requests
+        shapes["properties"][name] = without_null({key: value for key, value in schema.items() if key != "default"})
     dtype = {**DTYPE.schema, "description": "Type of the operands, for the bytes. Default: float64."}
     schema = {
         "type": "object",
-        "properties": {"shapes": shapes, "dtype": dtype, **_request_properties(operation)},
-        "required": ["shapes", *_required_parameters(operation)],
+        "properties": {"shapes": shapes, "dtype": dtype, **request_properties(operation)},
+        "required": ["shapes", *required_parameters(operation)],
         "additionalProperties": False,
     }
     description = "The output's shape, the padding resolved per side, multiply-accumulates and bytes, without a tensor."
@@ -307,11 +248,11 @@ def described(operation: Operation) -> dict[str, Any]:
         ],
         "parameters": {
             "type": "object",
-            "properties": _parameter_properties(operation),
-            "required": _required_parameters(operation),
+            "properties": parameter_properties(operation),
+            "required": required_parameters(operation),
             "additionalProperties": False,
         },
-        "framework_defaults": _framework_defaults(operation),
+        "framework_defaults": framework_defaults(operation),
         "results": list(operation.results),
         "content_types": list(readable_media_types(operation)),
     }
@@ -369,5 +310,8 @@ TAGS = [
     {"name": "service", "description": "What there is, examples to start from, and health."},
 ]
 
-PAGE_SETTINGS = {"tryItOutEnabled": True, "defaultModelsExpandDepth": 0, "displayRequestDuration": True}
-"""Settings of Swagger UI."""
+SERVERS = [{"url": ".", "description": "where this document comes from"}]
+"""Relative to the document's address, which alone is known to be right behind a proxy."""
+
+PAGE = (Path(__file__).parent / "docs.html").read_text(encoding="utf-8").replace("{{SERVER}}", SERVER)
+"""The page /docs: Swagger UI."""

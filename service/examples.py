@@ -16,9 +16,21 @@ from numpy.typing import NDArray
 from service.codecs import CODECS, Buffer
 from service.operations import LayerDeclaration, Operation
 
-__all__ = ["as_text", "curl_command", "example_files", "json_answer", "json_example", "shape_example"]
+__all__ = [
+    "SERVER",
+    "as_text",
+    "curl_command",
+    "example_files",
+    "example_parameters",
+    "file_names",
+    "json_answer",
+    "json_example",
+    "json_operands",
+    "shape_example",
+]
 
 SERVER = "http://127.0.0.1:8000"
+"""The service in the commands. The page /docs puts the address in its place that it was opened with."""
 
 
 def _split(layer: LayerDeclaration) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
@@ -46,13 +58,19 @@ def example(operation: Operation) -> tuple[dict[str, Any], dict[str, NDArray[Any
     return {**parameters, "spatial_axes": len(layer.windows.axes)}, tensors
 
 
+def example_parameters(operation: Operation) -> dict[str, Any]:
+    """Return the parameters of an operation's example."""
+    return example(operation)[0]
+
+
+def json_operands(operation: Operation) -> dict[str, Any]:
+    """Return the operands as the body of a JSON request has them."""
+    return {name: _as_json(tensor, typed=name in _typed(operation)) for name, tensor in example(operation)[1].items()}
+
+
 def json_example(operation: Operation) -> dict[str, Any]:
-    """Return the body of a JSON request."""
-    parameters, tensors = example(operation)
-    return {
-        **parameters,
-        **{name: _as_json(tensor, typed=name in _typed(operation)) for name, tensor in tensors.items()},
-    }
+    """Return the body of a JSON request that holds everything."""
+    return {**example_parameters(operation), **json_operands(operation)}
 
 
 def json_answer(operation: Operation) -> dict[str, Any]:
@@ -93,6 +111,18 @@ def example_files(operation: Operation) -> Mapping[str, tuple[list[Buffer], str]
     return files
 
 
+def file_names(operation: Operation, media_type: str) -> list[str]:
+    """Return which files under /examples/{operation} the example in a format is sent with."""
+    tensors = example(operation)[1]
+    if media_type == "multipart/form-data":
+        return [f"{name}.npy" for name in tensors]
+    return {
+        "application/json": ["request.json"],
+        "application/x-npz": ["request.npz"],
+        "application/x-npy": [f"{next(iter(tensors))}.npy"],
+    }[media_type]
+
+
 def curl_command(operation: Operation, media_type: str) -> str:
     """Return a command for bash that runs the example, in the given format, against a server on this machine."""
     parameters, tensors = example(operation)
@@ -103,10 +133,13 @@ def curl_command(operation: Operation, media_type: str) -> str:
         )
         return _lines(f"curl -s {url}", f"-H 'Content-Type: {media_type}'", f"-d '{{\n  {body}\n}}'")
     if media_type == "multipart/form-data":
-        parts = [f"-F {name}=@<(curl -s {files}/{name}.npy)" for name in tensors]
+        parts = [
+            f"-F {name}=@<(curl -s {files}/{file})"
+            for name, file in zip(tensors, file_names(operation, media_type), strict=True)
+        ]
         fields = [f"-F '{name}={as_text(value)}'" for name, value in parameters.items()]
         return _lines(f"curl -s {url}", "-H 'Accept: application/json'", *parts, *fields)
-    file = "request.npz" if media_type == "application/x-npz" else f"{next(iter(tensors))}.npy"
+    (file,) = file_names(operation, media_type)
     query = urlencode({name: as_text(value) for name, value in parameters.items()})
     headers = f"-H 'Content-Type: {media_type}' -H 'Accept: application/json'"
     address = f"'{url}?{query}'" if query else url

@@ -48,7 +48,7 @@ COMPONENTS: dict[str, Any] = {
             ),
             _tensor_object(
                 "base64",
-                {"type": "string", "contentEncoding": "base64"},
+                {"type": "string", "format": "byte"},
                 "Base64 of the little-endian bytes in C order.",
             ),
         ],

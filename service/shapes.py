@@ -6,7 +6,7 @@ import dataclasses
 import functools
 from collections.abc import Mapping
 from dataclasses import MISSING
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, create_model
@@ -40,6 +40,9 @@ SHAPE = Rule(
 )
 
 
+Pair = Annotated[list[int], Field(min_length=2, max_length=2)]
+
+
 class ShapeAnswer(BaseModel):
     """What a layer does to operands of given shapes."""
 
@@ -47,7 +50,7 @@ class ShapeAnswer(BaseModel):
     parameters: dict[str, Any] = Field(
         description="Every parameter as it was resolved: the defaults, strides for each axis, padding for each side."
     )
-    padding: list[tuple[int, int]] = Field(description="The padding before and after, for each spatial axis.")
+    padding: list[Pair] = Field(description="The padding before and after, for each spatial axis.")
     multiply_accumulates: int = Field(
         description="Multiplications with addition of forward; for pooling, taps that enter a sum or a comparison."
     )
@@ -102,7 +105,7 @@ def predict_shapes(layer: LayerDeclaration, content: Mapping[str, Any]) -> dict[
     return ShapeAnswer(
         output_shape=list(resolved.output_shape),
         parameters=layer.resolved_parameters(op, resolved, op.computation_dtype(types).itemsize),
-        padding=list(resolved.windows.padding),
+        padding=[list(pair) for pair in resolved.windows.padding],
         multiply_accumulates=resolved.multiply_accumulates,
         dtype=next(iter(types.values())).name,
         bytes_in=sum(operand.nbytes for operand in operands),

@@ -7,43 +7,37 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 import pytest
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 from openapi_spec_validator import validate
 
-from service.app import create_app
 from service.catalogue import LAYERS, OPERATIONS
 from service.operations import Operation
-from service.settings import Settings
 from tests.clients import ApplicationClient
 from tests.service import payloads
+from tests.service.document import (
+    CALLS,
+    DOCUMENT,
+    DOCUMENTED,
+    Documented,
+    Object,
+    answer,
+    checked_by,
+    each_call,
+    each_documented,
+    each_operation,
+    example_parameters,
+    json_examples,
+    json_request,
+    listed_operations,
+    query_example,
+    resolved,
+    whole_example,
+)
 
-Object = dict[str, Any]
-
-
-class Documented(NamedTuple):
-    """A method of a path, as /openapi.json describes it."""
-
-    path: str
-    method: str
-    described: Object
-
-    def __str__(self) -> str:
-        return f"{self.method.upper()} {self.path}"
-
-
-DOCUMENT: Object = create_app(Settings()).openapi()
-METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
-DOCUMENTED = [
-    Documented(path, method, described)
-    for path, methods in DOCUMENT["paths"].items()
-    for method, described in methods.items()
-    if method in METHODS
-]
-CALLS = [call for call in DOCUMENTED if call.method == "post" and not call.path.startswith("/v2")]
 SERVER_IN_COMMANDS = "http://127.0.0.1:8000"
 COMMANDS = [
     pytest.param(operation, command, id=f"{operation.name}-{number}")
@@ -52,62 +46,19 @@ COMMANDS = [
         re.findall(r"```bash\n(.*?)```", DOCUMENT["paths"][operation.path]["post"]["description"], re.DOTALL)
     )
 ]
-FILES = [
-    pytest.param(operation, media_type, example["externalValue"], id=f"{operation.name}-{media_type}-{name}")
+LINKS = {
+    operation.name: re.findall(
+        r"^\*\*(\S+)\*\*: (.*)$", DOCUMENT["paths"][operation.path]["post"]["description"], re.MULTILINE
+    )
     for operation in OPERATIONS
-    for media_type, content in DOCUMENT["paths"][operation.path]["post"]["requestBody"]["content"].items()
-    for name, example in content.get("examples", {}).items()
-    if "externalValue" in example
+}
+"""For each operation the formats, and the files that the text links to beside each."""
+FILES = [
+    pytest.param(operation, media_type, address, id=f"{operation.name}-{media_type}-{address.rpartition('/')[2]}")
+    for operation in OPERATIONS
+    for media_type, links in LINKS[operation.name]
+    for address in re.findall(r"\]\((.*?)\)", links)
 ]
-each_documented = pytest.mark.parametrize("documented", DOCUMENTED, ids=str)
-each_call = pytest.mark.parametrize("call", CALLS, ids=str)
-each_operation = pytest.mark.parametrize("operation", [pytest.param(each, id=each.name) for each in OPERATIONS])
-
-
-# ------------------------------------------------------------------------------------------------------------- helpers
-
-
-def json_examples(content: Object) -> list[Any]:
-    """The examples of a JSON request or answer."""
-    media = content.get("application/json", {})
-    alone = [media["example"]] if "example" in media else []
-    return alone + [example["value"] for example in media.get("examples", {}).values() if "value" in example]
-
-
-def json_request(described: Object) -> Object:
-    """The example of a call; the first one if there are several."""
-    example: Object = json_examples(described["requestBody"]["content"])[0]
-    return example
-
-
-def checked_by(schema: Object) -> Draft202012Validator:
-    """A validator whose references are resolved in the document."""
-    return Draft202012Validator({**schema, "components": DOCUMENT["components"]})
-
-
-def listed_operations(client: ApplicationClient) -> dict[str, Object]:
-    response = client.get("/ops")
-    assert response.status_code == 200
-    return {listed["name"]: listed for listed in response.json()["operations"]}
-
-
-def example_parameters(operation: Operation, example: Object) -> Object:
-    return {name: value for name, value in example.items() if name not in operation.operand_names}
-
-
-def as_text(parameters: Object) -> dict[str, str]:
-    """Parameters as a query string has them: JSON, or a bare word."""
-    return {
-        name: value if isinstance(value, str) else orjson.dumps(value).decode() for name, value in parameters.items()
-    }
-
-
-def answer(client: ApplicationClient, operation: Operation) -> Object:
-    """The answer to an operation's JSON example."""
-    response = client.post(operation.path, json=json_request(DOCUMENT["paths"][operation.path]["post"]))
-    assert response.status_code == 200, response.text
-    answered: Object = response.json()
-    return answered
 
 
 # ------------------------------------------------------------------------------------------------------- /openapi.json
@@ -128,7 +79,7 @@ def test_everything_says_what_it_is_for(documented: Documented) -> None:
     assert described["tags"]
     assert "200" in described["responses"]
     for status, response in described["responses"].items():
-        assert response["description"].strip(), status
+        assert resolved(response)["description"].strip(), status
     for parameter in described.get("parameters", []):
         assert parameter.get("description", "").strip(), parameter["name"]
 
@@ -138,7 +89,7 @@ def test_documented_errors_are_problems(documented: Documented) -> None:
     responses = documented.described["responses"]
     if not documented.path.startswith("/v2"):
         for status, response in responses.items():
-            assert status == "200" or list(response["content"]) == ["application/problem+json"], status
+            assert status == "200" or list(resolved(response)["content"]) == ["application/problem+json"], status
     if "{" in documented.path:
         assert "404" in responses
 
@@ -162,7 +113,7 @@ def test_examples_are_answered(client: ApplicationClient, call: Documented) -> N
     assert examples
     for example in examples:
         checked_by(content["application/json"]["schema"]).validate(example)
-        response = client.post(call.path, json=example)
+        response = client.post(call.path, params=query_example(call.described), json=example)
         assert response.status_code == 200, response.text
         assert response.headers["content-type"] == "application/json"
         schema = call.described["responses"]["200"]["content"]["application/json"]["schema"]
@@ -172,7 +123,9 @@ def test_examples_are_answered(client: ApplicationClient, call: Documented) -> N
 @each_documented
 def test_examples_of_answers_are_what_is_answered(client: ApplicationClient, documented: Documented) -> None:
     for example in json_examples(documented.described["responses"]["200"]["content"]):
-        options = {"json": json_request(documented.described)} if documented.method == "post" else {}
+        options: Object = {}
+        if documented.method == "post":
+            options = {"params": query_example(documented.described), "json": json_request(documented.described)}
         assert client.request(documented.method.upper(), documented.path, **options).json() == example
 
 
@@ -180,7 +133,7 @@ def test_examples_of_answers_are_what_is_answered(client: ApplicationClient, doc
 def test_problems_are_as_documented(client: ApplicationClient, call: Documented) -> None:
     response = client.post(call.path, json={})
     assert response.status_code == 422
-    schema = call.described["responses"]["422"]["content"][response.headers["content-type"]]["schema"]
+    schema = resolved(call.described["responses"]["422"])["content"][response.headers["content-type"]]["schema"]
     checked_by(schema).validate(response.json())
 
 
@@ -201,13 +154,17 @@ def test_the_schema_of_a_body_refuses_unknown_and_missing_names(call: Documented
 def test_a_file_of_an_example_gives_the_numbers_of_json(
     client: ApplicationClient, operation: Operation, media_type: str, address: str
 ) -> None:
-    file = client.get(address)
+    assert address.startswith(f"examples/{operation.name}/")  # relative: the same behind a path prefix
+    file = client.get(f"/{address}")
     assert file.status_code == 200
+    if media_type == "multipart/form-data":
+        assert file.headers["content-type"] == "application/x-npy"
+        return  # several of them make a body, as the command shows that is run below
     assert file.headers["content-type"] == media_type
-    example = json_request(DOCUMENT["paths"][operation.path]["post"])
+    query = query_example(DOCUMENT["paths"][operation.path]["post"])
     response = client.post(
         operation.path,
-        params=as_text(example_parameters(operation, example)),
+        params={} if media_type == "application/json" else query,
         content=file.content,
         headers={"Content-Type": media_type, "Accept": "application/json"},
     )
@@ -222,8 +179,13 @@ def test_every_format_has_a_command_and_the_binary_ones_a_file(operation: Operat
     for media_type in content:
         sent = " -F " if media_type == "multipart/form-data" else f"Content-Type: {media_type}"
         assert sum(sent in command for command in commands) == 1, media_type
-    files = {str(file.values[1]) for file in FILES if file.values[0] is operation}
-    assert files == set(content) - {"application/json", "multipart/form-data"}
+    assert [media_type for media_type, _ in LINKS[operation.name]] == list(content)
+    assert all("](" in links for _, links in LINKS[operation.name])
+
+
+def test_no_example_is_a_reference_to_a_file() -> None:
+    """Generators of clients take a relative externalValue for a file of theirs, and end."""
+    assert "externalValue" not in str(DOCUMENT)
 
 
 def numbers(answered: dict[str, Any]) -> dict[str, Any]:
@@ -269,14 +231,14 @@ class Addresses(html.parser.HTMLParser):
 def test_the_page_needs_no_other_host(client: ApplicationClient) -> None:
     page = client.get("/docs")
     assert page.status_code == 200
-    assert "://" not in page.text
+    assert set(re.findall(r"\w+://[^/\s'\"]+", page.text)) == {SERVER_IN_COMMANDS}  # what it puts its own address for
     addresses = Addresses()
     addresses.feed(page.text)
     assert any(address.endswith(".js") for address in addresses.found)
     assert any(address.endswith(".css") for address in addresses.found)
     for address in addresses.found:
-        assert re.match(r"/[^/]", address)
-        asset = client.get(address)
+        assert re.match(r"[\w.-]+/[\w.-]+", address)
+        asset = client.get(f"/{address}")
         assert asset.status_code == 200
         assert asset.content
         if address.endswith(".css"):
@@ -316,7 +278,7 @@ def test_ops_has_the_parameters_as_a_schema(client: ApplicationClient, operation
     schema = listed_operations(client)[operation.name]["parameters"]
     Draft202012Validator.check_schema(schema)
     validator = Draft202012Validator(schema)
-    example = example_parameters(operation, json_request(DOCUMENT["paths"][operation.path]["post"]))
+    example = example_parameters(operation, whole_example(client, operation))
     validator.validate(example)
     assert not validator.is_valid({**example, "strides": 2})
     for required in schema["required"]:
@@ -336,17 +298,20 @@ def test_every_place_knows_the_same_parameters(client: ApplicationClient, operat
     assert set(in_json) == {*operands, *parameters, "dtype"}
     for name, described in listed["parameters"]["properties"].items():
         assert in_json[name]["description"].startswith(described["description"])
-        if "default" in described:
-            assert f"Default: {as_text({name: described['default']})[name]}" in in_json[name]["description"]
         # what a generated client sends of itself would count as given
         assert "default" not in in_json[name]
-    assert set(content["multipart/form-data"]["schema"]["properties"]) == {*operands, *parameters}
+    # a parameter that a form documents too would stand on the page twice
+    assert set(content["multipart/form-data"]["schema"]["properties"]) == operands
+
+
+def test_operations_are_where_the_document_is() -> None:
+    assert [server["url"] for server in DOCUMENT["servers"]] == ["."]
 
 
 @each_operation
 def test_defaults_are_what_is_computed_with(client: ApplicationClient, operation: Operation) -> None:
     schema = listed_operations(client)[operation.name]["parameters"]
-    example = json_request(DOCUMENT["paths"][operation.path]["post"])
+    example = whole_example(client, operation)
     modes = schema["properties"].get("mode", {"enum": [None]})["enum"]
     requests = [example if mode is None else {**example, "mode": mode} for mode in modes]
     without = [client.post(operation.path, json=request) for request in requests]
