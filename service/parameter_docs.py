@@ -86,9 +86,13 @@ def _default_text(default: Any, others: Mapping[str, Any]) -> str:
     by_value: dict[str, list[str]] = {}
     for framework, value in others.items():
         by_value.setdefault(as_text(value), []).append(framework)
-    words = [f"{value} with framework={' or '.join(frameworks)}" for value, frameworks in by_value.items()]
+    words = [f"{value} with framework={_alternatives(frameworks)}" for value, frameworks in by_value.items()]
     own = "not given" if default is None else as_text(default)
-    return f"{own} ({', '.join(words)})" if words else own
+    return f"{own} ({'; '.join(words)})" if words else own
+
+
+def _alternatives(words: list[str]) -> str:
+    return " or ".join([", ".join(words[:-1]), words[-1]] if words[1:] else words)
 
 
 def without_null(schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -121,9 +125,9 @@ def _scalar_or_text(value: Any) -> Any:
 
 
 def _as_text_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the schema of a value in a query string, where a list is written as JSON."""
+    """Return the schema of a value in a query string, where a list is text: ``[2,1]`` or ``2,1``."""
     if schema.get("type") == "array":
-        return {"type": "string", "pattern": r"^\[.*\]$"}
+        return {"type": "string", "pattern": r"[\[,]"}
     if "anyOf" in schema:
         alternatives = [_as_text_schema(alternative) for alternative in schema["anyOf"]]
         return {"anyOf": [each for place, each in enumerate(alternatives) if each not in alternatives[:place]]}

@@ -32,34 +32,41 @@ def test_a_default_is_said_in_words(client: ApplicationClient, operation: Operat
         assert said is not None, text
         default = described["default"]
         assert said[1] == ("not given" if default is None else as_text({name: default})[name])
-        groups = re.findall(r"(\S+) with framework=([\w ]+)", said[2] or "")
+        groups = re.findall(r"([^\s;]+) with framework=([\w ,]+)", said[2] or "")
         assert len({value for value, _ in groups}) == len(groups)  # frameworks of equal defaults are said together
-        assert {framework: value for value, frameworks in groups for framework in frameworks.split(" or ")} == {
+        assert {framework: value for value, frameworks in groups for framework in re.split(", | or ", frameworks)} == {
             framework: as_text({name: defaults[name]})[name]
             for framework, defaults in listed["framework_defaults"].items()
             if defaults.get(name, default) != default
         }
 
 
-def test_the_defaults_of_a_pooling_stride_in_words() -> None:
+def test_defaults_in_words_by_hand() -> None:
+    of_conv = {each["name"]: each for each in DOCUMENT["paths"]["/conv/forward"]["post"]["parameters"]}
+    assert of_conv["data_format"]["description"].endswith(
+        "Default: channels_last (channels_first with framework=torch, onnx or jax)."
+    )
     described = {each["name"]: each for each in DOCUMENT["paths"]["/pool/forward"]["post"]["parameters"]}
     assert described["stride"]["description"].endswith("Default: not given (1 with framework=onnx or jax).")
+    assert described["index_scheme"]["description"].endswith(
+        "Default: plane (image with framework=tensorflow; tensor with framework=onnx)."
+    )
 
 
 WORDS = {
     "mode": ["max", "avg", "lp"],
     "data_format": ["channels_last", "channels_first"],
     "framework": ["torch", "tensorflow", "onnx", "jax"],
-    "algorithm": ["auto", "direct", "winograd", "fft"],
+    "algorithm": ["auto", "direct", "fastest", "winograd", "fft"],
     "padding_mode": ["zeros", "reflect", "replicate", "circular"],
     "index_scheme": ["plane", "image", "tensor"],
     "storage_order": ["row_major", "column_major"],
     "ties": ["first", "all", "split", "tensorflow"],
 }
 FLAGS = {"ceil_mode", "return_indices", "count_include_pad"}
-NUMBERS = {"groups": "integer", "divisor_override": "integer", "norm_type": "number"}
+NUMBERS = {"groups": "integer", "spatial_axes": "integer", "divisor_override": "integer", "norm_type": "number"}
 TEXTS = {
-    "kernel_size": {"2": True, "[2,1]": True, "two": False},
+    "kernel_size": {"2": True, "[2,1]": True, "2,1": True, "two": False},
     "output_size": {"2": True, "[2,1]": True, "two": False},
     "stride": {"2": True, "[2,1]": True, "two": False},
     "dilation": {"2": True, "[2,1]": True, "two": False},
