@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from cnn_core import ConvInteger, ConvTranspose, QLinearConv, ShapeError
+from tests.oracle import quantized
 from tests.peers import onnx_side
 from tests.peers.cases import Array, draw_padding, draw_per_axis, draw_windows, per_axis, resolve_padding
 from tests.peers.drawn import Drawn, generator
@@ -278,23 +279,42 @@ def types_of(drawn: Drawn) -> str:
     return " ".join(drawn.operands[name].dtype.name for name in ("input", "weight"))
 
 
+INEXACT = "ONNX Runtime's own sums of these types are not exact on this processor"
+INEXACT_TYPES = {ConvInteger: "int8 uint8", QLinearConv: "uint8 int8"}
+"""Of input and weight, for which that was seen on a processor with AVX2 and without VNNI; no others are excused."""
+
+
+def exact_sums(drawn: Drawn) -> Array:
+    """The sums of products in the layout of the case, by independent loops over Python's integers."""
+    names = ("input", "weight", "input_zero_point", "weight_zero_point")
+    operands = [drawn.operands.get(name, np.zeros(())) for name in names]
+    given = {
+        name: value for name, value in drawn.parameters.items() if name in {"stride", "padding", "dilation", "groups"}
+    }
+    sums = quantized.accumulated(*operands, data_format="channels_first", **given)
+    return np.moveaxis(sums, -1, 1).astype(np.int64)
+
+
 def test_conv_integer(seed: int, finish: Callable[..., None]) -> None:
+    """convpool's sums are exact in every case; ONNX Runtime's are, but for one pair of types."""
     tally, refusals = Tally("ConvInteger, ONNX Runtime"), Tally("ConvInteger, refused")
     for drawn in compared(tally, refusals, ConvInteger, seed):
-
-        def comparison(drawn: Drawn = drawn) -> None:
-            np.testing.assert_array_equal(run_op(drawn), run_peer(drawn), strict=True)
-
-        tally.check(drawn, types_of(drawn), comparison)
+        exact = exact_sums(drawn).astype(np.int32)  # none of these reaches 32 bits
+        tally.check(drawn, types_of(drawn), lambda: np.testing.assert_array_equal(run_op(drawn), exact, strict=True))  # noqa: B023
+        peer = run_peer(drawn)
+        if np.array_equal(peer, exact):
+            continue
+        if types_of(drawn) == INEXACT_TYPES[ConvInteger]:
+            tally.outside[INEXACT] += 1
+        else:
+            tally.failures.append(f"ONNX Runtime is not exact\n    {drawn}")
     finish(tally, refusals, int8_int8=60, int8_uint8=60, uint8_int8=60, uint8_uint8=60)
 
 
 def scaled_sums(drawn: Drawn) -> Array:
-    """The sums before rounding in float64, from ONNX Runtime's own integer sums."""
+    """The exact sums, scaled in float64, before they are rounded."""
     operands = drawn.operands
-    zeros = [operands[name].reshape(-1)[:1] for name in ("input_zero_point", "weight_zero_point")]
-    integers = [operands["input"], operands["weight"], *zeros]
-    sums = onnx_side.run("ConvInteger", integers, [np.int32], **attributes_of(drawn))[0].astype(np.float64)
+    sums = exact_sums(drawn).astype(np.float64)
     by_filter = (-1, *[1] * drawn.rank)
     sums += operands.get("bias", np.zeros(1)).reshape(by_filter)
     scales = [operands[name].astype(np.float64) for name in ("input_scale", "weight_scale", "output_scale")]
@@ -312,16 +332,19 @@ def test_qlinear_conv(seed: int, finish: Callable[..., None]) -> None:
         def comparison(drawn: Drawn = drawn, sums: Array = sums, from_half: Array = from_half) -> None:
             nonlocal by_one
             actual, expected = run_op(drawn), run_peer(drawn)
-            assert (actual.dtype, actual.shape) == (expected.dtype, expected.shape)
-            apart = np.abs(actual.astype(int) - expected)
-            # three roundings to float32: of the product and the quotient of the scales, and of the scaled sum
-            assert not apart[from_half > 4 * 2.0**-24 * np.maximum(1, np.abs(sums))].any(), "apart, not next to a half"
-            assert apart.max() <= 1
-            by_one += int(apart.sum())
             limits = np.iinfo(actual.dtype)
             in_float64 = np.clip(np.rint(sums) + drawn.operands["output_zero_point"], limits.min, limits.max)
             sure = (from_half == 0) | (from_half > 1e-12 * np.maximum(1, np.abs(sums)))
             np.testing.assert_array_equal(actual[sure], in_float64[sure])
+            assert (actual.dtype, actual.shape) == (expected.dtype, expected.shape)
+            apart = np.abs(actual.astype(int) - expected)
+            if apart.max() > 1 and types_of(drawn) == INEXACT_TYPES[QLinearConv]:
+                tally.outside[INEXACT] += 1
+                return
+            # three roundings to float32: of the product and the quotient of the scales, and of the scaled sum
+            assert not apart[from_half > 4 * 2.0**-24 * np.maximum(1, np.abs(sums))].any(), "apart, not next to a half"
+            assert apart.max() <= 1
+            by_one += int(apart.sum())
 
         elements, half_way = elements + sums.size, half_way + int(np.sum(from_half == 0))
         tally.check(drawn, types_of(drawn), comparison)
