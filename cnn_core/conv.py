@@ -17,9 +17,9 @@ from cnn_core.compute.cost import MOVED_ELEMENT, Cost, Costs
 from cnn_core.compute.source_padding import fold_source_padding, pad_from_source
 from cnn_core.convolution import DifferentiableConvolution, checked_bias_shape
 from cnn_core.geometry import Windows, require_padding_source
-from cnn_core.op import Direction, Layer, Operand, suggest_layout
+from cnn_core.op import Layer, Operand, suggest_layout
 from cnn_core.operands import layer_shape, split_layer_shape
-from cnn_core.parameters import PADDING_MODE, PaddingMode, TakenAlgorithm, parameter
+from cnn_core.parameters import PADDING_MODE, Direction, PaddingMode, TakenAlgorithm, parameter
 
 __all__ = ["Conv"]
 
@@ -165,10 +165,7 @@ class Conv(DifferentiableConvolution):
     ) -> TakenAlgorithm:
         if self._copies_padding(windows):
             windows = windows.over_padded_input()
-        is_backward = direction == "backward"
-        return taken_algorithm(
-            batch, weight_shape, self.groups, windows, itemsize, self.algorithm, correlates=True, gathers=is_backward
-        )
+        return taken_algorithm(batch, weight_shape, self.groups, windows, itemsize, self.algorithm, direction)
 
     def _copies_padding(self, windows: Windows) -> bool:
         return self.padding_mode != "zeros" and any(before or after for before, after in windows.padding)

@@ -17,13 +17,14 @@ from cnn_core.compute.cost import MOVED_ELEMENT, Cost, Costs
 from cnn_core.convolution import DifferentiableConvolution, checked_bias_shape
 from cnn_core.errors import ParameterError, ShapeError, describe, number_of
 from cnn_core.geometry import Windows, resolve_transposed
-from cnn_core.op import Direction, Layer, Operand, suggest_layout
+from cnn_core.op import Layer, Operand, suggest_layout
 from cnn_core.operands import describe_shape, layer_shape, split_layer_shape
 from cnn_core.parameters import (
     OUTPUT_PADDING,
     PADDING,
     POSITIVE_PER_AXIS,
     Algorithm,
+    Direction,
     Framework,
     OutputPadding,
     Padding,
@@ -200,16 +201,8 @@ class ConvTranspose(DifferentiableConvolution):
     def _algorithm(
         self, batch: int, weight_shape: tuple[int, ...], windows: Windows, itemsize: int, direction: Direction
     ) -> TakenAlgorithm:
-        is_forward = direction == "forward"
         return taken_algorithm(
-            batch,
-            weight_shape,
-            self.groups,
-            windows,
-            itemsize,
-            self.algorithm,
-            correlates=not is_forward,
-            gathers=is_forward,
+            batch, weight_shape, self.groups, windows, itemsize, self.algorithm, direction, transposed=True
         )
 
     def resolved_parameters(  # noqa: D102

@@ -27,9 +27,9 @@ from cnn_core.compute.window_maximum import (
 from cnn_core.compute.workspace import Workspace
 from cnn_core.geometry import AnyWindows
 from cnn_core.indices import Indexed
-from cnn_core.op import Direction, Layer, computation
+from cnn_core.op import Layer, computation
 from cnn_core.operands import accumulation_dtype, as_operand, common_dtype, split_layer_shape
-from cnn_core.parameters import FLAG, TIES, Framework, Ties, parameter
+from cnn_core.parameters import FLAG, TIES, Direction, Framework, Ties, parameter
 from cnn_core.pool import Pool
 
 __all__ = ["MaxPool", "MaxPoolResult"]

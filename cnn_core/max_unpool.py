@@ -15,11 +15,12 @@ from cnn_core.compute.cost import Cost, Costs
 from cnn_core.errors import ParameterError, describe
 from cnn_core.geometry import AdaptiveAxis, AnyWindows, resolve_transposed
 from cnn_core.indices import Indexed, as_indices
-from cnn_core.op import Direction, Layer, Operand
+from cnn_core.op import Layer, Operand
 from cnn_core.operands import as_operand, checked_sequence, common_dtype, layer_shape, require_shape, split_layer_shape
 from cnn_core.parameters import (
     PADDING,
     POSITIVE_PER_AXIS,
+    Direction,
     Framework,
     Padding,
     PerAxis,

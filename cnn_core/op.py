@@ -7,7 +7,7 @@ import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, Literal, ParamSpec, Self, TypeVar
+from typing import Any, ClassVar, Generic, ParamSpec, Self, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,6 +22,7 @@ from cnn_core.parameters import (
     FRAMEWORK,
     SPATIAL_AXES,
     DataFormat,
+    Direction,
     Framework,
     TakenAlgorithm,
     canonical_fields,
@@ -29,10 +30,9 @@ from cnn_core.parameters import (
     parameter,
 )
 
-__all__ = ["Direction", "Layer", "Op", "Operand", "computation", "suggest_layout"]
+__all__ = ["Layer", "Op", "Operand", "computation", "suggest_layout"]
 
 Arguments = ParamSpec("Arguments")
-Direction = Literal["forward", "backward"]
 Returned = TypeVar("Returned")
 WindowsType = TypeVar("WindowsType", bound=AnyWindows)
 

@@ -38,6 +38,7 @@ __all__ = [
     "TIES",
     "Algorithm",
     "DataFormat",
+    "Direction",
     "Framework",
     "IndexScheme",
     "OutputPadding",
@@ -68,6 +69,7 @@ IndexScheme = Literal["plane", "image", "tensor"]
 PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
 Algorithm = Literal["auto", "direct", "fastest", "winograd", "fft"]
 TakenAlgorithm = Literal["direct", "winograd", "fft"]
+Direction = Literal["forward", "backward"]
 StorageOrder = Literal["row_major", "column_major"]
 Ties = Literal["first", "all", "split", "tensorflow"]
 AutomaticPadding = Literal["valid", "same", "same_lower"]

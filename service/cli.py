@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import uvicorn
 from pydantic import ValidationError
+from uvicorn.config import STARTUP_FAILURE
 
 from cnn_core import __version__
 from service.access_log import log_config
@@ -19,9 +20,6 @@ from service.settings import Settings
 from service.workers import WorkerSupervisor
 
 __all__ = ["main"]
-
-STARTUP_FAILURE = 3
-"""Exit status of a server that could not start, as of uvicorn's own command."""
 
 FLAGS = {"host": str, "port": int, "workers": int, "log_level": str}
 

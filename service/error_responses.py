@@ -29,7 +29,15 @@ from service.problems import (
     UnsupportedMediaType,
 )
 
-__all__ = ["KINDS", "PROBLEM_MEDIA_TYPE", "Kind", "install_error_handlers", "problem_document", "problem_response"]
+__all__ = [
+    "KINDS",
+    "PROBLEM_MEDIA_TYPE",
+    "Kind",
+    "install_error_handlers",
+    "problem_content",
+    "problem_document",
+    "problem_response",
+]
 
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 
@@ -73,12 +81,16 @@ def problem_document(kind: Kind, findings: Sequence[Finding], detail: str = "") 
     }
 
 
+def problem_content(kind: Kind, findings: Sequence[Finding], detail: str = "") -> bytes:
+    """Return the text of a problem document, which ends with a newline."""
+    return orjson.dumps(problem_document(kind, findings, detail), option=orjson.OPT_APPEND_NEWLINE)
+
+
 def problem_response(
     kind: Kind, findings: Sequence[Finding], detail: str = "", headers: Mapping[str, str] | None = None
 ) -> Response:
     """Return an answer that holds a problem document."""
-    content = orjson.dumps(problem_document(kind, findings, detail), option=orjson.OPT_APPEND_NEWLINE)
-    return Response(content, kind.status, headers, PROBLEM_MEDIA_TYPE)
+    return Response(problem_content(kind, findings, detail), kind.status, headers, PROBLEM_MEDIA_TYPE)
 
 
 def install_error_handlers(app: FastAPI) -> None:

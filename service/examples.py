@@ -5,6 +5,7 @@ They stand in /openapi.json, and as files under /examples, so that every command
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
@@ -44,17 +45,14 @@ def _split(layer: LayerDeclaration) -> tuple[dict[str, Any], dict[str, NDArray[A
     return parameters, tensors
 
 
+@functools.cache
 def example(operation: Operation) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    """Return the parameters and operands of an operation's example; grad_output is all ones."""
+    """Return the parameters and operands of an operation's example; grad_output is all ones. Not to be changed."""
     parameters, tensors = _split(operation.declaration)
+    shapes = {name: tensor.shape for name, tensor in tensors.items()}
+    layer = operation.declaration.resolve(operation.call(parameters).op, shapes)
     if operation.direction == "backward":
-        op = operation.call(parameters).op
-        shape = operation.declaration.resolve(op, {name: tensor.shape for name, tensor in tensors.items()}).output_shape
-        tensors = {"grad_output": np.ones(shape), **tensors}
-    op = operation.call(parameters).op
-    layer = operation.declaration.resolve(
-        op, {name: tensor.shape for name, tensor in tensors.items() if name != "grad_output"}
-    )
+        tensors = {"grad_output": np.ones(layer.output_shape), **tensors}
     return {**parameters, "spatial_axes": len(layer.windows.axes)}, tensors
 
 

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from cnn_core import ParameterError
-from cnn_core.op import Direction, Layer, Op, Operand
-from cnn_core.parameters import one_of, subset_of
+from cnn_core.op import Layer, Op, Operand
+from cnn_core.parameters import Direction, Rule, one_of, subset_of
 from service.codecs.message import TensorType
 from service.codecs.names import pointer_to
 from service.codecs.text import NOT_GIVEN
@@ -83,7 +83,7 @@ class LayerDeclaration:
         if not self.selector:
             return self.ops[""]
         value = parameters.get(self.selector)
-        rule = one_of(Literal[tuple(self.ops)])
+        rule = self._selector_rule
         if value is None or value is NOT_GIVEN:
             message = f"{self.selector} is required; it must be {rule.text}"
             raise InvalidRequest.of(f"/{self.selector}", message, got="nothing", expected=rule.text)
@@ -93,6 +93,10 @@ class LayerDeclaration:
             raise InvalidRequest.of(
                 f"/{self.selector}", error.message, got=error.got, expected=error.expected
             ) from None
+
+    @functools.cached_property
+    def _selector_rule(self) -> Rule:
+        return one_of(Literal[tuple(self.ops)])
 
     def selecting(self, op: type[Op]) -> dict[str, str]:
         """Return the parameter that selects an op; none if the layer has only that one."""
@@ -269,9 +273,9 @@ class Operation:
         typed = dict(tensors)
         for operand in self.operands:
             tensor = tensors.get(operand.name)
-            if tensor is None or not operand.dtypes or tensor.ndim or tensor.dtype != np.float64:
+            if tensor is None or tensor.ndim or tensor.dtype != np.float64:
                 continue
-            if "float64" in operand.dtypes:
+            if not operand.dtypes or "float64" in operand.dtypes:
                 continue
             belongs_to = tensors.get(operand.type_of)
             if belongs_to is not None and _is_integer_of(tensor.item(), belongs_to.dtype):

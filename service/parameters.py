@@ -29,21 +29,15 @@ MOST_PARAMETERS = 32
 
 NAMES_OF_OTHERS = {
     # the notebook's
-    "A_prev": "input",
-    "prev_A": "input",
     "a_prev": "input",
     "prev_a": "input",
-    "W": "weight",
     "b": "bias",
     "pad": "padding",
     "filter_size": "kernel_size",
-    "grad_Y": "grad_output",
     "grad_y": "grad_output",
-    "grad_A": "grad_output",
     "grad_a": "grad_output",
     # the frameworks'
     "x": "input",
-    "X": "input",
     "w": "weight",
     "kernel": "kernel_size",
     "filter": "weight",
@@ -63,7 +57,7 @@ NAMES_OF_OTHERS = {
     "dout": "grad_output",
     "dy": "grad_output",
 }
-"""What an operand or a parameter is called elsewhere, and what it is called here; to be suggested."""
+"""What an operand or a parameter is called elsewhere, in lower case, and what it is called here; to be suggested."""
 
 
 def rule_field(name: str, annotation: Any, rule: Rule, description: str, default: Any) -> tuple[Any, Any]:
@@ -158,7 +152,7 @@ def unknown_names(
             )
             continue
         pointer = pointer_to(name)
-        meant = NAMES_OF_OTHERS.get(name) or NAMES_OF_OTHERS.get(name.lower(), "")
+        meant = NAMES_OF_OTHERS.get(name.lower(), "")
         close = [meant] if meant in known else difflib.get_close_matches(name[:40], known, n=1)
         message = f"unknown name {pointer.removeprefix('/')}".rstrip() + (
             f"; did you mean {close[0]}?" if close else ""

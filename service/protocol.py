@@ -12,12 +12,11 @@ from http import HTTPStatus
 from typing import Any
 
 import h11
-import orjson
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from service.access_log import log_request, note_problem
 from service.draining import LONGEST_WAIT_SECONDS, MOST_BYTES
-from service.error_responses import PROBLEM_MEDIA_TYPE, Kind, problem_document
+from service.error_responses import PROBLEM_MEDIA_TYPE, Kind, problem_content
 from service.problems import Finding
 
 __all__ = ["Protocol"]
@@ -191,7 +190,7 @@ class Protocol(H11Protocol):
             else:
                 self.transport.close()
             return
-        document = orjson.dumps(problem_document(error.kind, [error.finding]))
+        document = problem_content(error.kind, [error.finding])
         self._send(error.kind.status, document)
         if is_under_way:
             # to the application, which waits for the rest of the body, the client is gone

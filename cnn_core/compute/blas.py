@@ -8,6 +8,7 @@ computed, and what it had before when the last of them is done.
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import threading
 from collections.abc import Callable
@@ -26,6 +27,7 @@ SETTERS_AND_GETTERS = (
 )
 
 
+@functools.cache
 def _library() -> ctypes.CDLL | None:
     try:
         # symbols are looked up in the libraries that this one is linked with, too

@@ -28,15 +28,12 @@ class _Touched:
     """For how many threads at a time the buffers have been touched in this process."""
 
     def __init__(self) -> None:
-        self._forget()
+        self.forget()
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """Start anew, as in a child process, whose pages are copies that nobody has touched."""
         self.count = 0
         self._lock = threading.Lock()
-
-    def forget_after_fork(self) -> None:
-        """Start anew in a child process, whose pages are copies that nobody has touched."""
-        self._forget()
 
     def touch(self, threads: int) -> None:
         with self._lock:
@@ -70,7 +67,7 @@ def _multiply(barrier: threading.Barrier) -> None:
 
 _touched = _Touched()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_touched.forget_after_fork)
+    os.register_at_fork(after_in_child=_touched.forget)
 
 
 def touch_packing_buffers(threads: int) -> None:

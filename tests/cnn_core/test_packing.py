@@ -40,7 +40,7 @@ def test_as_many_threads_as_compute_touch_at_once_and_only_once(touching: list[i
 def test_a_forked_child_touches_its_own_buffers(touching: list[int]) -> None:
     touched = packing._Touched()
     touched.touch(1)
-    touched.forget_after_fork()
+    touched.forget()
     touched.touch(1)
     assert len(touching) == 2
 

@@ -27,7 +27,7 @@ from cnn_core.compute.correlation.sizes import Correlation, correlation_of, tran
 from cnn_core.compute.packing import touch_packing_buffers
 from cnn_core.compute.threads import get_threads
 from cnn_core.geometry import Windows
-from cnn_core.parameters import Algorithm, TakenAlgorithm
+from cnn_core.parameters import Algorithm, Direction, TakenAlgorithm
 
 __all__ = ["correlate", "correlate_grad_input", "correlate_grad_weight", "taken_algorithm"]
 
@@ -44,9 +44,9 @@ def taken_algorithm(
     windows: Windows,
     itemsize: int,
     algorithm: Algorithm,
+    direction: Direction,
     *,
-    correlates: bool,
-    gathers: bool,
+    transposed: bool = False,
 ) -> TakenAlgorithm:
     """Return the algorithm that one direction of a layer takes.
 
@@ -60,13 +60,14 @@ def taken_algorithm(
     itemsize : int
         Bytes of an element of the type that sums are computed in.
     algorithm : {"auto", "direct", "fastest", "winograd", "fft"}
-    correlates, gathers : bool
-        Whether the direction calls ``correlate`` or ``correlate_grad_weight``; and ``correlate_grad_input``.
+    direction : {"forward", "backward"}
+    transposed : bool
+        Whether the layer is a transposed convolution.
     """
-    if algorithm in {"auto", "direct"}:
+    if algorithm in {"auto", "direct"}:  # as ``choice.taken`` has it, but tiny layers need not look their sizes up
         return "direct"
     sizes = correlation_of(batch, weight_shape, groups, windows, itemsize)
-    return choice.taken(sizes, algorithm, correlates=correlates, gathers=gathers)
+    return choice.taken(sizes, algorithm, direction, transposed=transposed)
 
 
 def _prepare_blas(sizes: Correlation) -> None:

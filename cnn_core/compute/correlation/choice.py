@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from types import ModuleType
 
@@ -9,9 +10,9 @@ from cnn_core.compute.correlation import depthwise, fourier, spread, tile_blocks
 from cnn_core.compute.correlation.exact import exact
 from cnn_core.compute.correlation.phases import Phase, phases
 from cnn_core.compute.correlation.sizes import Correlation, remembered
-from cnn_core.parameters import Algorithm, TakenAlgorithm
+from cnn_core.parameters import Algorithm, Direction, TakenAlgorithm
 
-__all__ = ["chosen", "gathered", "spreading", "taken"]
+__all__ = ["chosen", "gathered", "gathered_sizes", "spreading", "taken"]
 
 FLOAT32_BYTES = 4
 FEWEST_CHANNELS = 32
@@ -28,7 +29,7 @@ MOST_PHASES = 8
 """Of the strides: each is a correlation of its own, and has fewer windows than the one before."""
 
 
-def taken(sizes: Correlation, algorithm: Algorithm, *, correlates: bool, gathers: bool) -> TakenAlgorithm:
+def taken(sizes: Correlation, algorithm: Algorithm, direction: Direction, *, transposed: bool) -> TakenAlgorithm:
     """Return the algorithm that a direction of a layer takes; what it does not apply to there is computed directly.
 
     Parameters
@@ -36,21 +37,30 @@ def taken(sizes: Correlation, algorithm: Algorithm, *, correlates: bool, gathers
     sizes : Correlation
     algorithm : {"auto", "direct", "fastest", "winograd", "fft"}
         As the parameter of the ops: "auto" is "direct", whose sums of integers are exact.
-    correlates, gathers : bool
-        Whether the direction computes the correlation or the gradient of its weight; and that of its input.
+    direction : {"forward", "backward"}
+    transposed : bool
+        Whether the layer is a transposed convolution, whose output is the gradient of a correlation's input.
     """
-    for name, module, is_worth in (
-        ("winograd", winograd, _is_worth_tiles),
-        ("fft", fourier, _is_worth_transforms),
+    problems_of = functools.partial(_problems, sizes, direction, transposed)
+    if algorithm in {"winograd", "fastest"} and any(
+        winograd.applies(each) and (algorithm == "winograd" or _is_worth_tiles(each))
+        for each in problems_of("winograd")
     ):
-        if algorithm not in (name, "fastest"):
-            continue
-        problems = [sizes] if correlates else []
-        if gathers:
-            problems += [phase.sizes for phase in gathered(sizes, name) or [] if phase.sizes is not None]  # type: ignore[arg-type]
-        if any(module.applies(each) and (algorithm == name or is_worth(each)) for each in problems):
-            return name  # type: ignore[return-value]
+        return "winograd"
+    if algorithm in {"fft", "fastest"} and any(
+        fourier.applies(each) and (algorithm == "fft" or _is_worth_transforms(each)) for each in problems_of("fft")
+    ):
+        return "fft"
     return "direct"
+
+
+def _problems(
+    sizes: Correlation, direction: Direction, transposed: bool, algorithm: TakenAlgorithm
+) -> list[Correlation]:
+    """Return the correlations that a direction of a layer computes."""
+    if transposed:
+        return gathered_sizes(sizes, algorithm) if direction == "forward" else [sizes]
+    return [sizes] if direction == "forward" else [sizes, *gathered_sizes(sizes, algorithm)]
 
 
 def chosen(sizes: Correlation, algorithm: TakenAlgorithm) -> ModuleType:
@@ -85,10 +95,19 @@ def gathered(sizes: Correlation, algorithm: TakenAlgorithm) -> list[Phase] | Non
     found = _phases(sizes)
     if found is None or sizes.group_channels >= FEWEST_GROUP_CHANNELS:
         return found
-    correlations = [phase.sizes for phase in found if phase.sizes is not None]
+    correlations = _sizes_of(found)
     if all(depthwise.applies(each) for each in correlations):
         return found
     return found if algorithm == "fft" and all(fourier.applies(each) for each in correlations) else None
+
+
+def gathered_sizes(sizes: Correlation, algorithm: TakenAlgorithm) -> list[Correlation]:
+    """Return the sizes of the correlations that compute grad_input; none if patches are spread."""
+    return _sizes_of(gathered(sizes, algorithm) or [])
+
+
+def _sizes_of(found: list[Phase]) -> list[Correlation]:
+    return [phase.sizes for phase in found if phase.sizes is not None]
 
 
 @remembered

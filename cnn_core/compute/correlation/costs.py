@@ -24,13 +24,15 @@ from cnn_core.compute.cost import MOVED_ELEMENT, STEP, Cost, Costs
 from cnn_core.compute.threads import get_threads
 from cnn_core.compute.workspace import MOST_KEPT_BYTES, made_elements
 from cnn_core.geometry import Windows
-from cnn_core.parameters import Algorithm, TakenAlgorithm
+from cnn_core.parameters import Algorithm, Direction, TakenAlgorithm
 
 __all__ = ["correlation_costs"]
 
 DEPTHWISE_PRODUCT, DEPTHWISE_LOOP = 20, 100
 """Work of an elementwise product and its sum, and of one of NumPy's loops over the channels, which are short where
 there are few of them."""
+
+DIRECTIONS: tuple[Direction, Direction] = ("forward", "backward")
 
 GROUPS_OF_A_STEP = 10
 """Products of small matrices that take as long as a step in Python."""
@@ -55,17 +57,20 @@ def correlation_costs(
     windows : Windows
     algorithm : str
     transposed : bool
-        Whether the gradient of the input is a direction of its own, as in a transposed convolution.
+        Whether it is for a transposed convolution, whose output is the gradient of the input.
     """
     groups = channels // weight_shape[-2]
     in_float32, in_float64 = (correlation_of(batch, weight_shape, groups, windows, itemsize) for itemsize in (4, 8))
     both = (in_float32, in_float64)
     forward, grad_input, grad_weight = 0, 0, 0
     for sizes in both:
-        of_forward = choice.taken(sizes, algorithm, correlates=True, gathers=False)
-        of_input = choice.taken(sizes, algorithm, correlates=not transposed, gathers=True)
-        of_weight = of_forward if transposed else of_input
-        forward = max(forward, _memory_of_correlate(sizes, of_forward))
+        in_forward, in_backward = (
+            choice.taken(sizes, algorithm, direction, transposed=transposed) for direction in DIRECTIONS
+        )
+        of_correlate, of_input, of_weight = (
+            (in_backward, in_forward, in_backward) if transposed else (in_forward, in_backward, in_backward)
+        )
+        forward = max(forward, _memory_of_correlate(sizes, of_correlate))
         grad_input = max(grad_input, _memory_of_grad_input(sizes, of_input))
         grad_weight = max(grad_weight, _memory_of_grad_weight(sizes, of_weight))
     positions = math.prod(in_float64.positions)
@@ -172,7 +177,7 @@ def _memory_of_grad_input(sizes: Correlation, algorithm: TakenAlgorithm) -> int:
     of_spread = _memory_of_spread(sizes)
     if choice.spreading(sizes) is widened:
         of_spread = _elements_of_widened(sizes) + max(of_spread, _memory_of_spread(widened.wide(sizes)))
-    of_phases = (_memory_of_correlate(each, algorithm) for each in _gathered(sizes, algorithm))
+    of_phases = (_memory_of_correlate(each, algorithm) for each in choice.gathered_sizes(sizes, algorithm))
     return max(of_spread, 3 * sizes.weights + max(of_phases, default=0))
 
 
@@ -215,12 +220,7 @@ def _work_of_grad_input(sizes: Correlation) -> int:
         work += (DEPTHWISE_PRODUCT + DEPTHWISE_LOOP // loop) * positions * sizes.weights
     steps = spread.tap_steps(sizes) if spread.goes_by_tap(sizes) else spread.patch_steps(sizes)
     by_spreading = work + MOVED_ELEMENT * _copied_elements(sizes, found) + STEP * steps
-    return max(by_spreading, sum(_work_of_correlate(each) for each in _gathered(sizes, "direct")))
-
-
-def _gathered(sizes: Correlation, algorithm: TakenAlgorithm) -> list[Correlation]:
-    """Return the correlations that compute grad_input, if that is how it is computed."""
-    return [phase.sizes for phase in choice.gathered(sizes, algorithm) or [] if phase.sizes is not None]
+    return max(by_spreading, sum(_work_of_correlate(each) for each in choice.gathered_sizes(sizes, "direct")))
 
 
 def _copied_elements(sizes: Correlation, division: Division) -> int:
