@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 
@@ -34,18 +35,19 @@ def run(command: list[str], folder: Path) -> str:
 
 @pytest.mark.skipif(not (shutil.which("bash") and shutil.which("curl")), reason="bash or curl is not installed")
 def test_curl_commands_work_as_printed(server_url: str, tmp_path: Path) -> None:
-    with_json, with_files, with_errors = blocks("bash")
-    commands = [block.replace(PRINTED_SERVER, server_url) for block in (with_json, with_files, with_errors)]
-    answer = run(["bash", "-euc", commands[0]], tmp_path)
-    assert json.loads(answer) == output_printed_after(with_json)
+    *with_json, with_files, with_errors = blocks("bash")
+    assert len(with_json) == 3
+    for block in with_json:
+        answer = run(["bash", "-euc", block.replace(PRINTED_SERVER, server_url)], tmp_path)
+        assert json.loads(answer) == output_printed_after(block)
 
-    run(["bash", "-euc", commands[1]], tmp_path)
+    run(["bash", "-euc", with_files.replace(PRINTED_SERVER, server_url)], tmp_path)
     image, weight = np.load(tmp_path / "x.npy"), np.load(tmp_path / "w.npy")
     assert image.shape == (1, 3, 3, 1)
     np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), Conv(stride=2, padding="same").forward(image, weight))
     np.testing.assert_array_equal(np.load(tmp_path / "pooled.npy"), MaxPool(kernel_size=2, stride=1).forward(image))
 
-    problem = json.loads(run(["bash", "-euc", commands[2]], tmp_path))
+    problem = json.loads(run(["bash", "-euc", with_errors.replace(PRINTED_SERVER, server_url)], tmp_path))
     messages = {error["pointer"]: error for error in problem["errors"]}
     assert set(messages) == {"/kernel", "/kernel_size"}
     assert "did you mean kernel_size?" in messages["/kernel"]["message"]
@@ -64,6 +66,18 @@ def test_javascript_example_works_as_printed(server_url: str, tmp_path: Path) ->
     (block,) = blocks("js")
     (tmp_path / "example.mjs").write_text(block.replace(PRINTED_SERVER, server_url))
     assert json.loads(run(["node", "example.mjs"], tmp_path)) == output_printed_after(block)
+
+
+def test_spellings_of_parameters_are_read_as_the_table_says(server_url: str) -> None:
+    table = README.split("Parameters in a query string or form field:\n\n", 1)[1].split("\n\n", 1)[0]
+    written = [re.findall(r"`([^`]*=[^`]*)`", row.split("|")[1]) for row in table.splitlines()[2:]]
+    spellings = [spelling for row in written for spelling in row]
+    assert len(spellings) == 9
+    image = {"input": [[[[1.0, 2.0], [3.0, 4.0]]]]}
+    for spelling in spellings:
+        query = "mode=max&kernel_size=1&" + spelling
+        response = httpx.post(f"{server_url}/pool/forward?{query}", json=image)
+        assert response.status_code == 200, (spelling, response.text)
 
 
 def test_every_make_target_that_is_named_exists() -> None:
