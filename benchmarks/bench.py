@@ -22,7 +22,7 @@ from benchmarks.picture import draw
 from benchmarks.processes import DIRECTIONS, ROOT, Worker, WorkerError, time_in_turn, workers_at_once
 from benchmarks.report import markdown
 from benchmarks.suite import SUITE, Layer
-from cnn_core.compute.threads import get_threads
+from cnn_core.runtime.threads import get_threads
 
 PEERS = [name for name in NAMES if name != "convpool"]
 AGREEMENT = 1e-11

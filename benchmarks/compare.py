@@ -16,7 +16,7 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])  # not the folder of this
 
 from benchmarks.processes import DIRECTIONS, ROOT, time_in_turn, workers_at_once
 from benchmarks.suite import SUITE, Layer
-from cnn_core.compute.threads import get_threads
+from cnn_core.runtime.threads import get_threads
 
 SECONDS = 0.1
 

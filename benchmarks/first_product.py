@@ -3,7 +3,7 @@
 Usage: python benchmarks/first_product.py
 
 On processors with AVX2 kernels, products of 32 to 256 columns may run at a third of their speed until one product of
-512 columns has been computed (see cnn_core/compute/packing.py). Each row is a process of its own.
+512 columns has been computed (see cnn_core/runtime/packing.py). Each row is a process of its own.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ COLUMNS = (16, 32, 64, 128, 192, 256, 384, 512)
 PRODUCT = """
 import statistics, sys, time
 import numpy as np
-from cnn_core.compute.blas import one_blas_thread
+from cnn_core.runtime.blas import one_blas_thread
 left, right = np.ones((784, 1152), np.float32), np.ones((1152, {columns}), np.float32)
 def speed():
     times = []
@@ -34,7 +34,7 @@ with one_blas_thread:
 LAYER = """
 import time
 import numpy as np
-import cnn_core.compute.correlation as correlation
+import cnn_core.kernels.conv as correlation
 from cnn_core import Conv
 if not {touched}:
     correlation.touch_packing_buffers = lambda threads: None

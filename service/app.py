@@ -12,14 +12,14 @@ from fastapi_offline import FastAPIOffline
 from starlette.responses import HTMLResponse, RedirectResponse
 
 from cnn_core import __version__
-from service.access_log import AccessLogMiddleware
-from service.documentation import DESCRIPTION, PAGE, RESPONSES, SERVERS, TAGS
-from service.draining import DrainingMiddleware
-from service.error_responses import install_error_handlers
-from service.execution import ComputePool
-from service.head import HeadMiddleware
+from service.documentation.openapi import DESCRIPTION, PAGE, RESPONSES, SERVERS, TAGS
+from service.documentation.schemas import COMPONENTS
+from service.http.access_log import AccessLogMiddleware
+from service.http.draining import DrainingMiddleware
+from service.http.error_responses import install_error_handlers
+from service.http.head import HeadMiddleware
+from service.operations.execution import ComputePool
 from service.routes import build_router
-from service.schemas import COMPONENTS
 from service.settings import Settings
 
 __all__ = ["create_app"]

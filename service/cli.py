@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from uvicorn.config import STARTUP_FAILURE
 
 from cnn_core import __version__
-from service.access_log import log_config
+from service.http.access_log import log_config
 from service.settings import Settings
 from service.workers import WorkerSupervisor
 
@@ -55,7 +55,7 @@ def serve(settings: Settings) -> None:
         access_log=False,  # the application logs its requests itself
         # httptools hands an empty body to the application when a request asks to upgrade to h2c, as Java's HttpClient
         # does by default; h11 reads the body (uvicorn issue 2722)
-        http="service.protocol:Protocol",  # of h11
+        http="service.http.protocol:Protocol",  # of h11
         root_path=settings.root_path,
         timeout_keep_alive=settings.keep_alive,
         timeout_graceful_shutdown=settings.graceful_shutdown,

@@ -1,6 +1,6 @@
 """What can be wrong with a request: an exception for each kind, and the findings that each carries.
 
-Which HTTP status a kind becomes is decided in ``service.error_responses`` alone.
+Which HTTP status a kind becomes is decided in ``service.http.error_responses`` alone.
 """
 
 from __future__ import annotations

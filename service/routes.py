@@ -17,16 +17,13 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service import documentation
-from service.body import disconnected, read_body
-from service.budget import check_budget
-from service.catalogue import LAYERS, OPERATIONS
 from service.codecs import Limits
 from service.codecs.json import load_object
 from service.codecs.names import pointer_to
 from service.codecs.text import NOT_GIVEN, parse_text_parameters
-from service.execution import ComputePool, Ticket
-from service.negotiation import (
+from service.documentation import openapi as documentation
+from service.http.body import disconnected, read_body
+from service.http.negotiation import (
     JSON,
     WRITABLE,
     RequestFormat,
@@ -35,11 +32,14 @@ from service.negotiation import (
     refuse_unwritable,
     request_format,
 )
-from service.operations import LayerDeclaration, Operation
+from service.http.responses import PARAMETERS_HEADER, BufferResponse
+from service.operations.budget import check_budget
+from service.operations.catalogue import LAYERS, OPERATIONS
+from service.operations.execution import ComputePool, Ticket
+from service.operations.operation import LayerDeclaration, Operation
+from service.operations.shapes import predict_shapes
 from service.problems import Finding, InvalidRequest
-from service.responses import PARAMETERS_HEADER, BufferResponse
 from service.settings import Settings
-from service.shapes import predict_shapes
 
 __all__ = ["build_router"]
 

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, PositiveFloat, PositiveInt
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from cnn_core.compute.cpus import usable_cpus
+from cnn_core.runtime.cpus import usable_cpus
 
 __all__ = ["MEBIBYTE", "Settings"]
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from benchmarks.engines.computation import Computation
 from benchmarks.suite import Layer
-from tests.cnn_core.test_notebook import convolve_backward, convolve_forward, pooling_backward, pooling_forward
+from tests.cnn_core.ops.test_notebook import convolve_backward, convolve_forward, pooling_backward, pooling_forward
 
 
 def version() -> str:

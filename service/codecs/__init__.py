@@ -1,6 +1,6 @@
 """Payload formats: bytes in, tensors and parameters out, and back. They know nothing of the operations.
 
-A further format is a module with a codec, one line in CODECS, and its example in ``service.examples``.
+A further format is a module with a codec, one line in CODECS, and its example in ``service.documentation.examples``.
 """
 
 from service.codecs.json import JsonCodec

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 from playwright.sync_api import ConsoleMessage, Locator, Page, Request, expect
 
-from service.catalogue import LAYERS, OPERATIONS
+from service.operations.catalogue import LAYERS, OPERATIONS
 
 OUTPUT = Path(__file__).parents[2] / "browser-output"
 PUBLIC_NAME = "convpool.test"

@@ -19,7 +19,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.app import create_app
-from service.examples import SERVER as PRINTED_SERVER
+from service.documentation.examples import SERVER as PRINTED_SERVER
 from service.settings import Settings
 from tests.browser.page import CONV_OUTPUT, DocsPage, of_example
 from tests.clients import free_port

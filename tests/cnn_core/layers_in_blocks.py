@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnn_core import AvgPool, Conv, ConvTranspose, LpPool, MaxPool
-from cnn_core.compute.workspace import MOST_KEPT_BYTES, Workspace
+from cnn_core.runtime.workspace import MOST_KEPT_BYTES, Workspace
 
 Array = NDArray[Any]
 

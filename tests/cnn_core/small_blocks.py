@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cnn_core.compute.threads import run_blocks
+from cnn_core.runtime.threads import run_blocks
 
 
 @contextlib.contextmanager
@@ -28,7 +28,7 @@ def small_blocks(block_bytes: int, lane_bytes: int = 2**20) -> Iterator[list[int
     forget_what_is_kept()
     with pytest.MonkeyPatch.context() as patch:
         for name, module in list(sys.modules.items()):
-            if not name.startswith("cnn_core.compute."):
+            if not name.startswith(("cnn_core.kernels.", "cnn_core.runtime.")):
                 continue
             for attribute, value in list(vars(module).items()):
                 if attribute.endswith("BLOCK_BYTES"):

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import cnn_core
-from cnn_core.op import Op
+from cnn_core.ops.base import Op
 
 PAGE = Path(__file__).parents[2] / "docs" / "where-frameworks-disagree.md"
 TEXT = PAGE.read_text()

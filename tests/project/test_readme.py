@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from cnn_core import Conv, MaxPool
-from service.catalogue import OPERATIONS
+from service.operations.catalogue import OPERATIONS
 from service.settings import Settings
 
 PROJECT = Path(__file__).parents[2]

@@ -9,8 +9,8 @@ import pytest
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
 from service.app import create_app
-from service.catalogue import OPERATIONS
-from service.operations import Operation
+from service.operations.catalogue import OPERATIONS
+from service.operations.operation import Operation
 from service.settings import Settings
 from tests.clients import ApplicationClient
 

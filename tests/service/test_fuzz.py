@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from service.catalogue import LAYERS, OPERATIONS
+from service.operations.catalogue import LAYERS, OPERATIONS
 from tests.clients import ApplicationClient
 from tests.service import payloads
 from tests.service.calls import CALLS

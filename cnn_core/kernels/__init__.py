@@ -1,0 +1,1 @@
+"""How ops are computed: kernels of convolution and of pooling, and what they share."""

@@ -1,0 +1,74 @@
+"""Sums over all positions of a batch, one for each channel: the gradient of a bias."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnn_core.operands import accumulation_dtype, common_dtype
+from cnn_core.runtime.blocks import BLOCK_BYTES, blocks
+from cnn_core.runtime.threads import run_blocks
+from cnn_core.runtime.workspace import Workspace
+
+__all__ = ["channel_sums"]
+
+LARGEST_BLOCK_BYTES = 8 * BLOCK_BYTES
+"""Of what is read once: for less, another thread takes longer to begin than to add."""
+
+FEWEST_COLUMNS = 64
+
+MOST_SUMMED = 16
+"""Rows that are added in their own type, so that few digits are lost in float32."""
+
+FEW = 2**12
+"""Elements that are not worth dividing."""
+
+
+def channel_sums(array: NDArray[Any]) -> NDArray[Any]:
+    """Return the sums of (N, *spatial, C) over all axes but the last, in float64."""
+    channels = array.shape[-1]
+    if array.size <= FEW:
+        few: NDArray[Any] = array.sum(axis=tuple(range(array.ndim - 1)), dtype=np.float64)
+        return few
+    added_in = accumulation_dtype(common_dtype(array))
+    is_plain = array.dtype == added_in and array.flags.c_contiguous
+    # only what is no plain array is copied
+    limit = LARGEST_BLOCK_BYTES if is_plain else BLOCK_BYTES // 4
+    parts = list(blocks(array.shape[:-1], array.itemsize * channels, limit))
+    sums = np.empty((len(parts), channels))
+    channels_are_apart = abs(array.strides[-1]) > min(map(abs, array.strides[:-1]))
+
+    def make_worker(_: Workspace) -> Callable[[int], None]:
+        def compute(number: int) -> None:
+            part = array[parts[number]]
+            if channels_are_apart:  # along what is in one piece, NumPy adds pairwise
+                sums[number] = np.add.reduce(part, axis=tuple(range(part.ndim - 1)), dtype=added_in)
+                return
+            rows = np.ascontiguousarray(part, dtype=added_in)
+            sums[number] = _column_sums(rows.reshape(-1, channels))
+
+        return compute
+
+    run_blocks(range(len(parts)), make_worker)
+    total: NDArray[Any] = sums.sum(axis=0)
+    return total
+
+
+def _column_sums(rows: NDArray[Any]) -> NDArray[Any]:
+    """Return the sums of the columns in float64; those of some rows at a time are in the type of the rows."""
+    channels = rows.shape[1]
+    # of few columns, several rows are one
+    together = max(1, FEWEST_COLUMNS // channels)
+    at_once = together * MOST_SUMMED
+    parts = len(rows) // at_once
+    rest: NDArray[Any] = rows[parts * at_once :].sum(axis=0, dtype=np.float64)
+    if not parts:
+        return rest
+    # by BLAS, at the speed of memory
+    ones = np.ones((1, MOST_SUMMED), dtype=rows.dtype)
+    sums = np.matmul(ones, rows[: parts * at_once].reshape(parts, MOST_SUMMED, together * channels))
+    rest += sums.reshape(-1, channels).sum(axis=0, dtype=np.float64)
+    return rest

@@ -1,0 +1,331 @@
+"""The transpose of a correlation: what each window gives back to the elements that it was computed from.
+
+    grad_input = fold(grad_output @ weight.T)       fold: add each patch back to where it was taken from
+
+Patches are made for one block of windows at a time and added to the part of the input that these cover. Where taps
+lie next to each other along the last axis, all of them are added as one run, to every few windows at a time: as many as
+it takes for their runs not to overlap. Where every channel is a group of its own, or a patch is so long that few of
+them fit a block, each tap is computed and added by itself.
+
+Axes in comments as in ``direct``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnn_core.kernels.conv import depthwise
+from cnn_core.kernels.conv.im2col_gemm import group_matrices, split_channels
+from cnn_core.kernels.conv.problem import Correlation, Division, Layout, WindowBlock, remembered
+from cnn_core.kernels.products import multiply
+from cnn_core.runtime.blocks import BLOCK_BYTES, block_limit
+from cnn_core.runtime.threads import run_blocks
+from cnn_core.runtime.workspace import Workspace
+
+__all__ = ["correlate_grad_input", "division", "goes_by_tap"]
+
+MOST_PREPARED = 64
+"""Additions of a block whose views are made beforehand; more of them would take memory that counts."""
+
+USUAL_VIEWS = 8
+
+Array = NDArray[Any]
+Unit = tuple[slice, slice, slice]
+"""Images, groups, and channels of each group."""
+
+FEWER_STEPS = 4
+"""How many times fewer the steps tap by tap must be: each of them reads and writes more than a step of a fold."""
+
+TAP_BLOCK_BYTES = BLOCK_BYTES
+"""Products, and the arrays that they are made of and added to, are to fit the cache together."""
+
+FEWEST_UNITS = 8
+FEWEST_CHANNELS = 16
+"""Of a unit, where the channels of few images are computed side by side."""
+
+
+@remembered
+def division(sizes: Correlation) -> Division:
+    """Return the blocks of windows that are spread at a time."""
+    return _tap_division(sizes) if goes_by_tap(sizes) else _patch_division(sizes)
+
+
+@remembered
+def goes_by_tap(sizes: Correlation) -> bool:
+    """Tell whether each tap is computed by itself, and not a patch at a time."""
+    return depthwise.applies(sizes) or patch_steps(sizes) > FEWER_STEPS * tap_steps(sizes)
+
+
+def tap_steps(sizes: Correlation) -> int:
+    """Return the steps in Python tap by tap."""
+    return sizes.taps * _tap_division(sizes).steps
+
+
+def patch_steps(sizes: Correlation) -> int:
+    """Return the steps in Python in which patches are added."""
+    blocks = _patch_division(sizes).steps
+    return blocks * _addition_count(sizes)
+
+
+def views(sizes: Correlation) -> int:
+    """Return how many times as many views as usual are made for each layout."""
+    return 1 if goes_by_tap(sizes) or not _is_prepared(sizes) else 1 + _addition_count(sizes) // USUAL_VIEWS
+
+
+def _addition_count(sizes: Correlation) -> int:
+    """Return in how many additions the patches of a block are added."""
+    return math.prod(sizes.weight_shape[:-3]) * _turns(sizes)
+
+
+def _is_prepared(sizes: Correlation) -> bool:
+    return _addition_count(sizes) <= MOST_PREPARED
+
+
+def _turns(sizes: Correlation) -> int:
+    """Return in how many turns the runs of windows next to each other are added so that those of a turn are apart."""
+    last = sizes.windows.axes[-1]
+    return -(-last.kernel_size // last.stride) if _adds_runs(sizes) else last.kernel_size
+
+
+def _adds_runs(sizes: Correlation) -> bool:
+    return sizes.groups == 1 and sizes.windows.axes[-1].dilation == 1
+
+
+def _tap_division(sizes: Correlation) -> Division:
+    elements = max(sizes.channels, sizes.features, sizes.spanned_per_position)
+    return Division(sizes.positions, sizes.itemsize * elements, TAP_BLOCK_BYTES)
+
+
+def _patch_division(sizes: Correlation) -> Division:
+    bytes_of_patch = sizes.itemsize * max(sizes.taps * sizes.channels, sizes.features, sizes.spanned_per_position)
+    # every block reads the whole weight: with a large one, blocks of more windows than fit the cache read less
+    limit = block_limit(math.prod(sizes.positions) * bytes_of_patch, sizes.itemsize * sizes.weights // 4)
+    return Division(sizes.positions, bytes_of_patch, limit)
+
+
+@remembered
+def units(sizes: Correlation) -> list[Unit]:
+    """Return what is computed side by side: images, or, where these are few, groups or channels of them.
+
+    Windows that overlap are added one after the other; units have no elements in common.
+    """
+    step = division(sizes).counts[0]
+    images = [slice(start, min(start + step, sizes.batch)) for start in range(0, sizes.batch, step)]
+    pieces = -(-FEWEST_UNITS // max(1, len(images)))
+    all_groups, all_channels = slice(0, sizes.groups), slice(0, sizes.group_channels)
+    if sizes.groups > 1:
+        return [
+            (some, groups, all_channels) for some in images for groups in _cut(sizes.groups, pieces, FEWEST_CHANNELS)
+        ]
+    channels = _cut(sizes.group_channels, pieces, FEWEST_CHANNELS)
+    return [(some, all_groups, chosen) for some in images for chosen in channels]
+
+
+def cuts(sizes: Correlation) -> int:
+    """Return into how many parts of groups or channels units divide a weight."""
+    return len({_key(unit) for unit in units(sizes)}) or 1
+
+
+def _cut(size: int, pieces: int, fewest: int) -> list[slice]:
+    step = max(fewest, -(-size // pieces))
+    return [slice(start, min(start + step, size)) for start in range(0, size, step)]
+
+
+def correlate_grad_input(
+    sizes: Correlation, grad_output: Array, weight: Array, bias: Array | None, grad_input: Array
+) -> None:
+    """Write the gradient with respect to the input; shapes as in ``cnn_core.kernels.conv``."""
+    by_image: dict[tuple[int, int], list[WindowBlock]] = {}
+    for window_block in sizes.window_blocks(division(sizes)):
+        images = window_block.outputs[0]
+        by_image.setdefault((images.start, images.stop), []).append(window_block)
+    targets = split_channels(grad_input, sizes.groups)  # (N, *S, G, C/G)
+    make: type[_Taps] | type[_Patches] = _Taps if goes_by_tap(sizes) else _Patches
+    matrices = {_key(unit): make.matrices(sizes, weight, unit) for unit in units(sizes)}
+    by_channel = None if bias is None else split_channels(bias, sizes.groups)
+
+    def make_worker(workspace: Workspace) -> Callable[[Unit], None]:
+        def step_of(layout: Layout, groups: slice, shape: tuple[int, ...]) -> _Taps | _Patches:
+            return workspace.made(
+                (make, layout, groups.start, shape),
+                lambda: make(sizes, layout, groups, shape, workspace, weight.dtype),
+            )
+
+        def compute(unit: Unit) -> None:
+            images, groups, channels = unit
+            target = targets[images, ..., groups, channels]
+            target[...] = 0 if by_channel is None else by_channel[groups, channels]
+            for block in by_image[images.start, images.stop]:
+                step = step_of(block.layout, groups, target.shape[-2:])
+                step.compute(grad_output[block.outputs], matrices[_key(unit)])
+                place = target[(slice(None), *block.inputs[1:])]
+                np.add(place, step.inside, out=place)
+
+        return compute
+
+    run_blocks(units(sizes), make_worker)
+
+
+def _key(unit: Unit) -> tuple[int, int]:
+    """Return what tells apart units of different groups or channels; slices cannot be looked up."""
+    return unit[1].start, unit[2].start
+
+
+class _Spreading:
+    """What blocks in which windows lie alike give to some groups and channels: in memory of its own, made beforehand.
+
+    Parameters
+    ----------
+    sizes : Correlation
+    layout : Layout
+    groups : slice
+    shape : tuple of int
+        Groups and channels of each, (g, c).
+    workspace : Workspace
+    dtype : dtype
+    """
+
+    def __init__(
+        self,
+        sizes: Correlation,
+        layout: Layout,
+        groups: slice,
+        shape: tuple[int, ...],
+        workspace: Workspace,
+        dtype: np.dtype[Any],
+    ) -> None:
+        self._groups, self._all_groups = groups, sizes.groups
+        counts = division(sizes).counts
+        positions = math.prod(counts)
+        patch = 1 if goes_by_tap(sizes) else sizes.taps
+        padded, self._products, self._copied = workspace.arrays(
+            (sizes.span(counts) * sizes.channels,),
+            (positions * patch * sizes.channels,),
+            (positions * sizes.features,),
+            dtype=dtype,
+        )
+        part = layout.windows
+        whole = (layout.images, *part.padded_sizes, *shape)
+        self._padded = padded[: math.prod(whole)].reshape(whole)
+        self.inside: Array = self._padded[(slice(None), *part.inside)]
+        """What the part of the input gets, (n, *s, g, c)."""
+        self._prepare(sizes, layout, shape)
+
+    def _prepare(self, sizes: Correlation, layout: Layout, shape: tuple[int, ...]) -> None:
+        """Make the views that each block needs."""
+        raise NotImplementedError
+
+
+class _Patches(_Spreading):
+    """Patches, added to the part of the padded grad_input one run of taps after the other."""
+
+    def _prepare(self, sizes: Correlation, layout: Layout, shape: tuple[int, ...]) -> None:
+        count, channels = shape
+        self._sizes, self._axes = sizes, layout.windows.axes
+        matrices = (count, math.prod(layout.outputs), sizes.taps * channels)
+        self._patches = self._products[: math.prod(matrices)].reshape(matrices)
+        by_group = self._patches.reshape(count, *layout.outputs, *sizes.weight_shape[:-2], channels)
+        self._by_window = np.moveaxis(by_group, 0, -2)  # (n, *o, *K, g, c)
+        self._prepared = list(self._additions()) if _is_prepared(sizes) else None
+
+    def _additions(self) -> Iterator[tuple[Array, Array]]:
+        """Yield places in the padded part, and what is added to each."""
+        sizes, axes, padded = self._sizes, self._axes, self._padded
+        rank, last = len(axes), axes[-1]
+        steps = padded.strides[1 : 1 + rank]
+        ahead = (slice(None),) * rank
+        outer_shape = (padded.shape[0], *(axis.output_size for axis in axes[:-1]))
+        outer_strides = (padded.strides[0], *(step * axis.stride for step, axis in zip(steps, axes[:-1], strict=False)))
+        adds_runs, turns = _adds_runs(sizes), _turns(sizes)
+        for outer in _offsets(sizes.weight_shape[:-3]):
+            row = sum(tap * axis.dilation * step for tap, axis, step in zip(outer, axes, steps, strict=False))
+            chosen: tuple[slice | int, ...] = (*ahead, slice(None), *outer)
+            of_taps = self._by_window[chosen]  # (n, *o, KW, g, c)
+            for turn in range(turns):
+                # of every few windows the taps next to each other, or of all windows one tap
+                apart: tuple[int, ...]
+                if adds_runs:
+                    added = of_taps[(*ahead, slice(turn, None, turns))]  # (n, *o, KW, g, c)
+                    start, apart = turn * last.stride, (turns * last.stride * steps[-1], steps[-1])
+                else:
+                    chosen = (*ahead, slice(None), turn)
+                    added = of_taps[chosen]  # (n, *o, g, c)
+                    start, apart = turn * last.dilation, (last.stride * steps[-1],)
+                if added.size:
+                    shape = (*outer_shape, *added.shape[rank:])
+                    strides = (*outer_strides, *apart, *padded.strides[-2:])
+                    yield np.ndarray(shape, padded.dtype, padded.data, row + start * steps[-1], strides), added
+
+    @staticmethod
+    def matrices(sizes: Correlation, weight: Array, unit: Unit) -> Array:
+        """Return a weight's part as one matrix for each group, (g, F/G, K*c)."""
+        split = _split(sizes, weight, unit)
+        # BLAS takes matrices whose rows are in one piece
+        return np.ascontiguousarray(np.moveaxis(split.reshape(-1, *split.shape[-2:]), 0, -1))
+
+    def compute(self, gradient: Array, matrices: Array) -> None:
+        """Write what a part of grad_output gives to ``inside``."""
+        of_groups = group_matrices(gradient, self._all_groups, matrices.dtype, self._copied)[self._groups]
+        multiply(of_groups, matrices, out=self._patches)
+        self._padded.fill(0)
+        for place, added in self._prepared or self._additions():
+            np.add(place, added, out=place)
+
+
+class _Taps(_Spreading):
+    """Products of one tap after the other, added to the part of the padded grad_input."""
+
+    def _prepare(self, sizes: Correlation, layout: Layout, shape: tuple[int, ...]) -> None:  # noqa: ARG002
+        self._kernel, self._axes = sizes.weight_shape[:-2], layout.windows.axes
+
+    @staticmethod
+    def matrices(sizes: Correlation, weight: Array, unit: Unit) -> Array:
+        """Return a weight's part as matrices of each tap and group, (*K, g, F/G, c)."""
+        return np.ascontiguousarray(np.moveaxis(_split(sizes, weight, unit), -3, -1))
+
+    def compute(self, gradient: Array, matrices: Array) -> None:
+        """Write what a part of grad_output gives to ``inside``."""
+        self._padded.fill(0)
+        of_groups = split_channels(gradient, self._all_groups)[..., self._groups, :]  # (n, *o, g, F/G)
+        for taps in _offsets(self._kernel):
+            covered = (
+                slice(tap * axis.dilation, tap * axis.dilation + (axis.output_size - 1) * axis.stride + 1, axis.stride)
+                for tap, axis in zip(taps, self._axes, strict=True)
+            )
+            place = self._padded[(slice(None), *covered)]
+            np.add(place, _group_products(of_groups, matrices[taps], self._products), out=place)
+
+
+def _split(sizes: Correlation, weight: Array, unit: Unit) -> Array:
+    """Return the part of a weight that a unit needs, (*K, c, g, F/G)."""
+    _, groups, channels = unit
+    return split_channels(weight, sizes.groups)[..., channels, groups, :]
+
+
+def _offsets(kernel: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    """Yield all taps of a kernel; without a list of them, of which there may be very many."""
+    if not kernel:
+        yield ()
+        return
+    for first in range(kernel[0]):
+        for rest in _offsets(kernel[1:]):
+            yield (first, *rest)
+
+
+def _group_products(gradient: Array, matrices: Array, memory: Array) -> Array:
+    """Multiply (n, *o, g, F/G) by one matrix (F/G, c) for each group: (n, *o, g, c)."""
+    features, channels = matrices.shape[-2:]
+    shape = (*gradient.shape[:-1], channels)
+    products = memory[: math.prod(shape)].reshape(shape)
+    if features == 1:
+        return np.multiply(gradient, matrices[:, 0], out=products)
+    if channels == 1:
+        return np.einsum("...gf,gf->...g", gradient, matrices[..., 0], out=products[..., 0])[..., None]
+    by_groups = np.moveaxis(gradient, -2, 0)  # (g, n, *o, F/G)
+    by_group_products = np.matmul(by_groups.reshape(len(by_groups), -1, features), matrices)  # (g, P, c)
+    return np.moveaxis(by_group_products.reshape(*by_groups.shape[:-1], channels), 0, -2)

@@ -1,0 +1,19 @@
+"""The algorithm that adds the products themselves, in the form for the channels of a correlation."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+from cnn_core.kernels.conv import depthwise
+from cnn_core.kernels.conv import im2col_gemm as direct
+from cnn_core.kernels.conv import window_blocking as widened
+from cnn_core.kernels.conv.problem import Correlation
+
+__all__ = ["exact"]
+
+
+def exact(sizes: Correlation) -> ModuleType:
+    """Return the module that computes a correlation, and the gradient of its weight, directly."""
+    if depthwise.applies(sizes):
+        return depthwise
+    return widened if widened.applies(sizes) else direct

@@ -1,0 +1,220 @@
+"""The sizes of a correlation, from which follows how it is computed and what that costs."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnn_core.geometry import AxisWindows, Windows
+from cnn_core.runtime.blocks import block_count, block_sizes, blocks
+
+__all__ = [
+    "Correlation",
+    "Division",
+    "Layout",
+    "WindowBlock",
+    "correlation_of",
+    "remembered",
+    "transposed_weight",
+    "window_blocks",
+]
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """How windows lie in a block: one object for all blocks in which they lie alike, which no other one equals.
+
+    Parameters
+    ----------
+    images : int
+    windows : Windows
+        Over the block's part of the input alone.
+    """
+
+    images: int
+    windows: Windows
+
+    @functools.cached_property
+    def outputs(self) -> tuple[int, ...]:
+        """Windows along each axis, after the images."""
+        return (self.images, *self.windows.output_sizes)
+
+
+@dataclass(frozen=True, eq=False)
+class WindowBlock:
+    """A block of windows.
+
+    Parameters
+    ----------
+    outputs, inputs : tuple of slice
+        The windows, (N, *O), and the part of the input that they cover, (N, *S).
+    layout : Layout
+    """
+
+    outputs: tuple[slice, ...]
+    inputs: tuple[slice, ...]
+    layout: Layout
+
+
+@dataclass(frozen=True)
+class Division:
+    """What is divided into blocks, (N, *O), the bytes that each of its elements takes, and those a block may take."""
+
+    positions: tuple[int, ...]
+    bytes_per_position: int
+    limit: int
+
+    @functools.cached_property
+    def counts(self) -> list[int]:
+        """Positions of a block along each axis; the last one may have fewer."""
+        return block_sizes(self.positions, self.bytes_per_position, self.limit)
+
+    @functools.cached_property
+    def steps(self) -> int:
+        """Number of blocks."""
+        return block_count(self.positions, self.bytes_per_position, self.limit)
+
+    def blocks(self) -> Iterator[tuple[slice, ...]]:
+        """Yield slices of the positions of each block."""
+        return blocks(self.positions, self.bytes_per_position, self.limit)
+
+
+Found = TypeVar("Found")
+
+MOST_KEPT_BLOCKS = 64
+MOST_KEPT_SIZES = 256
+
+
+def remembered(function: Callable[[Correlation], Found]) -> Callable[[Correlation], Found]:
+    """Let a function of the sizes compute once for each object; the objects are kept by ``correlation_of``."""
+
+    @functools.wraps(function)
+    def wrapped(sizes: Correlation) -> Found:
+        known = sizes.known
+        if wrapped not in known:
+            known[wrapped] = function(sizes)
+        return known[wrapped]  # type: ignore[no-any-return]
+
+    return wrapped
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """A correlation of an input (N, *S, C) with a weight (*K, C/G, F) to an output (N, *O, F).
+
+    Parameters
+    ----------
+    batch : int
+    weight_shape : tuple of int
+        (*K, C/G, F).
+    groups : int
+    windows : Windows
+    itemsize : int
+        Bytes of an element of the type that is computed in.
+    """
+
+    batch: int
+    weight_shape: tuple[int, ...]
+    groups: int
+    windows: Windows
+    itemsize: int
+
+    @functools.cached_property
+    def known(self) -> dict[Any, Any]:
+        """What has been found out about these sizes."""
+        return {}
+
+    @functools.cached_property
+    def taps(self) -> int:
+        """Taps of a window."""
+        return math.prod(self.weight_shape[:-2])
+
+    @functools.cached_property
+    def group_channels(self) -> int:
+        """Channels of the input in one group."""
+        return self.weight_shape[-2]
+
+    @functools.cached_property
+    def channels(self) -> int:
+        """Channels of the input."""
+        return self.weight_shape[-2] * self.groups
+
+    @functools.cached_property
+    def features(self) -> int:
+        """Channels of the output."""
+        return self.weight_shape[-1]
+
+    @functools.cached_property
+    def weights(self) -> int:
+        """Elements of the weight."""
+        return math.prod(self.weight_shape)
+
+    @functools.cached_property
+    def positions(self) -> tuple[int, ...]:
+        """(N, *O)."""
+        return (self.batch, *self.windows.output_sizes)
+
+    @functools.cached_property
+    def spanned_per_position(self) -> int:
+        """Elements of the padded input that windows span, for each window: all that is read, and no padding beyond."""
+        outputs = self.windows.output_sizes
+        return -(-self.channels * self.span((1, *outputs)) // math.prod(outputs))
+
+    def span(self, counts: Sequence[int]) -> int:
+        """Return the elements of the padded input, of one channel, that so many images and windows span."""
+        images, *windows = counts
+        axes = zip(windows, self.windows.axes, strict=True)
+        return images * math.prod((count - 1) * axis.stride + axis.extent for count, axis in axes)
+
+    def window_blocks(self, division: Division) -> list[WindowBlock]:
+        """Return the blocks of a division; those in which windows lie alike come one after the other."""
+        return self.kept_blocks(division, division.blocks)
+
+    def kept_blocks(self, key: object, outputs: Callable[[], Iterable[tuple[slice, ...]]]) -> list[WindowBlock]:
+        """Return the blocks of windows, given slices of (N, *O), which follow from these sizes and a key."""
+        if key in self.known:
+            return self.known[key]  # type: ignore[no-any-return]
+        found = window_blocks(self.windows, outputs())
+        if len(found) <= MOST_KEPT_BLOCKS:
+            self.known[key] = found
+        return found
+
+
+correlation_of = functools.lru_cache(maxsize=MOST_KEPT_SIZES)(Correlation)
+"""Returns the sizes of a correlation, the same object again for the same ones; arguments as of ``Correlation``."""
+
+
+def window_blocks(windows: Windows, outputs: Iterable[tuple[slice, ...]]) -> list[WindowBlock]:
+    """Return blocks of windows, given slices of (N, *O); those in which windows lie alike come one after the other."""
+    along: list[dict[tuple[int, int], tuple[slice, AxisWindows]]] = [{} for _ in windows.axes]
+    alike: dict[tuple[int, tuple[AxisWindows, ...]], tuple[Layout, list[WindowBlock]]] = {}
+    for block in outputs:
+        inputs, axes = [block[0]], []
+        for axis, chosen, known in zip(windows.axes, block[1:], along, strict=True):
+            key = (chosen.start, chosen.stop)
+            if key not in known:
+                known[key] = axis.block(*key)
+            covered, part = known[key]
+            inputs.append(covered)
+            axes.append(part)
+        lie = (block[0].stop - block[0].start, tuple(axes))
+        if lie not in alike:
+            alike[lie] = (Layout(lie[0], Windows(lie[1])), [])
+        shared, listed = alike[lie]
+        listed.append(WindowBlock(block, tuple(inputs), shared))
+    return [block for _, listed in alike.values() for block in listed]
+
+
+def transposed_weight(weight: NDArray[Any], groups: int) -> NDArray[Any]:
+    """Return a weight (*K, C/G, F) flipped along the kernel and with its channels exchanged: (*K, F/G, C)."""
+    *kernel, group_channels, features = weight.shape
+    flipped = np.flip(weight, axis=tuple(range(len(kernel))))
+    by_group = flipped.reshape(*kernel, group_channels, groups, features // groups)
+    exchanged = np.moveaxis(by_group, -1, -3).swapaxes(-1, -2)  # (*K, F/G, G, C/G)
+    return np.ascontiguousarray(exchanged).reshape(*kernel, features // groups, group_channels * groups)

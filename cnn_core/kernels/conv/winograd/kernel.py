@@ -1,0 +1,263 @@
+"""Winograd's minimal filtering for windows of 3 x 3: F(4 x 4, 3 x 3).
+
+A tile of 4 x 4 outputs covers 6 x 6 inputs. Evaluated at six points along either axis (see ``tiles``), 36 products do
+what 144 would. With all channels they are products of matrices: 36 of (tiles x C) @ (C x F) for outputs, of
+(C x tiles) @ (tiles x F) for the gradient of the weight.
+
+Tiles are over the last two axes. Windows may have taps along others too: the tiles of all taps along these are laid
+side by side, like the channels, and their products are added as those of channels are.
+
+Rounding is in proportion to the largest input of a tile, where direct sums lose in proportion to their own terms: next
+to an input of 1e6, one of 1 counts for less. A tile whose outputs are not all finite is computed again as ``direct``
+has it: an infinity would make all of them NaN.
+
+Axes in comments: N batch, O outputs and K kernel sizes along the axes before the last two, T tiles of a plane, P
+points, C channels in, F channels out.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+from numpy.typing import NDArray
+
+from cnn_core.geometry import Windows
+from cnn_core.kernels.conv import im2col_gemm as direct
+from cnn_core.kernels.conv.padded_block import PaddedPart
+from cnn_core.kernels.conv.problem import Correlation, Layout, WindowBlock, remembered, window_blocks
+from cnn_core.kernels.conv.winograd.blocks import (
+    division,
+    grad_weight_division,
+    gradient_elements,
+    lane_count,
+    lays_beside,
+    over_tiles,
+    point_parts,
+    taps_ahead,
+    tile_blocks,
+    tile_elements,
+)
+from cnn_core.kernels.conv.winograd.tiles import OUTPUTS, POINTS, TAPS, A, B, Evaluation, G, Interpolation
+from cnn_core.kernels.opaque import as_runs
+from cnn_core.kernels.products import multiplication
+from cnn_core.runtime.threads import run_blocks
+from cnn_core.runtime.workspace import Workspace
+
+__all__ = ["applies", "correlate", "correlate_grad_weight"]
+
+Array = NDArray[Any]
+
+COLUMNS = 2**14
+"""Of the weight, transformed at a time."""
+
+
+@remembered
+def applies(sizes: Correlation) -> bool:
+    """Tell whether windows are dense squares of 3 x 3 along the last two axes, side by side, over all channels."""
+    axes = sizes.windows.axes
+    return (
+        sizes.groups == 1
+        and len(axes) >= 2
+        and all((axis.kernel_size, axis.stride, axis.dilation) == (TAPS, 1, 1) for axis in axes[-2:])
+    )
+
+
+def correlate(sizes: Correlation, input: Array, weight: Array, bias: Array | None, output: Array) -> None:
+    """Write the cross-correlation; shapes as in ``cnn_core.kernels.conv.correlate``."""
+    by_point = _transformed_weight(weight)  # (P, K * C, F)
+    not_finite: list[WindowBlock] = []
+
+    def make_worker(workspace: Workspace) -> Callable[[WindowBlock], None]:
+        def compute(block: WindowBlock) -> None:
+            layout = block.layout
+            step = workspace.made((_Outputs, layout), lambda: _Outputs(sizes, layout, workspace, weight.dtype))
+            if step.compute(input[block.inputs], by_point, is_first=workspace.is_taken(step)):
+                step.interpolation.write(output[block.outputs], bias)
+            else:
+                not_finite.append(block)
+
+        return compute
+
+    run_blocks(tile_blocks(sizes, division(sizes)), make_worker)
+    for block in not_finite:
+        target = output[block.outputs]
+        written = (
+            slice(each.start, each.start + size) for each, size in zip(block.outputs, target.shape, strict=False)
+        )
+        (alone,) = window_blocks(sizes.windows, [tuple(written)])
+        part_sizes = Correlation(alone.layout.images, sizes.weight_shape, 1, alone.layout.windows, sizes.itemsize)
+        direct.correlate(part_sizes, input[alone.inputs], weight, bias, target)
+
+
+def correlate_grad_weight(sizes: Correlation, input: Array, grad_output: Array, grad_weight: Array) -> None:
+    """Write the gradient with respect to the weight; shapes as in ``cnn_core.kernels.conv``.
+
+    Blocks are added up in lanes, as in ``direct``; of a large weight, points are computed side by side instead.
+    """
+    lanes, together = lane_count(sizes), POINTS // point_parts(sizes)
+    blocks = tile_blocks(sizes, grad_weight_division(sizes))
+    totals = np.empty(
+        (lanes, POINTS, POINTS, taps_ahead(sizes) * sizes.channels, sizes.features), dtype=grad_weight.dtype
+    )
+    if not blocks:
+        totals.fill(0)
+
+    def make_worker(workspace: Workspace) -> Callable[[tuple[int, int]], None]:
+        def step_of(layout: Layout, written: tuple[int, ...], start: int) -> _WeightGradient:
+            rows = slice(start, start + together)
+            # blocks that lie in the padding have the same layout, and the last of them fewer outputs
+            return workspace.made(
+                (_WeightGradient, layout, written, start),
+                lambda: _WeightGradient(sizes, layout, rows, written, workspace, grad_weight.dtype),
+            )
+
+        def compute(unit: tuple[int, int]) -> None:
+            lane, start = unit
+            total = totals[lane, start : start + together].reshape(-1, *totals.shape[-2:])
+            for number, block in enumerate(blocks[lane::lanes]):
+                gradient = grad_output[block.outputs]
+                step = step_of(block.layout, gradient.shape, start)
+                is_first = workspace.is_taken(step)
+                step.add(input[block.inputs], gradient, total, is_first=is_first, is_alone=number == 0)
+
+        return compute
+
+    run_blocks(list(itertools.product(range(lanes), range(0, POINTS, together))), make_worker)
+    total = np.add.reduce(totals, axis=0) if lanes > 1 else totals[0]
+    back = np.kron(G, G).T.astype(grad_weight.dtype)  # (9, P)
+    by_tap = np.matmul(back, total.reshape(POINTS**2, -1))
+    _by_square(grad_weight)[...] = by_tap.reshape(TAPS**2, taps_ahead(sizes), *grad_weight.shape[-2:])
+    if not np.isfinite(grad_weight).all():
+        direct.correlate_grad_weight(sizes, input, grad_output, grad_weight)
+
+
+def _by_square(weight: Array) -> Array:
+    """View a weight (*K, 3, 3, C, F) as (9, K, C, F)."""
+    return weight.reshape(-1, TAPS**2, *weight.shape[-2:]).swapaxes(0, 1)
+
+
+def _transformed_weight(weight: Array) -> Array:
+    """Return (*K, 3, 3, C, F) at all points: (P, K * C, F)."""
+    columns = _by_square(weight).reshape(TAPS**2, -1)
+    transform = np.kron(G, G).astype(weight.dtype)
+    by_point = np.empty((POINTS**2, columns.shape[1]), dtype=weight.dtype)
+
+    def make_worker(_: Workspace) -> Callable[[slice], None]:
+        def compute(chosen: slice) -> None:
+            np.matmul(transform, columns[:, chosen], out=by_point[:, chosen])
+
+        return compute
+
+    run_blocks([slice(start, start + COLUMNS) for start in range(0, columns.shape[1], COLUMNS)], make_worker)
+    return by_point.reshape(POINTS**2, -1, weight.shape[-1])
+
+
+class _Tiles:
+    """Evaluates the tiles of a block's part of the input, with those of all taps ahead side by side."""
+
+    def __init__(
+        self,
+        sizes: Correlation,
+        layout: Layout,
+        rows: slice,
+        gathered: Array,
+        evaluated: Array,
+        beside: Array,
+        padded: Array,
+    ) -> None:
+        windows = layout.windows
+        self._part = PaddedPart(padded, layout.images, windows, (sizes.channels,))
+        planes = self._part.array.reshape(-1, *self._part.array.shape[-3:])
+        self._evaluation = Evaluation(planes, POINTS, B[rows], B, gathered, evaluated)
+        by_tile = self._evaluation.by_tile
+        tiles, channels = by_tile.shape[-2:]
+        self._copying: tuple[Array, Array] | None = None
+        if not lays_beside(sizes):
+            self.by_tile = by_tile.reshape(len(by_tile), -1, channels)
+            return
+        # (P, N, *O, T, *K, C)
+        ahead = Windows(windows.axes[:-2])
+        steps, step = [by_tile.strides[1] * math.prod(ahead.padded_sizes)], by_tile.strides[1]
+        between_taps: list[int] = []
+        for axis, size in reversed(list(zip(ahead.axes, ahead.padded_sizes, strict=True))):
+            steps.insert(1, step * axis.stride)
+            between_taps.insert(0, step * axis.dilation)
+            step *= size
+        source = as_strided(
+            by_tile,
+            shape=(len(by_tile), layout.images, *ahead.output_sizes, tiles, *ahead.kernel_sizes, channels),
+            strides=(by_tile.strides[0], *steps, by_tile.strides[-2], *between_taps, by_tile.strides[-1]),
+        )
+        target = beside[: source.size].reshape(source.shape)
+        self._copying = as_runs(target, source)
+        self.by_tile = target.reshape(len(by_tile), -1, taps_ahead(sizes) * channels)
+
+    def compute(self, part: Array, *, is_first: bool) -> None:
+        """Evaluate the tiles of a part of the input: ``by_tile``, (P, tiles, K * C)."""
+        self._part.write(part, is_first=is_first)
+        self._evaluation.compute()
+        if self._copying is not None:
+            np.copyto(*self._copying)
+
+
+class _Outputs:
+    """Computes the outputs of a block of tiles."""
+
+    def __init__(self, sizes: Correlation, layout: Layout, workspace: Workspace, dtype: np.dtype[Any]) -> None:
+        elements = tile_elements(sizes, division(sizes))
+        gathered, evaluated, beside, padded = workspace.arrays(*((count,) for count in elements), dtype=dtype)
+        self._tiles = _Tiles(sizes, layout, slice(None), gathered, evaluated, beside, padded)
+        by_tile = self._tiles.by_tile
+        shape = (*by_tile.shape[:2], sizes.features)
+        products = gathered[: math.prod(shape)].reshape(shape)
+        self._multiply = multiplication(by_tile, (POINTS**2, by_tile.shape[-1], sizes.features), products)
+        *ahead, rows, columns = layout.outputs
+        self.interpolation = Interpolation(products, (*ahead, rows // OUTPUTS, columns // OUTPUTS), evaluated)
+
+    def compute(self, part: Array, by_point: Array, *, is_first: bool) -> bool:
+        """Compute the outputs of a part of the input; tell whether all are finite."""
+        self._tiles.compute(part, is_first=is_first)
+        self._multiply(by_point)
+        return self.interpolation.compute()
+
+
+class _WeightGradient:
+    """Computes what a block of tiles adds to the gradient of the weight, at some of the points."""
+
+    def __init__(
+        self,
+        sizes: Correlation,
+        layout: Layout,
+        rows: slice,
+        written: tuple[int, ...],
+        workspace: Workspace,
+        dtype: np.dtype[Any],
+    ) -> None:
+        points = rows.stop - rows.start
+        elements = tile_elements(sizes, grad_weight_division(sizes), points)
+        gathered, evaluated, beside, padded, of_gradient, padded_gradient, sums = workspace.arrays(
+            *((count,) for count in (*elements, *gradient_elements(sizes, points))), dtype=dtype
+        )
+        self._tiles = _Tiles(sizes, layout, rows, gathered, evaluated, beside, padded)
+        whole_tiles = over_tiles(written, layout)
+        self._gradient = PaddedPart(padded_gradient, layout.images, whole_tiles, (sizes.features,))
+        planes = self._gradient.array.reshape(-1, *self._gradient.array.shape[-3:])
+        self._evaluation = Evaluation(planes, OUTPUTS, A.T[rows], A.T, gathered, of_gradient)
+        by_tile = self._tiles.by_tile
+        self._by_channel = by_tile.swapaxes(1, 2)  # (P, K * C, tiles)
+        self._by_tile = self._evaluation.by_tile.reshape(*by_tile.shape[:2], -1)  # (P, tiles, F)
+        self._sums = sums.reshape(len(by_tile), -1, sizes.features)
+
+    def add(self, part: Array, gradient: Array, total: Array, *, is_first: bool, is_alone: bool) -> None:
+        """Add what parts of the input and of grad_output give; write it if nothing was added before."""
+        self._tiles.compute(part, is_first=is_first)
+        self._gradient.write(gradient, is_first=is_first)
+        self._evaluation.compute()
+        np.matmul(self._by_channel, self._by_tile, out=total if is_alone else self._sums)
+        if not is_alone:
+            np.add(total, self._sums, out=total)

@@ -1,0 +1,61 @@
+"""Patches: copies of the windows of an input, and adding them back to where they were taken from."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnn_core.geometry import Windows
+from cnn_core.kernels.cost import MOVED_ELEMENT, STEP, Cost, Costs
+
+__all__ = ["fold", "patch_costs", "unfold"]
+
+Array = NDArray[Any]
+
+PIECE = 128
+"""Elements of 4 bytes that a piece with its slices takes."""
+
+
+def unfold(input: Array, windows: Windows, patches: Array) -> None:
+    """Write the patches (N, *O, *K, ...) of an input (N, *S, ...); taps in the padding are 0."""
+    np.copyto(patches, windows.view(windows.pad(input)))
+
+
+def fold(patches: Array, windows: Windows, target: Array) -> None:
+    """Add patches (N, *O, *K, ...) to the places of a target (N, *S, ...) that they were taken from."""
+    rank = len(windows.axes)
+    interleaved = [position for axis in range(rank) for position in (1 + axis, 1 + rank + axis)]
+    rest = range(1 + 2 * rank, patches.ndim)
+    patches = patches.transpose(0, *interleaved, *rest)  # (N, O1, K1, O2, K2, ..., ...)
+    for pieces in windows.pieces():
+        chosen = tuple(part for piece in pieces for part in (piece.outputs, piece.offsets))
+        place = target[(slice(None), *(piece.inputs for piece in pieces))]
+        # of each axis' outputs and offsets one is a single element, so joining the two never copies
+        place += patches[(slice(None), *chosen)].reshape(place.shape)
+
+
+def patch_costs(planes: int, windows: Windows) -> Costs:
+    """Return what ``unfold`` costs as an output, and ``fold`` as its gradient.
+
+    Parameters
+    ----------
+    planes : int
+        Images times channels.
+    windows : Windows
+    """
+    elements = planes * math.prod(axis.tap_count for axis in windows.axes)
+    padded = planes * math.prod(windows.padded_sizes) if any(map(any, windows.padding)) else 0
+    steps = math.prod(axis.piece_count for axis in windows.axes)
+    return Costs(
+        # the padded input is copied whole, and may be far larger than the patches
+        Cost(MOVED_ELEMENT * (elements + padded), padded),
+        # the pieces of each axis are listed
+        {
+            "input": Cost(
+                MOVED_ELEMENT * elements + STEP * steps, PIECE * sum(axis.piece_count for axis in windows.axes)
+            )
+        },
+    )

@@ -1,0 +1,1 @@
+"""Kernels of pooling: reductions over windows, and their gradients."""

@@ -1,0 +1,188 @@
+"""Norms over windows, and the routes of their gradients back to the input.
+
+The p-norm of a box is taken as ``S * T^(1 / p)``: S is the largest of its absolute values, and T the sum of
+``(|x| / S)^p``. No power can then overflow, or lose everything to underflow, where the norm is a number of the type.
+Up to p = 2, S is the power of two that it begins with: dividing by that loses no digit, and integers have exact sums.
+The pair goes from axis to axis: with M the largest S of a window, the next pair is M and the sum of ``(S / M)^p * T``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnn_core.geometry import AnyWindows, Axis
+from cnn_core.kernels.by_axis import (
+    at,
+    innermost_first,
+    level_sizes,
+    pieces_of,
+    reduced,
+    reduction_costs,
+    spanned_windows,
+)
+from cnn_core.kernels.cost import Cost, Costs
+
+__all__ = ["norm_costs", "route_norm", "window_norm"]
+
+Array = NDArray[Any]
+
+LARGEST_SCALED_BY_TWO = 2
+"""Norm type up to which S is a power of two: powers of ratios that may be 2 would else be too large."""
+
+POWER = 20
+"""How many times the work of a sum's tap a power and a division are."""
+
+
+@dataclass(frozen=True)
+class NormLevel:
+    """One axis of a norm over windows: S before, M after, and what S is divided by in each window."""
+
+    axis: int
+    windows: Axis
+    values: Array
+    largest: Array
+    scale: Array
+
+    def powers(self, inputs: slice, outputs: slice, exponent: float) -> Array:
+        """Return ``(S / M)^exponent`` of some taps as a new array, from 0 to 1 but where there are infinities."""
+        values, scale = at(self.values, self.axis, inputs), at(self.scale, self.axis, outputs)
+        if 0 < exponent < 1:
+            # their ratio may be less than the smallest number where such a power of it is not
+            return _power(values, exponent) / _power(scale, exponent)
+        return _power(values / scale, exponent)
+
+
+def norm_levels(
+    array: Array, windows: AnyWindows, axes: Sequence[int], norm_type: float
+) -> tuple[list[NormLevel], Array, Array]:
+    """Reduce the windows axis by axis.
+
+    Returns
+    -------
+    list of NormLevel
+        Innermost first.
+    ndarray, ndarray
+        S and T of each window.
+    """
+    levels = []
+    largest = np.abs(array)
+    total: Array | None = None  # T of single elements: 1
+    for axis, along in innermost_first(windows, axes):
+        level = _level(largest, axis, along, norm_type)
+        total = _sum_of_powers(level, total, norm_type)
+        levels.append(level)
+        largest = level.largest
+    assert total is not None  # noqa: S101  (there is an axis at least)
+    return levels, largest, total
+
+
+def window_norm(array: Array, windows: AnyWindows, axes: Sequence[int], norm_type: float) -> Array:
+    """Compute the norm of each window's taps inside the input; 0 where there are none."""
+    _, largest, total = norm_levels(array, windows, axes, norm_type)
+    return largest * _power(total, 1 / norm_type)
+
+
+def _level(values: Array, axis: int, along: Axis, norm_type: float) -> NormLevel:
+    largest = reduced(np.maximum, values, axis, along, 0)
+    if norm_type <= LARGEST_SCALED_BY_TWO:
+        largest = _leading_bit(largest)
+    # nothing is divided by 0, infinity or NaN: sums of zeros are 0 then, and those of the others infinite or NaN,
+    # as M is
+    scale = np.where((largest > 0) & (largest < np.inf), largest, largest.dtype.type(1))
+    return NormLevel(axis, along, values, largest, scale)
+
+
+def _leading_bit(largest: Array) -> Array:
+    """Return the power of two that begins each number; what is subnormal, 0 or not finite stays. None is negative."""
+    integer = np.dtype(f"u{largest.itemsize}")
+    exponent_bits = largest.dtype.type(np.inf).view(integer)
+    power = (largest.view(integer) & exponent_bits).view(largest.dtype)
+    return np.where((power > 0) & (power < np.inf), power, largest)
+
+
+def _sum_of_powers(level: NormLevel, inner: Array | None, norm_type: float) -> Array:
+    """Return T of each window, given those before the axis was reduced."""
+    total = np.zeros(level.scale.shape, dtype=level.scale.dtype)
+    for piece in pieces_of(level.windows):
+        powers = level.powers(piece.inputs, piece.outputs, norm_type)
+        if inner is not None:
+            powers *= at(inner, level.axis, piece.inputs)
+        if piece.spans_taps:
+            powers = powers.sum(axis=level.axis, keepdims=True, dtype=np.float64)
+        part = at(total, level.axis, piece.outputs)
+        np.add(part, powers, out=part, casting="same_kind")
+    return total
+
+
+def _power(base: Array, exponent: float) -> Array:
+    """Return ``base^exponent`` as a new array, or the base itself."""
+    if exponent == 0:
+        return np.ones_like(base)
+    if exponent == 1:
+        return base
+    if exponent == 0.5:
+        return np.sqrt(base)
+    return np.square(base) if exponent == 2 else base ** base.dtype.type(exponent)
+
+
+def route_norm(gradient: Array, input: Array, windows: AnyWindows, axes: Sequence[int], norm_type: float) -> Array:
+    """Give each tap the window's gradient times ``sign(x) * (|x| / norm)^(p - 1)``; 0 where the norm is 0.
+
+    With ``norm = S * T^(1 / p)``, that is a power of T, and powers of the ratios of S from axis to axis.
+    """
+    input = _reached(input, windows, axes)
+    levels, _, total = norm_levels(input, windows, axes, norm_type)
+    # any other divisor keeps the zeros of a window of zeros
+    gradient = gradient / _power(np.where(total == 0, total.dtype.type(1), total), 1 - 1 / norm_type)
+    for level in reversed(levels):
+        routed = np.zeros(level.values.shape, dtype=gradient.dtype)
+        for piece in pieces_of(level.windows):
+            slopes = level.powers(piece.inputs, piece.outputs, norm_type - 1)
+            slopes *= at(gradient, level.axis, piece.outputs)
+            part = at(routed, level.axis, piece.inputs)
+            part += slopes
+        gradient = routed
+    gradient *= np.sign(input)
+    return gradient
+
+
+def _reached(input: Array, windows: AnyWindows, axes: Sequence[int]) -> Array:
+    """Return an input with zeros where no window reaches, whatever stands there; itself if they reach everything."""
+    for axis, along in zip(axes, windows.axes, strict=True):
+        if along.is_covered:
+            continue
+        reached = np.zeros(along.size, dtype=bool)
+        for piece in pieces_of(along):
+            reached[piece.inputs] = True
+        if not reached.all():
+            input = np.where(reached.reshape(-1, *(1,) * (input.ndim - 1 - axis)), input, input.dtype.type(0))
+    return input
+
+
+def norm_costs(planes: int, windows: AnyWindows) -> Costs:
+    """Return what ``window_norm`` costs, and what ``route_norm`` costs.
+
+    Parameters
+    ----------
+    planes : int
+        Images times channels.
+    windows : AnyWindows
+    """
+    levels = level_sizes(planes, windows)
+    spanned = spanned_windows(levels, windows)
+    # the largest, the scale and the sum after each axis, and of one axis at a time: before it is reduced, absolute
+    # values, their powers and those of the piece before; after, the root of the sum, what a piece adds, masks, and
+    # gradients; of all taps of one window, sums in float64
+    elements = 3 * sum(levels[1:]) + 3 * max(levels) + 6 * max(levels[1:]) + 2 * spanned
+    costs = reduction_costs(planes, windows, elements + levels[-1], elements + 2 * levels[0])
+    forward, backward = costs.forward, costs.backward["input"]
+    powers = POWER * forward.work
+    return Costs(
+        Cost(forward.work + powers, forward.workspace_elements),
+        {"input": Cost(backward.work + 2 * powers, backward.workspace_elements)},
+    )

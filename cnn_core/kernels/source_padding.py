@@ -1,0 +1,68 @@
+"""Padding whose elements are copies of the input's, and the way of their gradients back to these.
+
+The padded input is made whole, around the computation: a block of windows alone may not hold the elements that its
+padding is a copy of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnn_core.kernels.by_axis import at
+from cnn_core.parameters import PaddingMode
+
+__all__ = ["fold_source_padding", "pad_from_source"]
+
+Array = NDArray[Any]
+Padding = Sequence[tuple[int, int]]
+
+NUMPY_MODES: dict[PaddingMode, Any] = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+
+
+def pad_from_source(input: Array, padding: Padding, mode: PaddingMode) -> Array:
+    """Return the input (N, *S, C) with its padding."""
+    return np.pad(input, [(0, 0), *padding, (0, 0)], mode=NUMPY_MODES[mode])
+
+
+def fold_source_padding(gradient: Array, padding: Padding, mode: PaddingMode) -> Array:
+    """Add the gradient of each element of the padding to that of the element it is a copy of.
+
+    Parameters
+    ----------
+    gradient : ndarray, shape (N, *padded, C)
+        Of the padded input. Overwritten.
+    padding : sequence of (before, after)
+    mode : {"reflect", "replicate", "circular"}
+
+    Returns
+    -------
+    ndarray, shape (N, *S, C)
+        The gradient of the input, a view.
+    """
+    # corners are copies of copies: what is folded along one axis is folded on along the next
+    for axis, (before, after) in enumerate(padding, start=1):
+        end = gradient.shape[axis] - after
+        leading, trailing = at(gradient, axis, slice(0, before)), at(gradient, axis, slice(end, None))
+        gradient = at(gradient, axis, slice(before, end))
+        size = end - before
+        if mode == "reflect":  # the edge is not repeated
+            _add(at(gradient, axis, slice(1, 1 + before)), np.flip(leading, axis))
+            _add(at(gradient, axis, slice(size - 1 - after, size - 1)), np.flip(trailing, axis))
+        elif mode == "circular":
+            _add(at(gradient, axis, slice(size - before, size)), leading)
+            _add(at(gradient, axis, slice(0, after)), trailing)
+        else:
+            for copies, edge in ((leading, 0), (trailing, size - 1)):
+                if copies.shape[axis]:  # the sums of no copies would still be an array of all other axes
+                    # in float64: the edge may be repeated without bound
+                    total = copies.sum(axis=axis, keepdims=True, dtype=np.float64)
+                    _add(at(gradient, axis, slice(edge, edge + 1)), total)
+    return gradient
+
+
+def _add(target: Array, values: Array) -> None:
+    np.add(target, values, out=target, casting="same_kind")

@@ -1,0 +1,1 @@
+"""The ops: what each computes, its parameters and its operands."""

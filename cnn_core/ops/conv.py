@@ -1,0 +1,184 @@
+"""Convolution."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnn_core.geometry import Windows, require_padding_source
+from cnn_core.kernels.conv import correlate, correlate_grad_input, correlate_grad_weight, taken_algorithm
+from cnn_core.kernels.conv.costs import correlation_costs
+from cnn_core.kernels.cost import MOVED_ELEMENT, Cost, Costs
+from cnn_core.kernels.source_padding import fold_source_padding, pad_from_source
+from cnn_core.operands import layer_shape, split_layer_shape
+from cnn_core.ops.base import Layer, Operand, suggest_layout
+from cnn_core.ops.conv_base import DifferentiableConvolution, checked_bias_shape
+from cnn_core.parameters import PADDING_MODE, Direction, PaddingMode, TakenAlgorithm, parameter
+
+__all__ = ["Conv"]
+
+
+@dataclass(frozen=True)
+class Conv(DifferentiableConvolution):
+    """Convolution over 1, 2 or 3 spatial axes: the cross-correlation of every framework, the kernel is not flipped.
+
+    ``output[n, o, f] = bias[f] + sum over taps k and channels c of
+    padded[n, o * stride + k * dilation, c] * weight[k, c, f]``, where output channel f sees only the input channels of
+    its group, number ``f // (C_out / groups)``.
+
+    Parameters
+    ----------
+    data_format : {"channels_last", "channels_first"}
+        channels_last: input (N, *spatial, C), weight (*kernel, C/groups, C_out).
+        channels_first: input (N, C, *spatial), weight (C_out, C/groups, *kernel).
+    framework : {"torch", "tensorflow", "onnx", "jax"} or None
+        Whose defaults are taken for what is not given.
+    stride, dilation : int or tuple of int
+        Distance between windows, and between the taps of one window (1 = dense), in elements.
+    padding : int, tuple of int, tuple of (before, after), "valid", "same" or "same_lower"
+        Padding around the input, in elements.
+    padding_mode : {"zeros", "reflect", "replicate", "circular"}
+        What the padding is made of: zeros, the input mirrored without its edge, its edge repeated, or its other end.
+    groups : int
+        Number of groups that the channels are divided into; C groups make a depthwise convolution.
+
+    Raises
+    ------
+    ParameterError
+        If a parameter has a value outside its rule.
+
+    Notes
+    -----
+    Geometry: see ``cnn_core.geometry.resolve_windows``. The layouts are those of TensorFlow (NHWC with HWIO) and of
+    PyTorch and ONNX (NCHW with OIHW). The padding modes are PyTorch's (``torch.nn.Conv2d``), with its limits: reflect
+    needs less padding than there are elements, circular no more than that. float16 operands are summed in float32 and
+    rounded once.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> ramp = np.arange(5.0).reshape(1, 5, 1)
+    >>> Conv(padding=1).forward(ramp, np.array([1.0, 0.0, -1.0]).reshape(3, 1, 1)).ravel().tolist()
+    [-1.0, -2.0, -2.0, -2.0, 3.0]
+    """
+
+    operands: ClassVar[tuple[Operand, ...]] = (
+        Operand("input", "Activations: (N, *spatial, C), or (N, C, *spatial) with channels_first."),
+        Operand("weight", "Kernels: (*kernel, C/groups, C_out), or (C_out, C/groups, *kernel) with channels_first."),
+        Operand(
+            "bias",
+            "One value for each output channel: (C_out,), or ones and C_out on as many axes as input.",
+            optional=True,
+        ),
+    )
+
+    padding_mode: PaddingMode = parameter(
+        PADDING_MODE,
+        "What the padding is made of: zeros, the input mirrored without its edge, its edge repeated, or its other end.",
+        "zeros",
+    )
+
+    @suggest_layout
+    def layer(
+        self,
+        input_shape: Sequence[int],
+        weight_shape: Sequence[int],
+        bias_shape: Sequence[int] | None = None,
+    ) -> Layer[Windows]:
+        """Resolve the convolution for operands of these shapes; allocates nothing.
+
+        Raises
+        ------
+        ParameterError, ShapeError
+            If the shapes fit neither each other nor the parameters.
+        """
+        batch, spatial, channels = split_layer_shape("input", input_shape, self.data_format, self.spatial_axes)
+        weight, windows = self._over_input(spatial, channels, weight_shape)
+        checked_bias = checked_bias_shape(bias_shape, weight.features, len(spatial), weight)
+        for number, axis in enumerate(windows.axes):
+            require_padding_source(self.padding_mode, number, axis.size, axis.before, axis.after)
+        return Layer(
+            result_shapes={"output": layer_shape(batch, windows.output_sizes, weight.features, self.data_format)},
+            gradient_shapes={
+                "input": layer_shape(batch, spatial, channels, self.data_format),
+                "weight": weight.shape,
+                "bias": checked_bias,
+            },
+            windows=windows,
+            multiply_accumulates=batch * math.prod(windows.output_sizes) * math.prod(weight.shape),
+            costs=functools.partial(self._costs, batch, channels, weight.kernel_first_shape, windows),
+            algorithm=functools.partial(self._algorithm, batch, weight.kernel_first_shape, windows),
+        )
+
+    def _write_output(
+        self,
+        input: NDArray[Any],
+        weight: NDArray[Any],
+        bias: NDArray[Any] | None,
+        windows: Windows,
+        output: NDArray[Any],
+        algorithm: TakenAlgorithm,
+    ) -> None:
+        input, windows = self._with_padding(input, windows)
+        correlate(input, weight, windows, self.groups, output, bias=bias, algorithm=algorithm)
+
+    def _write_grad_input(
+        self,
+        grad_output: NDArray[Any],
+        weight: NDArray[Any],
+        windows: Windows,
+        grad_input: NDArray[Any],
+        algorithm: TakenAlgorithm,
+    ) -> None:
+        if not self._copies_padding(windows):
+            correlate_grad_input(grad_output, weight, windows, self.groups, grad_input, algorithm=algorithm)
+            return
+        padded = np.empty((len(grad_input), *windows.padded_sizes, grad_input.shape[-1]), dtype=grad_input.dtype)
+        correlate_grad_input(grad_output, weight, windows.over_padded_input(), self.groups, padded, algorithm=algorithm)
+        grad_input[...] = fold_source_padding(padded, windows.padding, self.padding_mode)
+
+    def _write_grad_weight(
+        self,
+        input: NDArray[Any],
+        grad_output: NDArray[Any],
+        windows: Windows,
+        grad_weight: NDArray[Any],
+        algorithm: TakenAlgorithm,
+    ) -> None:
+        input, windows = self._with_padding(input, windows)
+        correlate_grad_weight(input, grad_output, windows, self.groups, grad_weight, algorithm=algorithm)
+
+    def _with_padding(self, input: NDArray[Any], windows: Windows) -> tuple[NDArray[Any], Windows]:
+        """Return an input with the padding that is copied from it, and its windows; zeros are made block by block."""
+        if not self._copies_padding(windows):
+            return input, windows
+        return pad_from_source(input, windows.padding, self.padding_mode), windows.over_padded_input()
+
+    def _algorithm(
+        self, batch: int, weight_shape: tuple[int, ...], windows: Windows, itemsize: int, direction: Direction
+    ) -> TakenAlgorithm:
+        if self._copies_padding(windows):
+            windows = windows.over_padded_input()
+        return taken_algorithm(batch, weight_shape, self.groups, windows, itemsize, self.algorithm, direction)
+
+    def _copies_padding(self, windows: Windows) -> bool:
+        return self.padding_mode != "zeros" and any(before or after for before, after in windows.padding)
+
+    def _costs(self, batch: int, channels: int, weight_shape: tuple[int, ...], windows: Windows) -> Costs:
+        if not self._copies_padding(windows):
+            return correlation_costs(batch, channels, weight_shape, windows, self.algorithm)
+        costs = correlation_costs(batch, channels, weight_shape, windows.over_padded_input(), self.algorithm)
+        # the padded input, or its gradient, is made whole, one axis after the other
+        padded = batch * channels * math.prod(windows.padded_sizes)
+
+        def with_padding(cost: Cost) -> Cost:
+            return Cost(cost.work + MOVED_ELEMENT * padded, cost.workspace_elements + 2 * padded)
+
+        backward = {name: with_padding(cost) if name != "bias" else cost for name, cost in costs.backward.items()}
+        return Costs(with_padding(costs.forward), backward)

@@ -1,0 +1,265 @@
+"""Transposed convolution."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnn_core.errors import ParameterError, ShapeError, describe, number_of
+from cnn_core.geometry import Windows, resolve_transposed
+from cnn_core.kernels.conv import correlate, correlate_grad_input, correlate_grad_weight, taken_algorithm
+from cnn_core.kernels.conv.costs import correlation_costs
+from cnn_core.kernels.cost import MOVED_ELEMENT, Cost, Costs
+from cnn_core.operands import describe_shape, layer_shape, split_layer_shape
+from cnn_core.ops.base import Layer, Operand, suggest_layout
+from cnn_core.ops.conv_base import DifferentiableConvolution, checked_bias_shape
+from cnn_core.parameters import (
+    OUTPUT_PADDING,
+    PADDING,
+    POSITIVE_PER_AXIS,
+    Algorithm,
+    Direction,
+    Framework,
+    OutputPadding,
+    Padding,
+    PerAxis,
+    TakenAlgorithm,
+    optional,
+    parameter,
+)
+
+__all__ = ["ConvTranspose"]
+
+
+@dataclass(frozen=True)
+class ConvTranspose(DifferentiableConvolution):
+    """Transposed convolution over 1, 2 or 3 spatial axes: the adjoint of the convolution with the same parameters.
+
+    ``output[n, i * stride - before + k * dilation, c] = bias[c] + sum over i, k and channels f of
+    input[n, i, f] * weight[k, c, f]``, over all i and k that fall on the element. Each element of the input scatters
+    through the kernel; what no window reaches is 0, and the bias.
+
+    Parameters
+    ----------
+    data_format : {"channels_last", "channels_first"}
+        The weight is that of the convolution which is transposed. channels_last: input (N, *spatial, C_out), weight
+        (*kernel, C/groups, C_out), output (N, *spatial, C). channels_first: input (N, C_out, *spatial), weight
+        (C_out, C/groups, *kernel), output (N, C, *spatial).
+    framework : {"torch", "tensorflow", "onnx", "jax"} or None
+        Whose defaults are taken for what is not given. With "onnx" a wanted size, of output_size or of "same", sets
+        the padding and is not limited by it. With "tensorflow" output_padding in numbers sets the size of "same":
+        ``(n - 1) * stride + e % 2 + output_padding`` with the extent ``e = (k - 1) * dilation + 1``.
+    stride, dilation : int or tuple of int
+        Distance between windows over the output, and between the taps of one window (1 = dense), in elements.
+    padding : int, tuple of int, tuple of (before, after), "valid", "same" or "same_lower"
+        What is cut off the output, in elements. "same" gives ``n * stride`` elements.
+    output_padding : int, tuple of int or "to_stride"
+        Elements that are added at the end of the output, less than the stride or the dilation. "to_stride": as many as
+        bring each window's part up to the stride (Keras and ``lax.conv_transpose``).
+    output_size : int, tuple of int or None
+        The wanted spatial sizes, instead of output_padding.
+    groups : int
+        Number of groups that the channels are divided into.
+
+    Raises
+    ------
+    ParameterError
+        If a parameter has a value outside its rule, or output_size and output_padding are both given.
+
+    Notes
+    -----
+    The output has ``(n - 1) * stride - before - after + (k - 1) * dilation + 1 + output_padding`` elements along an
+    axis, as in PyTorch (``ConvTranspose2d``) and ONNX (``ConvTranspose``). The weight's layout is that of both, and
+    channels_last that of TensorFlow (``conv2d_transpose``). output_padding shows elements that the windows reach, where
+    they do; it does not append zeros. ``jax.lax.conv_transpose`` is the adjoint with ``transpose_kernel=True`` only:
+    without it, its result is that of the flipped kernel, and the weight's last two axes change places. See
+    ``cnn_core.geometry.resolve_transposed``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> spread = ConvTranspose(stride=2).forward(np.array([1.0, 10.0]).reshape(1, 2, 1), np.ones((3, 1, 1)))
+    >>> spread.ravel().tolist()
+    [1.0, 1.0, 11.0, 10.0, 10.0]
+    """
+
+    operands: ClassVar[tuple[Operand, ...]] = (
+        Operand("input", "Activations: (N, *spatial, C_out), or (N, C_out, *spatial) with channels_first."),
+        Operand(
+            "weight",
+            "Kernels of the convolution that is transposed: (*kernel, C/groups, C_out), or (C_out, C/groups, *kernel) "
+            "with channels_first; C_out are the channels of input, C those of output.",
+        ),
+        Operand(
+            "bias", "One value for each output channel: (C,), or ones and C on as many axes as input.", optional=True
+        ),
+    )
+    framework_defaults: ClassVar[Mapping[Framework, Mapping[str, Any]]] = {
+        "tensorflow": {"output_padding": "to_stride"},
+        # lax.conv_transpose, whose layout is not that of lax.conv_general_dilated
+        "jax": {"data_format": "channels_last", "output_padding": "to_stride"},
+    }
+
+    stride: PerAxis = parameter(POSITIVE_PER_AXIS, "Distance from one window to the next, over the output.", 1)
+    padding: Padding = parameter(
+        PADDING,
+        "What is cut off the output; same gives n * stride elements, with the odd one cut at the end.",
+        0,
+    )
+    output_padding: OutputPadding = parameter(
+        OUTPUT_PADDING,
+        "Elements added at the end of the output; to_stride adds as many as the stride exceeds a window (Keras, JAX). "
+        "With framework=tensorflow a number sets the size of padding same, as in Keras.",
+        0,
+    )
+    output_size: PerAxis | None = parameter(
+        optional(POSITIVE_PER_AXIS),
+        "The wanted spatial sizes, instead of output_padding. With framework=onnx they set the padding.",
+        None,
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.output_size is None or self._sizes_set_padding:
+            return
+        if self.output_padding != "to_stride" and np.any(np.asarray(self.output_padding) != 0):
+            expected = "one of output_size and output_padding"
+            raise ParameterError(
+                "output_padding",
+                f"output_size says what output_padding is to be; needed: {expected}",
+                got=describe(self.output_padding),
+                expected=expected,
+            )
+
+    def _defaults_beside(self, given: Mapping[str, Any], framework: Framework) -> Mapping[str, Any]:
+        defaults = super()._defaults_beside(given, framework)
+        # lax.conv_transpose reaches the stride with VALID and SAME only, not with a padding in numbers
+        exact = framework == "jax" and not isinstance(given.get("padding", "valid"), str)
+        return {name: value for name, value in defaults.items() if not (exact and name == "output_padding")}
+
+    @property
+    def _sizes_set_padding(self) -> bool:
+        return self.framework == "onnx"
+
+    @suggest_layout
+    def layer(
+        self,
+        input_shape: Sequence[int],
+        weight_shape: Sequence[int],
+        bias_shape: Sequence[int] | None = None,
+    ) -> Layer[Windows]:
+        """Resolve the transposed convolution for operands of these shapes; allocates nothing.
+
+        Raises
+        ------
+        ParameterError, ShapeError
+            If the shapes fit neither each other nor the parameters.
+        """
+        batch, spatial, features = split_layer_shape("input", input_shape, self.data_format, self.spatial_axes)
+        weight = self._split_weight_shape(weight_shape, len(spatial))
+        if features != weight.features:
+            raise ShapeError(
+                "weight",
+                f"input has {number_of(features, 'channel', 'channels')}; weight {describe_shape(weight.shape)}, that "
+                f"of the convolution which is transposed, needs {weight.features}",
+                got=number_of(weight.features, "channel", "channels"),
+                expected=number_of(features, "channel", "channels"),
+            )
+        self._require_groups(weight)
+        channels = weight.group_channels * self.groups
+        checked_bias = checked_bias_shape(bias_shape, channels, len(spatial), weight)
+        windows = resolve_transposed(
+            spatial,
+            weight.kernel_sizes,
+            stride=self.stride,
+            padding=self.padding,
+            dilation=self.dilation,
+            output_padding=self.output_padding,
+            output_size=self.output_size,
+            sets_padding=self._sizes_set_padding,
+            adds_to_same=self.framework == "tensorflow",
+        )
+        return Layer(
+            result_shapes={"output": layer_shape(batch, windows.sizes, channels, self.data_format)},
+            gradient_shapes={
+                "input": layer_shape(batch, spatial, features, self.data_format),
+                "weight": weight.shape,
+                "bias": checked_bias,
+            },
+            windows=windows,
+            multiply_accumulates=batch * math.prod(spatial) * math.prod(weight.shape),
+            costs=functools.partial(_costs, batch, channels, weight.kernel_first_shape, windows, self.algorithm),
+            algorithm=functools.partial(self._algorithm, batch, weight.kernel_first_shape, windows),
+        )
+
+    def _algorithm(
+        self, batch: int, weight_shape: tuple[int, ...], windows: Windows, itemsize: int, direction: Direction
+    ) -> TakenAlgorithm:
+        return taken_algorithm(
+            batch, weight_shape, self.groups, windows, itemsize, self.algorithm, direction, transposed=True
+        )
+
+    def resolved_parameters(  # noqa: D102
+        self, layer: Layer[Windows], itemsize: int = 8, direction: Direction = "forward"
+    ) -> dict[str, Any]:
+        resolved = super().resolved_parameters(layer, itemsize, direction)
+        if self.output_size is None:
+            resolved["output_padding"] = tuple(axis.output_padding for axis in layer.windows.axes)
+        elif self._sizes_set_padding and self.padding == "same":
+            resolved["padding"] = self.padding  # which says where the odd element goes
+        return resolved
+
+    # The transposed op is the gradient of the convolution with respect to its input. So its own gradient with respect
+    # to the input is the convolution, and for the weight input and grad_output change places.
+
+    def _write_output(
+        self,
+        input: NDArray[Any],
+        weight: NDArray[Any],
+        bias: NDArray[Any] | None,
+        windows: Windows,
+        output: NDArray[Any],
+        algorithm: TakenAlgorithm,
+    ) -> None:
+        correlate_grad_input(input, weight, windows, self.groups, output, bias=bias, algorithm=algorithm)
+
+    def _write_grad_input(
+        self,
+        grad_output: NDArray[Any],
+        weight: NDArray[Any],
+        windows: Windows,
+        grad_input: NDArray[Any],
+        algorithm: TakenAlgorithm,
+    ) -> None:
+        correlate(grad_output, weight, windows, self.groups, grad_input, algorithm=algorithm)
+
+    def _write_grad_weight(
+        self,
+        input: NDArray[Any],
+        grad_output: NDArray[Any],
+        windows: Windows,
+        grad_weight: NDArray[Any],
+        algorithm: TakenAlgorithm,
+    ) -> None:
+        correlate_grad_weight(grad_output, input, windows, self.groups, grad_weight, algorithm=algorithm)
+
+
+def _costs(batch: int, channels: int, weight_shape: tuple[int, ...], windows: Windows, algorithm: Algorithm) -> Costs:
+    transposed = correlation_costs(batch, channels, weight_shape, windows, algorithm, transposed=True)
+    elements = batch * channels * math.prod(windows.sizes)
+    output = transposed.backward["input"]
+    return Costs(
+        # an element that no window reaches is still written
+        Cost(output.work + elements, output.workspace_elements),
+        {
+            "input": transposed.forward,
+            "weight": transposed.backward["weight"],
+            "bias": Cost(MOVED_ELEMENT * elements, 2 * channels),
+        },
+    )

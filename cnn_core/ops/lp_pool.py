@@ -1,0 +1,149 @@
+"""Lp pooling: the norm of each window."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cnn_core.kernels.cost import Costs
+from cnn_core.kernels.pool.blocks import PoolBlock, PoolSizes, pool_backward, pool_forward, write_rows
+from cnn_core.kernels.pool.norm import norm_costs, route_norm, window_norm
+from cnn_core.operands import accumulation_dtype, as_operand, common_dtype
+from cnn_core.ops.base import computation
+from cnn_core.ops.pool_base import Pool
+from cnn_core.parameters import NORM_TYPE, parameter
+
+__all__ = ["LpPool"]
+
+
+@dataclass(frozen=True)
+class LpPool(Pool):
+    """Lp pooling over 1, 2 or 3 spatial axes: the p-norm of each window.
+
+    ``output[n, o, c] = (sum over the taps k inside the input of
+    |input[n, o * stride - before + k * dilation, c]|^p)^(1 / p)``.
+
+    Parameters
+    ----------
+    data_format : {"channels_last", "channels_first"}
+        Input (N, *spatial, C) or (N, C, *spatial).
+    framework : {"torch", "tensorflow", "onnx", "jax"} or None
+        Whose defaults are taken for what is not given.
+    kernel_size, stride, dilation : int or tuple of int
+        Size of the windows, distance between them (kernel_size if None), and between the taps of one; in elements.
+    output_size : int, tuple of int or None
+        Number of windows along each axis, instead of kernel_size.
+    padding : int, tuple of int, tuple of (before, after), "valid", "same" or "same_lower"
+        Zeros around the input, in elements.
+    ceil_mode : bool
+        Round the output size up.
+    norm_type : float
+        The exponent p, a finite number of at least 1.
+
+    Raises
+    ------
+    ParameterError
+        If a parameter has a value outside its rule.
+
+    Notes
+    -----
+    The absolute value is taken, as in ONNX (``LpPool``); PyTorch's ``lp_pool`` does not, so that negative elements and
+    an odd p give NaN there. Where a window is all zeros the gradient is 0. Values are divided by the largest of their
+    window before they are raised to a power, so nothing overflows on the way to a norm that the type can hold. A window
+    with no tap inside the input has norm 0. One that holds NaN has norm NaN, else one that holds an infinity has norm
+    infinity; their gradients are NaN or 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> LpPool(kernel_size=2).forward(np.array([3.0, -4.0, 0.0, 0.0]).reshape(1, 4, 1)).ravel().tolist()
+    [5.0, 0.0]
+    """
+
+    norm_type: float = parameter(NORM_TYPE, "The exponent p of the norm.", 2.0)
+
+    @computation
+    def forward(self, input: ArrayLike) -> NDArray[Any]:
+        """Compute the norm of each window.
+
+        Parameters
+        ----------
+        input : array_like, shape (N, *spatial, C) or (N, C, *spatial)
+            Of dtype float16, float32, float64 or an integer type.
+
+        Returns
+        -------
+        ndarray, shape (N, *output, C) or (N, C, *output)
+            Of the input's dtype; integers count as float64.
+
+        Raises
+        ------
+        ParameterError
+            If a per-axis parameter has another number of entries than the input has spatial axes.
+        ShapeError
+            If the shapes of the operands fit neither each other nor the parameters.
+        DtypeError
+            If an operand is neither float16, float32, float64 nor an integer of at most 64 bits.
+        """
+        input = as_operand("input", input)
+        layer = self._layer_of(input)
+        axes, dtype = self._spatial_axes(layer.windows), common_dtype(input)
+        sums = accumulation_dtype(dtype)
+
+        def reduce(part: NDArray[Any], block: PoolBlock, results: Sequence[NDArray[Any]]) -> None:
+            (target,) = results
+            target[...] = window_norm(part.astype(sums, copy=False), block.windows, axes, self.norm_type)
+
+        output = np.empty(layer.output_shape, dtype=dtype)
+        pool_forward(self._sizes_of(input, layer.windows), input, lambda _: reduce, [output])
+        return output
+
+    @computation
+    def backward(self, grad_output: ArrayLike, input: ArrayLike) -> NDArray[Any]:
+        """Compute the gradient of ``sum(grad_output * forward(input))`` with respect to the input.
+
+        Parameters
+        ----------
+        grad_output : array_like, shape of the output of ``forward``
+        input : array_like
+            The operand of ``forward``.
+
+        Returns
+        -------
+        ndarray, shape of the input
+            Of the operands' common floating dtype: ``grad_output * sign(x) * (|x| / output)^(p - 1)``, and 0 where a
+            window is all zeros.
+
+        Raises
+        ------
+        ParameterError
+            If a per-axis parameter has another number of entries than the input has spatial axes.
+        ShapeError
+            If the shapes of the operands fit neither each other nor the parameters.
+        DtypeError
+            If an operand is neither float16, float32, float64 nor an integer of at most 64 bits.
+        """
+        input = as_operand("input", input)
+        layer = self._layer_of(input)
+        gradient = self._checked_gradient(grad_output, layer)
+        dtype = common_dtype(gradient, input)
+        axes, sums = self._spatial_axes(layer.windows), accumulation_dtype(dtype)
+
+        def route(gradient: NDArray[Any], part: NDArray[Any], block: PoolBlock, target: NDArray[Any]) -> None:
+            gradient, part = gradient.astype(sums, copy=False), part.astype(sums, copy=False)
+            whole = route_norm(gradient, part, block.windows, axes, self.norm_type)
+            write_rows(whole, block, axes[0], target)
+
+        routed = np.empty(input.shape, dtype=dtype)
+        pool_backward(self._sizes_of(input, layer.windows), input, gradient, lambda _: route, routed)
+        return routed
+
+    def _needs_real_taps(self) -> bool:
+        return False
+
+    def _costs(self, sizes: PoolSizes) -> Costs:
+        return sizes.in_blocks(norm_costs)

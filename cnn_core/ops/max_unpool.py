@@ -1,0 +1,278 @@
+"""Max unpooling: the values of a max pooling back at their places."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cnn_core.errors import ParameterError, describe
+from cnn_core.geometry import AdaptiveAxis, AnyWindows, resolve_transposed
+from cnn_core.kernels.cost import Cost, Costs
+from cnn_core.operands import as_operand, checked_sequence, common_dtype, layer_shape, require_shape, split_layer_shape
+from cnn_core.ops.base import Layer, Operand
+from cnn_core.ops.indices import Indexed, as_indices
+from cnn_core.parameters import (
+    PADDING,
+    POSITIVE_PER_AXIS,
+    Direction,
+    Framework,
+    Padding,
+    PerAxis,
+    is_padded,
+    one_per_axis,
+    optional,
+    parameter,
+    require_size,
+)
+
+__all__ = ["MaxUnpool"]
+
+INDEX_DTYPES = (
+    *(f"{sign}int{bits}" for bits in (64, 32, 16, 8) for sign in ("", "u")),
+    "float64",
+    "float32",
+    "float16",
+)
+MOVE = 50
+"""Work of an element that is moved to, or fetched from, a place of its own."""
+
+
+@dataclass(frozen=True)
+class MaxUnpool(Indexed):
+    """Max unpooling over 1, 2 or 3 spatial axes: zeros, and each value at the place that its index names.
+
+    ``output[position that indices[n, i, c] counts] = input[n, i, c]``.
+
+    Parameters
+    ----------
+    data_format : {"channels_last", "channels_first"}
+        Input (N, *spatial, C) or (N, C, *spatial).
+    framework : {"torch", "tensorflow", "onnx", "jax"} or None
+        Whose defaults are taken for what is not given. With "onnx", indices count in the sizes that follow from
+        kernel_size, even if output_size is larger; the values then stand at its start.
+    kernel_size, stride : int, tuple of int or None
+        Of the max pooling that is undone: the output has ``(n - 1) * stride - before - after + kernel_size`` elements
+        along an axis.
+    padding : int, tuple of int, tuple of (before, after), "valid", "same" or "same_lower"
+        Of the max pooling that is undone, in elements.
+    output_size : int, tuple of int or None
+        The wanted spatial sizes instead.
+    index_scheme, storage_order : str
+        How the indices count, as of ``MaxPool``.
+
+    Raises
+    ------
+    ParameterError
+        If a parameter has a value outside its rule, or neither kernel_size nor output_size is given.
+
+    Notes
+    -----
+    Sizes as in PyTorch (``MaxUnpool2d``) and ONNX (``MaxUnpool``). Where several values have the same index, the last
+    one in row-major order stands in the output, and it alone gets the gradient; PyTorch leaves the value open and gives
+    all of them the gradient.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> values, places = np.array([3.0, 2.0]).reshape(1, 2, 1), np.array([1, 3]).reshape(1, 2, 1)
+    >>> MaxUnpool(kernel_size=2).forward(values, places).ravel().tolist()
+    [0.0, 3.0, 0.0, 2.0]
+    """
+
+    operands: ClassVar[tuple[Operand, ...]] = (
+        Operand("input", "Pooled values: (N, *spatial, C), or (N, C, *spatial) with channels_first."),
+        Operand("indices", "The index of each value: of input's shape.", dtypes=INDEX_DTYPES),
+    )
+    differentiable: ClassVar[tuple[str, ...]] = ("input",)
+    framework_defaults: ClassVar[Mapping[Framework, Mapping[str, Any]]] = {"onnx": {"stride": 1}}
+
+    kernel_size: PerAxis | None = parameter(
+        optional(POSITIVE_PER_AXIS), "Size of the windows that were pooled; needed unless output_size is given.", None
+    )
+    stride: PerAxis | None = parameter(
+        optional(POSITIVE_PER_AXIS), "Distance from one window to the next; kernel_size if not given.", None
+    )
+    padding: Padding = parameter(PADDING, "Padding of the input that was pooled.", 0)
+    output_size: PerAxis | None = parameter(
+        optional(POSITIVE_PER_AXIS),
+        "The wanted spatial sizes. With framework=onnx, indices still count in those of kernel_size.",
+        None,
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_size("an unpooling", self.kernel_size, self.output_size)
+        if self.kernel_size is None:
+            for name, is_given in (("stride", self.stride is not None), ("padding", is_padded(self.padding))):
+                if is_given:
+                    expected = "kernel_size beside it, or output_size alone"
+                    raise ParameterError(
+                        name,
+                        f"{name} has no meaning without kernel_size; needed: {expected}",
+                        got=describe(getattr(self, name)),
+                        expected=expected,
+                    )
+
+    def _defaults_beside(self, given: Mapping[str, Any], framework: Framework) -> Mapping[str, Any]:
+        defaults = super()._defaults_beside(given, framework)
+        # without windows there is no stride, whatever a framework's is
+        return {name: value for name, value in defaults.items() if name != "stride" or "kernel_size" in given}
+
+    def layer(self, input_shape: Sequence[int], indices_shape: Sequence[int] | None = None) -> Layer[AnyWindows]:
+        """Resolve the unpooling for operands of these shapes; allocates nothing.
+
+        Raises
+        ------
+        ParameterError, ShapeError
+            If the shapes fit neither each other nor the parameters.
+        """
+        batch, spatial, channels = split_layer_shape("input", input_shape, self.data_format, self.spatial_axes)
+        shape = layer_shape(batch, spatial, channels, self.data_format)
+        if indices_shape is not None:
+            require_shape(
+                "indices", checked_sequence("indices", indices_shape), shape, "one index for each element of input"
+            )
+        windows = self._windows(spatial)
+        sizes = self._sizes(windows)
+        elements = math.prod(shape)
+        return Layer(
+            result_shapes={"output": layer_shape(batch, sizes, channels, self.data_format)},
+            gradient_shapes={"input": shape},
+            windows=windows,
+            multiply_accumulates=elements,
+            costs=functools.partial(_costs, elements, batch * channels * math.prod(sizes)),
+        )
+
+    def resolved_parameters(  # noqa: D102
+        self, layer: Layer[AnyWindows], itemsize: int = 8, direction: Direction = "forward"
+    ) -> dict[str, Any]:
+        resolved = super().resolved_parameters(layer, itemsize, direction)
+        if self.padding in ("same", "same_lower"):
+            # what it means here, n * stride elements, no padding says where the stride exceeds the windows
+            resolved["padding"] = self.padding
+        return resolved
+
+    def forward(self, input: ArrayLike, indices: ArrayLike) -> NDArray[Any]:
+        """Put each value at the place that its index names.
+
+        Parameters
+        ----------
+        input : array_like, shape (N, *spatial, C) or (N, C, *spatial)
+            Of dtype float16, float32, float64 or an integer type.
+        indices : array_like, shape of input
+            Integers, or floats that are whole numbers.
+
+        Returns
+        -------
+        ndarray, shape (N, *output, C) or (N, C, *output)
+            Of the input's dtype; integers count as float64.
+
+        Raises
+        ------
+        ParameterError
+            If a per-axis parameter has another number of entries than the input has spatial axes.
+        ShapeError
+            If the shapes of the operands fit neither each other nor the parameters.
+        DtypeError
+            If an operand is neither float16, float32, float64 nor an integer of at most 64 bits.
+        OperandError
+            If an index is no whole number, or lies outside what it counts.
+        """
+        input, indices = as_operand("input", input), as_operand("indices", indices)
+        layer = self._layer_of(input, indices)
+        places = self._places(indices, layer)
+        output = np.zeros(layer.output_shape, dtype=common_dtype(input))
+        # of several values for one element NumPy keeps the last
+        output.reshape(-1)[places] = input.reshape(-1)
+        return output
+
+    def backward(self, grad_output: ArrayLike, input: ArrayLike, indices: ArrayLike) -> NDArray[Any]:
+        """Compute the gradient of ``sum(grad_output * forward(input, indices))`` with respect to the input.
+
+        Parameters
+        ----------
+        grad_output : array_like, shape of the output of ``forward``
+        input, indices : array_like
+            The operands of ``forward``; of the input only its shape and dtype matter.
+
+        Returns
+        -------
+        ndarray, shape of the input
+            Of the common floating dtype of grad_output and input. A value that another one was put over has gradient 0.
+
+        Raises
+        ------
+        ParameterError
+            If a per-axis parameter has another number of entries than the input has spatial axes.
+        ShapeError
+            If the shapes of the operands fit neither each other nor the parameters.
+        DtypeError
+            If an operand is neither float16, float32, float64 nor an integer of at most 64 bits.
+        OperandError
+            If an index is no whole number, or lies outside what it counts.
+        """
+        input, indices = as_operand("input", input), as_operand("indices", indices)
+        layer = self._layer_of(input, indices)
+        gradient = self._checked_gradient(grad_output, layer)
+        places = self._places(indices, layer)
+        numbers = np.arange(places.size)
+        shown = np.empty(gradient.size, dtype=np.int64)
+        shown[places] = numbers
+        fetched = gradient.reshape(-1)[places].astype(common_dtype(gradient, input), copy=False)
+        fetched[shown[places] != numbers] = 0
+        return fetched.reshape(input.shape)
+
+    def _places(self, indices: NDArray[Any], layer: Layer[AnyWindows]) -> NDArray[np.int64]:
+        """Return where in the flat output each element of the flat input goes."""
+        batch, sizes, channels = split_layer_shape("output", layer.output_shape, self.data_format)
+        counted = self._counted(batch, layer.windows.sizes, channels)
+        return counted.places(as_indices("indices", indices, counted.count), sizes).reshape(-1)
+
+    def _sizes(self, windows: AnyWindows) -> tuple[int, ...]:
+        """Return the spatial sizes of the output: those that indices count in, unless others are wanted."""
+        counted = windows.sizes
+        if self.output_size is None:
+            return counted
+        sizes = one_per_axis("output_size", self.output_size, len(counted))
+        for axis, (size, least) in enumerate(zip(sizes, counted, strict=True)):
+            if size < least:
+                raise ParameterError(
+                    "output_size",
+                    f"output_size is {size} on spatial axis {axis}; the indices of framework=onnx count {least} there, "
+                    "which is what kernel_size gives",
+                    got=str(size),
+                    expected=f"at least {least}",
+                )
+        return sizes
+
+    def _windows(self, spatial: tuple[int, ...]) -> AnyWindows:
+        """Return windows over what indices count in, one for each value."""
+        rank = len(spatial)
+        if self.output_size is not None and (self.framework != "onnx" or self.kernel_size is None):
+            # nothing needs to be known of the windows: those that a pooling to the input's sizes would have
+            sizes = one_per_axis("output_size", self.output_size, rank)
+            return AnyWindows(tuple(AdaptiveAxis(size, number) for size, number in zip(sizes, spatial, strict=True)))
+        assert self.kernel_size is not None  # noqa: S101  (checked when the op was made)
+        return resolve_transposed(
+            spatial,
+            one_per_axis("kernel_size", self.kernel_size, rank),
+            stride=self.kernel_size if self.stride is None else self.stride,
+            padding=self.padding,
+            dilation=1,
+            output_padding=0,
+            output_size=None,
+            sets_padding=False,
+        )
+
+
+def _costs(elements: int, output_elements: int) -> Costs:
+    # of each value: masks of its index, and, in 64 bits, the index, its digits, its place and its number
+    workspace = 16 * elements
+    forward = Cost(MOVE * elements + output_elements, workspace)
+    return Costs(forward, {"input": Cost(MOVE * elements + output_elements, workspace + 2 * output_elements)})

@@ -1,0 +1,199 @@
+"""Convolution of quantized tensors into a quantized tensor: the op QLinearConv of ONNX."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cnn_core.errors import OperandError
+from cnn_core.geometry import Windows
+from cnn_core.kernels.requantize import requantized
+from cnn_core.operands import as_operand, shape_of
+from cnn_core.ops.base import Layer, Operand, computation
+from cnn_core.ops.quantized_base import BYTES, INPUT, WEIGHT, QuantizedConvolution
+
+__all__ = ["QLinearConv"]
+
+FLOATS = ("float32", "float16", "float64")
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class QLinearConv(QuantizedConvolution):
+    """Convolution of quantized tensors into a quantized tensor, over 1, 2 or 3 spatial axes.
+
+    ``output = saturate(round((sums + bias) * input_scale * weight_scale / output_scale) + output_zero_point)`` with the
+    sums of ConvInteger; sums and bias wrap around in 32 bits, what follows is exact, and half-way cases are rounded to
+    even.
+
+    Parameters
+    ----------
+    data_format : {"channels_last", "channels_first"}
+        channels_last: input (N, *spatial, C), weight (*kernel, C/groups, C_out).
+        channels_first: input (N, C, *spatial), weight (C_out, C/groups, *kernel).
+    framework : {"torch", "tensorflow", "onnx", "jax"} or None
+        Whose defaults are taken for what is not given.
+    stride, dilation : int or tuple of int
+        Distance between windows, and between the taps of one window (1 = dense), in elements.
+    padding : int, tuple of int, tuple of (before, after), "valid", "same" or "same_lower"
+        Padding around the input, in elements; it has the value of the zero point.
+    groups : int
+        Number of groups that the channels are divided into.
+
+    Raises
+    ------
+    ParameterError
+        If a parameter has a value outside its rule.
+
+    Notes
+    -----
+    The op ``QLinearConv`` of ONNX. The sums with the bias wrap around in 32 bits; the result is the one that exact
+    fractions of the given scales have. ONNX Runtime scales in float32, so that its results may differ by one where a
+    scaled sum is next to half-way.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> input = np.array([1, 2, 3], dtype=np.uint8).reshape(1, 3, 1)
+    >>> weight = np.ones((1, 1, 1), dtype=np.uint8)
+    >>> zero = np.uint8(0)
+    >>> QLinearConv().forward(input, 0.5, zero, weight, 1.0, zero, 1.0, zero).ravel().tolist()
+    [0, 1, 2]
+    """
+
+    operands: ClassVar[tuple[Operand, ...]] = (
+        INPUT,
+        Operand("input_scale", "Scale of input: one value.", dtypes=FLOATS),
+        Operand("input_zero_point", "What input has for zero: one value of its type.", dtypes=BYTES, type_of="input"),
+        WEIGHT,
+        Operand("weight_scale", "Scale of weight: one value, or one for each output channel.", dtypes=FLOATS),
+        Operand(
+            "weight_zero_point",
+            "What weight has for zero: one value of its type, or one for each output channel.",
+            dtypes=BYTES,
+            type_of="weight",
+        ),
+        Operand("output_scale", "Scale of output: one value.", dtypes=FLOATS),
+        Operand("output_zero_point", "What output has for zero: one value; its type is that of output.", dtypes=BYTES),
+        Operand(
+            "bias",
+            "One value for each output channel: (C_out,); in units of input_scale * weight_scale.",
+            optional=True,
+            dtypes=("int32",),
+        ),
+    )
+
+    def layer(
+        self,
+        input_shape: Sequence[int],
+        input_scale_shape: Sequence[int],
+        input_zero_point_shape: Sequence[int],
+        weight_shape: Sequence[int],
+        weight_scale_shape: Sequence[int],
+        weight_zero_point_shape: Sequence[int],
+        output_scale_shape: Sequence[int],
+        output_zero_point_shape: Sequence[int],
+        bias_shape: Sequence[int] | None = None,
+    ) -> Layer[Windows]:
+        """Resolve the convolution for operands of these shapes; allocates nothing.
+
+        Raises
+        ------
+        ParameterError, ShapeError
+            If the shapes fit neither each other nor the parameters.
+        """
+        return self._layer(
+            input_shape,
+            weight_shape,
+            single={
+                "input_scale": input_scale_shape,
+                "input_zero_point": input_zero_point_shape,
+                "output_scale": output_scale_shape,
+                "output_zero_point": output_zero_point_shape,
+            },
+            by_channel={"weight_scale": weight_scale_shape, "weight_zero_point": weight_zero_point_shape},
+            bias_shape=bias_shape,
+        )
+
+    @computation
+    def forward(
+        self,
+        input: ArrayLike,
+        input_scale: ArrayLike,
+        input_zero_point: ArrayLike,
+        weight: ArrayLike,
+        weight_scale: ArrayLike,
+        weight_zero_point: ArrayLike,
+        output_scale: ArrayLike,
+        output_zero_point: ArrayLike,
+        bias: ArrayLike | None = None,
+    ) -> Array:
+        """Compute the convolution.
+
+        Parameters
+        ----------
+        input : array_like of int8 or uint8, shape (N, *spatial, C) or (N, C, *spatial)
+        input_scale : array_like of a floating type, shape () or (1,)
+        input_zero_point : array_like of input's type, shape () or (1,)
+        weight : array_like of int8 or uint8, shape (*kernel, C/groups, C_out) or (C_out, C/groups, *kernel)
+        weight_scale : array_like of a floating type, shape (), (1,) or (C_out,)
+        weight_zero_point : array_like of weight's type, shape (), (1,) or (C_out,)
+        output_scale : array_like of a floating type, shape () or (1,)
+        output_zero_point : array_like of int8 or uint8, shape () or (1,)
+        bias : array_like of int32, shape (C_out,), optional
+
+        Returns
+        -------
+        ndarray of output_zero_point's type, shape (N, *output, C_out) or (N, C_out, *output)
+
+        Raises
+        ------
+        ParameterError
+            If a per-axis parameter has another number of entries than the input has spatial axes.
+        ShapeError
+            If the shapes of the operands fit neither each other nor the parameters.
+        DtypeError
+            If an operand has another type than the ones above.
+        OperandError
+            If a scale is not a finite number greater than 0.
+        """
+        input, weight = as_operand("input", input, BYTES), as_operand("weight", weight, BYTES)
+        scales = (
+            _scale("input_scale", input_scale),
+            _scale("weight_scale", weight_scale),
+            _scale("output_scale", output_scale),
+        )
+        input_zero = as_operand("input_zero_point", input_zero_point, (input.dtype.name,))
+        weight_zero = as_operand("weight_zero_point", weight_zero_point, (weight.dtype.name,))
+        output_zero = as_operand("output_zero_point", output_zero_point, BYTES)
+        added = None if bias is None else as_operand("bias", bias, ("int32",))
+        layer = self.layer(
+            input.shape,
+            scales[0].shape,
+            input_zero.shape,
+            weight.shape,
+            scales[1].shape,
+            weight_zero.shape,
+            scales[2].shape,
+            output_zero.shape,
+            shape_of(added),
+        )
+        sums = self._sums(input, weight, input_zero, weight_zero, layer, added)
+        return self._in_layout(requantized(sums, *scales, output_zero))
+
+    def result_dtypes(self, dtypes: Mapping[str, np.dtype[Any]]) -> dict[str, np.dtype[Any]]:  # noqa: D102
+        return {"output": dtypes.get("output_zero_point", np.dtype(np.uint8))}
+
+
+def _scale(name: str, value: ArrayLike) -> Array:
+    scale = as_operand(name, value, FLOATS)
+    wrong = ~(np.isfinite(scale) & (scale > 0))
+    if wrong.any():
+        got, expected = repr(float(scale[wrong].flat[0])), "finite numbers greater than 0"
+        raise OperandError(name, f"{name} holds {got}; needed: {expected}", got=got, expected=expected)
+    return scale

@@ -1,0 +1,372 @@
+"""Unfolding an input into its patches (im2col), and folding patches back (col2im)."""
+
+from __future__ import annotations
+
+import functools
+import math
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cnn_core.errors import ParameterError, ShapeError
+from cnn_core.geometry import Windows, resolve_windows
+from cnn_core.kernels.cost import Cost, Costs
+from cnn_core.kernels.folding import fold, patch_costs, unfold
+from cnn_core.operands import (
+    LARGEST_RANK,
+    accumulation_dtype,
+    as_operand,
+    channels_last_view,
+    checked_sequence,
+    common_dtype,
+    describe_shape,
+    layer_shape,
+    require_sizes,
+    split_layer_shape,
+)
+from cnn_core.ops.base import Layer, Op, Operand, computation
+from cnn_core.parameters import (
+    LIST_PER_AXIS,
+    PADDING,
+    POSITIVE_PER_AXIS,
+    Framework,
+    Padding,
+    PerAxis,
+    one_per_axis,
+    parameter,
+)
+
+__all__ = ["Fold", "Unfold"]
+
+
+@dataclass(frozen=True)
+class PatchOp(Op):
+    """Base of the two ops: activations on one side, a matrix of patches for each image on the other."""
+
+    differentiable: ClassVar[tuple[str, ...]] = ("input",)
+    framework_defaults: ClassVar[Mapping[Framework, Mapping[str, Any]]] = {"jax": {"data_format": "channels_first"}}
+
+    kernel_size: PerAxis = parameter(POSITIVE_PER_AXIS, "Size of the windows.")
+    stride: PerAxis = parameter(POSITIVE_PER_AXIS, "Distance from one window to the next.", 1)
+    padding: Padding = parameter(
+        PADDING, "Zeros around the activations; same gives ceil(n / stride) windows with the odd zero at the end.", 0
+    )
+    dilation: PerAxis = parameter(POSITIVE_PER_AXIS, "Distance from one tap of a window to the next; 1 is dense.", 1)
+
+    @abstractmethod
+    def layer(self, input_shape: Sequence[int]) -> Layer[Windows]:
+        """Resolve the op for an input of this shape; allocates nothing."""
+
+    def _windows(self, spatial: tuple[int, ...], subject: str) -> Windows:
+        return resolve_windows(
+            spatial,
+            one_per_axis("kernel_size", self.kernel_size, len(spatial)),
+            stride=self.stride,
+            padding=self.padding,
+            dilation=self.dilation,
+            subject=subject,
+        )
+
+    def _matrix_shape(self, batch: int, channels: int, windows: Windows) -> tuple[int, ...]:
+        columns = channels * math.prod(windows.kernel_sizes)
+        number = math.prod(windows.output_sizes)
+        return (batch, number, columns) if self.data_format == "channels_last" else (batch, columns, number)
+
+    def _patches_view(self, matrix: NDArray[Any], channels: int, windows: Windows) -> NDArray[Any]:
+        """View the matrix of patches, which is contiguous, as (N, *O, *K, C)."""
+        if self.data_format == "channels_last":
+            return matrix.reshape(len(matrix), *windows.output_sizes, *windows.kernel_sizes, channels)
+        rank = len(windows.axes)
+        by_channel = matrix.reshape(len(matrix), channels, *windows.kernel_sizes, *windows.output_sizes)
+        outputs, kernel = range(2 + rank, 2 + 2 * rank), range(2, 2 + rank)
+        return by_channel.transpose(0, *outputs, *kernel, 1)
+
+    def _unfolded(self, activations: NDArray[Any], dtype: np.dtype[Any], windows: Windows) -> NDArray[Any]:
+        by_position = channels_last_view(activations, self.data_format)
+        batch, channels = by_position.shape[0], by_position.shape[-1]
+        matrix = np.empty(self._matrix_shape(batch, channels, windows), dtype=dtype)
+        unfold(by_position, windows, self._patches_view(matrix, channels, windows))
+        return matrix
+
+    def _folded(
+        self, matrix: NDArray[Any], dtype: np.dtype[Any], windows: Windows, shape: tuple[int, ...]
+    ) -> NDArray[Any]:
+        activations = np.zeros(shape, dtype=accumulation_dtype(dtype))
+        by_position = channels_last_view(activations, self.data_format)
+        fold(self._patches_view(matrix, by_position.shape[-1], windows), windows, by_position)
+        return activations.astype(dtype, copy=False)
+
+
+@dataclass(frozen=True)
+class Unfold(PatchOp):
+    """The patches of an input as a matrix (im2col), over 1, 2 or 3 spatial axes.
+
+    Each window is a row of the matrix (channels_last), ``matrix[n, o, (k, c)] = padded[n, o * stride + k * dilation,
+    c]``, or a column of it (channels_first), ``matrix[n, (c, k), o]``. So a convolution is a product of matrices:
+    ``matrix @ weight.reshape(-1, F)``, or ``weight.reshape(F, -1) @ matrix``.
+
+    Parameters
+    ----------
+    data_format : {"channels_last", "channels_first"}
+        channels_last: input (N, *spatial, C), output (N, windows, kernel * C). channels_first: input (N, C, *spatial),
+        output (N, C * kernel, windows).
+    framework : {"torch", "tensorflow", "onnx", "jax"} or None
+        Whose defaults are taken for what is not given.
+    kernel_size, stride, dilation : int or tuple of int
+        Size of the windows, distance between them, and between the taps of one; in elements.
+    padding : int, tuple of int, tuple of (before, after), "valid", "same" or "same_lower"
+        Zeros around the input, in elements.
+
+    Raises
+    ------
+    ParameterError
+        If a parameter has a value outside its rule.
+
+    Notes
+    -----
+    channels_first is PyTorch's ``unfold``, here for any number of spatial axes. channels_last has the order of
+    TensorFlow's ``extract_patches``, which keeps the axes of the windows apart.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> Unfold(kernel_size=2).forward(np.array([1.0, 2.0, 3.0]).reshape(1, 3, 1)).tolist()
+    [[[1.0, 2.0], [2.0, 3.0]]]
+    """
+
+    operands: ClassVar[tuple[Operand, ...]] = (
+        Operand("input", "Activations: (N, *spatial, C), or (N, C, *spatial) with channels_first."),
+    )
+
+    def layer(self, input_shape: Sequence[int]) -> Layer[Windows]:
+        """Resolve the op for an input of this shape; allocates nothing.
+
+        Raises
+        ------
+        ParameterError, ShapeError
+            If the shape and the parameters do not fit each other.
+        """
+        batch, spatial, channels = split_layer_shape("input", input_shape, self.data_format, self.spatial_axes)
+        windows = self._windows(spatial, "input")
+        return Layer(
+            result_shapes={"output": self._matrix_shape(batch, channels, windows)},
+            gradient_shapes={"input": layer_shape(batch, spatial, channels, self.data_format)},
+            windows=windows,
+            multiply_accumulates=batch * channels * math.prod(axis.tap_count for axis in windows.axes),
+            costs=functools.partial(patch_costs, batch * channels, windows),
+        )
+
+    def forward(self, input: ArrayLike) -> NDArray[Any]:
+        """Copy each window into a row, or a column, of a matrix.
+
+        Parameters
+        ----------
+        input : array_like, shape (N, *spatial, C) or (N, C, *spatial)
+            Of dtype float16, float32, float64 or an integer type.
+
+        Returns
+        -------
+        ndarray, shape (N, windows, kernel * C) or (N, C * kernel, windows)
+            Of the input's dtype; integers count as float64.
+
+        Raises
+        ------
+        ParameterError
+            If a per-axis parameter has another number of entries than the input has spatial axes.
+        ShapeError
+            If the shape of the input does not fit the parameters.
+        DtypeError
+            If the input is neither float16, float32, float64 nor an integer of at most 64 bits.
+        """
+        input = as_operand("input", input)
+        return self._unfolded(input, common_dtype(input), self.layer(input.shape).windows)
+
+    @computation
+    def backward(self, grad_output: ArrayLike, input: ArrayLike) -> NDArray[Any]:
+        """Compute the gradient of ``sum(grad_output * forward(input))`` with respect to the input: fold grad_output.
+
+        Parameters
+        ----------
+        grad_output : array_like, shape of the output of ``forward``
+        input : array_like
+            The operand of ``forward``; only its shape and dtype matter.
+
+        Returns
+        -------
+        ndarray, shape of the input
+            Of the operands' common floating dtype.
+
+        Raises
+        ------
+        ParameterError
+            If a per-axis parameter has another number of entries than the input has spatial axes.
+        ShapeError
+            If the shapes of the operands fit neither each other nor the parameters.
+        DtypeError
+            If an operand is neither float16, float32, float64 nor an integer of at most 64 bits.
+        """
+        input = as_operand("input", input)
+        layer = self._layer_of(input)
+        gradient = self._checked_gradient(grad_output, layer)
+        return self._folded(gradient, common_dtype(gradient, input), layer.windows, input.shape)
+
+
+@dataclass(frozen=True)
+class Fold(PatchOp):
+    """Activations from a matrix of patches (col2im), over 1, 2 or 3 spatial axes: the adjoint of ``Unfold``.
+
+    Each element of a patch is added to where ``Unfold`` takes it from; what comes from the padding is left out.
+
+    Parameters
+    ----------
+    data_format : {"channels_last", "channels_first"}
+        channels_last: input (N, windows, kernel * C), output (N, *output_size, C). channels_first: input
+        (N, C * kernel, windows), output (N, C, *output_size).
+    framework : {"torch", "tensorflow", "onnx", "jax"} or None
+        Whose defaults are taken for what is not given.
+    output_size : tuple of int
+        The spatial sizes of the output, one for each axis.
+    kernel_size, stride, dilation : int or tuple of int
+        Size of the windows, distance between them, and between the taps of one; in elements.
+    padding : int, tuple of int, tuple of (before, after), "valid", "same" or "same_lower"
+        Zeros around the output, in elements.
+
+    Raises
+    ------
+    ParameterError
+        If a parameter has a value outside its rule.
+
+    Notes
+    -----
+    channels_first is PyTorch's ``fold``, here for any number of spatial axes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> Fold(output_size=[3], kernel_size=2).forward(np.ones((1, 2, 2))).ravel().tolist()
+    [1.0, 2.0, 1.0]
+    """
+
+    operands: ClassVar[tuple[Operand, ...]] = (
+        Operand("input", "Patches: (N, windows, kernel * C), or (N, C * kernel, windows) with channels_first."),
+    )
+
+    output_size: tuple[int, ...] = parameter(LIST_PER_AXIS, "The spatial sizes of the output.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        rank = len(self.output_size)
+        if rank > LARGEST_RANK:
+            got, expected = f"{rank} entries", f"1 to {LARGEST_RANK} entries"
+            message = f"output_size has {got}; needed: {expected}, one for each spatial axis"
+            raise ParameterError("output_size", message, got=got, expected=expected)
+        if self.spatial_axes not in (None, rank):
+            expected = f"{self.spatial_axes} entries, as spatial_axes says"
+            message = f"output_size has {rank} entries; needed: {expected}"
+            raise ParameterError("output_size", message, got=f"{rank} entries", expected=expected)
+
+    def layer(self, input_shape: Sequence[int]) -> Layer[Windows]:
+        """Resolve the op for an input of this shape; allocates nothing.
+
+        Raises
+        ------
+        ParameterError, ShapeError
+            If the shape and the parameters do not fit each other.
+        """
+        shape = checked_sequence("input", input_shape)
+        last = self.data_format == "channels_last"
+        layout = "(N, windows, kernel * C)" if last else "(N, C * kernel, windows)"
+        if len(shape) != 3:
+            expected = f"3 axes: {layout}"
+            raise ShapeError(
+                "input",
+                f"input has {len(shape)} axes; needed: {expected}",
+                got=f"{len(shape)} axes",
+                expected=expected,
+            )
+        require_sizes("input", shape, has_batch=True)
+        windows = self._windows(self.output_size, "output_size")
+        taps, number = math.prod(windows.kernel_sizes), math.prod(windows.output_sizes)
+        columns, rows = (shape[2], shape[1]) if last else (shape[1], shape[2])
+        if columns % taps or rows != number:
+            expected = f"{layout} with {number} windows and a multiple of {taps} elements of kernel * C"
+            raise ShapeError(
+                "input",
+                f"input has shape {describe_shape(shape)}; output_size {list(self.output_size)} needs {expected}",
+                got=describe_shape(shape),
+                expected=expected,
+            )
+        channels = columns // taps
+        return Layer(
+            result_shapes={"output": layer_shape(shape[0], self.output_size, channels, self.data_format)},
+            gradient_shapes={"input": shape},
+            windows=windows,
+            multiply_accumulates=math.prod(shape),
+            costs=functools.partial(_fold_costs, shape[0] * channels, windows),
+        )
+
+    @computation
+    def forward(self, input: ArrayLike) -> NDArray[Any]:
+        """Add each patch to where it belongs.
+
+        Parameters
+        ----------
+        input : array_like, shape (N, windows, kernel * C) or (N, C * kernel, windows)
+            Of dtype float16, float32, float64 or an integer type.
+
+        Returns
+        -------
+        ndarray, shape (N, *output_size, C) or (N, C, *output_size)
+            Of the input's dtype; integers count as float64. float16 is summed in float32.
+
+        Raises
+        ------
+        ParameterError
+            If a per-axis parameter has another number of entries than output_size.
+        ShapeError
+            If the shape of the input does not fit the parameters.
+        DtypeError
+            If the input is neither float16, float32, float64 nor an integer of at most 64 bits.
+        """
+        input = as_operand("input", input)
+        layer = self._layer_of(input)
+        return self._folded(input, common_dtype(input), layer.windows, layer.output_shape)
+
+    def backward(self, grad_output: ArrayLike, input: ArrayLike) -> NDArray[Any]:
+        """Compute the gradient of ``sum(grad_output * forward(input))`` with respect to the input: unfold grad_output.
+
+        Parameters
+        ----------
+        grad_output : array_like, shape of the output of ``forward``
+        input : array_like
+            The operand of ``forward``; only its shape and dtype matter.
+
+        Returns
+        -------
+        ndarray, shape of the input
+            Of the operands' common floating dtype.
+
+        Raises
+        ------
+        ParameterError
+            If a per-axis parameter has another number of entries than output_size.
+        ShapeError
+            If the shapes of the operands fit neither each other nor the parameters.
+        DtypeError
+            If an operand is neither float16, float32, float64 nor an integer of at most 64 bits.
+        """
+        input = as_operand("input", input)
+        layer = self._layer_of(input)
+        gradient = self._checked_gradient(grad_output, layer)
+        return self._unfolded(gradient, common_dtype(gradient, input), layer.windows)
+
+
+def _fold_costs(planes: int, windows: Windows) -> Costs:
+    costs = patch_costs(planes, windows)
+    elements = planes * math.prod(windows.sizes)
+    folding = costs.backward["input"]
+    return Costs(Cost(folding.work + elements, folding.workspace_elements), {"input": costs.forward})

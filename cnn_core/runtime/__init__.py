@@ -1,0 +1,1 @@
+"""What kernels run on: threads, BLAS, memory and blocks."""

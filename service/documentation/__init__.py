@@ -1,0 +1,1 @@
+"""What is said of the operations: OpenAPI, /ops, examples and the page."""

@@ -1,0 +1,134 @@
+"""What is said of an operation's parameters: their schemas, defaults in words, and how a query string has them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any, get_args
+
+from cnn_core.parameters import Framework
+from service.documentation.examples import as_text, example_parameters
+from service.operations.operation import Operation
+
+__all__ = [
+    "framework_defaults",
+    "parameter_properties",
+    "query_parameters",
+    "request_properties",
+    "required_parameters",
+    "without_null",
+]
+
+
+@functools.cache
+def parameter_properties(operation: Operation) -> dict[str, Any]:
+    """Return the JSON schema of every parameter that an op of the layer has."""
+    selector, ops = operation.declaration.selector, operation.declaration.ops
+    merged: dict[str, Any] = {}
+    if selector:
+        merged[selector] = {"type": "string", "enum": list(ops), "description": "Selects the op."}
+    schemas = {value: operation.models[op].model_json_schema()["properties"] for value, op in ops.items()}
+    for properties in schemas.values():
+        for name, schema in properties.items():
+            having = [value for value, others in schemas.items() if name in others]
+            only = f" Only with {selector}={' or '.join(having)}." if len(having) < len(ops) else ""
+            own = {key: value for key, value in schema.items() if key != "title"}
+            merged.setdefault(name, {**own, "description": f"{schema.get('description', '')}{only}"})
+    return merged
+
+
+@functools.cache
+def required_parameters(operation: Operation) -> list[str]:
+    """Return the parameters without which no request can be computed."""
+    return [
+        name
+        for name in parameter_properties(operation)
+        if all(name in model.model_json_schema().get("required", []) for model in operation.models.values())
+    ]
+
+
+@functools.cache
+def framework_defaults(operation: Operation) -> dict[str, dict[str, Any]]:
+    """Return each framework's defaults where they are not convpool's."""
+    ops = operation.declaration.ops.values()
+    return {
+        framework: {name: value for op in ops for name, value in op.defaults_of(framework).items()}
+        for framework in get_args(Framework)
+    }
+
+
+@functools.cache
+def request_properties(operation: Operation) -> dict[str, Any]:
+    """Return the JSON schema of every parameter, its default said in words.
+
+    As the schema's own, clients that are generated from it send a default along: in a query beside a body that has the
+    parameter too, and as given, so that no framework's default and no other mode applies.
+    """
+    properties = {}
+    for name, schema in parameter_properties(operation).items():
+        text = schema["description"]
+        if "default" in schema:
+            others = {
+                framework: defaults[name]
+                for framework, defaults in framework_defaults(operation).items()
+                if defaults.get(name, schema["default"]) != schema["default"]
+            }
+            text = f"{text} Default: {_default_text(schema['default'], others)}."
+        elif name in required_parameters(operation):
+            text = f"{text} Required, in the query string or in the body."
+        values = {key: value for key, value in schema.items() if key not in ("default", "description")}
+        properties[name] = {**without_null(values), "description": text}
+    return properties
+
+
+def _default_text(default: Any, others: Mapping[str, Any]) -> str:
+    """Say a default, and which frameworks have another."""
+    by_value: dict[str, list[str]] = {}
+    for framework, value in others.items():
+        by_value.setdefault(as_text(value), []).append(framework)
+    words = [f"{value} with framework={_alternatives(frameworks)}" for value, frameworks in by_value.items()]
+    own = "not given" if default is None else as_text(default)
+    return f"{own} ({'; '.join(words)})" if words else own
+
+
+def _alternatives(words: list[str]) -> str:
+    return " or ".join([", ".join(words[:-1]), words[-1]] if words[1:] else words)
+
+
+def without_null(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a schema without the null that stands for "not given": who writes a request leaves the parameter out."""
+    kept = [alternative for alternative in schema.get("anyOf", []) if alternative != {"type": "null"}]
+    return dict(kept[0]) if len(kept) == 1 else dict(schema)
+
+
+def query_parameters(operation: Operation) -> list[dict[str, Any]]:
+    """Return the parameters as Swagger UI asks for them; those of the example are filled in.
+
+    The example's bodies hold the operands only, so that what is chosen here is not also said in the body.
+    """
+    filled_in = example_parameters(operation)
+    return [
+        {
+            "name": name,
+            "in": "query",
+            "required": False,
+            "description": schema["description"],
+            "schema": _as_text_schema({key: value for key, value in schema.items() if key != "description"}),
+            **({"example": _scalar_or_text(filled_in[name])} if name in filled_in else {}),
+        }
+        for name, schema in request_properties(operation).items()
+    ]
+
+
+def _scalar_or_text(value: Any) -> Any:
+    return as_text(value) if isinstance(value, (list, tuple)) else value
+
+
+def _as_text_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the schema of a value in a query string, where a list is text: ``[2,1]`` or ``2,1``."""
+    if schema.get("type") == "array":
+        return {"type": "string", "pattern": r"[\[,]"}
+    if "anyOf" in schema:
+        alternatives = [_as_text_schema(alternative) for alternative in schema["anyOf"]]
+        return {"anyOf": [each for place, each in enumerate(alternatives) if each not in alternatives[:place]]}
+    return dict(schema)

@@ -1,0 +1,1 @@
+"""HTTP around an operation: bodies, negotiation, responses and errors."""

@@ -1,0 +1,141 @@
+"""Errors as application/problem+json (RFC 9457): the one table of statuses, and the handlers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from cnn_core import ConvpoolError
+from service.codecs.names import pointer_to
+from service.http.access_log import note_problem
+from service.problems import (
+    BodyTimeout,
+    Busy,
+    Finding,
+    InvalidRequest,
+    NotAcceptable,
+    RequestProblem,
+    TooLarge,
+    UnreadablePayload,
+    UnsupportedMediaType,
+)
+
+__all__ = [
+    "KINDS",
+    "PROBLEM_MEDIA_TYPE",
+    "Kind",
+    "install_error_handlers",
+    "problem_content",
+    "problem_document",
+    "problem_response",
+]
+
+PROBLEM_MEDIA_TYPE = "application/problem+json"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of problem: the status, and the title, whose words also make the type's URN."""
+
+    status: int
+    title: str
+
+    @property
+    def type(self) -> str:
+        """URN that identifies the kind."""
+        return f"urn:convpool:problem:{self.title.lower().replace(' ', '-')}"
+
+
+KINDS: dict[type[Exception], Kind] = {
+    UnreadablePayload: Kind(400, "Unreadable payload"),
+    NotAcceptable: Kind(406, "Not acceptable"),
+    BodyTimeout: Kind(408, "Body timeout"),
+    TooLarge: Kind(413, "Too large"),
+    UnsupportedMediaType: Kind(415, "Unsupported media type"),
+    InvalidRequest: Kind(422, "Invalid request"),
+    ConvpoolError: Kind(422, "Invalid request"),
+    Busy: Kind(503, "Busy"),
+}
+INTERNAL = Kind(500, "Internal error")
+
+logger = logging.getLogger("convpool")
+
+
+def problem_document(kind: Kind, findings: Sequence[Finding], detail: str = "") -> dict[str, Any]:
+    """Return a problem document; its detail joins the findings' messages if nothing else is said."""
+    return {
+        "type": kind.type,
+        "title": kind.title,
+        "status": kind.status,
+        "detail": detail or "; ".join(finding.message for finding in findings),
+        "errors": [asdict(finding) for finding in findings],
+    }
+
+
+def problem_content(kind: Kind, findings: Sequence[Finding], detail: str = "") -> bytes:
+    """Return the text of a problem document, which ends with a newline."""
+    return orjson.dumps(problem_document(kind, findings, detail), option=orjson.OPT_APPEND_NEWLINE)
+
+
+def problem_response(
+    kind: Kind, findings: Sequence[Finding], detail: str = "", headers: Mapping[str, str] | None = None
+) -> Response:
+    """Return an answer that holds a problem document."""
+    return Response(problem_content(kind, findings, detail), kind.status, headers, PROBLEM_MEDIA_TYPE)
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    """Make an application answer every error with a problem document."""
+
+    def respond(request: Request, kind: Kind, *arguments: Any, **options: Any) -> Response:
+        note_problem(request.scope, kind.title)
+        return problem_response(kind, *arguments, **options)
+
+    async def on_problem(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestProblem)  # noqa: S101
+        return respond(request, _kind(error), error.findings, headers=error.headers)
+
+    async def on_core_error(request: Request, error: Exception) -> Response:
+        assert isinstance(error, ConvpoolError)  # noqa: S101
+        finding = Finding(pointer_to(error.subject), error.message, error.got, error.expected)
+        return respond(request, _kind(error), [finding])
+
+    async def on_http_error(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)  # noqa: S101
+        status = HTTPStatus(error.status_code)
+        detail = status.description
+        if status == HTTPStatus.NOT_FOUND:
+            detail = "There is nothing at this path. GET /ops lists the operations, and /docs describes every call."
+        elif error.headers and "Allow" in error.headers:
+            detail = f"This path is called with {error.headers['Allow']}."
+        return respond(request, Kind(status, status.phrase), [], detail, error.headers)
+
+    async def on_memory_error(request: Request, error: Exception) -> Response:
+        message = "the server has not the memory for this request now; try again later, or with smaller tensors"
+        expected = "smaller tensors, or a later try"
+        return await on_problem(
+            request, Busy.of("", message, got="a request that needs more memory than is free", expected=expected)
+        )
+
+    async def on_any_error(request: Request, error: Exception) -> Response:
+        logger.error("unexpected error", exc_info=error)
+        return respond(request, INTERNAL, [], "The server failed; its log says why.")
+
+    app.add_exception_handler(RequestProblem, on_problem)
+    app.add_exception_handler(ConvpoolError, on_core_error)
+    app.add_exception_handler(HTTPException, on_http_error)
+    app.add_exception_handler(MemoryError, on_memory_error)
+    app.add_exception_handler(Exception, on_any_error)
+
+
+def _kind(error: Exception) -> Kind:
+    return next(kind for problem, kind in KINDS.items() if isinstance(error, problem))

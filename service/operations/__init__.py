@@ -1,0 +1,1 @@
+"""The operations: which there are, their parameters, limits and execution."""

@@ -1,0 +1,39 @@
+"""Limits on what one request may cost, checked on the prediction before anything is allocated."""
+
+from __future__ import annotations
+
+from service.operations.operation import Prediction
+from service.problems import Finding, TooLarge, counted
+from service.settings import Settings
+
+__all__ = ["check_budget"]
+
+
+def check_budget(prediction: Prediction, text: int, settings: Settings) -> None:
+    """Raise TooLarge if a prediction exceeds a limit of the settings.
+
+    Parameters
+    ----------
+    prediction : Prediction
+    text : int
+        Bytes that the answer's text may take, if it is text.
+    settings : Settings
+    """
+    costs = (
+        ("bytes of results", prediction.result_bytes, settings.max_result_bytes),
+        ("bytes of text (npy and npz need none)", text, settings.max_result_bytes),
+        ("bytes of workspace", prediction.workspace_bytes, settings.max_workspace_bytes),
+        ("units of work, each a multiply-accumulate", prediction.work, settings.max_work),
+    )
+    findings = [
+        Finding(
+            "",
+            f"the request would take {counted(cost, what)}; this server takes at most {limit}",
+            counted(cost, what),
+            f"at most {limit} {what}",
+        )
+        for what, cost, limit in costs
+        if cost > limit
+    ]
+    if findings:
+        raise TooLarge(*findings)

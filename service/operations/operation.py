@@ -1,0 +1,345 @@
+"""An operation: one direction of a layer, as the service offers it.
+
+Everything that routes, documentation and validation need is derived here from the declaration of the layer's ops.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel
+
+from cnn_core import ParameterError
+from cnn_core.ops.base import Layer, Op, Operand
+from cnn_core.parameters import Direction, Rule, one_of, subset_of
+from service.codecs.message import TensorType
+from service.codecs.names import pointer_to
+from service.codecs.text import NOT_GIVEN
+from service.operations.parameters import parameter_model, rule_field, unknown_names, validated
+from service.problems import Finding, InvalidRequest
+
+__all__ = ["Call", "LayerDeclaration", "Operation", "Prediction"]
+
+GRAD_OUTPUT = Operand("grad_output", "Gradient with respect to the output: of the output's shape.")
+
+
+@dataclass(frozen=True, eq=False)
+class LayerDeclaration:
+    """A layer of the catalogue: its name in the URL, and its op, or its ops by the value of a parameter.
+
+    Parameters
+    ----------
+    name : str
+        First part of the paths.
+    title : str
+        What the layer is, for the documentation.
+    ops : dict of str to type of Op
+        By the value of ``selector``; a single entry named "" if there is none.
+    example : dict
+        Parameters and operands (nested lists) of a small example.
+    selector : str
+        Name of the parameter that selects the op.
+    """
+
+    name: str
+    title: str
+    ops: Mapping[str, type[Op]]
+    example: Mapping[str, Any]
+    selector: str = ""
+
+    @functools.cached_property
+    def operands(self) -> tuple[Operand, ...]:
+        """The operands of forward; the same for all ops of a layer."""
+        return next(iter(self.ops.values())).operands
+
+    @functools.cached_property
+    def forward(self) -> Operation:
+        """The operation that computes the layer."""
+        return Operation(self, "forward")
+
+    @functools.cached_property
+    def operations(self) -> tuple[Operation, ...]:
+        """The layer's operations: forward, and backward where its ops have gradients."""
+        differentiable = all(op.differentiable for op in self.ops.values())
+        return (self.forward, Operation(self, "backward")) if differentiable else (self.forward,)
+
+    def resolve(self, op: Op, shapes: Mapping[str, Sequence[int]]) -> Layer[Any]:
+        """Resolve an op for operands of these shapes, by name."""
+        return op.layer(*(shapes.get(operand.name) for operand in self.operands))
+
+    def choose(self, parameters: Mapping[str, Any]) -> type[Op]:
+        """Return the op that the parameters select.
+
+        Raises
+        ------
+        InvalidRequest
+        """
+        if not self.selector:
+            return self.ops[""]
+        value = parameters.get(self.selector)
+        rule = self._selector_rule
+        if value is None or value is NOT_GIVEN:
+            message = f"{self.selector} is required; it must be {rule.text}"
+            raise InvalidRequest.of(f"/{self.selector}", message, got="nothing", expected=rule.text)
+        try:
+            return self.ops[rule.check(self.selector, value)]
+        except ParameterError as error:
+            raise InvalidRequest.of(
+                f"/{self.selector}", error.message, got=error.got, expected=error.expected
+            ) from None
+
+    @functools.cached_property
+    def _selector_rule(self) -> Rule:
+        return one_of(Literal[tuple(self.ops)])
+
+    def selecting(self, op: type[Op]) -> dict[str, str]:
+        """Return the parameter that selects an op; none if the layer has only that one."""
+        value = next((value for value, candidate in self.ops.items() if candidate is op), "")
+        return {self.selector: value} if self.selector else {}
+
+    def resolved_parameters(
+        self, op: Op, layer: Layer[Any], itemsize: int, direction: Direction = "forward"
+    ) -> dict[str, Any]:
+        """Return every parameter as it is in a layer, the selecting one first."""
+        return self.selecting(type(op)) | op.resolved_parameters(layer, itemsize, direction)
+
+    def selector_field(self, op: type[Op]) -> dict[str, tuple[Any, Any]]:
+        """Return the definition of the selecting parameter for one op's parameter model."""
+        return {name: (Literal[value], ...) for name, value in self.selecting(op).items()}
+
+
+@dataclass(frozen=True)
+class Call:
+    """An operation with its parameters: the op, and the arguments of the call that are not the op's parameters."""
+
+    op: Op
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a call will do, known from the shapes and types of its operands alone.
+
+    Parameters
+    ----------
+    parameters : mapping of str to object
+        All of the op's parameters, resolved for each axis and side.
+    results : tuple of TensorType
+    workspace_bytes : int
+        Memory beside the results and the operands.
+    work : int
+        See ``cnn_core.kernels.cost.Cost``.
+    """
+
+    parameters: Mapping[str, Any]
+    results: tuple[TensorType, ...]
+    workspace_bytes: int
+    work: int
+
+    @property
+    def result_bytes(self) -> int:
+        """Memory of the results."""
+        return sum(result.nbytes for result in self.results)
+
+
+@dataclass(frozen=True, eq=False)
+class Operation:
+    """One direction of a layer."""
+
+    declaration: LayerDeclaration
+    direction: Direction
+
+    @property
+    def name(self) -> str:
+        """Name in /ops, for example conv_forward."""
+        return f"{self.declaration.name}_{self.direction}"
+
+    @property
+    def path(self) -> str:
+        """Path in the URL, for example /conv/forward."""
+        return f"/{self.declaration.name}/{self.direction}"
+
+    @property
+    def operands(self) -> tuple[Operand, ...]:
+        """The tensors that a request holds."""
+        given = self.declaration.operands
+        return given if self.direction == "forward" else (GRAD_OUTPUT, *given)
+
+    @functools.cached_property
+    def results(self) -> tuple[str, ...]:
+        """The tensors that an answer may hold; some of them only if asked for."""
+        ops = self.declaration.ops.values()
+        if self.direction == "forward":
+            return tuple(dict.fromkeys(name for op in ops for name in op.results))
+        return tuple(f"grad_{name}" for name in next(iter(ops)).differentiable)
+
+    @functools.cached_property
+    def operand_names(self) -> tuple[str, ...]:
+        """Names of the operands in their order."""
+        return tuple(operand.name for operand in self.operands)
+
+    @functools.cached_property
+    def required_operands(self) -> tuple[str, ...]:
+        """Names of the operands that every request holds."""
+        return tuple(operand.name for operand in self.operands if not operand.optional)
+
+    @functools.cached_property
+    def models(self) -> Mapping[type[Op], type[BaseModel]]:
+        """The model of the parameters for each op of the layer."""
+        return {
+            op: parameter_model(op, self.declaration.selector_field(op) | self._call_fields(op))
+            for op in self.declaration.ops.values()
+        }
+
+    def _call_fields(self, op: type[Op]) -> dict[str, tuple[Any, Any]]:
+        if self.direction == "forward" or len(op.differentiable) == 1:
+            return {}
+        rule = subset_of(op.differentiable)
+        description = "Operands whose gradients are computed and returned."
+        return {"wrt": rule_field("wrt", tuple[str, ...], rule, description, op.differentiable)}
+
+    def call(self, parameters: Mapping[str, Any], beside: Sequence[str] = ()) -> Call:
+        """Check the parameters and return what is to be called.
+
+        Parameters
+        ----------
+        parameters : mapping of str to object
+        beside : sequence of str
+            Names that may stand beside the parameters, to be suggested for an unknown one.
+
+        Raises
+        ------
+        InvalidRequest
+        """
+        try:
+            op = self.declaration.choose(parameters)
+        except InvalidRequest as problem:
+            # the name that selects the op may be the misspelt one
+            accepted = dict.fromkeys(name for model in self.models.values() for name in model.model_fields)
+            raise InvalidRequest(*problem.findings, *unknown_names(accepted, parameters, beside)) from None
+        parameters = {**parameters, **self.declaration.selecting(op)}
+        selector = self.declaration.selector
+        elsewhere = {
+            name: f"{selector}={value}"
+            for value, other in self.declaration.ops.items()
+            for name in self.models[other].model_fields
+            if name not in self.models[op].model_fields
+        }
+        values = validated(self.models[op], parameters, beside, elsewhere)
+        own = {field.name for field in op.parameters()}
+        options = {name: value for name, value in values.items() if name not in own | {selector}}
+        try:
+            return Call(op(**{name: value for name, value in values.items() if name in own}), options)
+        except ParameterError as error:  # parameters that do not go together
+            pointer = pointer_to(error.subject)
+            raise InvalidRequest.of(pointer, error.message, got=error.got, expected=error.expected) from None
+
+    def request(self, parameters: Mapping[str, Any], operands: Collection[str]) -> Call:
+        """Check the parameters, and that every required operand is there; return what is to be called.
+
+        Raises
+        ------
+        InvalidRequest
+            With everything that is wrong with either.
+        """
+        expected = f"the operands {', '.join(self.required_operands)}"
+        findings = [
+            Finding(f"/{name}", f"the operand {name} is missing; needed: {expected}", "nothing", expected)
+            for name in self.required_operands
+            if name not in operands
+        ]
+        try:
+            call = self.call(parameters, self.operand_names)
+        except InvalidRequest as problem:
+            raise InvalidRequest(*findings, *problem.findings) from None
+        if findings:
+            raise InvalidRequest(*findings)
+        return call
+
+    def with_types(self, tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Give numbers without a type of their own, as JSON's are, the type of the operand that they belong to.
+
+        Raises
+        ------
+        InvalidRequest
+            If a number stands for an operand whose type nothing else tells.
+        """
+        typed = dict(tensors)
+        for operand in self.operands:
+            tensor = tensors.get(operand.name)
+            if tensor is None or tensor.ndim or tensor.dtype != np.float64:
+                continue
+            if not operand.dtypes or "float64" in operand.dtypes:
+                continue
+            belongs_to = tensors.get(operand.type_of)
+            if belongs_to is not None and _is_integer_of(tensor.item(), belongs_to.dtype):
+                typed[operand.name] = tensor.astype(belongs_to.dtype)
+                continue
+            example = f'{{"dtype": "{operand.dtypes[0]}", "shape": [], "data": [0]}}'
+            message = f"{operand.name} is a number without a type, or not one of its type; write it like {example}"
+            expected = f"a tensor of {' or '.join(operand.dtypes)}"
+            raise InvalidRequest.of(f"/{operand.name}", message, got=tensor.dtype.name, expected=expected)
+        return typed
+
+    def number_of_results(self, call: Call) -> int:
+        """Return how many tensors a call answers with."""
+        if self.direction == "forward":
+            return len(call.op.result_names())
+        return len(call.options.get("wrt", call.op.differentiable))
+
+    def predict(self, call: Call, tensors: Mapping[str, NDArray[Any]]) -> Prediction:
+        """Predict a call from the shapes and types of its operands; allocates nothing.
+
+        Raises
+        ------
+        ConvpoolError
+            If the operands fit neither each other nor the parameters.
+        """
+        layer = self._layer(call.op, {name: tensor.shape for name, tensor in tensors.items()})
+        dtypes = {name: tensor.dtype for name, tensor in tensors.items()}
+        if self.direction == "forward":
+            types, shapes = call.op.result_dtypes(dtypes), layer.result_shapes
+            costs = [layer.costs().forward]
+        else:
+            wrt = call.options.get("wrt", call.op.differentiable)
+            types, shapes = dict.fromkeys(wrt, call.op.gradient_dtype(dtypes)), layer.gradient_shapes
+            costs = [cost for name, cost in layer.costs().backward.items() if name in wrt]
+        results = tuple(TensorType(shapes[name], dtype) for name, dtype in types.items())
+        computed_in = call.op.computation_dtype(dtypes)
+        # operands, and at last the results, may stand in two types at a time
+        converted = sum(tensor.size for tensor in tensors.values() if tensor.dtype != computed_in)
+        converted += sum(math.prod(result.shape) for result in results if result.dtype != computed_in)
+        resolved = self.declaration.resolved_parameters(call.op, layer, computed_in.itemsize, self.direction)
+        return Prediction(
+            parameters=resolved | dict(call.options),
+            results=results,
+            workspace_bytes=computed_in.itemsize * (max(cost.workspace_elements for cost in costs) + converted),
+            work=sum(cost.work for cost in costs),
+        )
+
+    def _layer(self, op: Op, shapes: Mapping[str, tuple[int, ...]]) -> Layer[Any]:
+        layer = self.declaration.resolve(op, shapes)
+        if all(math.prod(shape) for shape in shapes.values()):
+            return layer
+        # an empty batch, the only size that may be 0, still takes the steps, and the counts of taps, of one image
+        return self.declaration.resolve(op, {name: [max(1, size) for size in shape] for name, shape in shapes.items()})
+
+    def compute(self, call: Call, tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Compute the results by name."""
+        arguments = [tensors.get(operand.name) for operand in self.operands]
+        returned = getattr(call.op, self.direction)(*arguments, **call.options)
+        if isinstance(returned, np.ndarray):
+            (name,) = call.op.result_names() if self.direction == "forward" else self.results
+            return {name: returned}
+        return {name: array for name, array in returned._asdict().items() if array is not None}
+
+
+def _is_integer_of(value: float, dtype: np.dtype[Any]) -> bool:
+    """Return whether a number is an integer that a type holds."""
+    return dtype.kind in "iu" and np.iinfo(dtype).min <= value <= np.iinfo(dtype).max and value.is_integer()

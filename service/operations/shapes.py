@@ -1,0 +1,134 @@
+"""The shape calls: what a layer does to operands of given shapes, without any tensor."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from dataclasses import MISSING
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, create_model
+
+from cnn_core import ConvpoolError, ParameterError
+from cnn_core.errors import describe
+from cnn_core.ops.base import Operand
+from cnn_core.parameters import Rule, one_of
+from service.codecs.message import DTYPES, TensorType
+from service.codecs.names import pointer_to
+from service.operations.operation import LayerDeclaration
+from service.operations.parameters import rule_field, validated
+from service.problems import Finding, InvalidRequest
+
+__all__ = ["DTYPE", "ShapeAnswer", "predict_shapes", "shapes_model"]
+
+BESIDE_PARAMETERS = ("shapes", "dtype")
+DTYPE = one_of(Literal[DTYPES])
+
+
+def _sizes(value: Any) -> tuple[int, ...]:
+    if not isinstance(value, (list, tuple)) or any(type(size) is not int or size < 0 for size in value):
+        raise ValueError
+    return tuple(value)
+
+
+SHAPE = Rule(
+    "a list of integers >= 0, one for each axis",
+    _sizes,
+    {"type": "array", "items": {"type": "integer", "minimum": 0}},
+)
+
+
+Pair = Annotated[list[int], Field(min_length=2, max_length=2)]
+
+
+class ShapeAnswer(BaseModel):
+    """What a layer does to operands of given shapes."""
+
+    output_shape: list[int] = Field(description="Shape of the output.")
+    parameters: dict[str, Any] = Field(
+        description="Every parameter as it was resolved: the defaults, strides for each axis, padding for each side."
+    )
+    padding: list[Pair] = Field(description="The padding before and after, for each spatial axis.")
+    multiply_accumulates: int = Field(
+        description="Multiplications with addition of forward; for pooling, taps that enter a sum or a comparison."
+    )
+    dtype: str = Field(description="The type of the operands that the bytes are counted for; that of the first one.")
+    bytes_in: int = Field(description="Bytes of the operands of forward.")
+    bytes_out: int = Field(description="Bytes of the results.")
+
+
+@functools.cache
+def shapes_model(layer: LayerDeclaration) -> type[BaseModel]:
+    """Return the model of the shapes of a layer's operands."""
+    fields: dict[str, Any] = {}
+    for operand in layer.operands:
+        default, annotation = (None, tuple[int, ...] | None) if operand.optional else (MISSING, tuple[int, ...])
+        fields[operand.name] = rule_field(operand.name, annotation, SHAPE, f"Shape of {operand.name}.", default)
+    return create_model(f"{layer.name}_shapes", __config__=ConfigDict(extra="forbid"), **fields)
+
+
+def predict_shapes(layer: LayerDeclaration, content: Mapping[str, Any]) -> dict[str, Any]:
+    """Answer a shape call.
+
+    Raises
+    ------
+    InvalidRequest
+        If a parameter or a shape breaks a rule. Pointers to shapes start with ``/shapes``.
+    """
+    parameters = {name: value for name, value in content.items() if name not in BESIDE_PARAMETERS}
+    findings: list[Finding] = []
+    try:
+        op = layer.forward.call(parameters, BESIDE_PARAMETERS).op
+    except InvalidRequest as problem:
+        findings.extend(problem.findings)
+    try:
+        shapes = _shapes(layer, content.get("shapes"))
+    except InvalidRequest as problem:
+        findings.extend(problem.findings)
+    try:
+        operand_type = np.dtype(DTYPE.check("dtype", content.get("dtype", "float64")))
+    except ParameterError as error:
+        findings.append(Finding("/dtype", error.message, error.got, error.expected))
+    if findings:
+        raise InvalidRequest(*findings)
+    try:
+        resolved = layer.resolve(op, shapes)
+    except ConvpoolError as error:
+        parent = "/shapes" if error.subject in shapes else ""
+        finding = Finding(parent + pointer_to(error.subject), error.message, error.got, error.expected)
+        raise InvalidRequest(finding) from None
+    types = {operand.name: _type_of(operand, operand_type) for operand in layer.operands if operand.name in shapes}
+    operands = [TensorType(shape, types[name]) for name, shape in shapes.items()]
+    results = [TensorType(resolved.result_shapes[name], dtype) for name, dtype in op.result_dtypes(types).items()]
+    return ShapeAnswer(
+        output_shape=list(resolved.output_shape),
+        parameters=layer.resolved_parameters(op, resolved, op.computation_dtype(types).itemsize),
+        padding=[list(pair) for pair in resolved.windows.padding],
+        multiply_accumulates=resolved.multiply_accumulates,
+        dtype=next(iter(types.values())).name,
+        bytes_in=sum(operand.nbytes for operand in operands),
+        bytes_out=sum(result.nbytes for result in results),
+    ).model_dump(mode="json")
+
+
+def _type_of(operand: Operand, dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the type that an operand is counted in: its own, or the given one where it shares in that."""
+    if not operand.dtypes:
+        return dtype
+    own = np.dtype(operand.dtypes[0])
+    return dtype if dtype.name in operand.dtypes and (dtype.kind == "f") == (own.kind == "f") else own
+
+
+def _shapes(layer: LayerDeclaration, value: Any) -> dict[str, tuple[int, ...]]:
+    if not isinstance(value, dict):
+        got = "nothing" if value is None else describe(value)
+        expected = "an object with the shape of each operand of forward"
+        raise InvalidRequest.of("/shapes", f"shapes must be {expected}; got {got}", got=got, expected=expected)
+    try:
+        return validated(shapes_model(layer), value)
+    except InvalidRequest as problem:
+        raise InvalidRequest(
+            *(dataclasses.replace(finding, pointer=f"/shapes{finding.pointer}") for finding in problem.findings)
+        ) from None

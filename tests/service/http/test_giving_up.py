@@ -1,0 +1,77 @@
+"""What happens when the service cannot, or need not, finish what it began."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+import time
+from typing import Any
+
+import anyio
+import httpx
+import numpy as np
+import pytest
+
+from service.http.responses import BufferResponse
+from service.operations.operation import Operation
+from tests.clients import ApplicationClient, running_server
+from tests.service import payloads
+
+REQUEST = {"mode": "max", "kernel_size": 1, "input": [[[1.0]]]}
+
+
+def test_a_lack_of_memory_is_said(client: ApplicationClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lacking(*_: Any) -> Any:
+        raise MemoryError
+
+    monkeypatch.setattr(Operation, "compute", lacking)
+    answer = client.post("/pool/forward", json=REQUEST)
+    payloads.problem(answer, 503)
+    assert int(answer.headers["retry-after"]) >= 1
+
+
+def test_an_answer_that_nobody_reads_is_broken_off_and_gives_its_memory_back() -> None:
+    sent: list[Any] = []
+    released = threading.Event()
+
+    async def stalled(message: Any) -> None:
+        sent.append(message["type"])
+        if message["type"] == "http.response.body":
+            await anyio.sleep_forever()
+
+    async def receive() -> Any:
+        raise AssertionError
+
+    response = BufferResponse([b"x" * 10], "application/x-npy", 0.01)
+    response.held = contextlib.closing(_Closed(released))
+    anyio.run(response, {"type": "http"}, receive, stalled)
+    assert sent == ["http.response.start", "http.response.body"]
+    assert released.is_set()
+
+
+class _Closed:
+    def __init__(self, event: threading.Event) -> None:
+        self._event = event
+
+    def close(self) -> None:
+        self._event.set()
+
+
+def test_a_request_that_outlasts_the_time_to_shut_down_is_told_so() -> None:
+    # some ten seconds of work: a kernel as large as half of the image
+    random = np.random.default_rng(0)
+    image, kernel = random.normal(size=(2, 600, 600, 1)), random.normal(size=(300, 300, 1, 1))
+    request = payloads.npz_request({"input": image, "weight": kernel}, {})
+    answers: list[httpx.Response] = []
+    with running_server(CONVPOOL_GRACEFUL_SHUTDOWN="1", CONVPOOL_MAX_WORK=str(10**12)) as (url, process):
+        thread = threading.Thread(
+            target=lambda: answers.append(httpx.post(f"{url}/conv/forward", timeout=60, **request)), daemon=True
+        )
+        thread.start()
+        time.sleep(1)
+        process.send_signal(signal.SIGTERM)
+        thread.join(timeout=60)
+        assert process.wait(timeout=60) == 0
+    assert len(answers) == 1
+    payloads.problem(answers[0], 503)

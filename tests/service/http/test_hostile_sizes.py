@@ -1,0 +1,167 @@
+"""Sizes and parameters up to 2^31 - 1: predicting takes few steps, takes no memory, and is exact."""
+
+from __future__ import annotations
+
+import itertools
+import tracemalloc
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cnn_core import ConvpoolError
+from cnn_core.geometry import AdaptiveAxis, AxisWindows
+from cnn_core.geometry.axis import Axis
+from service.operations.catalogue import OPERATIONS
+from tests.interpreter import at_most_lines
+
+LARGEST = 2**31 - 1
+SIZES = (4, 10**6 + 3, LARGEST)
+COUNTS = (1, 2, 7, 10**6 + 3, 2**30, LARGEST)
+MAX_LINES = 20_000
+MOST_BYTES = 2**20
+
+FORWARD = {operation.declaration.name: operation for operation in OPERATIONS if operation.direction == "forward"}
+
+Case = tuple[str, dict[str, Any], dict[str, tuple[int, ...]]]
+
+
+def adaptive_cases(rank: int) -> list[Case]:
+    cases: list[Case] = []
+    for size, count in itertools.product(SIZES, COUNTS):
+        shape = {"input": (2, *[size] * rank, 3)}
+        cases.extend(("pool", {"mode": mode, "output_size": count}, shape) for mode in ("max", "avg", "lp"))
+        indices = {"return_indices": True, "index_scheme": "tensor", "storage_order": "column_major"}
+        cases.append(("pool", {"mode": "max", "output_size": count, **indices}, shape))
+        cases.append(("unpool", {"output_size": count}, shape))
+        cases.append(("unpool", {"output_size": LARGEST, "kernel_size": count, "framework": "onnx"}, shape))
+        weight = {"weight": (*[2] * rank, 1, 3)}
+        cases.append(("conv_transpose", {"output_size": count}, shape | weight))
+        onnx = {"output_size": count, "framework": "onnx", "data_format": "channels_last"}
+        cases.append(("conv_transpose", onnx, shape | weight))
+        for kernel in (1, count):
+            spaced = {"kernel_size": kernel, "stride": LARGEST, "padding": LARGEST}
+            cases.append(("fold", {"output_size": [count] * rank, **spaced}, {"input": (2, 3**rank, kernel)}))
+    return cases
+
+
+def window_cases(rank: int) -> list[Case]:
+    cases: list[Case] = []
+    kernels, strides, paddings, dilations = (1, 3, 2**30, LARGEST), (1, 3, LARGEST), (0, 3, 2**30, "same"), (1, 2**30)
+    for size, kernel, stride, padding, dilation in itertools.product(SIZES, kernels, strides, paddings, dilations):
+        shape = {"input": (2, *[size] * rank, 3)}
+        spaced = {"stride": stride, "padding": padding}
+        windows = {**spaced, "dilation": dilation, "kernel_size": kernel}
+        cases.extend(("pool", {"mode": mode, "ceil_mode": True, **windows}, shape) for mode in ("max", "avg", "lp"))
+        cases.append(("pool", {"mode": "avg", "count_include_pad": True, **windows}, shape))
+        cases.append(("unfold", windows, shape))
+        cases.append(("unpool", {**spaced, "kernel_size": kernel}, shape))
+        weighted = shape | {"weight": (*[kernel] * rank, 3, 3)}
+        spread = {**spaced, "dilation": dilation}
+        modes = ("zeros", "reflect", "replicate", "circular")
+        cases.extend(("conv", {**spread, "padding_mode": mode}, weighted) for mode in modes)
+        cases.append(("conv_transpose", {**spread, "output_padding": stride - 1 if padding != "same" else 0}, weighted))
+        cases.append(("conv_integer", spread, weighted))
+        rest = ("input_scale", "input_zero_point", "weight_scale", "weight_zero_point", "output_scale")
+        scalars: dict[str, tuple[int, ...]] = dict.fromkeys((*rest, "output_zero_point"), ())
+        cases.append(("qlinear_conv", spread, weighted | scalars))
+    return cases
+
+
+def predict(case: Case) -> None:
+    """Everything that is done before a request is refused; a call that is no layer is refused too."""
+    name, parameters, shapes = case
+    declaration = FORWARD[name].declaration
+    try:
+        op = declaration.choose(parameters)(**{key: value for key, value in parameters.items() if key != "mode"})
+        layer = declaration.resolve(op, shapes)
+    except ConvpoolError:
+        return
+    declaration.resolved_parameters(op, layer, 8)
+    costs = layer.costs()
+    for cost in (costs.forward, *costs.backward.values()):
+        # Python's integers never overflow
+        assert type(cost.work) is int
+        assert type(cost.workspace_elements) is int
+        assert min(cost.work, cost.workspace_elements) >= 0
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+@pytest.mark.parametrize("cases", [adaptive_cases, window_cases])
+def test_predicting_takes_few_steps(cases: Any, rank: int) -> None:
+    for case in cases(rank):
+        with at_most_lines(MAX_LINES):
+            predict(case)
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+@pytest.mark.parametrize("cases", [adaptive_cases, window_cases])
+def test_predicting_takes_no_memory(cases: Any, rank: int) -> None:
+    made = cases(rank)
+    tracemalloc.start()
+    try:
+        for case in made:
+            before = tracemalloc.get_traced_memory()[0]
+            tracemalloc.reset_peak()
+            predict(case)
+            assert tracemalloc.get_traced_memory()[1] - before < MOST_BYTES, case
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("count", [1, 7, 1000, 65_536])
+@pytest.mark.parametrize("size", [5, 2**16 + 1, 2**30, LARGEST])
+def test_adaptive_windows_of_large_sizes_are_exact(size: int, count: int) -> None:
+    axis = AdaptiveAxis(size, count)
+    starts = [number * size // count for number in range(count)]
+    stops = [-(-(number + 1) * size // count) for number in range(count)]
+    assert axis.starts().tolist() == starts
+    taps = [stop - start for start, stop in zip(starts, stops, strict=True)]
+    assert axis.counts(include_padding=False).tolist() == taps
+    assert axis.tap_count == sum(taps)
+    require_pieces(axis, list(zip(starts, stops, strict=True)))
+
+
+@pytest.mark.parametrize(("size", "output_size"), [(LARGEST, LARGEST), (3, LARGEST), (LARGEST, 2**31 - 3)])
+def test_the_last_windows_of_large_axes_are_exact(size: int, output_size: int) -> None:
+    """The products of the largest sizes still are 64-bit integers."""
+    last = np.arange(output_size - 3, output_size, dtype=np.int64)
+    assert (last * size // output_size).tolist() == [number * size // output_size for number in last.tolist()]
+    ends = -(-(last + 1) * size // output_size)
+    assert ends.tolist() == [-(-(number + 1) * size // output_size) for number in last.tolist()]
+
+
+@pytest.mark.parametrize("dilation", [1, 2**20, 2**30])
+@pytest.mark.parametrize("before", [0, 2**30, LARGEST])
+def test_windows_of_large_sizes_are_exact(before: int, dilation: int) -> None:
+    stride, kernel, size, windows = 2**31 - 5, 3, LARGEST, 4
+    axis = AxisWindows(size, kernel, stride, dilation, before, 4 * LARGEST, windows)
+    starts = [number * stride - before for number in range(windows)]
+    assert axis.starts().tolist() == starts
+    taps = [sum(0 <= start + tap * dilation < size for tap in range(kernel)) for start in starts]
+    assert axis.counts(include_padding=False).tolist() == taps
+    assert axis.counts(include_padding=True).tolist() == [
+        sum(-before <= start + tap * dilation < size + axis.after for tap in range(kernel)) for start in starts
+    ]
+
+
+def require_pieces(axis: Axis, spans: list[tuple[int, int]]) -> None:
+    """Check that the pieces join every window with its taps, if there are not too many to go through."""
+    if axis.goes_by_window:
+        assert [(piece.inputs.start, piece.inputs.stop) for piece in axis.pieces()] == spans
+        return
+    if axis.tap_count > 500_000:
+        return
+    pieces = list(axis.pieces())
+    assert len(pieces) <= axis.piece_count
+    pairs = 0
+    for piece in pieces:
+        windows = range(len(spans))[piece.outputs]
+        taps = range(axis.size)[piece.inputs]
+        assert len(windows) == len(taps)
+        assert all(
+            spans[window][0] + piece.offsets.start == tap < spans[window][1]
+            for window, tap in zip(windows, taps, strict=True)
+        )
+        pairs += len(windows)
+    assert pairs == axis.tap_count
