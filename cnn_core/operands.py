@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cnn_core.errors import DtypeError, ShapeError, describe, number_of
-from cnn_core.parameters import LARGEST_INTEGER, LARGEST_RANK, SMALLEST_RANK, DataFormat
+from cnn_core.parameters import MAX_INTEGER, MAX_RANK, MIN_RANK, DataFormat
 
 __all__ = [
-    "LARGEST_RANK",
+    "MAX_RANK",
     "accumulation_dtype",
     "as_operand",
     "channels_last_view",
@@ -108,8 +108,8 @@ def require_sizes(name: str, sizes: Sequence[int], *, has_batch: bool = False) -
     """Raise ShapeError unless every size is one that an operand may have; only a leading batch may be empty."""
     for axis, size in enumerate(sizes):
         smallest = 0 if has_batch and axis == 0 else 1
-        if not smallest <= size <= LARGEST_INTEGER:
-            expected = f"{smallest} to {LARGEST_INTEGER}"
+        if not smallest <= size <= MAX_INTEGER:
+            expected = f"{smallest} to {MAX_INTEGER}"
             raise ShapeError(
                 name,
                 f"axis {axis} of {name} has size {describe(size)}; needed: {expected}",
@@ -138,7 +138,7 @@ def split_layer_shape(
     """
     sizes = checked_sequence(name, shape)
     layout = "(N, *spatial, C)" if data_format == "channels_last" else "(N, C, *spatial)"
-    if not SMALLEST_RANK <= len(sizes) - 2 <= LARGEST_RANK or len(sizes) - 2 != (spatial_axes or len(sizes) - 2):
+    if not MIN_RANK <= len(sizes) - 2 <= MAX_RANK or len(sizes) - 2 != (spatial_axes or len(sizes) - 2):
         needed = "3, 4 or 5" if spatial_axes is None else str(spatial_axes + 2)
         reason = "1, 2 or 3 spatial axes" if spatial_axes is None else f"spatial_axes={spatial_axes}"
         error = ShapeError(

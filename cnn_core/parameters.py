@@ -23,16 +23,16 @@ __all__ = [
     "FLAG",
     "FRAMEWORK",
     "INDEX_SCHEME",
-    "LARGEST_INTEGER",
-    "LARGEST_RANK",
     "LIST_PER_AXIS",
+    "MAX_INTEGER",
+    "MAX_RANK",
+    "MIN_RANK",
     "NONZERO_INTEGER",
     "NORM_TYPE",
     "OUTPUT_PADDING",
     "PADDING",
     "PADDING_MODE",
     "POSITIVE_PER_AXIS",
-    "SMALLEST_RANK",
     "SPATIAL_AXES",
     "STORAGE_ORDER",
     "TIES",
@@ -77,10 +77,10 @@ PerAxis = int | tuple[int, ...]
 OutputPadding = int | tuple[int, ...] | Literal["to_stride"]
 Padding = int | tuple[int, ...] | tuple[tuple[int, int], ...] | AutomaticPadding
 
-SMALLEST_RANK, LARGEST_RANK = 1, 3
+MIN_RANK, MAX_RANK = 1, 3
 """Spatial axes of an operand."""
 
-LARGEST_INTEGER = 2**31 - 1
+MAX_INTEGER = 2**31 - 1
 """No integer parameter may exceed this, so that all index arithmetic fits in 64 bits."""
 
 
@@ -133,17 +133,17 @@ def _integer(value: Any, smallest: int) -> int:
     if isinstance(value, (float, np.floating)) and float(value).is_integer():  # some languages write 2 as 2.0
         value = int(value)
     value = operator.index(value)
-    if not smallest <= value <= LARGEST_INTEGER:
+    if not smallest <= value <= MAX_INTEGER:
         raise ValueError
     return int(value)
 
 
 def _integers_from(smallest: int) -> str:
-    return f"an integer from {smallest} to {LARGEST_INTEGER}"
+    return f"an integer from {smallest} to {MAX_INTEGER}"
 
 
 def _integer_schema(smallest: int) -> dict[str, Any]:
-    return {"type": "integer", "minimum": smallest, "maximum": LARGEST_INTEGER}
+    return {"type": "integer", "minimum": smallest, "maximum": MAX_INTEGER}
 
 
 def _per_axis_schema(smallest: int) -> dict[str, Any]:
@@ -181,9 +181,7 @@ def list_per_axis_from(smallest: int) -> Rule:
         return tuple(per_axis.canonical(value))
 
     schema = {"type": "array", "items": _integer_schema(smallest), "minItems": 1}
-    return Rule(
-        f"a list of integers from {smallest} to {LARGEST_INTEGER}, one for each spatial axis", canonical, schema
-    )
+    return Rule(f"a list of integers from {smallest} to {MAX_INTEGER}, one for each spatial axis", canonical, schema)
 
 
 def number_from(smallest: float) -> Rule:
@@ -279,13 +277,13 @@ def _flag(value: Any) -> bool:
 
 def _spatial_axes(value: Any) -> int:
     number = _integer(value, 1)
-    if number > LARGEST_RANK:
+    if number > MAX_RANK:
         raise ValueError
     return number
 
 
 def _nonzero(value: Any) -> int:
-    number = _integer(value, -LARGEST_INTEGER)
+    number = _integer(value, -MAX_INTEGER)
     if number == 0:
         raise ValueError
     return number
@@ -325,9 +323,9 @@ TIES = one_of(Ties)
 SPATIAL_AXES = Rule("1, 2 or 3", _spatial_axes, {"type": "integer", "enum": [1, 2, 3]})
 FLAG = Rule("true or false", _flag, {"type": "boolean"})
 NONZERO_INTEGER = Rule(
-    f"{_integers_from(-LARGEST_INTEGER)} other than 0",
+    f"{_integers_from(-MAX_INTEGER)} other than 0",
     _nonzero,
-    {**_integer_schema(-LARGEST_INTEGER), "not": {"enum": [0]}},
+    {**_integer_schema(-MAX_INTEGER), "not": {"enum": [0]}},
 )
 POSITIVE_PER_AXIS = per_axis_from(1)
 OUTPUT_PADDING = Rule(
@@ -354,7 +352,7 @@ PADDING = Rule(
 
 
 def is_padded(padding: Padding) -> bool:
-    """Tell whether a padding is more than none on every side."""
+    """Return whether a padding is more than none on every side."""
     return padding != "valid" and (isinstance(padding, str) or bool(np.any(padding)))
 
 

@@ -8,13 +8,13 @@ import sys
 
 __all__ = ["main"]
 
-LONGEST_WAIT_SECONDS = 2.0
+MAX_WAIT_SECONDS = 2.0
 
 
 def main() -> int:
     """Return 0 if the server on this machine takes requests, else 1."""
     connection = http.client.HTTPConnection(
-        "127.0.0.1", int(os.environ.get("CONVPOOL_PORT", "8000")), timeout=LONGEST_WAIT_SECONDS
+        "127.0.0.1", int(os.environ.get("CONVPOOL_PORT", "8000")), timeout=MAX_WAIT_SECONDS
     )
     try:
         connection.request("GET", "/health/ready")

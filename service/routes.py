@@ -34,9 +34,9 @@ from service.http.negotiation import (
 )
 from service.http.responses import PARAMETERS_HEADER, BufferResponse
 from service.operations.budget import check_budget
-from service.operations.catalogue import LAYERS, OPERATIONS
+from service.operations.catalogue import CATALOGUE, OPERATIONS
 from service.operations.execution import ComputePool, Ticket
-from service.operations.operation import LayerDeclaration, Operation
+from service.operations.operation import CatalogueEntry, Operation
 from service.operations.shapes import predict_shapes
 from service.problems import Finding, InvalidRequest
 from service.settings import Settings
@@ -57,12 +57,12 @@ def build_router(settings: Settings) -> APIRouter:
             methods=["POST"],
             **documentation.of_operation(operation),
         )
-    for layer in LAYERS:
+    for entry in CATALOGUE:
         router.add_api_route(
-            f"/{layer.name}/shape",
-            _shape_endpoint(layer, settings),
+            f"/{entry.name}/shape",
+            _shape_endpoint(entry, settings),
             methods=["POST"],
-            **documentation.of_shape(layer),
+            **documentation.of_shape(entry),
         )
     router.add_api_route("/ops", _list_operations, methods=["GET"], **documentation.OF_OPS)
     router.add_api_route("/examples/{operation}/{file}", _example, methods=["GET"], **documentation.OF_EXAMPLES)
@@ -133,11 +133,11 @@ def _operation_endpoint(operation: Operation, settings: Settings) -> Any:
     return endpoint
 
 
-def _shape_endpoint(layer: LayerDeclaration, settings: Settings) -> Any:
+def _shape_endpoint(entry: CatalogueEntry, settings: Settings) -> Any:
     async def endpoint(request: Request) -> Response:
         with Ticket(request.app.state.pool) as ticket:
             received = await _receive(request, [JSON], [JSON], ticket, settings, SHAPE_BODY_BYTES)
-            return _json(predict_shapes(layer, _merged(received.query, load_object(received.body))))
+            return _json(predict_shapes(entry, _merged(received.query, load_object(received.body))))
 
     return endpoint
 

@@ -89,7 +89,7 @@ class Axis(ABC):
 
     @abstractmethod
     def has_window_in_padding(self) -> bool:
-        """Tell whether some window has no tap inside the input."""
+        """Return whether some window has no tap inside the input."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +225,7 @@ class AxisWindows(Axis):
         return np.maximum(0, stop - first)
 
     def has_window_in_padding(self) -> bool:
-        """Tell whether some window has no tap inside the input, in constant memory and logarithmic time."""
+        """Return whether some window has no tap inside the input, in constant memory and logarithmic time."""
         if (self.output_size - 1) * self.stride - self.before >= self.size or self.extent <= self.before:
             return True
         if self.size >= self.dilation:

@@ -41,7 +41,7 @@ Array = NDArray[Any]
 SHORT = 64
 """Taps whose sum in the type of the array loses nothing that counts."""
 
-MOST_KEPT_AXES = 512
+MAX_KEPT_AXES = 512
 
 FORWARD_TAP, BACKWARD_TAP = 10, 120
 """Work of one tap of one window along one axis."""
@@ -156,12 +156,12 @@ def pieces_of(along: Axis) -> Iterable[Piece]:
     return _kept_pieces(along) if along.piece_count <= SHORT else along.pieces()
 
 
-@functools.lru_cache(maxsize=MOST_KEPT_AXES)
+@functools.lru_cache(maxsize=MAX_KEPT_AXES)
 def _kept_pieces(along: Axis) -> tuple[Piece, ...]:
     return tuple(along.pieces())
 
 
-@functools.lru_cache(maxsize=MOST_KEPT_AXES)
+@functools.lru_cache(maxsize=MAX_KEPT_AXES)
 def _begun(along: Axis) -> tuple[Piece, ...]:
     """Return two pieces that are each one tap of all windows; the only piece of all if it is such a one; or nothing."""
     pieces = _kept_pieces(along)
@@ -170,7 +170,7 @@ def _begun(along: Axis) -> tuple[Piece, ...]:
 
 
 def _is_of_all(piece: Piece, along: Axis) -> bool:
-    """Tell whether a piece is one tap of all windows."""
+    """Return whether a piece is one tap of all windows."""
     first, last, step = piece.outputs.indices(along.output_size)
     return not piece.spans_taps and (first, last, step) == (0, along.output_size, 1)
 

@@ -15,12 +15,12 @@ from cnn_core.runtime.workspace import Workspace
 
 __all__ = ["channel_sums"]
 
-LARGEST_BLOCK_BYTES = 8 * BLOCK_BYTES
+MAX_BLOCK_BYTES = 8 * BLOCK_BYTES
 """Of what is read once: for less, another thread takes longer to begin than to add."""
 
-FEWEST_COLUMNS = 64
+MIN_COLUMNS = 64
 
-MOST_SUMMED = 16
+MAX_SUMMED = 16
 """Rows that are added in their own type, so that few digits are lost in float32."""
 
 FEW = 2**12
@@ -36,7 +36,7 @@ def channel_sums(array: NDArray[Any]) -> NDArray[Any]:
     added_in = accumulation_dtype(common_dtype(array))
     is_plain = array.dtype == added_in and array.flags.c_contiguous
     # only what is no plain array is copied
-    limit = LARGEST_BLOCK_BYTES if is_plain else BLOCK_BYTES // 4
+    limit = MAX_BLOCK_BYTES if is_plain else BLOCK_BYTES // 4
     parts = list(blocks(array.shape[:-1], array.itemsize * channels, limit))
     sums = np.empty((len(parts), channels))
     channels_are_apart = abs(array.strides[-1]) > min(map(abs, array.strides[:-1]))
@@ -61,14 +61,14 @@ def _column_sums(rows: NDArray[Any]) -> NDArray[Any]:
     """Return the sums of the columns in float64; those of some rows at a time are in the type of the rows."""
     channels = rows.shape[1]
     # of few columns, several rows are one
-    together = max(1, FEWEST_COLUMNS // channels)
-    at_once = together * MOST_SUMMED
+    together = max(1, MIN_COLUMNS // channels)
+    at_once = together * MAX_SUMMED
     parts = len(rows) // at_once
     rest: NDArray[Any] = rows[parts * at_once :].sum(axis=0, dtype=np.float64)
     if not parts:
         return rest
     # by BLAS, at the speed of memory
-    ones = np.ones((1, MOST_SUMMED), dtype=rows.dtype)
-    sums = np.matmul(ones, rows[: parts * at_once].reshape(parts, MOST_SUMMED, together * channels))
+    ones = np.ones((1, MAX_SUMMED), dtype=rows.dtype)
+    sums = np.matmul(ones, rows[: parts * at_once].reshape(parts, MAX_SUMMED, together * channels))
     rest += sums.reshape(-1, channels).sum(axis=0, dtype=np.float64)
     return rest

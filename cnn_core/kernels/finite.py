@@ -11,7 +11,7 @@ __all__ = ["is_all_finite"]
 
 
 def is_all_finite(array: NDArray[Any]) -> bool:
-    """Tell whether no element is an infinity or NaN; False also if the sum, or that of the squares, overflows."""
+    """Return whether no element is an infinity or NaN; False also if the sum, or that of the squares, overflows."""
     # infinities and NaNs stay what they are in a sum; that of the squares BLAS adds several times as fast
     if array.flags.c_contiguous:
         flat = array.reshape(-1)

@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["LARGEST_RUN_BYTES", "as_runs"]
+__all__ = ["MAX_RUN_BYTES", "as_runs"]
 
 Array = NDArray[Any]
 
-LARGEST_RUN_BYTES = 128
+MAX_RUN_BYTES = 128
 
 
 def as_runs(target: Array, source: Array) -> tuple[Array, Array]:
     """View the last axes of two arrays of one type and shape as single elements; the arrays if these are not runs."""
     run = source.shape[-1] * source.itemsize
-    if not 0 < run <= LARGEST_RUN_BYTES or source.shape[-1] == 1:
+    if not 0 < run <= MAX_RUN_BYTES or source.shape[-1] == 1:
         return target, source
     if any(array.strides[-1] != array.itemsize for array in (target, source)):
         return target, source

@@ -8,14 +8,14 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["LARGEST_KEPT", "outer_sum"]
+__all__ = ["MAX_KEPT_ELEMENTS", "outer_sum"]
 
-MOST_KEPT, LARGEST_KEPT = 16, 2**18
+MAX_KEPT_SUMS, MAX_KEPT_ELEMENTS = 16, 2**18
 
 
 def outer_sum(counts: tuple[int, ...], steps: tuple[int, ...]) -> NDArray[np.int64]:
     """Return where the elements of an array of such counts lie, with such steps along its axes; not to be written."""
-    return _kept(counts, steps) if math.prod(counts) <= LARGEST_KEPT else _outer_sum(counts, steps)
+    return _kept(counts, steps) if math.prod(counts) <= MAX_KEPT_ELEMENTS else _outer_sum(counts, steps)
 
 
 def _outer_sum(counts: tuple[int, ...], steps: tuple[int, ...]) -> NDArray[np.int64]:
@@ -24,4 +24,4 @@ def _outer_sum(counts: tuple[int, ...], steps: tuple[int, ...]) -> NDArray[np.in
     return total
 
 
-_kept = functools.lru_cache(maxsize=MOST_KEPT)(_outer_sum)
+_kept = functools.lru_cache(maxsize=MAX_KEPT_SUMS)(_outer_sum)

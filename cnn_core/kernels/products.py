@@ -19,11 +19,11 @@ __all__ = ["multiplication", "multiply", "multiply_transposed", "parts_of_rows"]
 
 Array = NDArray[Any]
 
-MOST_PRODUCTS = 10**6
-MOST_SUMMED = 512
+MAX_PRODUCTS = 10**6
+MAX_SUMMED = 512
 """Rows that are added up at a time: more of them would lose digits, which BLAS avoids in large products alone."""
 
-FEWEST_ROWS = 100
+MIN_ROWS = 100
 """At a time; with fewer, reading the small matrix again takes longer."""
 
 
@@ -69,7 +69,7 @@ def multiply_transposed(left: Array, right: Array, out: Array, memory: Array) ->
         Of one axis, and ``parts_of_rows`` times as many elements as the result.
     """
     rows, inner = left.shape[-2:]
-    at_once = _rows_at_once(rows, inner, right.shape[-1], MOST_SUMMED)
+    at_once = _rows_at_once(rows, inner, right.shape[-1], MAX_SUMMED)
     if at_once == rows:
         np.matmul(left.swapaxes(-1, -2), right, out=out)
         return
@@ -85,7 +85,7 @@ def multiply_transposed(left: Array, right: Array, out: Array, memory: Array) ->
 
 def parts_of_rows(rows: int, inner: int, columns: int) -> int:
     """Return in how many parts (rows x inner).T @ (rows x columns) is computed."""
-    return -(-rows // _rows_at_once(rows, inner, columns, MOST_SUMMED)) if rows else 1
+    return -(-rows // _rows_at_once(rows, inner, columns, MAX_SUMMED)) if rows else 1
 
 
 def _by_part(array: Array, rows: int) -> Array:
@@ -99,9 +99,9 @@ def _product(left: Array, out: Array, right: Array) -> None:
     np.matmul(left, right, out=out)
 
 
-def _rows_at_once(rows: int, inner: int, columns: int, limit: int = MOST_PRODUCTS) -> int:
+def _rows_at_once(rows: int, inner: int, columns: int, limit: int = MAX_PRODUCTS) -> int:
     """Return how many rows are multiplied at a time; all of them if the product is small, or the matrix large."""
-    most = MOST_PRODUCTS // max(1, inner * columns)
-    if most < FEWEST_ROWS or rows <= min(most, limit):
+    most = MAX_PRODUCTS // max(1, inner * columns)
+    if most < MIN_ROWS or rows <= min(most, limit):
         return rows
     return -(-rows // -(-rows // min(most, limit)))

@@ -106,10 +106,10 @@ class AvgPool(Pool):
             If an operand is neither float16, float32, float64 nor an integer of at most 64 bits.
         """
         input = as_operand("input", input)
-        layer = self._layer_of(input)
-        axes, dtype = self._spatial_axes(layer.windows), common_dtype(input)
+        resolved = self._resolved(input)
+        axes, dtype = self._spatial_axes(resolved.windows), common_dtype(input)
         sums = accumulation_dtype(dtype)
-        divisor = self._divisor(layer.windows).astype(sums)
+        divisor = self._divisor(resolved.windows).astype(sums)
 
         def reduce(part: NDArray[Any], block: PoolBlock, results: Sequence[NDArray[Any]]) -> None:
             (target,) = results
@@ -119,8 +119,8 @@ class AvgPool(Pool):
             if totals is not target:
                 target[...] = totals
 
-        output = np.empty(layer.output_shape, dtype=dtype)
-        pool_forward(self._sizes_of(input, layer.windows), input, lambda _: reduce, [output])
+        output = np.empty(resolved.output_shape, dtype=dtype)
+        pool_forward(self._sizes_of(input, resolved.windows), input, lambda _: reduce, [output])
         return output
 
     @computation
@@ -148,18 +148,18 @@ class AvgPool(Pool):
             If an operand is neither float16, float32, float64 nor an integer of at most 64 bits.
         """
         input = as_operand("input", input)
-        layer = self._layer_of(input)
-        gradient = self._checked_gradient(grad_output, layer)
+        resolved = self._resolved(input)
+        gradient = self._checked_gradient(grad_output, resolved)
         dtype = common_dtype(gradient, input)
-        axes, sums = self._spatial_axes(layer.windows), accumulation_dtype(dtype)
-        divisor = self._divisor(layer.windows).astype(sums)
+        axes, sums = self._spatial_axes(resolved.windows), accumulation_dtype(dtype)
+        divisor = self._divisor(resolved.windows).astype(sums)
 
         def route(gradient: NDArray[Any], _: NDArray[Any], block: PoolBlock, target: NDArray[Any]) -> None:
             shares: NDArray[Any] = np.divide(gradient, _of_rows(divisor, block.outputs[-1]), dtype=sums)
             window_sum_transposed(shares, block, axes, target)
 
         spread = np.empty(input.shape, dtype=dtype)
-        pool_backward(self._sizes_of(input, layer.windows), input, gradient, lambda _: route, spread)
+        pool_backward(self._sizes_of(input, resolved.windows), input, gradient, lambda _: route, spread)
         return spread
 
     def _needs_real_taps(self) -> bool:

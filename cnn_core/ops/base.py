@@ -30,7 +30,7 @@ from cnn_core.parameters import (
 )
 from cnn_core.runtime.blas import one_blas_thread
 
-__all__ = ["Layer", "Op", "Operand", "computation", "suggest_layout"]
+__all__ = ["Op", "Operand", "ResolvedOp", "computation", "suggest_layout"]
 
 Arguments = ParamSpec("Arguments")
 Returned = TypeVar("Returned")
@@ -60,7 +60,7 @@ class Operand:
 
 
 @dataclass(frozen=True)
-class Layer(Generic[WindowsType]):
+class ResolvedOp(Generic[WindowsType]):
     """What an op does to operands of given shapes, known before any tensor exists.
 
     Parameters
@@ -167,10 +167,10 @@ class Op(ABC):
         return merged
 
     @abstractmethod
-    def layer(self, *shapes: Any) -> Layer[Any]:
+    def resolve(self, *shapes: Any) -> ResolvedOp[Any]:
         """Resolve the op for operands of these shapes; allocates nothing."""
 
-    def _layer_of(self, *operands: NDArray[Any] | None) -> Any:
+    def _resolved(self, *operands: NDArray[Any] | None) -> Any:
         """Return the layer of operands, which is kept: a model calls the same ones over and over."""
         return _kept_layer(self, tuple(None if operand is None else operand.shape for operand in operands))
 
@@ -191,10 +191,10 @@ class Op(ABC):
         ParameterError, ShapeError
             As ``forward`` does for operands of these shapes.
         """
-        return self.layer(*shapes).output_shape
+        return self.resolve(*shapes).output_shape
 
     def resolved_parameters(
-        self, layer: Layer[Any], itemsize: int = 8, direction: Direction = "forward"
+        self, resolved: ResolvedOp[Any], itemsize: int = 8, direction: Direction = "forward"
     ) -> dict[str, Any]:
         """Return every parameter that has a value as it is in a layer: strides for each axis, padding for each side.
 
@@ -212,10 +212,10 @@ class Op(ABC):
             By name; values that JSON can hold.
         """
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        values |= {name: value for name, value in layer.windows.parameters().items() if name in values}
-        values["spatial_axes"] = len(layer.windows.axes)
-        if layer.algorithm is not None:
-            values["algorithm"] = layer.algorithm(itemsize, direction)
+        values |= {name: value for name, value in resolved.windows.parameters().items() if name in values}
+        values["spatial_axes"] = len(resolved.windows.axes)
+        if resolved.algorithm is not None:
+            values["algorithm"] = resolved.algorithm(itemsize, direction)
         return {name: value for name, value in values.items() if value is not None}
 
     def result_names(self) -> tuple[str, ...]:
@@ -235,7 +235,7 @@ class Op(ABC):
         """Return the type that is computed in for operands of these types, by name."""
         return accumulation_dtype(self.gradient_dtype(dtypes))
 
-    def _checked_gradient(self, grad_output: ArrayLike, layer: Layer[Any]) -> NDArray[Any]:
+    def _checked_gradient(self, grad_output: ArrayLike, resolved: ResolvedOp[Any]) -> NDArray[Any]:
         """Return grad_output as an array.
 
         Raises
@@ -244,7 +244,7 @@ class Op(ABC):
             If it has not the shape of a layer's output, or no type that is computed with.
         """
         gradient = as_operand("grad_output", grad_output)
-        require_shape("grad_output", gradient.shape, layer.output_shape, "the output of forward")
+        require_shape("grad_output", gradient.shape, resolved.output_shape, "the output of forward")
         return gradient
 
     @classmethod
@@ -253,18 +253,18 @@ class Op(ABC):
         return dataclasses.fields(cls)
 
 
-def suggest_layout(layer: Callable[Arguments, Returned]) -> Callable[Arguments, Returned]:
+def suggest_layout(resolved: Callable[Arguments, Returned]) -> Callable[Arguments, Returned]:
     """Let an error of an op's ``layer`` say so where the shapes fit the other layout."""
 
-    @functools.wraps(layer)
+    @functools.wraps(resolved)
     def wrapped(*arguments: Arguments.args, **options: Arguments.kwargs) -> Returned:
         try:
-            return layer(*arguments, **options)
+            return resolved(*arguments, **options)
         except ShapeError as error:
             op: Any = arguments[0]
             other = "channels_first" if op.data_format == "channels_last" else "channels_last"
             try:
-                layer(dataclasses.replace(op, data_format=other), *arguments[1:], **options)  # type: ignore[arg-type]
+                resolved(dataclasses.replace(op, data_format=other), *arguments[1:], **options)  # type: ignore[arg-type]
             except ConvpoolError:
                 raise error from None
             raise error.with_hint(f"the shapes fit data_format={other}") from None
@@ -272,12 +272,12 @@ def suggest_layout(layer: Callable[Arguments, Returned]) -> Callable[Arguments, 
     return wrapped
 
 
-MOST_KEPT_LAYERS = 256
+MAX_KEPT_OPS = 256
 
 
-@functools.lru_cache(maxsize=MOST_KEPT_LAYERS)
-def _kept_layer(op: Op, shapes: tuple[tuple[int, ...] | None, ...]) -> Layer[Any]:
-    return op.layer(*shapes)
+@functools.lru_cache(maxsize=MAX_KEPT_OPS)
+def _kept_layer(op: Op, shapes: tuple[tuple[int, ...] | None, ...]) -> ResolvedOp[Any]:
+    return op.resolve(*shapes)
 
 
 def computation(function: Callable[Arguments, Returned]) -> Callable[Arguments, Returned]:

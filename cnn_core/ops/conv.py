@@ -17,7 +17,7 @@ from cnn_core.kernels.conv.costs import correlation_costs
 from cnn_core.kernels.cost import MOVED_ELEMENT, Cost, Costs
 from cnn_core.kernels.source_padding import fold_source_padding, pad_from_source
 from cnn_core.operands import layer_shape, split_layer_shape
-from cnn_core.ops.base import Layer, Operand, suggest_layout
+from cnn_core.ops.base import Operand, ResolvedOp, suggest_layout
 from cnn_core.ops.conv_base import DifferentiableConvolution, checked_bias_shape
 from cnn_core.parameters import PADDING_MODE, Direction, PaddingMode, TakenAlgorithm, parameter
 
@@ -85,12 +85,12 @@ class Conv(DifferentiableConvolution):
     )
 
     @suggest_layout
-    def layer(
+    def resolve(
         self,
         input_shape: Sequence[int],
         weight_shape: Sequence[int],
         bias_shape: Sequence[int] | None = None,
-    ) -> Layer[Windows]:
+    ) -> ResolvedOp[Windows]:
         """Resolve the convolution for operands of these shapes; allocates nothing.
 
         Raises
@@ -103,7 +103,7 @@ class Conv(DifferentiableConvolution):
         checked_bias = checked_bias_shape(bias_shape, weight.features, len(spatial), weight)
         for number, axis in enumerate(windows.axes):
             require_padding_source(self.padding_mode, number, axis.size, axis.before, axis.after)
-        return Layer(
+        return ResolvedOp(
             result_shapes={"output": layer_shape(batch, windows.output_sizes, weight.features, self.data_format)},
             gradient_shapes={
                 "input": layer_shape(batch, spatial, channels, self.data_format),

@@ -23,7 +23,7 @@ from cnn_core.operands import (
     require_shape,
     require_sizes,
 )
-from cnn_core.ops.base import Layer, Op, computation
+from cnn_core.ops.base import Op, ResolvedOp, computation
 from cnn_core.parameters import (
     ALGORITHM,
     PADDING,
@@ -187,12 +187,12 @@ class DifferentiableConvolution(Convolution):
     )
 
     @abstractmethod
-    def layer(
+    def resolve(
         self,
         input_shape: Sequence[int],
         weight_shape: Sequence[int],
         bias_shape: Sequence[int] | None = None,
-    ) -> Layer[Windows]:
+    ) -> ResolvedOp[Windows]:
         """Resolve the op for operands of these shapes; allocates nothing."""
 
     @abstractmethod
@@ -256,17 +256,17 @@ class DifferentiableConvolution(Convolution):
         """
         input, weight = as_operand("input", input), as_operand("weight", weight)
         bias = None if bias is None else as_operand("bias", bias)
-        layer = self._layer_of(input, weight, bias)
+        resolved = self._resolved(input, weight, bias)
         dtype = common_dtype(input, weight, bias)
         sums = accumulation_dtype(dtype)
-        output = np.empty(layer.output_shape, dtype=sums)
+        output = np.empty(resolved.output_shape, dtype=sums)
         self._write_output(
             channels_last_view(input, self.data_format),
             self._kernel_first(weight.astype(sums, copy=False)),
             None if bias is None else bias.reshape(-1).astype(sums, copy=False),
-            layer.windows,
+            resolved.windows,
             channels_last_view(output, self.data_format),
-            layer.algorithm(sums.itemsize, "forward"),
+            resolved.algorithm(sums.itemsize, "forward"),
         )
         return output.astype(dtype, copy=False)
 
@@ -309,19 +309,19 @@ class DifferentiableConvolution(Convolution):
         wrt = subset_of(self.differentiable).check("wrt", wrt)
         input, weight = as_operand("input", input), as_operand("weight", weight)
         bias = None if bias is None else as_operand("bias", bias)
-        layer = self._layer_of(input, weight, bias)
-        gradient = self._checked_gradient(grad_output, layer)
+        resolved = self._resolved(input, weight, bias)
+        gradient = self._checked_gradient(grad_output, resolved)
         dtype = common_dtype(gradient, input, weight, bias)
         sums = accumulation_dtype(dtype)
-        shapes = layer.gradient_shapes
+        shapes = resolved.gradient_shapes
         results = {f"grad_{name}": np.empty(shapes[name], dtype=sums) for name in wrt}
         by_position = channels_last_view(gradient, self.data_format)
-        algorithm = layer.algorithm(sums.itemsize, "backward")
+        algorithm = resolved.algorithm(sums.itemsize, "backward")
         if "input" in wrt:
             self._write_grad_input(
                 by_position,
                 self._kernel_first(weight.astype(sums, copy=False)),
-                layer.windows,
+                resolved.windows,
                 channels_last_view(results["grad_input"], self.data_format),
                 algorithm,
             )
@@ -329,7 +329,7 @@ class DifferentiableConvolution(Convolution):
             self._write_grad_weight(
                 channels_last_view(input, self.data_format),
                 by_position,
-                layer.windows,
+                resolved.windows,
                 self._kernel_first(results["grad_weight"]),
                 algorithm,
             )

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cnn_core.geometry import Windows
 from cnn_core.operands import as_operand, shape_of
-from cnn_core.ops.base import Layer, Operand, computation
+from cnn_core.ops.base import Operand, ResolvedOp, computation
 from cnn_core.ops.quantized_base import BYTES, INPUT, WEIGHT, QuantizedConvolution
 
 __all__ = ["ConvInteger"]
@@ -74,13 +74,13 @@ class ConvInteger(QuantizedConvolution):
         ),
     )
 
-    def layer(
+    def resolve(
         self,
         input_shape: Sequence[int],
         weight_shape: Sequence[int],
         input_zero_point_shape: Sequence[int] | None = None,
         weight_zero_point_shape: Sequence[int] | None = None,
-    ) -> Layer[Windows]:
+    ) -> ResolvedOp[Windows]:
         """Resolve the convolution for operands of these shapes; allocates nothing.
 
         Raises
@@ -128,8 +128,8 @@ class ConvInteger(QuantizedConvolution):
         input, weight = as_operand("input", input, BYTES), as_operand("weight", weight, BYTES)
         input_zero = _zero_point("input_zero_point", input_zero_point, input)
         weight_zero = _zero_point("weight_zero_point", weight_zero_point, weight)
-        layer = self.layer(input.shape, weight.shape, shape_of(input_zero), shape_of(weight_zero))
-        return self._in_layout(self._sums(input, weight, input_zero, weight_zero, layer))
+        resolved = self.resolve(input.shape, weight.shape, shape_of(input_zero), shape_of(weight_zero))
+        return self._in_layout(self._sums(input, weight, input_zero, weight_zero, resolved))
 
     def result_dtypes(self, dtypes: Mapping[str, np.dtype[Any]]) -> dict[str, np.dtype[Any]]:  # noqa: ARG002, D102
         return {"output": np.dtype(np.int32)}

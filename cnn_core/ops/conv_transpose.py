@@ -17,7 +17,7 @@ from cnn_core.kernels.conv import correlate, correlate_grad_input, correlate_gra
 from cnn_core.kernels.conv.costs import correlation_costs
 from cnn_core.kernels.cost import MOVED_ELEMENT, Cost, Costs
 from cnn_core.operands import describe_shape, layer_shape, split_layer_shape
-from cnn_core.ops.base import Layer, Operand, suggest_layout
+from cnn_core.ops.base import Operand, ResolvedOp, suggest_layout
 from cnn_core.ops.conv_base import DifferentiableConvolution, checked_bias_shape
 from cnn_core.parameters import (
     OUTPUT_PADDING,
@@ -148,12 +148,12 @@ class ConvTranspose(DifferentiableConvolution):
         return self.framework == "onnx"
 
     @suggest_layout
-    def layer(
+    def resolve(
         self,
         input_shape: Sequence[int],
         weight_shape: Sequence[int],
         bias_shape: Sequence[int] | None = None,
-    ) -> Layer[Windows]:
+    ) -> ResolvedOp[Windows]:
         """Resolve the transposed convolution for operands of these shapes; allocates nothing.
 
         Raises
@@ -185,7 +185,7 @@ class ConvTranspose(DifferentiableConvolution):
             sets_padding=self._sizes_set_padding,
             adds_to_same=self.framework == "tensorflow",
         )
-        return Layer(
+        return ResolvedOp(
             result_shapes={"output": layer_shape(batch, windows.sizes, channels, self.data_format)},
             gradient_shapes={
                 "input": layer_shape(batch, spatial, features, self.data_format),
@@ -206,14 +206,14 @@ class ConvTranspose(DifferentiableConvolution):
         )
 
     def resolved_parameters(  # noqa: D102
-        self, layer: Layer[Windows], itemsize: int = 8, direction: Direction = "forward"
+        self, resolved: ResolvedOp[Windows], itemsize: int = 8, direction: Direction = "forward"
     ) -> dict[str, Any]:
-        resolved = super().resolved_parameters(layer, itemsize, direction)
+        values = super().resolved_parameters(resolved, itemsize, direction)
         if self.output_size is None:
-            resolved["output_padding"] = tuple(axis.output_padding for axis in layer.windows.axes)
+            values["output_padding"] = tuple(axis.output_padding for axis in resolved.windows.axes)
         elif self._sizes_set_padding and self.padding == "same":
-            resolved["padding"] = self.padding  # which says where the odd element goes
-        return resolved
+            values["padding"] = self.padding  # which says where the odd element goes
+        return values
 
     # The transposed op is the gradient of the convolution with respect to its input. So its own gradient with respect
     # to the input is the convolution, and for the weight input and grad_output change places.

@@ -90,16 +90,16 @@ class LpPool(Pool):
             If an operand is neither float16, float32, float64 nor an integer of at most 64 bits.
         """
         input = as_operand("input", input)
-        layer = self._layer_of(input)
-        axes, dtype = self._spatial_axes(layer.windows), common_dtype(input)
+        resolved = self._resolved(input)
+        axes, dtype = self._spatial_axes(resolved.windows), common_dtype(input)
         sums = accumulation_dtype(dtype)
 
         def reduce(part: NDArray[Any], block: PoolBlock, results: Sequence[NDArray[Any]]) -> None:
             (target,) = results
             target[...] = window_norm(part.astype(sums, copy=False), block.windows, axes, self.norm_type)
 
-        output = np.empty(layer.output_shape, dtype=dtype)
-        pool_forward(self._sizes_of(input, layer.windows), input, lambda _: reduce, [output])
+        output = np.empty(resolved.output_shape, dtype=dtype)
+        pool_forward(self._sizes_of(input, resolved.windows), input, lambda _: reduce, [output])
         return output
 
     @computation
@@ -128,10 +128,10 @@ class LpPool(Pool):
             If an operand is neither float16, float32, float64 nor an integer of at most 64 bits.
         """
         input = as_operand("input", input)
-        layer = self._layer_of(input)
-        gradient = self._checked_gradient(grad_output, layer)
+        resolved = self._resolved(input)
+        gradient = self._checked_gradient(grad_output, resolved)
         dtype = common_dtype(gradient, input)
-        axes, sums = self._spatial_axes(layer.windows), accumulation_dtype(dtype)
+        axes, sums = self._spatial_axes(resolved.windows), accumulation_dtype(dtype)
 
         def route(gradient: NDArray[Any], part: NDArray[Any], block: PoolBlock, target: NDArray[Any]) -> None:
             gradient, part = gradient.astype(sums, copy=False), part.astype(sums, copy=False)
@@ -139,7 +139,7 @@ class LpPool(Pool):
             write_rows(whole, block, axes[0], target)
 
         routed = np.empty(input.shape, dtype=dtype)
-        pool_backward(self._sizes_of(input, layer.windows), input, gradient, lambda _: route, routed)
+        pool_backward(self._sizes_of(input, resolved.windows), input, gradient, lambda _: route, routed)
         return routed
 
     def _needs_real_taps(self) -> bool:

@@ -26,7 +26,7 @@ from cnn_core.kernels.pool.argmax_by_axis import (
 )
 from cnn_core.kernels.pool.blocks import PoolBlock, PoolSizes, Reduction, Route, pool_backward, pool_forward, write_rows
 from cnn_core.operands import accumulation_dtype, as_operand, common_dtype, split_layer_shape
-from cnn_core.ops.base import Layer, computation
+from cnn_core.ops.base import ResolvedOp, computation
 from cnn_core.ops.indices import Indexed
 from cnn_core.ops.pool_base import Pool
 from cnn_core.parameters import FLAG, TIES, Direction, Framework, Ties, parameter
@@ -140,10 +140,10 @@ class MaxPool(Indexed, Pool):
             If an operand is neither float16, float32, float64 nor an integer of at most 64 bits.
         """
         input = as_operand("input", input)
-        layer = self._layer_of(input)
-        axes, dtype = self._spatial_axes(layer.windows), common_dtype(input)
-        sizes = self._sizes_of(input, layer.windows)
-        output = np.empty(layer.output_shape, dtype=dtype)
+        resolved = self._resolved(input)
+        axes, dtype = self._spatial_axes(resolved.windows), common_dtype(input)
+        sizes = self._sizes_of(input, resolved.windows)
+        output = np.empty(resolved.output_shape, dtype=dtype)
         if not self.return_indices:
 
             def maxima(part: NDArray[Any], block: PoolBlock, results: Sequence[NDArray[Any]]) -> None:
@@ -152,7 +152,7 @@ class MaxPool(Indexed, Pool):
             pool_forward(dataclasses.replace(sizes, held=1), input, lambda _: maxima, [output])
             return output
         counted = self._counted(*split_layer_shape("input", input.shape, self.data_format))
-        positions = [np.empty(layer.output_shape, dtype=np.int64) for _ in axes]
+        positions = [np.empty(resolved.output_shape, dtype=np.int64) for _ in axes]
 
         def make_reduction(workspace: Workspace) -> Reduction:
             def reduce(part: NDArray[Any], block: PoolBlock, results: Sequence[NDArray[Any]]) -> None:
@@ -197,11 +197,11 @@ class MaxPool(Indexed, Pool):
             If an operand is neither float16, float32, float64 nor an integer of at most 64 bits.
         """
         input = as_operand("input", input)
-        layer = self._layer_of(input)
-        gradient = self._checked_gradient(grad_output, layer)
+        resolved = self._resolved(input)
+        gradient = self._checked_gradient(grad_output, resolved)
         dtype = common_dtype(gradient, input)
-        axes, sums = self._spatial_axes(layer.windows), accumulation_dtype(dtype)
-        ties = self._ties(layer.windows)
+        axes, sums = self._spatial_axes(resolved.windows), accumulation_dtype(dtype)
+        ties = self._ties(resolved.windows)
 
         def make_route(workspace: Workspace) -> Route:
             def route(gradient: NDArray[Any], part: NDArray[Any], block: PoolBlock, target: NDArray[Any]) -> None:
@@ -221,7 +221,7 @@ class MaxPool(Indexed, Pool):
             return route
 
         routed = np.empty(input.shape, dtype=dtype)
-        pool_backward(self._sizes_of(input, layer.windows), input, gradient, make_route, routed)
+        pool_backward(self._sizes_of(input, resolved.windows), input, gradient, make_route, routed)
         return routed
 
     def _held(self, windows: AnyWindows) -> int:
@@ -249,9 +249,9 @@ class MaxPool(Indexed, Pool):
         return super().result_dtypes(dtypes) | ({"indices": np.dtype(np.int64)} if self.return_indices else {})
 
     def resolved_parameters(  # noqa: D102
-        self, layer: Layer[AnyWindows], itemsize: int = 8, direction: Direction = "forward"
+        self, resolved: ResolvedOp[AnyWindows], itemsize: int = 8, direction: Direction = "forward"
     ) -> dict[str, Any]:
-        return super().resolved_parameters(layer, itemsize, direction) | {"ties": self._ties(layer.windows)}
+        return super().resolved_parameters(resolved, itemsize, direction) | {"ties": self._ties(resolved.windows)}
 
 
 def _comparable(input: NDArray[Any]) -> NDArray[Any]:

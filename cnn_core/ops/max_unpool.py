@@ -15,7 +15,7 @@ from cnn_core.errors import ParameterError, describe
 from cnn_core.geometry import AdaptiveAxis, AnyWindows, resolve_transposed
 from cnn_core.kernels.cost import Cost, Costs
 from cnn_core.operands import as_operand, checked_sequence, common_dtype, layer_shape, require_shape, split_layer_shape
-from cnn_core.ops.base import Layer, Operand
+from cnn_core.ops.base import Operand, ResolvedOp
 from cnn_core.ops.indices import Indexed, as_indices
 from cnn_core.parameters import (
     PADDING,
@@ -124,7 +124,7 @@ class MaxUnpool(Indexed):
         # without windows there is no stride, whatever a framework's is
         return {name: value for name, value in defaults.items() if name != "stride" or "kernel_size" in given}
 
-    def layer(self, input_shape: Sequence[int], indices_shape: Sequence[int] | None = None) -> Layer[AnyWindows]:
+    def resolve(self, input_shape: Sequence[int], indices_shape: Sequence[int] | None = None) -> ResolvedOp[AnyWindows]:
         """Resolve the unpooling for operands of these shapes; allocates nothing.
 
         Raises
@@ -141,7 +141,7 @@ class MaxUnpool(Indexed):
         windows = self._windows(spatial)
         sizes = self._sizes(windows)
         elements = math.prod(shape)
-        return Layer(
+        return ResolvedOp(
             result_shapes={"output": layer_shape(batch, sizes, channels, self.data_format)},
             gradient_shapes={"input": shape},
             windows=windows,
@@ -150,13 +150,13 @@ class MaxUnpool(Indexed):
         )
 
     def resolved_parameters(  # noqa: D102
-        self, layer: Layer[AnyWindows], itemsize: int = 8, direction: Direction = "forward"
+        self, resolved: ResolvedOp[AnyWindows], itemsize: int = 8, direction: Direction = "forward"
     ) -> dict[str, Any]:
-        resolved = super().resolved_parameters(layer, itemsize, direction)
+        values = super().resolved_parameters(resolved, itemsize, direction)
         if self.padding in ("same", "same_lower"):
             # what it means here, n * stride elements, no padding says where the stride exceeds the windows
-            resolved["padding"] = self.padding
-        return resolved
+            values["padding"] = self.padding
+        return values
 
     def forward(self, input: ArrayLike, indices: ArrayLike) -> NDArray[Any]:
         """Put each value at the place that its index names.
@@ -185,9 +185,9 @@ class MaxUnpool(Indexed):
             If an index is no whole number, or lies outside what it counts.
         """
         input, indices = as_operand("input", input), as_operand("indices", indices)
-        layer = self._layer_of(input, indices)
-        places = self._places(indices, layer)
-        output = np.zeros(layer.output_shape, dtype=common_dtype(input))
+        resolved = self._resolved(input, indices)
+        places = self._places(indices, resolved)
+        output = np.zeros(resolved.output_shape, dtype=common_dtype(input))
         # of several values for one element NumPy keeps the last
         output.reshape(-1)[places] = input.reshape(-1)
         return output
@@ -218,9 +218,9 @@ class MaxUnpool(Indexed):
             If an index is no whole number, or lies outside what it counts.
         """
         input, indices = as_operand("input", input), as_operand("indices", indices)
-        layer = self._layer_of(input, indices)
-        gradient = self._checked_gradient(grad_output, layer)
-        places = self._places(indices, layer)
+        resolved = self._resolved(input, indices)
+        gradient = self._checked_gradient(grad_output, resolved)
+        places = self._places(indices, resolved)
         numbers = np.arange(places.size)
         shown = np.empty(gradient.size, dtype=np.int64)
         shown[places] = numbers
@@ -228,10 +228,10 @@ class MaxUnpool(Indexed):
         fetched[shown[places] != numbers] = 0
         return fetched.reshape(input.shape)
 
-    def _places(self, indices: NDArray[Any], layer: Layer[AnyWindows]) -> NDArray[np.int64]:
+    def _places(self, indices: NDArray[Any], resolved: ResolvedOp[AnyWindows]) -> NDArray[np.int64]:
         """Return where in the flat output each element of the flat input goes."""
-        batch, sizes, channels = split_layer_shape("output", layer.output_shape, self.data_format)
-        counted = self._counted(batch, layer.windows.sizes, channels)
+        batch, sizes, channels = split_layer_shape("output", resolved.output_shape, self.data_format)
+        counted = self._counted(batch, resolved.windows.sizes, channels)
         return counted.places(as_indices("indices", indices, counted.count), sizes).reshape(-1)
 
     def _sizes(self, windows: AnyWindows) -> tuple[int, ...]:

@@ -17,7 +17,7 @@ from cnn_core.geometry import AnyWindows, resolve_adaptive, resolve_windows
 from cnn_core.kernels.cost import Costs
 from cnn_core.kernels.pool.blocks import PoolSizes
 from cnn_core.operands import accumulation_dtype, common_dtype, layer_shape, spatial_axes, split_layer_shape
-from cnn_core.ops.base import Layer, Op, Operand
+from cnn_core.ops.base import Op, Operand, ResolvedOp
 from cnn_core.parameters import (
     FLAG,
     PADDING,
@@ -34,7 +34,7 @@ from cnn_core.parameters import (
 
 __all__ = ["Pool"]
 
-SMALLEST_ITEMSIZE = 4
+MIN_ITEMSIZE = 4
 """Of a type that is computed in: its blocks hold the most elements."""
 
 
@@ -95,7 +95,7 @@ class Pool(Op):
         # windows of a wanted number have no stride, whatever a framework's is
         return {name: value for name, value in defaults.items() if name != "stride" or "output_size" not in given}
 
-    def layer(self, input_shape: Sequence[int]) -> Layer[AnyWindows]:
+    def resolve(self, input_shape: Sequence[int]) -> ResolvedOp[AnyWindows]:
         """Resolve the pooling for an input of this shape; allocates nothing.
 
         Raises
@@ -108,17 +108,17 @@ class Pool(Op):
         if self._needs_real_taps():
             _require_real_taps(windows)
         output_shape = layer_shape(batch, windows.output_sizes, channels, self.data_format)
-        return Layer(
+        return ResolvedOp(
             result_shapes=dict.fromkeys(self.result_names(), output_shape),
             gradient_shapes={"input": layer_shape(batch, spatial, channels, self.data_format)},
             windows=windows,
             multiply_accumulates=batch * channels * math.prod(axis.tap_count for axis in windows.axes),
-            costs=functools.partial(self._costs, self._sizes(batch, channels, windows, SMALLEST_ITEMSIZE)),
+            costs=functools.partial(self._costs, self._sizes(batch, channels, windows, MIN_ITEMSIZE)),
         )
 
-    def _checked_gradient(self, grad_output: ArrayLike, layer: Layer[Any]) -> NDArray[Any]:
+    def _checked_gradient(self, grad_output: ArrayLike, resolved: ResolvedOp[Any]) -> NDArray[Any]:
         try:
-            return super()._checked_gradient(grad_output, layer)
+            return super()._checked_gradient(grad_output, resolved)
         except ShapeError as error:
             if self.stride is not None or self.kernel_size is None:
                 raise
@@ -142,7 +142,7 @@ class Pool(Op):
         """Return the costs of a pooling of these sizes."""
 
     def _needs_real_taps(self) -> bool:
-        """Tell whether a window with no tap inside the input has no value."""
+        """Return whether a window with no tap inside the input has no value."""
         return True
 
     def _spatial_axes(self, windows: AnyWindows) -> range:

@@ -13,7 +13,7 @@ from cnn_core.errors import OperandError
 from cnn_core.geometry import Windows
 from cnn_core.kernels.requantize import requantized
 from cnn_core.operands import as_operand, shape_of
-from cnn_core.ops.base import Layer, Operand, computation
+from cnn_core.ops.base import Operand, ResolvedOp, computation
 from cnn_core.ops.quantized_base import BYTES, INPUT, WEIGHT, QuantizedConvolution
 
 __all__ = ["QLinearConv"]
@@ -88,7 +88,7 @@ class QLinearConv(QuantizedConvolution):
         ),
     )
 
-    def layer(
+    def resolve(
         self,
         input_shape: Sequence[int],
         input_scale_shape: Sequence[int],
@@ -99,7 +99,7 @@ class QLinearConv(QuantizedConvolution):
         output_scale_shape: Sequence[int],
         output_zero_point_shape: Sequence[int],
         bias_shape: Sequence[int] | None = None,
-    ) -> Layer[Windows]:
+    ) -> ResolvedOp[Windows]:
         """Resolve the convolution for operands of these shapes; allocates nothing.
 
         Raises
@@ -172,7 +172,7 @@ class QLinearConv(QuantizedConvolution):
         weight_zero = as_operand("weight_zero_point", weight_zero_point, (weight.dtype.name,))
         output_zero = as_operand("output_zero_point", output_zero_point, BYTES)
         added = None if bias is None else as_operand("bias", bias, ("int32",))
-        layer = self.layer(
+        resolved = self.resolve(
             input.shape,
             scales[0].shape,
             input_zero.shape,
@@ -183,7 +183,7 @@ class QLinearConv(QuantizedConvolution):
             output_zero.shape,
             shape_of(added),
         )
-        sums = self._sums(input, weight, input_zero, weight_zero, layer, added)
+        sums = self._sums(input, weight, input_zero, weight_zero, resolved, added)
         return self._in_layout(requantized(sums, *scales, output_zero))
 
     def result_dtypes(self, dtypes: Mapping[str, np.dtype[Any]]) -> dict[str, np.dtype[Any]]:  # noqa: D102

@@ -17,7 +17,7 @@ from cnn_core.kernels.conv import correlate
 from cnn_core.kernels.conv.costs import correlation_costs
 from cnn_core.kernels.cost import MOVED_ELEMENT, Cost, Costs
 from cnn_core.operands import channels_last_view, checked_sequence, describe_shape, layer_shape, split_layer_shape
-from cnn_core.ops.base import Layer, Operand, suggest_layout
+from cnn_core.ops.base import Operand, ResolvedOp, suggest_layout
 from cnn_core.ops.conv_base import Convolution, Weight
 
 __all__ = ["BYTES", "INPUT", "WEIGHT", "QuantizedConvolution"]
@@ -50,7 +50,7 @@ class QuantizedConvolution(Convolution):
         single: Mapping[str, Sequence[int] | None],
         by_channel: Mapping[str, Sequence[int] | None],
         bias_shape: Sequence[int] | None = None,
-    ) -> Layer[Windows]:
+    ) -> ResolvedOp[Windows]:
         """Resolve the op for an input, a weight, and operands of one value, or of one or one for each channel."""
         batch, spatial, channels = split_layer_shape("input", input_shape, self.data_format, self.spatial_axes)
         weight, windows = self._over_input(spatial, channels, weight_shape)
@@ -59,7 +59,7 @@ class QuantizedConvolution(Convolution):
         _require_one_of(by_channel, [(), (1,), each], weight)
         _require_one_of({"bias": bias_shape}, [each], weight)
         outputs = batch * weight.features * math.prod(windows.output_sizes)
-        return Layer(
+        return ResolvedOp(
             result_shapes={"output": layer_shape(batch, windows.output_sizes, weight.features, self.data_format)},
             gradient_shapes={},
             windows=windows,
@@ -73,7 +73,7 @@ class QuantizedConvolution(Convolution):
         weight: Array,
         input_zero: Array | None,
         weight_zero: Array | None,
-        layer: Layer[Windows],
+        resolved: ResolvedOp[Windows],
         bias: Array | None = None,
     ) -> Array:
         """Return the sums of ``(input - input_zero) * (weight - weight_zero)`` and a bias as int32; channels-last."""
@@ -84,8 +84,8 @@ class QuantizedConvolution(Convolution):
             by_position -= input_zero.reshape(-1)
         if weight_zero is not None:
             kernels -= weight_zero.reshape(-1)
-        sums = np.empty((*by_position.shape[:1], *layer.windows.output_sizes, kernels.shape[-1]))
-        correlate(by_position, kernels, layer.windows, self.groups, sums)
+        sums = np.empty((*by_position.shape[:1], *resolved.windows.output_sizes, kernels.shape[-1]))
+        correlate(by_position, kernels, resolved.windows, self.groups, sums)
         if bias is not None:
             sums += bias
         # int64 holds every sum, and its lower half is the sum modulo 2^32

@@ -17,7 +17,7 @@ from cnn_core.geometry import Windows, resolve_windows
 from cnn_core.kernels.cost import Cost, Costs
 from cnn_core.kernels.folding import fold, patch_costs, unfold
 from cnn_core.operands import (
-    LARGEST_RANK,
+    MAX_RANK,
     accumulation_dtype,
     as_operand,
     channels_last_view,
@@ -28,7 +28,7 @@ from cnn_core.operands import (
     require_sizes,
     split_layer_shape,
 )
-from cnn_core.ops.base import Layer, Op, Operand, computation
+from cnn_core.ops.base import Op, Operand, ResolvedOp, computation
 from cnn_core.parameters import (
     LIST_PER_AXIS,
     PADDING,
@@ -58,7 +58,7 @@ class PatchOp(Op):
     dilation: PerAxis = parameter(POSITIVE_PER_AXIS, "Distance from one tap of a window to the next; 1 is dense.", 1)
 
     @abstractmethod
-    def layer(self, input_shape: Sequence[int]) -> Layer[Windows]:
+    def resolve(self, input_shape: Sequence[int]) -> ResolvedOp[Windows]:
         """Resolve the op for an input of this shape; allocates nothing."""
 
     def _windows(self, spatial: tuple[int, ...], subject: str) -> Windows:
@@ -142,7 +142,7 @@ class Unfold(PatchOp):
         Operand("input", "Activations: (N, *spatial, C), or (N, C, *spatial) with channels_first."),
     )
 
-    def layer(self, input_shape: Sequence[int]) -> Layer[Windows]:
+    def resolve(self, input_shape: Sequence[int]) -> ResolvedOp[Windows]:
         """Resolve the op for an input of this shape; allocates nothing.
 
         Raises
@@ -152,7 +152,7 @@ class Unfold(PatchOp):
         """
         batch, spatial, channels = split_layer_shape("input", input_shape, self.data_format, self.spatial_axes)
         windows = self._windows(spatial, "input")
-        return Layer(
+        return ResolvedOp(
             result_shapes={"output": self._matrix_shape(batch, channels, windows)},
             gradient_shapes={"input": layer_shape(batch, spatial, channels, self.data_format)},
             windows=windows,
@@ -183,7 +183,7 @@ class Unfold(PatchOp):
             If the input is neither float16, float32, float64 nor an integer of at most 64 bits.
         """
         input = as_operand("input", input)
-        return self._unfolded(input, common_dtype(input), self.layer(input.shape).windows)
+        return self._unfolded(input, common_dtype(input), self.resolve(input.shape).windows)
 
     @computation
     def backward(self, grad_output: ArrayLike, input: ArrayLike) -> NDArray[Any]:
@@ -210,9 +210,9 @@ class Unfold(PatchOp):
             If an operand is neither float16, float32, float64 nor an integer of at most 64 bits.
         """
         input = as_operand("input", input)
-        layer = self._layer_of(input)
-        gradient = self._checked_gradient(grad_output, layer)
-        return self._folded(gradient, common_dtype(gradient, input), layer.windows, input.shape)
+        resolved = self._resolved(input)
+        gradient = self._checked_gradient(grad_output, resolved)
+        return self._folded(gradient, common_dtype(gradient, input), resolved.windows, input.shape)
 
 
 @dataclass(frozen=True)
@@ -260,8 +260,8 @@ class Fold(PatchOp):
     def __post_init__(self) -> None:
         super().__post_init__()
         rank = len(self.output_size)
-        if rank > LARGEST_RANK:
-            got, expected = f"{rank} entries", f"1 to {LARGEST_RANK} entries"
+        if rank > MAX_RANK:
+            got, expected = f"{rank} entries", f"1 to {MAX_RANK} entries"
             message = f"output_size has {got}; needed: {expected}, one for each spatial axis"
             raise ParameterError("output_size", message, got=got, expected=expected)
         if self.spatial_axes not in (None, rank):
@@ -269,7 +269,7 @@ class Fold(PatchOp):
             message = f"output_size has {rank} entries; needed: {expected}"
             raise ParameterError("output_size", message, got=f"{rank} entries", expected=expected)
 
-    def layer(self, input_shape: Sequence[int]) -> Layer[Windows]:
+    def resolve(self, input_shape: Sequence[int]) -> ResolvedOp[Windows]:
         """Resolve the op for an input of this shape; allocates nothing.
 
         Raises
@@ -301,7 +301,7 @@ class Fold(PatchOp):
                 expected=expected,
             )
         channels = columns // taps
-        return Layer(
+        return ResolvedOp(
             result_shapes={"output": layer_shape(shape[0], self.output_size, channels, self.data_format)},
             gradient_shapes={"input": shape},
             windows=windows,
@@ -333,8 +333,8 @@ class Fold(PatchOp):
             If the input is neither float16, float32, float64 nor an integer of at most 64 bits.
         """
         input = as_operand("input", input)
-        layer = self._layer_of(input)
-        return self._folded(input, common_dtype(input), layer.windows, layer.output_shape)
+        resolved = self._resolved(input)
+        return self._folded(input, common_dtype(input), resolved.windows, resolved.output_shape)
 
     def backward(self, grad_output: ArrayLike, input: ArrayLike) -> NDArray[Any]:
         """Compute the gradient of ``sum(grad_output * forward(input))`` with respect to the input: unfold grad_output.
@@ -360,9 +360,9 @@ class Fold(PatchOp):
             If an operand is neither float16, float32, float64 nor an integer of at most 64 bits.
         """
         input = as_operand("input", input)
-        layer = self._layer_of(input)
-        gradient = self._checked_gradient(grad_output, layer)
-        return self._unfolded(gradient, common_dtype(gradient, input), layer.windows)
+        resolved = self._resolved(input)
+        gradient = self._checked_gradient(grad_output, resolved)
+        return self._unfolded(gradient, common_dtype(gradient, input), resolved.windows)
 
 
 def _fold_costs(planes: int, windows: Windows) -> Costs:

@@ -11,7 +11,7 @@ __all__ = ["BLOCK_BYTES", "block_count", "block_limit", "block_sizes", "blocks"]
 BLOCK_BYTES = 2**20
 """Workspace of one block: about what a core's second-level cache holds."""
 
-LARGEST_BLOCK_BYTES = 4 * BLOCK_BYTES
+MAX_BLOCK_BYTES = 4 * BLOCK_BYTES
 MANY = 8
 SMALL = 3
 """Of what is not worth dividing: another thread takes longer to begin."""
@@ -31,7 +31,7 @@ def block_limit(whole: int, least: int = 0) -> int:
         Where smaller blocks lose by something else.
     """
     few = whole if whole <= SMALL * BLOCK_BYTES else whole // MANY
-    return min(max(BLOCK_BYTES, few, least), LARGEST_BLOCK_BYTES)
+    return min(max(BLOCK_BYTES, few, least), MAX_BLOCK_BYTES)
 
 
 def blocks(shape: Sequence[int], bytes_per_element: int, limit: int = BLOCK_BYTES) -> Iterator[tuple[slice, ...]]:

@@ -29,7 +29,7 @@ def forget_places() -> None:
 
 
 def has_own_processor() -> bool:
-    """Tell whether this thread keeps to a processor; one that it begins now would keep to it for ever."""
+    """Return whether this thread keeps to a processor; one that it begins now would keep to it for ever."""
     return getattr(_mine, "is_kept", False)
 
 

@@ -25,7 +25,7 @@ __all__ = ["get_threads", "run_blocks", "set_threads"]
 Block = TypeVar("Block")
 Worker = Callable[[Block], None]
 
-MOST_THREADS = 1024
+MAX_THREADS = 1024
 
 
 class _Threads:
@@ -103,8 +103,8 @@ def set_threads(count: int) -> None:
     ParameterError
         If it is not.
     """
-    if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= MOST_THREADS:
-        expected = f"an integer from 1 to {MOST_THREADS}"
+    if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= MAX_THREADS:
+        expected = f"an integer from 1 to {MAX_THREADS}"
         raise ParameterError(
             "count", f"count is {describe(count)}; needed: {expected}", got=describe(count), expected=expected
         )

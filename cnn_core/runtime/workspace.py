@@ -14,28 +14,28 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-__all__ = ["MOST_KEPT_BYTES", "Workspace", "made_elements"]
+__all__ = ["MAX_KEPT_BYTES", "Workspace", "view_cache_elements"]
 
 ALIGNMENT = 64
 """Bytes of a cache line."""
 
-MOST_KEPT_BYTES = 16 * 2**20
+MAX_KEPT_BYTES = 16 * 2**20
 """What a thread keeps for its next call at most."""
 
-MOST_MADE = 64
-"""What was made of a thread's memory at most, and is kept with it."""
+MAX_CACHED_VIEWS = 64
+"""Objects of views that are cached with a thread's memory."""
 
-MADE_BYTES = 2**12
-"""Of memory that views for one layout take, about."""
+VIEW_BYTES = 2**12
+"""Approximate size of the cached views of one layout."""
 
 Made = TypeVar("Made")
 
 _kept = threading.local()
 
 
-def made_elements(layouts: int) -> int:
+def view_cache_elements(layouts: int) -> int:
     """Return how many elements of 4 bytes the views for so many layouts take at most."""
-    return min(layouts, MOST_MADE) * MADE_BYTES // 4
+    return min(layouts, MAX_CACHED_VIEWS) * VIEW_BYTES // 4
 
 
 class Workspace:
@@ -46,18 +46,18 @@ class Workspace:
 
     def __init__(self) -> None:
         self._memory: NDArray[np.uint8] | None = None
-        self._made: dict[Hashable, Any] = {}
+        self._cached: dict[Hashable, Any] = {}
         self._last_user: object = None
 
     def __enter__(self) -> Workspace:
         # taken away, so that a call within a call gets memory of its own
-        self._memory, self._made = vars(_kept).pop("memory", (None, {}))
+        self._memory, self._cached = vars(_kept).pop("memory", (None, {}))
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._memory is not None and self._memory.nbytes <= MOST_KEPT_BYTES:
-            _kept.memory = self._memory, self._made
-        self._memory, self._made, self._last_user = None, {}, None
+        if self._memory is not None and self._memory.nbytes <= MAX_KEPT_BYTES:
+            _kept.memory = self._memory, self._cached
+        self._memory, self._cached, self._last_user = None, {}, None
 
     def arrays(self, *shapes: Sequence[int], dtype: DTypeLike) -> list[NDArray[Any]]:
         """Return arrays of these shapes whose elements are not set; those of an earlier call are no longer valid."""
@@ -65,7 +65,7 @@ class Workspace:
         sizes = [-(-math.prod(shape) * dtype.itemsize // ALIGNMENT) * ALIGNMENT for shape in shapes]
         needed = sum(sizes) + ALIGNMENT
         if self._memory is None or self._memory.nbytes < needed:
-            self._memory, self._made = None, {}  # given back before more is taken
+            self._memory, self._cached = None, {}  # given back before more is taken
             self._memory = np.empty(needed, dtype=np.uint8)
         start = -self._memory.ctypes.data % ALIGNMENT
         arrays = []
@@ -74,7 +74,7 @@ class Workspace:
             start += size
         return arrays
 
-    def made(self, key: Hashable, make: Callable[[], Made]) -> Made:
+    def cached(self, key: Hashable, make: Callable[[], Made]) -> Made:
         """Return what was made for a key: by this call, or by an earlier one that this thread made with this memory.
 
         Parameters
@@ -83,18 +83,18 @@ class Workspace:
             Is kept too. What is made must follow from it.
         make : callable
             Takes memory with ``arrays``, of which nothing is set that this call has not written. It is not called again
-            for the same key until the memory is given back, or MOST_MADE others were made.
+            for the same key until the memory is given back, or MAX_CACHED_VIEWS others were made.
         """
-        if key not in self._made:
+        if key not in self._cached:
             found = make()  # which may replace the memory
-            while len(self._made) >= MOST_MADE:
-                del self._made[next(iter(self._made))]
-            self._made[key] = found
-        made: Made = self._made[key]
+            while len(self._cached) >= MAX_CACHED_VIEWS:
+                del self._cached[next(iter(self._cached))]
+            self._cached[key] = found
+        made: Made = self._cached[key]
         return made
 
-    def is_taken(self, user: object) -> bool:
-        """Tell whether the memory may hold what others wrote since this user did, as it may in a new call; take it."""
+    def claim(self, user: object) -> bool:
+        """Take the memory for a user; return whether others may have written to it, so that it must be cleared."""
         is_other = self._last_user is not user
         self._last_user = user
         return is_other

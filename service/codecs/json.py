@@ -24,9 +24,9 @@ STRING = re.compile(rb'"([^"\\]*+(?:\\.[^"\\]*+)*+)"([ \t\r\n]*+:)?', re.DOTALL)
 """A string, and the colon that follows if it is the name of a member. Possessive: a way back would take memory for
 every repetition."""
 
-MOST_LISTS = 2_000_000
-MOST_OBJECTS = 1_000
-MOST_QUOTATION_MARKS = 10_000
+MAX_LISTS = 2_000_000
+MAX_OBJECTS = 1_000
+MAX_QUOTATION_MARKS = 10_000
 """A list, an object or a string takes far more memory than its text: a body full of them must not fill the memory.
 Tensors may hold many lists, but no request holds more than a few objects and strings."""
 
@@ -42,11 +42,11 @@ def load_object(body: bytearray) -> dict[str, Any]:
     ------
     UnreadablePayload, TooLarge
     """
-    if body.count(b"[") > MOST_LISTS:
-        expected = f"at most {MOST_LISTS} lists"
+    if body.count(b"[") > MAX_LISTS:
+        expected = f"at most {MAX_LISTS} lists"
         message = f"the body has more lists than are taken; needed: {expected}, or flat, base64 or binary tensors"
         raise TooLarge.of("", message, got="more lists", expected=expected)
-    if body.count(b"{") > MOST_OBJECTS or body.count(b'"') > MOST_QUOTATION_MARKS:
+    if body.count(b"{") > MAX_OBJECTS or body.count(b'"') > MAX_QUOTATION_MARKS:
         expected = "operands and parameters side by side in one object"
         message = f"the body has more objects or strings than any request; needed: {expected}"
         raise UnreadablePayload.of("", message, got="more objects or strings", expected=expected)

@@ -19,14 +19,14 @@ import orjson
 
 from service.problems import InvalidRequest
 
-__all__ = ["LARGEST_EXACT_INTEGER", "ExactNumbers", "without_mark"]
+__all__ = ["MAX_EXACT_INTEGER", "ExactNumbers", "without_mark"]
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 MINUS_ZEROS = [b"-0" + end for end in (b",", b"]", b"}", b" ", b"\t", b"\r", b"\n")]
 """All that a -0 without a point can be in an object, with what follows it. Searched and replaced as bytes, which takes
 far less time than a regular expression."""
 
-LARGEST_EXACT_INTEGER = 2**53
+MAX_EXACT_INTEGER = 2**53
 
 
 def without_mark(body: bytearray) -> memoryview:
@@ -91,7 +91,7 @@ class ExactNumbers:
 
 def _integer(text: str) -> int | float:
     number = int(text)
-    return number if abs(number) <= LARGEST_EXACT_INTEGER else round_to_odd(text)
+    return number if abs(number) <= MAX_EXACT_INTEGER else round_to_odd(text)
 
 
 def round_to_odd(text: str) -> float:

@@ -21,8 +21,8 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from service.codecs.json_numbers import LARGEST_EXACT_INTEGER, ExactNumbers
-from service.codecs.message import DTYPES, LARGEST_NDIM, Buffer, TensorForm, TensorType, require_plausible_shape
+from service.codecs.json_numbers import MAX_EXACT_INTEGER, ExactNumbers
+from service.codecs.message import DTYPES, MAX_NDIM, Buffer, TensorForm, TensorType, require_plausible_shape
 from service.problems import InvalidRequest, RequestProblem, counted
 
 __all__ = ["form_of", "json_kind", "longest_text", "read_dtype", "read_tensor", "write_tensor"]
@@ -32,10 +32,10 @@ NUMBERS_OF_A_PIECE = 2**14
 BYTES_OF_A_PIECE = 3 * 2**18
 """A multiple of three, so that pieces of base64 join without padding between them."""
 
-LONGEST_NUMBER = {"float16": 17, "float32": 17, "float64": 25, **{name: 22 for name in DTYPES if "int" in name}}
+MAX_NUMBER = {"float16": 17, "float32": 17, "float64": 25, **{name: 22 for name in DTYPES if "int" in name}}
 """Characters of the longest number that a type is written as, with the comma after it."""
 
-LONGEST_HEADER = 256
+MAX_HEADER = 256
 """Characters of dtype and shape."""
 
 Position = Callable[[int], str]
@@ -60,9 +60,9 @@ def longest_text(tensor: TensorType, form: TensorForm) -> int:
     shape, dtype = tensor
     elements = math.prod(shape)
     if form == "base64":
-        return LONGEST_HEADER + 4 * math.ceil(elements * dtype.itemsize / 3)
+        return MAX_HEADER + 4 * math.ceil(elements * dtype.itemsize / 3)
     lists = sum(math.prod(shape[:axis]) for axis in range(len(shape))) if form == "nested" else 0
-    return LONGEST_HEADER + elements * LONGEST_NUMBER[dtype.name] + lists * len("[],")
+    return MAX_HEADER + elements * MAX_NUMBER[dtype.name] + lists * len("[],")
 
 
 def write_tensor(array: NDArray[Any], form: TensorForm) -> Iterator[Buffer]:
@@ -161,8 +161,8 @@ def read_dtype(value: Any, pointer: str) -> str:
 
 
 def _shape(value: Any, pointer: str) -> tuple[int, ...]:
-    expected = f"a list of at most {LARGEST_NDIM} integers >= 0"
-    if not isinstance(value, list) or len(value) > LARGEST_NDIM:
+    expected = f"a list of at most {MAX_NDIM} integers >= 0"
+    if not isinstance(value, list) or len(value) > MAX_NDIM:
         raise _invalid(pointer, "is no shape", json_kind(value), expected)
     if any(type(size) is not int or size < 0 for size in value):
         raise _invalid(pointer, "has an entry that is no size", "another entry", expected)
@@ -177,8 +177,8 @@ def _nested(value: list[Any], pointer: str, dtype: str, text: ExactNumbers) -> N
         kinds = set(map(type, items))
         if list not in kinds:
             break
-        if len(shape) == LARGEST_NDIM:
-            raise _invalid(pointer, "is nested too deeply", f"more than {LARGEST_NDIM} levels", "3 to 5 levels")
+        if len(shape) == MAX_NDIM:
+            raise _invalid(pointer, "is nested too deeply", f"more than {MAX_NDIM} levels", "3 to 5 levels")
         if kinds != {list}:
             index = next(index for index, item in enumerate(items) if not isinstance(item, list))
             raise _invalid(_path(pointer, shape, index), "stands among lists", json_kind(items[index]), "a list")
@@ -255,14 +255,14 @@ def _numbers(items: list[Any], dtype: str, position: Position, text: ExactNumber
         _require_integers(items, target, position)
     numbers = np.array(items, dtype=np.float64)
     largest = max(numbers.max(initial=0), -numbers.min(initial=0))
-    if int in kinds and largest >= LARGEST_EXACT_INTEGER:
+    if int in kinds and largest >= MAX_EXACT_INTEGER:
         inexact = (index for index, item in enumerate(items) if type(item) is int and not _is_written_float(item))
         if (found := next(inexact, None)) is not None:
             expected = "an integer up to 2^53, or a number with a decimal point to be rounded"
             raise _invalid(position(found), "is an integer that float64 cannot hold", "a larger integer", expected)
     if target.kind in "iu":
         return np.array(items, dtype=target)
-    may_be_inexact = float in kinds or largest >= LARGEST_EXACT_INTEGER
+    may_be_inexact = float in kinds or largest >= MAX_EXACT_INTEGER
     if may_be_inexact and target.itemsize < numbers.itemsize and _is_near_a_tie(numbers, target):
         numbers = np.array(flatten(text.rounded_to_odd), dtype=np.float64)
     elif int in kinds and not numbers.all() and text.may_have_minus_zero:
@@ -290,7 +290,7 @@ def _is_near_a_tie(numbers: NDArray[Any], target: np.dtype[Any]) -> bool:
 
 
 def _is_written_float(integer: int) -> bool:
-    """Tell whether an integer is what some float64 is written as, such as JavaScript's 9223372036854776000 for 2^63."""
+    """Return whether an integer is how some float64 is written, such as JavaScript's 9223372036854776000 for 2^63."""
     rounded = float(integer)
     return int(rounded) == integer or int(decimal.Decimal(repr(rounded))) == integer
 

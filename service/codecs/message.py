@@ -34,12 +34,12 @@ class TensorType(NamedTuple):
 DTYPES = ("float16", "float32", "float64", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)))
 """The types that tensors may have on the wire."""
 
-LARGEST_NDIM = 8
+MAX_NDIM = 8
 """More axes than any operand has; NumPy itself stops at 64."""
 
 
-LARGEST_SIZE = 2**31 - 1
-LARGEST_TENSOR_BYTES = 2**62
+MAX_SIZE = 2**31 - 1
+MAX_TENSOR_BYTES = 2**62
 
 
 def require_plausible_shape(name: str, shape: Sequence[int], itemsize: int) -> None:
@@ -49,12 +49,8 @@ def require_plausible_shape(name: str, shape: Sequence[int], itemsize: int) -> N
     and no data are needed, sizes whose product is beyond memory.
     """
     elements = math.prod(max(1, size) for size in shape)
-    if (
-        len(shape) > LARGEST_NDIM
-        or any(size > LARGEST_SIZE for size in shape)
-        or elements * itemsize > LARGEST_TENSOR_BYTES
-    ):
-        expected = f"at most {LARGEST_NDIM} axes, each of at most {LARGEST_SIZE} elements, that memory can hold"
+    if len(shape) > MAX_NDIM or any(size > MAX_SIZE for size in shape) or elements * itemsize > MAX_TENSOR_BYTES:
+        expected = f"at most {MAX_NDIM} axes, each of at most {MAX_SIZE} elements, that memory can hold"
         message = f"{name} has a shape that no tensor has; needed: {expected}"
         raise InvalidRequest.of(f"/{name}", message, got="more axes or elements", expected=expected)
 

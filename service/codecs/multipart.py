@@ -16,7 +16,7 @@ from service.problems import InvalidRequest, UnreadablePayload
 
 __all__ = ["MultipartCodec"]
 
-MOST_PARTS = 64
+MAX_PARTS = 64
 PADDING = re.compile(rb"(?:--)?([ \t]++)(?=\r\n|\Z)")
 """What may stand between a boundary and the end of its line: RFC 2046, section 5.1.1, has receivers take blanks that
 were added on the way. Possessive: a way back would take memory for every blank."""
@@ -51,7 +51,7 @@ class MultipartCodec(Codec):
 def _parts(body: bytearray, boundary: str) -> Iterator[tuple[str, bytes]]:
     try:
         # latin-1 reads any bytes: a file's own name, which nobody asks for, may be in any encoding
-        parsing = PushMultipartParser(boundary, max_segment_count=MOST_PARTS, header_charset="latin-1", strict=True)
+        parsing = PushMultipartParser(boundary, max_segment_count=MAX_PARTS, header_charset="latin-1", strict=True)
         with parsing as parser:
             name = ""
             chunks: list[bytes] = []
@@ -67,7 +67,7 @@ def _parts(body: bytearray, boundary: str) -> Iterator[tuple[str, bytes]]:
             "",
             "the body is not readable multipart/form-data: its boundary, a header or its end is missing or broken",
             got="a broken form",
-            expected=f"the parts that the Content-Type's boundary announces, at most {MOST_PARTS}",
+            expected=f"the parts that the Content-Type's boundary announces, at most {MAX_PARTS}",
         ) from None
 
 
@@ -77,7 +77,7 @@ def _without_padding(body: bytearray, boundary: bytes) -> bytes:
     delimiter = b"\r\n--" + boundary
     kept: list[memoryview] = []
     start = position = 0
-    for _ in range(MOST_PARTS + 1):  # the parser refuses more
+    for _ in range(MAX_PARTS + 1):  # the parser refuses more
         position = content.find(delimiter, position)
         if position < 0:
             break

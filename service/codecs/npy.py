@@ -30,7 +30,7 @@ FORMATS: dict[tuple[int, ...], tuple[struct.Struct, str]] = {
 }
 """The field of the header's length, and the header's encoding, of each format version."""
 
-LONGEST_HEADER = 4096
+MAX_HEADER = 4096
 HEADER_CHARACTERS = re.compile(r"[A-Za-z0-9_ \r\n\t{}()\[\]'\",:<>|=?.+\x80-\U0010ffff-]*")
 LONG_INTEGER = re.compile(r"(?<=[0-9])L(?=\s*[,)])")
 """An integer as Python 2 may have written it in a shape."""
@@ -126,8 +126,8 @@ def _read_header(content: memoryview, name: str) -> tuple[dict[str, Any], int]:
     if len(content) < start:
         raise _unreadable(name, "it ends within its header", f"{len(content)} bytes", "a whole header", content)
     (length,) = length_field.unpack(content[8:start])
-    if length > LONGEST_HEADER:
-        raise _unreadable(name, "its header is too long", f"{length} bytes", f"at most {LONGEST_HEADER} bytes", content)
+    if length > MAX_HEADER:
+        raise _unreadable(name, "its header is too long", f"{length} bytes", f"at most {MAX_HEADER} bytes", content)
     if len(content) < start + length:
         raise _unreadable(
             name, "it ends within its header", f"{len(content)} bytes", f"{start + length} bytes", content
@@ -162,7 +162,7 @@ def _parse_header(raw: bytes, encoding: str) -> dict[str, Any] | None:
 
 def _unreadable(name: str, reason: str, got: str, expected: str, content: memoryview) -> Exception:
     message = f"{name} is not a readable npy file: {reason}; got {got}, needed {expected}"
-    if bytes(content[: len(MAGIC)]) == MAGIC and not LINE_END.search(content[:LONGEST_HEADER]):
+    if bytes(content[: len(MAGIC)]) == MAGIC and not LINE_END.search(content[:MAX_HEADER]):
         message += f"; it has no line end, which numpy puts after the header: {SENT_AS_TEXT}"
     return UnreadablePayload.of(f"/{name}", message, got=got, expected=expected)
 

@@ -35,9 +35,9 @@ ENCRYPTED = 0x1
 LOCAL_HEADER = b"PK\x03\x04"
 LOCAL_HEADER_BYTES = 30
 CHUNK_BYTES = 2**20
-MOST_MEMBERS = 64
+MAX_MEMBERS = 64
 DIRECTORY_ENTRY = b"PK\x01\x02"
-MOST_DIRECTORY_ENTRIES = 1000
+MAX_DIRECTORY_ENTRIES = 1000
 """zipfile makes an object for each entry before it can be asked how many there are. The signature may also occur in a
 tensor's data, so the bound is far above the members that are taken."""
 
@@ -50,8 +50,8 @@ class NpzCodec(Codec):
     def decode(  # noqa: D102
         self, body: bytearray, operands: Sequence[str], options: Mapping[str, str], limits: Limits
     ) -> Decoded:
-        if body.count(DIRECTORY_ENTRY) > MOST_DIRECTORY_ENTRIES:
-            raise _unreadable("its directory is too long", "more members than operands", f"at most {MOST_MEMBERS}")
+        if body.count(DIRECTORY_ENTRY) > MAX_DIRECTORY_ENTRIES:
+            raise _unreadable("its directory is too long", "more members than operands", f"at most {MAX_MEMBERS}")
         limits.charge(len(body))  # zipfile's copy
         try:
             archive = zipfile.ZipFile(io.BytesIO(body))
@@ -105,8 +105,8 @@ def _checked_members(
 ) -> dict[str, zipfile.ZipInfo]:
     """Return the members by operand after checking everything that the directory says, before anything is inflated."""
     infos = archive.infolist()
-    if len(infos) > MOST_MEMBERS:
-        raise _unreadable("it has too many members", f"{len(infos)} members", f"at most {MOST_MEMBERS}")
+    if len(infos) > MAX_MEMBERS:
+        raise _unreadable("it has too many members", f"{len(infos)} members", f"at most {MAX_MEMBERS}")
     members: dict[str, zipfile.ZipInfo] = {}
     findings = []
     for info in infos:

@@ -11,7 +11,7 @@ import orjson
 from service.codecs.names import pointer_to
 from service.problems import Finding, InvalidRequest
 
-__all__ = ["LONGEST_VALUE", "MOST_VALUES", "NOT_GIVEN", "parse_text_parameters"]
+__all__ = ["MAX_VALUE", "MAX_VALUES", "NOT_GIVEN", "parse_text_parameters"]
 
 NOT_GIVEN: Any = object()
 """Value of a form's field that nobody filled in; browsers send it all the same."""
@@ -20,10 +20,10 @@ PYTHON_LITERALS = {"": NOT_GIVEN, "None": NOT_GIVEN, "True": True, "False": Fals
 LIST = re.compile(r"[(\[]?((?:\s*[\w.+-]+\s*,)+\s*[\w.+-]*\s*)[)\]]?")
 """Items with commas between them, with or without brackets: "2,1", "(2, 1)", "(2,)", "input,weight"."""
 
-LONGEST_VALUE = 4096
+MAX_VALUE = 4096
 """Characters of the longest value."""
 
-MOST_VALUES = 64
+MAX_VALUES = 64
 """More than any request has: a bound on the findings of one answer."""
 
 
@@ -40,8 +40,8 @@ def parse_text_parameters(pairs: Sequence[tuple[str, str | bytes]]) -> dict[str,
     InvalidRequest
         If there are more values than any request has, or a value is longer than any parameter's.
     """
-    if len(pairs) > MOST_VALUES:
-        got, expected = f"{len(pairs)} parameters", f"at most {MOST_VALUES}"
+    if len(pairs) > MAX_VALUES:
+        got, expected = f"{len(pairs)} parameters", f"at most {MAX_VALUES}"
         raise InvalidRequest.of("", f"there are {got}; needed: {expected}", got=got, expected=expected)
     values: dict[str, list[Any]] = {}
     lists = set()
@@ -50,9 +50,9 @@ def parse_text_parameters(pairs: Sequence[tuple[str, str | bytes]]) -> dict[str,
         if name.endswith("[]"):
             name = name.removesuffix("[]")  # noqa: PLW2901
             lists.add(name)
-        if isinstance(text, str) and len(text) > LONGEST_VALUE:
+        if isinstance(text, str) and len(text) > MAX_VALUE:
             got = f"{len(text)} characters"
-            expected = f"at most {LONGEST_VALUE} characters"
+            expected = f"at most {MAX_VALUE} characters"
             findings.append(Finding(pointer_to(name), f"a parameter has {got}; needed: {expected}", got, expected))
             continue
         values.setdefault(name, []).append(text if isinstance(text, bytes) else _parse(text))

@@ -15,7 +15,7 @@ import orjson
 from numpy.typing import NDArray
 
 from service.codecs import CODECS, Buffer
-from service.operations.operation import LayerDeclaration, Operation
+from service.operations.operation import CatalogueEntry, Operation
 
 __all__ = [
     "SERVER",
@@ -34,12 +34,12 @@ SERVER = "http://127.0.0.1:8000"
 """The service in the commands. The page /docs puts the address in its place that it was opened with."""
 
 
-def _split(layer: LayerDeclaration) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    operands = {operand.name: operand for operand in layer.operands}
-    parameters = {name: value for name, value in layer.example.items() if name not in operands}
+def _split(entry: CatalogueEntry) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    operands = {operand.name: operand for operand in entry.operands}
+    parameters = {name: value for name, value in entry.example.items() if name not in operands}
     tensors = {
         name: np.array(value, dtype=operands[name].dtypes[0] if operands[name].dtypes else np.float64)
-        for name, value in layer.example.items()
+        for name, value in entry.example.items()
         if name in operands
     }
     return parameters, tensors
@@ -48,12 +48,12 @@ def _split(layer: LayerDeclaration) -> tuple[dict[str, Any], dict[str, NDArray[A
 @functools.cache
 def example(operation: Operation) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """Return the parameters and operands of an operation's example; grad_output is all ones. Not to be changed."""
-    parameters, tensors = _split(operation.declaration)
+    parameters, tensors = _split(operation.entry)
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
-    layer = operation.declaration.resolve(operation.call(parameters).op, shapes)
+    entry = operation.entry.resolve(operation.call(parameters).op, shapes)
     if operation.direction == "backward":
-        tensors = {"grad_output": np.ones(layer.output_shape), **tensors}
-    return {**parameters, "spatial_axes": len(layer.windows.axes)}, tensors
+        tensors = {"grad_output": np.ones(entry.output_shape), **tensors}
+    return {**parameters, "spatial_axes": len(entry.windows.axes)}, tensors
 
 
 def example_parameters(operation: Operation) -> dict[str, Any]:
@@ -90,9 +90,9 @@ def _as_json(tensor: NDArray[Any], *, typed: bool) -> Any:
     return {"dtype": tensor.dtype.name, "shape": list(tensor.shape), "data": tensor.reshape(-1).tolist()}
 
 
-def shape_example(layer: LayerDeclaration) -> dict[str, Any]:
+def shape_example(entry: CatalogueEntry) -> dict[str, Any]:
     """Return the body of a shape call."""
-    parameters, tensors = _split(layer)
+    parameters, tensors = _split(entry)
     return {**parameters, "shapes": {name: list(tensor.shape) for name, tensor in tensors.items()}}
 
 

@@ -32,8 +32,8 @@ from service.documentation.schemas import BINARY, DTYPE_SCHEMA, HEALTH_SCHEMA, O
 from service.http.error_responses import KINDS, PROBLEM_MEDIA_TYPE, Kind, problem_document
 from service.http.negotiation import readable_media_types
 from service.http.responses import PARAMETERS_HEADER
-from service.operations.catalogue import LAYERS, OPERATIONS
-from service.operations.operation import LayerDeclaration, Operation
+from service.operations.catalogue import CATALOGUE, OPERATIONS
+from service.operations.operation import CatalogueEntry, Operation
 from service.operations.shapes import DTYPE, ShapeAnswer, predict_shapes, shapes_model
 from service.problems import Busy, Finding, InvalidRequest, RequestProblem
 
@@ -121,11 +121,11 @@ def _parameters_header() -> dict[str, Any]:
 
 def of_operation(operation: Operation) -> dict[str, Any]:
     """Return the documentation of an operation's route."""
-    layer = operation.declaration
+    entry = operation.entry
     written: dict[str, Any] = {media_type: {"schema": BINARY} for media_type, codec in CODECS.items() if codec.writes}
     written |= _json_content(_results_schema(operation), json_answer(operation))
     arguments = _documented(
-        operation.name, f"{layer.title}, {operation.direction}", _description(operation), written, layer.name
+        operation.name, f"{entry.title}, {operation.direction}", _description(operation), written, entry.name
     )
     arguments["openapi_extra"] |= {
         "parameters": query_parameters(operation),
@@ -138,10 +138,10 @@ def of_operation(operation: Operation) -> dict[str, Any]:
 
 def _description(operation: Operation) -> str:
     lines = []
-    for op in operation.declaration.ops.values():
+    for op in operation.entry.ops.values():
         lines += [*(paragraph.replace("``", "`") for paragraph in _first_paragraphs(op)), ""]
     if operation.direction == "backward":
-        names = ", ".join(f"`{operand.name}`" for operand in operation.declaration.operands)
+        names = ", ".join(f"`{operand.name}`" for operand in operation.entry.operands)
         lines += [f"This call computes the gradients of `sum(grad_output * output)` with respect to {names}.", ""]
     lines += [
         f"* `{operand.name}`{' (optional)' if operand.optional else ''}: {_operand_text(operand)}"
@@ -210,10 +210,10 @@ def _form_schema(operation: Operation) -> dict[str, Any]:
     return {"type": "object", "properties": files, "required": list(operation.required_operands)}
 
 
-def of_shape(layer: LayerDeclaration) -> dict[str, Any]:
+def of_shape(entry: CatalogueEntry) -> dict[str, Any]:
     """Return the documentation of a layer's shape call."""
-    operation = layer.forward
-    shapes = {**shapes_model(layer).model_json_schema(), "description": "Shape of each operand of forward."}
+    operation = entry.forward
+    shapes = {**shapes_model(entry).model_json_schema(), "description": "Shape of each operand of forward."}
     for name, schema in shapes["properties"].items():  # without defaults, as all requests
         shapes["properties"][name] = without_null({key: value for key, value in schema.items() if key != "default"})
     dtype = {**DTYPE.schema, "description": "Type of the operands, for the bytes. Default: float64."}
@@ -224,9 +224,9 @@ def of_shape(layer: LayerDeclaration) -> dict[str, Any]:
         "additionalProperties": False,
     }
     description = "The output's shape, the padding resolved per side, multiply-accumulates and bytes, without a tensor."
-    example = shape_example(layer)
-    answer = _json_content(ShapeAnswer.model_json_schema(), predict_shapes(layer, example))
-    arguments = _documented(f"{layer.name}_shape", f"{layer.title}, shapes", description, answer, layer.name)
+    example = shape_example(entry)
+    answer = _json_content(ShapeAnswer.model_json_schema(), predict_shapes(entry, example))
+    arguments = _documented(f"{entry.name}_shape", f"{entry.title}, shapes", description, answer, entry.name)
     arguments["openapi_extra"]["requestBody"] = {"required": True, "content": _json_content(schema, example)}
     arguments["openapi_extra"]["responses"] |= PROBLEMS
     return arguments
@@ -292,21 +292,24 @@ OF_EXAMPLES["openapi_extra"] |= {
 OF_EXAMPLES["openapi_extra"]["responses"] |= {"404": _problem(Kind(404, "Not Found"), "There is no such example.")}
 OF_LIVE = _documented(
     "health_live",
-    "Tell whether the process runs",
+    "Return whether the process runs",
     "For restarting: answers as long as the event loop turns.",
     _json_content(HEALTH_SCHEMA, {"status": "live"}),
     "service",
 )
 OF_READY = _documented(
     "health_ready",
-    "Tell whether requests are taken",
+    "Return whether requests are taken",
     "For routing: answers once the service has started.",
     _json_content(HEALTH_SCHEMA, {"status": "ready"}),
     "service",
 )
 
 TAGS = [
-    *({"name": layer.name, "description": f"{layer.title}: {', '.join(layer.ops)}".rstrip(": ")} for layer in LAYERS),
+    *(
+        {"name": entry.name, "description": f"{entry.title}: {', '.join(entry.ops)}".rstrip(": ")}
+        for entry in CATALOGUE
+    ),
     {"name": "service", "description": "What there is, examples to start from, and health."},
 ]
 

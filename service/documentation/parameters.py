@@ -23,7 +23,7 @@ __all__ = [
 @functools.cache
 def parameter_properties(operation: Operation) -> dict[str, Any]:
     """Return the JSON schema of every parameter that an op of the layer has."""
-    selector, ops = operation.declaration.selector, operation.declaration.ops
+    selector, ops = operation.entry.selector, operation.entry.ops
     merged: dict[str, Any] = {}
     if selector:
         merged[selector] = {"type": "string", "enum": list(ops), "description": "Selects the op."}
@@ -50,7 +50,7 @@ def required_parameters(operation: Operation) -> list[str]:
 @functools.cache
 def framework_defaults(operation: Operation) -> dict[str, dict[str, Any]]:
     """Return each framework's defaults where they are not convpool's."""
-    ops = operation.declaration.ops.values()
+    ops = operation.entry.ops.values()
     return {
         framework: {name: value for op in ops for name, value in op.defaults_of(framework).items()}
         for framework in get_args(Framework)

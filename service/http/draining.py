@@ -14,8 +14,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 __all__ = ["DrainingMiddleware"]
 
-LONGEST_WAIT_SECONDS = 5.0
-MOST_BYTES = 2**28
+MAX_WAIT_SECONDS = 5.0
+MAX_BYTES = 2**28
 
 
 class DrainingMiddleware:
@@ -48,8 +48,8 @@ class DrainingMiddleware:
         async def drain() -> None:
             discarded = 0
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LONGEST_WAIT_SECONDS):
-                    while not complete and discarded < MOST_BYTES:
+                async with asyncio.timeout(MAX_WAIT_SECONDS):
+                    while not complete and discarded < MAX_BYTES:
                         discarded += len((await watched_receive()).get("body", b""))
 
         async def draining_send(message: Message) -> None:

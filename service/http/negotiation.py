@@ -23,7 +23,7 @@ __all__ = [
 
 JSON, NPY, NPZ = "application/json", "application/x-npy", "application/x-npz"
 FORM = "application/x-www-form-urlencoded"
-LONGEST_HEADER = 1024
+MAX_HEADER = 1024
 """Characters of an Accept or a Content-Type that are read at all: parsing takes time by the square of the length."""
 
 WRITABLE = tuple(media_type for media_type, codec in CODECS.items() if codec.writes)
@@ -51,7 +51,7 @@ def request_format(content_type: str | None, readable: Sequence[str]) -> Request
     UnsupportedMediaType
     """
     try:
-        main, sub, options = mimeparse.parse_mime_type((content_type or "")[:LONGEST_HEADER])
+        main, sub, options = mimeparse.parse_mime_type((content_type or "")[:MAX_HEADER])
     except mimeparse.MimeTypeParseException:
         main, sub, options = "", "", {}
     media_type = f"{main}/{sub}".lower()
@@ -97,7 +97,7 @@ def answer_codec(accept: str | None, request_codec: Codec, results: int) -> Code
 def _best(available: list[str], accept: str | None) -> str:
     if accept is None or not accept.strip():
         return available[-1]
-    parts = accept.lower().split(",") if len(accept) <= LONGEST_HEADER else []
+    parts = accept.lower().split(",") if len(accept) <= MAX_HEADER else []
     ranges = [part for part in parts if _is_media_range(part)]
     best = str(mimeparse.best_match(available, ",".join(ranges))) if ranges else ""
     if not best:
@@ -108,7 +108,7 @@ def _best(available: list[str], accept: str | None) -> str:
 
 
 def _is_media_range(text: str) -> bool:
-    """Tell whether a member of Accept can be read; one that cannot does not spoil the others."""
+    """Return whether a member of Accept can be read; one that cannot does not spoil the others."""
     try:
         mimeparse.parse_media_range(text)
     except (mimeparse.MimeTypeParseException, ValueError):

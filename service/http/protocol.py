@@ -15,7 +15,7 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from service.http.access_log import log_request, note_problem
-from service.http.draining import LONGEST_WAIT_SECONDS, MOST_BYTES
+from service.http.draining import MAX_BYTES, MAX_WAIT_SECONDS
 from service.http.error_responses import PROBLEM_MEDIA_TYPE, Kind, problem_content
 from service.problems import Finding
 
@@ -177,7 +177,7 @@ class Protocol(H11Protocol):
             return
         # a server that closes with data unread resets the connection, and the client would not see why
         self._discarded += len(data)
-        if self._discarded > MOST_BYTES:
+        if self._discarded > MAX_BYTES:
             self.transport.close()
 
     def _refuse(self, error: Malformed) -> None:
@@ -202,7 +202,7 @@ class Protocol(H11Protocol):
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.flow.resume_reading()
-        self.loop.call_later(LONGEST_WAIT_SECONDS, self.transport.close)
+        self.loop.call_later(MAX_WAIT_SECONDS, self.transport.close)
 
     def _send(self, status: int, document: bytes) -> None:
         headers = [

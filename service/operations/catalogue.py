@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from cnn_core import AvgPool, Conv, ConvInteger, ConvTranspose, Fold, LpPool, MaxPool, MaxUnpool, QLinearConv, Unfold
-from service.operations.operation import LayerDeclaration
+from service.operations.operation import CatalogueEntry
 
-__all__ = ["LAYERS", "OPERATIONS"]
+__all__ = ["CATALOGUE", "OPERATIONS"]
 
-LAYERS = (
-    LayerDeclaration(
+CATALOGUE = (
+    CatalogueEntry(
         name="conv",
         title="Convolution",
         ops={"": Conv},
@@ -20,7 +20,7 @@ LAYERS = (
             "bias": [0.5],
         },
     ),
-    LayerDeclaration(
+    CatalogueEntry(
         name="conv_transpose",
         title="Transposed convolution",
         ops={"": ConvTranspose},
@@ -31,7 +31,7 @@ LAYERS = (
             "bias": [0.5],
         },
     ),
-    LayerDeclaration(
+    CatalogueEntry(
         name="pool",
         title="Pooling",
         selector="mode",
@@ -43,25 +43,25 @@ LAYERS = (
             "input": [[[[1], [2], [3]], [[6], [5], [4]], [[7], [8], [9]]]],
         },
     ),
-    LayerDeclaration(
+    CatalogueEntry(
         name="unpool",
         title="Max unpooling",
         ops={"": MaxUnpool},
         example={"kernel_size": 2, "input": [[[[6], [8]]]], "indices": [[[[5], [2]]]]},
     ),
-    LayerDeclaration(
+    CatalogueEntry(
         name="unfold",
         title="Unfold (im2col)",
         ops={"": Unfold},
         example={"kernel_size": 2, "input": [[[[1], [2], [3]], [[4], [5], [6]]]]},
     ),
-    LayerDeclaration(
+    CatalogueEntry(
         name="fold",
         title="Fold (col2im)",
         ops={"": Fold},
         example={"output_size": [2, 3], "kernel_size": 2, "input": [[[1, 2, 4, 5], [2, 3, 5, 6]]]},
     ),
-    LayerDeclaration(
+    CatalogueEntry(
         name="conv_integer",
         title="Integer convolution (ConvInteger)",
         ops={"": ConvInteger},
@@ -71,7 +71,7 @@ LAYERS = (
             "input_zero_point": 1,
         },
     ),
-    LayerDeclaration(
+    CatalogueEntry(
         name="qlinear_conv",
         title="Quantized convolution (QLinearConv)",
         ops={"": QLinearConv},
@@ -89,4 +89,4 @@ LAYERS = (
     ),
 )
 
-OPERATIONS = tuple(operation for layer in LAYERS for operation in layer.operations)
+OPERATIONS = tuple(operation for entry in CATALOGUE for operation in entry.operations)

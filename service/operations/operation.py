@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from cnn_core import ParameterError
-from cnn_core.ops.base import Layer, Op, Operand
+from cnn_core.ops.base import Op, Operand, ResolvedOp
 from cnn_core.parameters import Direction, Rule, one_of, subset_of
 from service.codecs.message import TensorType
 from service.codecs.names import pointer_to
@@ -24,13 +24,13 @@ from service.codecs.text import NOT_GIVEN
 from service.operations.parameters import parameter_model, rule_field, unknown_names, validated
 from service.problems import Finding, InvalidRequest
 
-__all__ = ["Call", "LayerDeclaration", "Operation", "Prediction"]
+__all__ = ["CatalogueEntry", "Operation", "ParsedCall", "Prediction"]
 
 GRAD_OUTPUT = Operand("grad_output", "Gradient with respect to the output: of the output's shape.")
 
 
 @dataclass(frozen=True, eq=False)
-class LayerDeclaration:
+class CatalogueEntry:
     """A layer of the catalogue: its name in the URL, and its op, or its ops by the value of a parameter.
 
     Parameters
@@ -69,9 +69,9 @@ class LayerDeclaration:
         differentiable = all(op.differentiable for op in self.ops.values())
         return (self.forward, Operation(self, "backward")) if differentiable else (self.forward,)
 
-    def resolve(self, op: Op, shapes: Mapping[str, Sequence[int]]) -> Layer[Any]:
+    def resolve(self, op: Op, shapes: Mapping[str, Sequence[int]]) -> ResolvedOp[Any]:
         """Resolve an op for operands of these shapes, by name."""
-        return op.layer(*(shapes.get(operand.name) for operand in self.operands))
+        return op.resolve(*(shapes.get(operand.name) for operand in self.operands))
 
     def choose(self, parameters: Mapping[str, Any]) -> type[Op]:
         """Return the op that the parameters select.
@@ -104,10 +104,10 @@ class LayerDeclaration:
         return {self.selector: value} if self.selector else {}
 
     def resolved_parameters(
-        self, op: Op, layer: Layer[Any], itemsize: int, direction: Direction = "forward"
+        self, op: Op, entry: ResolvedOp[Any], itemsize: int, direction: Direction = "forward"
     ) -> dict[str, Any]:
         """Return every parameter as it is in a layer, the selecting one first."""
-        return self.selecting(type(op)) | op.resolved_parameters(layer, itemsize, direction)
+        return self.selecting(type(op)) | op.resolved_parameters(entry, itemsize, direction)
 
     def selector_field(self, op: type[Op]) -> dict[str, tuple[Any, Any]]:
         """Return the definition of the selecting parameter for one op's parameter model."""
@@ -115,7 +115,7 @@ class LayerDeclaration:
 
 
 @dataclass(frozen=True)
-class Call:
+class ParsedCall:
     """An operation with its parameters: the op, and the arguments of the call that are not the op's parameters."""
 
     op: Op
@@ -152,29 +152,29 @@ class Prediction:
 class Operation:
     """One direction of a layer."""
 
-    declaration: LayerDeclaration
+    entry: CatalogueEntry
     direction: Direction
 
     @property
     def name(self) -> str:
         """Name in /ops, for example conv_forward."""
-        return f"{self.declaration.name}_{self.direction}"
+        return f"{self.entry.name}_{self.direction}"
 
     @property
     def path(self) -> str:
         """Path in the URL, for example /conv/forward."""
-        return f"/{self.declaration.name}/{self.direction}"
+        return f"/{self.entry.name}/{self.direction}"
 
     @property
     def operands(self) -> tuple[Operand, ...]:
         """The tensors that a request holds."""
-        given = self.declaration.operands
+        given = self.entry.operands
         return given if self.direction == "forward" else (GRAD_OUTPUT, *given)
 
     @functools.cached_property
     def results(self) -> tuple[str, ...]:
         """The tensors that an answer may hold; some of them only if asked for."""
-        ops = self.declaration.ops.values()
+        ops = self.entry.ops.values()
         if self.direction == "forward":
             return tuple(dict.fromkeys(name for op in ops for name in op.results))
         return tuple(f"grad_{name}" for name in next(iter(ops)).differentiable)
@@ -193,8 +193,8 @@ class Operation:
     def models(self) -> Mapping[type[Op], type[BaseModel]]:
         """The model of the parameters for each op of the layer."""
         return {
-            op: parameter_model(op, self.declaration.selector_field(op) | self._call_fields(op))
-            for op in self.declaration.ops.values()
+            op: parameter_model(op, self.entry.selector_field(op) | self._call_fields(op))
+            for op in self.entry.ops.values()
         }
 
     def _call_fields(self, op: type[Op]) -> dict[str, tuple[Any, Any]]:
@@ -204,7 +204,7 @@ class Operation:
         description = "Operands whose gradients are computed and returned."
         return {"wrt": rule_field("wrt", tuple[str, ...], rule, description, op.differentiable)}
 
-    def call(self, parameters: Mapping[str, Any], beside: Sequence[str] = ()) -> Call:
+    def call(self, parameters: Mapping[str, Any], beside: Sequence[str] = ()) -> ParsedCall:
         """Check the parameters and return what is to be called.
 
         Parameters
@@ -218,16 +218,16 @@ class Operation:
         InvalidRequest
         """
         try:
-            op = self.declaration.choose(parameters)
+            op = self.entry.choose(parameters)
         except InvalidRequest as problem:
             # the name that selects the op may be the misspelt one
             accepted = dict.fromkeys(name for model in self.models.values() for name in model.model_fields)
             raise InvalidRequest(*problem.findings, *unknown_names(accepted, parameters, beside)) from None
-        parameters = {**parameters, **self.declaration.selecting(op)}
-        selector = self.declaration.selector
+        parameters = {**parameters, **self.entry.selecting(op)}
+        selector = self.entry.selector
         elsewhere = {
             name: f"{selector}={value}"
-            for value, other in self.declaration.ops.items()
+            for value, other in self.entry.ops.items()
             for name in self.models[other].model_fields
             if name not in self.models[op].model_fields
         }
@@ -235,12 +235,12 @@ class Operation:
         own = {field.name for field in op.parameters()}
         options = {name: value for name, value in values.items() if name not in own | {selector}}
         try:
-            return Call(op(**{name: value for name, value in values.items() if name in own}), options)
+            return ParsedCall(op(**{name: value for name, value in values.items() if name in own}), options)
         except ParameterError as error:  # parameters that do not go together
             pointer = pointer_to(error.subject)
             raise InvalidRequest.of(pointer, error.message, got=error.got, expected=error.expected) from None
 
-    def request(self, parameters: Mapping[str, Any], operands: Collection[str]) -> Call:
+    def request(self, parameters: Mapping[str, Any], operands: Collection[str]) -> ParsedCall:
         """Check the parameters, and that every required operand is there; return what is to be called.
 
         Raises
@@ -287,13 +287,13 @@ class Operation:
             raise InvalidRequest.of(f"/{operand.name}", message, got=tensor.dtype.name, expected=expected)
         return typed
 
-    def number_of_results(self, call: Call) -> int:
+    def number_of_results(self, call: ParsedCall) -> int:
         """Return how many tensors a call answers with."""
         if self.direction == "forward":
             return len(call.op.result_names())
         return len(call.options.get("wrt", call.op.differentiable))
 
-    def predict(self, call: Call, tensors: Mapping[str, NDArray[Any]]) -> Prediction:
+    def predict(self, call: ParsedCall, tensors: Mapping[str, NDArray[Any]]) -> Prediction:
         """Predict a call from the shapes and types of its operands; allocates nothing.
 
         Raises
@@ -301,21 +301,21 @@ class Operation:
         ConvpoolError
             If the operands fit neither each other nor the parameters.
         """
-        layer = self._layer(call.op, {name: tensor.shape for name, tensor in tensors.items()})
+        entry = self._resolve(call.op, {name: tensor.shape for name, tensor in tensors.items()})
         dtypes = {name: tensor.dtype for name, tensor in tensors.items()}
         if self.direction == "forward":
-            types, shapes = call.op.result_dtypes(dtypes), layer.result_shapes
-            costs = [layer.costs().forward]
+            types, shapes = call.op.result_dtypes(dtypes), entry.result_shapes
+            costs = [entry.costs().forward]
         else:
             wrt = call.options.get("wrt", call.op.differentiable)
-            types, shapes = dict.fromkeys(wrt, call.op.gradient_dtype(dtypes)), layer.gradient_shapes
-            costs = [cost for name, cost in layer.costs().backward.items() if name in wrt]
+            types, shapes = dict.fromkeys(wrt, call.op.gradient_dtype(dtypes)), entry.gradient_shapes
+            costs = [cost for name, cost in entry.costs().backward.items() if name in wrt]
         results = tuple(TensorType(shapes[name], dtype) for name, dtype in types.items())
         computed_in = call.op.computation_dtype(dtypes)
         # operands, and at last the results, may stand in two types at a time
         converted = sum(tensor.size for tensor in tensors.values() if tensor.dtype != computed_in)
         converted += sum(math.prod(result.shape) for result in results if result.dtype != computed_in)
-        resolved = self.declaration.resolved_parameters(call.op, layer, computed_in.itemsize, self.direction)
+        resolved = self.entry.resolved_parameters(call.op, entry, computed_in.itemsize, self.direction)
         return Prediction(
             parameters=resolved | dict(call.options),
             results=results,
@@ -323,14 +323,14 @@ class Operation:
             work=sum(cost.work for cost in costs),
         )
 
-    def _layer(self, op: Op, shapes: Mapping[str, tuple[int, ...]]) -> Layer[Any]:
-        layer = self.declaration.resolve(op, shapes)
+    def _resolve(self, op: Op, shapes: Mapping[str, tuple[int, ...]]) -> ResolvedOp[Any]:
+        entry = self.entry.resolve(op, shapes)
         if all(math.prod(shape) for shape in shapes.values()):
-            return layer
+            return entry
         # an empty batch, the only size that may be 0, still takes the steps, and the counts of taps, of one image
-        return self.declaration.resolve(op, {name: [max(1, size) for size in shape] for name, shape in shapes.items()})
+        return self.entry.resolve(op, {name: [max(1, size) for size in shape] for name, shape in shapes.items()})
 
-    def compute(self, call: Call, tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    def compute(self, call: ParsedCall, tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Compute the results by name."""
         arguments = [tensors.get(operand.name) for operand in self.operands]
         returned = getattr(call.op, self.direction)(*arguments, **call.options)

@@ -23,7 +23,7 @@ from service.problems import Finding, InvalidRequest
 
 __all__ = ["parameter_model", "rule_field", "unknown_names", "validated"]
 
-MOST_PARAMETERS = 32
+MAX_PARAMETERS = 32
 """More than any operation has: a bound on the findings of one answer."""
 
 
@@ -113,8 +113,8 @@ def validated(
     InvalidRequest
         With a finding for each parameter that is unknown, missing or has a value that its rule refuses.
     """
-    if len(values) > MOST_PARAMETERS:
-        got, expected = f"{len(values)} parameters", f"at most {MOST_PARAMETERS}"
+    if len(values) > MAX_PARAMETERS:
+        got, expected = f"{len(values)} parameters", f"at most {MAX_PARAMETERS}"
         raise InvalidRequest.of("", f"there are {got}; needed: {expected}", got=got, expected=expected)
     given = {name: value for name, value in values.items() if value is not NOT_GIVEN}
     unknown = unknown_names(model.model_fields, values, beside, elsewhere)
@@ -140,7 +140,7 @@ def unknown_names(
     expected = f"one of {', '.join(known)}"
     findings: list[Finding] = []
     is_listed = False
-    for name in [name for name in values if name not in known[len(beside) :]][:MOST_PARAMETERS]:
+    for name in [name for name in values if name not in known[len(beside) :]][:MAX_PARAMETERS]:
         if name in beside:
             message = f"{name} is an operand, not a parameter; send it in the request body"
             findings.append(Finding(f"/{name}", message, "an operand", "a parameter"))

@@ -17,7 +17,7 @@ from cnn_core.ops.base import Operand
 from cnn_core.parameters import Rule, one_of
 from service.codecs.message import DTYPES, TensorType
 from service.codecs.names import pointer_to
-from service.operations.operation import LayerDeclaration
+from service.operations.operation import CatalogueEntry
 from service.operations.parameters import rule_field, validated
 from service.problems import Finding, InvalidRequest
 
@@ -60,16 +60,16 @@ class ShapeAnswer(BaseModel):
 
 
 @functools.cache
-def shapes_model(layer: LayerDeclaration) -> type[BaseModel]:
+def shapes_model(entry: CatalogueEntry) -> type[BaseModel]:
     """Return the model of the shapes of a layer's operands."""
     fields: dict[str, Any] = {}
-    for operand in layer.operands:
+    for operand in entry.operands:
         default, annotation = (None, tuple[int, ...] | None) if operand.optional else (MISSING, tuple[int, ...])
         fields[operand.name] = rule_field(operand.name, annotation, SHAPE, f"Shape of {operand.name}.", default)
-    return create_model(f"{layer.name}_shapes", __config__=ConfigDict(extra="forbid"), **fields)
+    return create_model(f"{entry.name}_shapes", __config__=ConfigDict(extra="forbid"), **fields)
 
 
-def predict_shapes(layer: LayerDeclaration, content: Mapping[str, Any]) -> dict[str, Any]:
+def predict_shapes(entry: CatalogueEntry, content: Mapping[str, Any]) -> dict[str, Any]:
     """Answer a shape call.
 
     Raises
@@ -80,11 +80,11 @@ def predict_shapes(layer: LayerDeclaration, content: Mapping[str, Any]) -> dict[
     parameters = {name: value for name, value in content.items() if name not in BESIDE_PARAMETERS}
     findings: list[Finding] = []
     try:
-        op = layer.forward.call(parameters, BESIDE_PARAMETERS).op
+        op = entry.forward.call(parameters, BESIDE_PARAMETERS).op
     except InvalidRequest as problem:
         findings.extend(problem.findings)
     try:
-        shapes = _shapes(layer, content.get("shapes"))
+        shapes = _shapes(entry, content.get("shapes"))
     except InvalidRequest as problem:
         findings.extend(problem.findings)
     try:
@@ -94,17 +94,17 @@ def predict_shapes(layer: LayerDeclaration, content: Mapping[str, Any]) -> dict[
     if findings:
         raise InvalidRequest(*findings)
     try:
-        resolved = layer.resolve(op, shapes)
+        resolved = entry.resolve(op, shapes)
     except ConvpoolError as error:
         parent = "/shapes" if error.subject in shapes else ""
         finding = Finding(parent + pointer_to(error.subject), error.message, error.got, error.expected)
         raise InvalidRequest(finding) from None
-    types = {operand.name: _type_of(operand, operand_type) for operand in layer.operands if operand.name in shapes}
+    types = {operand.name: _type_of(operand, operand_type) for operand in entry.operands if operand.name in shapes}
     operands = [TensorType(shape, types[name]) for name, shape in shapes.items()]
     results = [TensorType(resolved.result_shapes[name], dtype) for name, dtype in op.result_dtypes(types).items()]
     return ShapeAnswer(
         output_shape=list(resolved.output_shape),
-        parameters=layer.resolved_parameters(op, resolved, op.computation_dtype(types).itemsize),
+        parameters=entry.resolved_parameters(op, resolved, op.computation_dtype(types).itemsize),
         padding=[list(pair) for pair in resolved.windows.padding],
         multiply_accumulates=resolved.multiply_accumulates,
         dtype=next(iter(types.values())).name,
@@ -121,13 +121,13 @@ def _type_of(operand: Operand, dtype: np.dtype[Any]) -> np.dtype[Any]:
     return dtype if dtype.name in operand.dtypes and (dtype.kind == "f") == (own.kind == "f") else own
 
 
-def _shapes(layer: LayerDeclaration, value: Any) -> dict[str, tuple[int, ...]]:
+def _shapes(entry: CatalogueEntry, value: Any) -> dict[str, tuple[int, ...]]:
     if not isinstance(value, dict):
         got = "nothing" if value is None else describe(value)
         expected = "an object with the shape of each operand of forward"
         raise InvalidRequest.of("/shapes", f"shapes must be {expected}; got {got}", got=got, expected=expected)
     try:
-        return validated(shapes_model(layer), value)
+        return validated(shapes_model(entry), value)
     except InvalidRequest as problem:
         raise InvalidRequest(
             *(dataclasses.replace(finding, pointer=f"/shapes{finding.pointer}") for finding in problem.findings)

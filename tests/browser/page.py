@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 from playwright.sync_api import ConsoleMessage, Locator, Page, Request, expect
 
-from service.operations.catalogue import LAYERS, OPERATIONS
+from service.operations.catalogue import CATALOGUE, OPERATIONS
 
 OUTPUT = Path(__file__).parents[2] / "browser-output"
 PUBLIC_NAME = "convpool.test"
@@ -25,7 +25,7 @@ ARGUMENTS = [
     f"--host-resolver-rules=MAP {PUBLIC_NAME} 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 ]
 MILLISECONDS = 20_000
-CALLS = [operation.path for operation in OPERATIONS] + [f"/{layer.name}/shape" for layer in LAYERS]
+CALLS = [operation.path for operation in OPERATIONS] + [f"/{layer.name}/shape" for layer in CATALOGUE]
 CONV_OUTPUT = [[[[-3.5], [-3.5], [3.5]], [[-3.5], [-3.5], [6.5]], [[7.5], [8.5], [9.5]]]]
 
 

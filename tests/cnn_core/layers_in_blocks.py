@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnn_core import AvgPool, Conv, ConvTranspose, LpPool, MaxPool
-from cnn_core.runtime.workspace import MOST_KEPT_BYTES, Workspace
+from cnn_core.runtime.workspace import MAX_KEPT_BYTES, Workspace
 
 Array = NDArray[Any]
 
@@ -67,7 +67,7 @@ POOLINGS: dict[str, tuple[MaxPool | AvgPool | LpPool, tuple[int, ...]]] = {
     "lp, overlapping": (LpPool(kernel_size=3, stride=2, norm_type=3), (3, 40, 41, 6)),
     "lp, channels first": (LpPool(kernel_size=3, stride=1, data_format="channels_first"), (3, 6, 30, 31)),
 }
-LAYERS: list[str] = [*CONVOLUTIONS, *POOLINGS]
+CATALOGUE: list[str] = [*CONVOLUTIONS, *POOLINGS]
 
 
 def calls(name: str, dtype: str = "float32", seed: int = 0, *, odd: bool = False) -> Callable[[], list[Array]]:
@@ -107,5 +107,5 @@ def same_bits(left: list[Array], right: list[Array]) -> bool:
 def fill_what_is_kept() -> None:
     """Leave ones in every bit of what this thread keeps, NaN in floating types; the views of it stay."""
     with Workspace() as workspace:
-        (everything,) = workspace.arrays((MOST_KEPT_BYTES - 64,), dtype="uint8")
+        (everything,) = workspace.arrays((MAX_KEPT_BYTES - 64,), dtype="uint8")
         everything[...] = 255

@@ -13,7 +13,7 @@ from cnn_core.runtime.threads import run_blocks
 
 
 @contextlib.contextmanager
-def small_blocks(block_bytes: int, lane_bytes: int = 2**20) -> Iterator[list[int]]:
+def small_blocks(block_bytes: int, partial_sum_bytes: int = 2**20) -> Iterator[list[int]]:
     """All limits on blocks, or on sums side by side, become so much smaller as these bytes are than 1 MiB.
 
     Yields the numbers of blocks of all that was computed since.
@@ -33,8 +33,8 @@ def small_blocks(block_bytes: int, lane_bytes: int = 2**20) -> Iterator[list[int
             for attribute, value in list(vars(module).items()):
                 if attribute.endswith("BLOCK_BYTES"):
                     patch.setattr(module, attribute, max(1, value * block_bytes >> 20))
-                elif attribute.endswith("LANE_BYTES"):
-                    patch.setattr(module, attribute, max(1, value * lane_bytes >> 20))
+                elif attribute.endswith("PARTIAL_SUM_BYTES"):
+                    patch.setattr(module, attribute, max(1, value * partial_sum_bytes >> 20))
                 elif value is run_blocks and name != run_blocks.__module__:
                     patch.setattr(module, attribute, counted)
         try:

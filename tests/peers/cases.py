@@ -12,9 +12,9 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 Operation = Literal["conv", "max", "avg"]
 
-LARGEST_SIZE = {1: 12, 2: 8, 3: 5}
+MAX_SIZE = {1: 12, 2: 8, 3: 5}
 SCALE_OF_LARGE = {1: 20, 2: 5, 3: 2}  # one case in twenty has axes so many times as long, and more channels
-LARGEST_KERNEL = {1: 6, 2: 4, 3: 3}
+MAX_KERNEL = {1: 6, 2: 4, 3: 3}
 MAX_VALUES = ("normal", "integers", "equal", "with NaN", "with -inf", "only -inf", "with all of them")
 
 
@@ -243,7 +243,7 @@ def draw_windows(
     parameters: dict[str, Any] = {}
     if random.random() < 0.5:
         parameters["data_format"] = str(random.choice(["channels_first", "channels_first", "channels_last"]))
-    kernel = draw_per_axis(random, parameters, "kernel_size", rank, 1, LARGEST_KERNEL[rank], given=True)
+    kernel = draw_per_axis(random, parameters, "kernel_size", rank, 1, MAX_KERNEL[rank], given=True)
     stride = draw_per_axis(random, parameters, "stride", rank, 1, 4, default=kernel if pool else [1] * rank)
     if pool and "stride" not in parameters and random.random() < 0.5:
         parameters["stride"] = None
@@ -260,7 +260,7 @@ def draw_windows(
         if random.random() < 0.03:  # perhaps too small for the window
             smallest = 1
         # The smallest possible size, where the kernel is often larger than the input, is drawn on purpose.
-        span = LARGEST_SIZE[rank] * (SCALE_OF_LARGE[rank] if large else 1)
+        span = MAX_SIZE[rank] * (SCALE_OF_LARGE[rank] if large else 1)
         spatial.append(smallest if random.random() < 0.25 else smallest + int(random.integers(0, span)))
     return parameters, spatial, kernel
 

@@ -33,7 +33,7 @@ WINDOWED: dict[str, tuple[type, tuple[str, ...]]] = {
     "max_unpool": (MaxUnpool, ("indices",)),
 }
 # The rank, the op, and PyTorch's names of what its samples give by position after the input.
-LAYERS: dict[str, tuple[int, type, tuple[str, ...]]] = {
+CATALOGUE: dict[str, tuple[int, type, tuple[str, ...]]] = {
     f"nn.functional.{name}{rank}d": (rank, op, names) for name, (op, names) in WINDOWED.items() for rank in (1, 2, 3)
 } | {
     "nn.functional.unfold": (2, Unfold, UNFOLD),
@@ -111,7 +111,7 @@ def read_samples(name: str) -> Iterator[Sample]:
 
 
 def _read(info: OpInfo, index: int, sample: SampleInput, random: np.random.Generator) -> Sample:
-    rank, op, names = LAYERS[info.name]
+    rank, op, names = CATALOGUE[info.name]
     given = dict(zip(names, sample.args, strict=False)) | sample.kwargs
     tensors = {"input": sample.input} | {name: given.pop(name) for name in OPERANDS if name in given}
     tensors = {name: tensor for name, tensor in tensors.items() if tensor is not None}

@@ -28,7 +28,7 @@ BOUND = 1e-10
 CASES = {"lp": 900, "adaptive": 900, "indices": 900}
 NORM_TYPES = [1, 1.5, 2, 3, 7]
 NORM_VALUES = ["normal", "integers", "sparse", "of every magnitude", "with NaN and infinities"]
-LARGEST_SIZE = {1: 14, 2: 8, 3: 5}
+MAX_SIZE = {1: 14, 2: 8, 3: 5}
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -151,8 +151,8 @@ def adaptive(seed: int, index: int) -> Drawn:
     random = generator("adaptive", seed, index)
     op = [MaxPool, AvgPool, LpPool][index // 3 % 3]
     rank = 1 + index % 3
-    spatial = [int(size) for size in random.integers(1, LARGEST_SIZE[rank] + 1, size=rank)]
-    largest = LARGEST_SIZE[rank] if random.random() < 0.5 else max(1, max(spatial) // 2)
+    spatial = [int(size) for size in random.integers(1, MAX_SIZE[rank] + 1, size=rank)]
+    largest = MAX_SIZE[rank] if random.random() < 0.5 else max(1, max(spatial) // 2)
     outputs = [int(size) for size in random.integers(1, largest + 1, size=rank)]
     parameters: dict[str, Any] = {"output_size": outputs if random.random() < 0.7 else outputs[0]}
     if random.random() < 0.1:

@@ -26,7 +26,7 @@ from tests.peers.torch_side import leaf, pad
 
 BOUND = 1e-10
 CASES = 900
-LARGEST_SIZE = {1: 10, 2: 5, 3: 3}
+MAX_SIZE = {1: 10, 2: 5, 3: 3}
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -85,7 +85,7 @@ def draw(seed: int, index: int) -> Unpooling | None:
     padding = draw_padding(random, rank)
     if padding != 0:
         parameters["padding"] = padding
-    spatial = [int(size) for size in random.integers(1, LARGEST_SIZE[rank] + 1, size=rank)]
+    spatial = [int(size) for size in random.integers(1, MAX_SIZE[rank] + 1, size=rank)]
     counted = output = inferred_sizes(spatial, kernel, stride, padding)
     how = random.choice(["inferred", "near", "any", "alone", "of onnx"], p=[0.4, 0.2, 0.15, 0.1, 0.15])
     if how == "of onnx":

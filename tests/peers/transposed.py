@@ -25,8 +25,8 @@ from tests.peers.cases import (
 from tests.peers.drawn import Drawn, generator
 from tests.peers.torch_side import in_order, leaf, pad
 
-LARGEST_SIZE = {1: 10, 2: 5, 3: 3}
-LARGEST_KERNEL = {1: 6, 2: 4, 3: 3}
+MAX_SIZE = {1: 10, 2: 5, 3: 3}
+MAX_KERNEL = {1: 6, 2: 4, 3: 3}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +51,7 @@ def draw(seed: int, index: int) -> Drawn:
         parameters["framework"] = str(random.choice(["torch", "tensorflow", "jax"]))
     elif random.random() < 0.5:
         parameters["data_format"] = str(random.choice(["channels_first", "channels_first", "channels_last"]))
-    kernel = draw_per_axis(random, {}, "kernel_size", rank, 1, LARGEST_KERNEL[rank], given=True)
+    kernel = draw_per_axis(random, {}, "kernel_size", rank, 1, MAX_KERNEL[rank], given=True)
     stride = draw_per_axis(random, parameters, "stride", rank, 1, 5, default=[1] * rank)
     dilation = draw_per_axis(random, parameters, "dilation", rank, 1, 3, default=[1] * rank)
     padding = draw_padding(random, rank)
@@ -66,7 +66,7 @@ def draw(seed: int, index: int) -> Drawn:
         cut = 0 if isinstance(padding, str) else sum(resolve_padding(padding, axis, 1, k, s, d))
         # the least size with an output, but now and then less
         least = max(1, 1 + math.ceil((1 + cut - (k - 1) * d - 1) / s)) if random.random() < 0.97 else 1
-        spatial.append(least + int(random.integers(0, LARGEST_SIZE[rank])))
+        spatial.append(least + int(random.integers(0, MAX_SIZE[rank])))
     _draw_size(random, parameters, spatial, kernel, stride, dilation)
     first = parameters.get("data_format") == "channels_first" or parameters.get("framework") == "torch"
     channels_in, channels_out, batch = groups * multiplier, groups * per_group, draw_batch(random)

@@ -31,7 +31,7 @@ NPY = "application/x-npy"
 NPZ = "application/x-npz"
 MULTIPART = "multipart/form-data"
 PROBLEM = "application/problem+json"
-LARGEST_PROBLEM = 8192
+MAX_PROBLEM = 8192
 MARKER = b"marker of the client"  # stands in hostile requests; no answer may hold it, as it is no short plain name
 
 
@@ -258,7 +258,7 @@ def problem(response: httpx.Response, *statuses: int, marker: bytes | None = Non
     """Check that the answer is a problem document with one of the statuses, small and without the client's bytes."""
     assert response.status_code in statuses, f"{response.status_code}: {response.text[:500]}"
     assert media_type(response) == PROBLEM
-    assert len(response.content) < LARGEST_PROBLEM
+    assert len(response.content) < MAX_PROBLEM
     assert int(response.headers["content-length"]) == len(response.content)
     if marker is not None:
         assert marker not in response.content

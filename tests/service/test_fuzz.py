@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from service.operations.catalogue import LAYERS, OPERATIONS
+from service.operations.catalogue import CATALOGUE, OPERATIONS
 from tests.clients import ApplicationClient
 from tests.service import payloads
 from tests.service.calls import CALLS
@@ -126,7 +126,9 @@ DOCUMENTS = [
     ("/qlinear_conv/forward", QUANTIZED),
 ]
 each_document = pytest.mark.parametrize(("path", "document"), DOCUMENTS, ids=[path for path, _ in DOCUMENTS])
-paths = st.sampled_from([*[operation.path for operation in OPERATIONS], *[f"/{layer.name}/shape" for layer in LAYERS]])
+paths = st.sampled_from(
+    [*[operation.path for operation in OPERATIONS], *[f"/{layer.name}/shape" for layer in CATALOGUE]]
+)
 
 
 def assert_sound(response: httpx.Response) -> None:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from cnn_core.geometry import Windows
 from cnn_core.kernels.conv import select as choice
-from cnn_core.kernels.conv.problem import Correlation, correlation_of, transposed_weight
+from cnn_core.kernels.conv.problem import ConvProblem, conv_problem, transposed_weight
 from cnn_core.parameters import Algorithm, Direction, TakenAlgorithm
 from cnn_core.runtime.packing import touch_packing_buffers
 from cnn_core.runtime.threads import get_threads
@@ -66,12 +66,12 @@ def taken_algorithm(
     """
     if algorithm in {"auto", "direct"}:  # as ``choice.taken`` has it, but tiny layers need not look their sizes up
         return "direct"
-    sizes = correlation_of(batch, weight_shape, groups, windows, itemsize)
-    return choice.taken(sizes, algorithm, direction, transposed=transposed)
+    problem = conv_problem(batch, weight_shape, groups, windows, itemsize)
+    return choice.taken(problem, algorithm, direction, transposed=transposed)
 
 
-def _prepare_blas(sizes: Correlation) -> None:
-    if math.prod(sizes.positions) * sizes.weights >= MIN_TOUCHING_WORK:
+def _prepare_blas(problem: ConvProblem) -> None:
+    if math.prod(problem.positions) * problem.weights >= MIN_TOUCHING_WORK:
         touch_packing_buffers(get_threads())
 
 
@@ -101,9 +101,9 @@ def correlate(
     algorithm : {"direct", "winograd", "fft"}
         Direct is used where another one does not apply.
     """
-    sizes = correlation_of(len(input), weight.shape, groups, windows, weight.itemsize)
-    _prepare_blas(sizes)
-    choice.chosen(sizes, algorithm).correlate(sizes, input, weight, bias, output)
+    problem = conv_problem(len(input), weight.shape, groups, windows, weight.itemsize)
+    _prepare_blas(problem)
+    choice.chosen(problem, algorithm).correlate(problem, input, weight, bias, output)
 
 
 def correlate_grad_weight(
@@ -128,9 +128,9 @@ def correlate_grad_weight(
     algorithm : {"direct", "winograd", "fft"}
         As of ``correlate``.
     """
-    sizes = correlation_of(len(input), grad_weight.shape, groups, windows, grad_weight.itemsize)
-    _prepare_blas(sizes)
-    choice.chosen(sizes, algorithm).correlate_grad_weight(sizes, input, grad_output, grad_weight)
+    problem = conv_problem(len(input), grad_weight.shape, groups, windows, grad_weight.itemsize)
+    _prepare_blas(problem)
+    choice.chosen(problem, algorithm).correlate_grad_weight(problem, input, grad_output, grad_weight)
 
 
 def correlate_grad_input(
@@ -158,17 +158,17 @@ def correlate_grad_input(
     algorithm : {"direct", "winograd", "fft"}
         As of ``correlate``.
     """
-    sizes = correlation_of(len(grad_input), weight.shape, groups, windows, weight.itemsize)
-    _prepare_blas(sizes)
-    phases = choice.gathered(sizes, algorithm)
+    problem = conv_problem(len(grad_input), weight.shape, groups, windows, weight.itemsize)
+    _prepare_blas(problem)
+    polyphase_components = choice.gathered(problem, algorithm)
     # as a correlation, grad_output is padded with zeros: an infinite weight would make NaN of them
-    if phases is None or not np.isfinite(weight).all():
-        choice.spreading(sizes).correlate_grad_input(sizes, grad_output, weight, bias, grad_input)
+    if polyphase_components is None or not np.isfinite(weight).all():
+        choice.spreading(problem).correlate_grad_input(problem, grad_output, weight, bias, grad_input)
         return
-    for phase in phases:
-        target = grad_input[(slice(None), *phase.elements)]
-        if phase.sizes is None:
+    for component in polyphase_components:
+        target = grad_input[(slice(None), *component.elements)]
+        if component.problem is None:
             target[...] = 0 if bias is None else bias
             continue
-        flipped = transposed_weight(weight[phase.taps], groups)
-        choice.chosen(phase.sizes, algorithm).correlate(phase.sizes, grad_output, flipped, bias, target)
+        flipped = transposed_weight(weight[component.taps], groups)
+        choice.chosen(component.problem, algorithm).correlate(component.problem, grad_output, flipped, bias, target)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from cnn_core.kernels.conv import depthwise
 from cnn_core.kernels.conv.im2col_gemm import group_matrices, split_channels
-from cnn_core.kernels.conv.problem import Correlation, Division, Layout, WindowBlock, remembered
+from cnn_core.kernels.conv.problem import ConvProblem, Division, Layout, WindowBlock, cached_per_problem
 from cnn_core.kernels.products import multiply
 from cnn_core.runtime.blocks import BLOCK_BYTES, block_limit
 from cnn_core.runtime.threads import run_blocks
@@ -29,7 +29,7 @@ from cnn_core.runtime.workspace import Workspace
 
 __all__ = ["correlate_grad_input", "division", "goes_by_tap"]
 
-MOST_PREPARED = 64
+MAX_PREPARED = 64
 """Additions of a block whose views are made beforehand; more of them would take memory that counts."""
 
 USUAL_VIEWS = 8
@@ -44,91 +44,93 @@ FEWER_STEPS = 4
 TAP_BLOCK_BYTES = BLOCK_BYTES
 """Products, and the arrays that they are made of and added to, are to fit the cache together."""
 
-FEWEST_UNITS = 8
-FEWEST_CHANNELS = 16
+MIN_UNITS = 8
+MIN_CHANNELS = 16
 """Of a unit, where the channels of few images are computed side by side."""
 
 
-@remembered
-def division(sizes: Correlation) -> Division:
+@cached_per_problem
+def division(problem: ConvProblem) -> Division:
     """Return the blocks of windows that are spread at a time."""
-    return _tap_division(sizes) if goes_by_tap(sizes) else _patch_division(sizes)
+    return _tap_division(problem) if goes_by_tap(problem) else _patch_division(problem)
 
 
-@remembered
-def goes_by_tap(sizes: Correlation) -> bool:
-    """Tell whether each tap is computed by itself, and not a patch at a time."""
-    return depthwise.applies(sizes) or patch_steps(sizes) > FEWER_STEPS * tap_steps(sizes)
+@cached_per_problem
+def goes_by_tap(problem: ConvProblem) -> bool:
+    """Return whether each tap is computed by itself, and not a patch at a time."""
+    return depthwise.applies(problem) or patch_steps(problem) > FEWER_STEPS * tap_steps(problem)
 
 
-def tap_steps(sizes: Correlation) -> int:
+def tap_steps(problem: ConvProblem) -> int:
     """Return the steps in Python tap by tap."""
-    return sizes.taps * _tap_division(sizes).steps
+    return problem.taps * _tap_division(problem).steps
 
 
-def patch_steps(sizes: Correlation) -> int:
+def patch_steps(problem: ConvProblem) -> int:
     """Return the steps in Python in which patches are added."""
-    blocks = _patch_division(sizes).steps
-    return blocks * _addition_count(sizes)
+    blocks = _patch_division(problem).steps
+    return blocks * _addition_count(problem)
 
 
-def views(sizes: Correlation) -> int:
+def views(problem: ConvProblem) -> int:
     """Return how many times as many views as usual are made for each layout."""
-    return 1 if goes_by_tap(sizes) or not _is_prepared(sizes) else 1 + _addition_count(sizes) // USUAL_VIEWS
+    return 1 if goes_by_tap(problem) or not _is_prepared(problem) else 1 + _addition_count(problem) // USUAL_VIEWS
 
 
-def _addition_count(sizes: Correlation) -> int:
+def _addition_count(problem: ConvProblem) -> int:
     """Return in how many additions the patches of a block are added."""
-    return math.prod(sizes.weight_shape[:-3]) * _turns(sizes)
+    return math.prod(problem.weight_shape[:-3]) * _turns(problem)
 
 
-def _is_prepared(sizes: Correlation) -> bool:
-    return _addition_count(sizes) <= MOST_PREPARED
+def _is_prepared(problem: ConvProblem) -> bool:
+    return _addition_count(problem) <= MAX_PREPARED
 
 
-def _turns(sizes: Correlation) -> int:
+def _turns(problem: ConvProblem) -> int:
     """Return in how many turns the runs of windows next to each other are added so that those of a turn are apart."""
-    last = sizes.windows.axes[-1]
-    return -(-last.kernel_size // last.stride) if _adds_runs(sizes) else last.kernel_size
+    last = problem.windows.axes[-1]
+    return -(-last.kernel_size // last.stride) if _adds_runs(problem) else last.kernel_size
 
 
-def _adds_runs(sizes: Correlation) -> bool:
-    return sizes.groups == 1 and sizes.windows.axes[-1].dilation == 1
+def _adds_runs(problem: ConvProblem) -> bool:
+    return problem.groups == 1 and problem.windows.axes[-1].dilation == 1
 
 
-def _tap_division(sizes: Correlation) -> Division:
-    elements = max(sizes.channels, sizes.features, sizes.spanned_per_position)
-    return Division(sizes.positions, sizes.itemsize * elements, TAP_BLOCK_BYTES)
+def _tap_division(problem: ConvProblem) -> Division:
+    elements = max(problem.channels, problem.features, problem.spanned_per_position)
+    return Division(problem.positions, problem.itemsize * elements, TAP_BLOCK_BYTES)
 
 
-def _patch_division(sizes: Correlation) -> Division:
-    bytes_of_patch = sizes.itemsize * max(sizes.taps * sizes.channels, sizes.features, sizes.spanned_per_position)
+def _patch_division(problem: ConvProblem) -> Division:
+    bytes_of_patch = problem.itemsize * max(
+        problem.taps * problem.channels, problem.features, problem.spanned_per_position
+    )
     # every block reads the whole weight: with a large one, blocks of more windows than fit the cache read less
-    limit = block_limit(math.prod(sizes.positions) * bytes_of_patch, sizes.itemsize * sizes.weights // 4)
-    return Division(sizes.positions, bytes_of_patch, limit)
+    limit = block_limit(math.prod(problem.positions) * bytes_of_patch, problem.itemsize * problem.weights // 4)
+    return Division(problem.positions, bytes_of_patch, limit)
 
 
-@remembered
-def units(sizes: Correlation) -> list[Unit]:
+@cached_per_problem
+def units(problem: ConvProblem) -> list[Unit]:
     """Return what is computed side by side: images, or, where these are few, groups or channels of them.
 
     Windows that overlap are added one after the other; units have no elements in common.
     """
-    step = division(sizes).counts[0]
-    images = [slice(start, min(start + step, sizes.batch)) for start in range(0, sizes.batch, step)]
-    pieces = -(-FEWEST_UNITS // max(1, len(images)))
-    all_groups, all_channels = slice(0, sizes.groups), slice(0, sizes.group_channels)
-    if sizes.groups > 1:
+    step = division(problem).counts[0]
+    images = [slice(start, min(start + step, problem.batch)) for start in range(0, problem.batch, step)]
+    pieces = -(-MIN_UNITS // max(1, len(images)))
+    all_groups, all_channels = slice(0, problem.groups), slice(0, problem.group_channels)
+    if problem.groups > 1:
         return [
-            (some, groups, all_channels) for some in images for groups in _cut(sizes.groups, pieces, FEWEST_CHANNELS)
+            (some, groups, all_channels) for some in images for groups in _cut(problem.groups, pieces, MIN_CHANNELS)
         ]
-    channels = _cut(sizes.group_channels, pieces, FEWEST_CHANNELS)
+    channels = _cut(problem.group_channels, pieces, MIN_CHANNELS)
     return [(some, all_groups, chosen) for some in images for chosen in channels]
 
 
-def cuts(sizes: Correlation) -> int:
+def cuts(problem: ConvProblem) -> int:
     """Return into how many parts of groups or channels units divide a weight."""
-    return len({_key(unit) for unit in units(sizes)}) or 1
+    return len({_key(unit) for unit in units(problem)}) or 1
 
 
 def _cut(size: int, pieces: int, fewest: int) -> list[slice]:
@@ -137,23 +139,23 @@ def _cut(size: int, pieces: int, fewest: int) -> list[slice]:
 
 
 def correlate_grad_input(
-    sizes: Correlation, grad_output: Array, weight: Array, bias: Array | None, grad_input: Array
+    problem: ConvProblem, grad_output: Array, weight: Array, bias: Array | None, grad_input: Array
 ) -> None:
     """Write the gradient with respect to the input; shapes as in ``cnn_core.kernels.conv``."""
     by_image: dict[tuple[int, int], list[WindowBlock]] = {}
-    for window_block in sizes.window_blocks(division(sizes)):
+    for window_block in problem.window_blocks(division(problem)):
         images = window_block.outputs[0]
         by_image.setdefault((images.start, images.stop), []).append(window_block)
-    targets = split_channels(grad_input, sizes.groups)  # (N, *S, G, C/G)
-    make: type[_Taps] | type[_Patches] = _Taps if goes_by_tap(sizes) else _Patches
-    matrices = {_key(unit): make.matrices(sizes, weight, unit) for unit in units(sizes)}
-    by_channel = None if bias is None else split_channels(bias, sizes.groups)
+    targets = split_channels(grad_input, problem.groups)  # (N, *S, G, C/G)
+    make: type[_Taps] | type[_Patches] = _Taps if goes_by_tap(problem) else _Patches
+    matrices = {_key(unit): make.matrices(problem, weight, unit) for unit in units(problem)}
+    by_channel = None if bias is None else split_channels(bias, problem.groups)
 
     def make_worker(workspace: Workspace) -> Callable[[Unit], None]:
         def step_of(layout: Layout, groups: slice, shape: tuple[int, ...]) -> _Taps | _Patches:
-            return workspace.made(
+            return workspace.cached(
                 (make, layout, groups.start, shape),
-                lambda: make(sizes, layout, groups, shape, workspace, weight.dtype),
+                lambda: make(problem, layout, groups, shape, workspace, weight.dtype),
             )
 
         def compute(unit: Unit) -> None:
@@ -168,7 +170,7 @@ def correlate_grad_input(
 
         return compute
 
-    run_blocks(units(sizes), make_worker)
+    run_blocks(units(problem), make_worker)
 
 
 def _key(unit: Unit) -> tuple[int, int]:
@@ -181,7 +183,7 @@ class _Spreading:
 
     Parameters
     ----------
-    sizes : Correlation
+    problem : ConvProblem
     layout : Layout
     groups : slice
     shape : tuple of int
@@ -192,21 +194,21 @@ class _Spreading:
 
     def __init__(
         self,
-        sizes: Correlation,
+        problem: ConvProblem,
         layout: Layout,
         groups: slice,
         shape: tuple[int, ...],
         workspace: Workspace,
         dtype: np.dtype[Any],
     ) -> None:
-        self._groups, self._all_groups = groups, sizes.groups
-        counts = division(sizes).counts
+        self._groups, self._all_groups = groups, problem.groups
+        counts = division(problem).counts
         positions = math.prod(counts)
-        patch = 1 if goes_by_tap(sizes) else sizes.taps
+        patch = 1 if goes_by_tap(problem) else problem.taps
         padded, self._products, self._copied = workspace.arrays(
-            (sizes.span(counts) * sizes.channels,),
-            (positions * patch * sizes.channels,),
-            (positions * sizes.features,),
+            (problem.span(counts) * problem.channels,),
+            (positions * patch * problem.channels,),
+            (positions * problem.features,),
             dtype=dtype,
         )
         part = layout.windows
@@ -214,9 +216,9 @@ class _Spreading:
         self._padded = padded[: math.prod(whole)].reshape(whole)
         self.inside: Array = self._padded[(slice(None), *part.inside)]
         """What the part of the input gets, (n, *s, g, c)."""
-        self._prepare(sizes, layout, shape)
+        self._prepare(problem, layout, shape)
 
-    def _prepare(self, sizes: Correlation, layout: Layout, shape: tuple[int, ...]) -> None:
+    def _prepare(self, problem: ConvProblem, layout: Layout, shape: tuple[int, ...]) -> None:
         """Make the views that each block needs."""
         raise NotImplementedError
 
@@ -224,25 +226,25 @@ class _Spreading:
 class _Patches(_Spreading):
     """Patches, added to the part of the padded grad_input one run of taps after the other."""
 
-    def _prepare(self, sizes: Correlation, layout: Layout, shape: tuple[int, ...]) -> None:
+    def _prepare(self, problem: ConvProblem, layout: Layout, shape: tuple[int, ...]) -> None:
         count, channels = shape
-        self._sizes, self._axes = sizes, layout.windows.axes
-        matrices = (count, math.prod(layout.outputs), sizes.taps * channels)
+        self._problem, self._axes = problem, layout.windows.axes
+        matrices = (count, math.prod(layout.outputs), problem.taps * channels)
         self._patches = self._products[: math.prod(matrices)].reshape(matrices)
-        by_group = self._patches.reshape(count, *layout.outputs, *sizes.weight_shape[:-2], channels)
+        by_group = self._patches.reshape(count, *layout.outputs, *problem.weight_shape[:-2], channels)
         self._by_window = np.moveaxis(by_group, 0, -2)  # (n, *o, *K, g, c)
-        self._prepared = list(self._additions()) if _is_prepared(sizes) else None
+        self._prepared = list(self._additions()) if _is_prepared(problem) else None
 
     def _additions(self) -> Iterator[tuple[Array, Array]]:
         """Yield places in the padded part, and what is added to each."""
-        sizes, axes, padded = self._sizes, self._axes, self._padded
+        problem, axes, padded = self._problem, self._axes, self._padded
         rank, last = len(axes), axes[-1]
         steps = padded.strides[1 : 1 + rank]
         ahead = (slice(None),) * rank
         outer_shape = (padded.shape[0], *(axis.output_size for axis in axes[:-1]))
         outer_strides = (padded.strides[0], *(step * axis.stride for step, axis in zip(steps, axes[:-1], strict=False)))
-        adds_runs, turns = _adds_runs(sizes), _turns(sizes)
-        for outer in _offsets(sizes.weight_shape[:-3]):
+        adds_runs, turns = _adds_runs(problem), _turns(problem)
+        for outer in _offsets(problem.weight_shape[:-3]):
             row = sum(tap * axis.dilation * step for tap, axis, step in zip(outer, axes, steps, strict=False))
             chosen: tuple[slice | int, ...] = (*ahead, slice(None), *outer)
             of_taps = self._by_window[chosen]  # (n, *o, KW, g, c)
@@ -262,9 +264,9 @@ class _Patches(_Spreading):
                     yield np.ndarray(shape, padded.dtype, padded.data, row + start * steps[-1], strides), added
 
     @staticmethod
-    def matrices(sizes: Correlation, weight: Array, unit: Unit) -> Array:
+    def matrices(problem: ConvProblem, weight: Array, unit: Unit) -> Array:
         """Return a weight's part as one matrix for each group, (g, F/G, K*c)."""
-        split = _split(sizes, weight, unit)
+        split = _split(problem, weight, unit)
         # BLAS takes matrices whose rows are in one piece
         return np.ascontiguousarray(np.moveaxis(split.reshape(-1, *split.shape[-2:]), 0, -1))
 
@@ -280,13 +282,13 @@ class _Patches(_Spreading):
 class _Taps(_Spreading):
     """Products of one tap after the other, added to the part of the padded grad_input."""
 
-    def _prepare(self, sizes: Correlation, layout: Layout, shape: tuple[int, ...]) -> None:  # noqa: ARG002
-        self._kernel, self._axes = sizes.weight_shape[:-2], layout.windows.axes
+    def _prepare(self, problem: ConvProblem, layout: Layout, shape: tuple[int, ...]) -> None:  # noqa: ARG002
+        self._kernel, self._axes = problem.weight_shape[:-2], layout.windows.axes
 
     @staticmethod
-    def matrices(sizes: Correlation, weight: Array, unit: Unit) -> Array:
+    def matrices(problem: ConvProblem, weight: Array, unit: Unit) -> Array:
         """Return a weight's part as matrices of each tap and group, (*K, g, F/G, c)."""
-        return np.ascontiguousarray(np.moveaxis(_split(sizes, weight, unit), -3, -1))
+        return np.ascontiguousarray(np.moveaxis(_split(problem, weight, unit), -3, -1))
 
     def compute(self, gradient: Array, matrices: Array) -> None:
         """Write what a part of grad_output gives to ``inside``."""
@@ -301,10 +303,10 @@ class _Taps(_Spreading):
             np.add(place, _group_products(of_groups, matrices[taps], self._products), out=place)
 
 
-def _split(sizes: Correlation, weight: Array, unit: Unit) -> Array:
+def _split(problem: ConvProblem, weight: Array, unit: Unit) -> Array:
     """Return the part of a weight that a unit needs, (*K, c, g, F/G)."""
     _, groups, channels = unit
-    return split_channels(weight, sizes.groups)[..., channels, groups, :]
+    return split_channels(weight, problem.groups)[..., channels, groups, :]
 
 
 def _offsets(kernel: tuple[int, ...]) -> Iterator[tuple[int, ...]]:

@@ -20,59 +20,59 @@ from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from cnn_core.kernels.conv.padded_block import PaddedPart
-from cnn_core.kernels.conv.problem import Correlation, Division, Layout, WindowBlock, remembered
+from cnn_core.kernels.conv.problem import ConvProblem, Division, Layout, WindowBlock, cached_per_problem
 from cnn_core.runtime.blocks import BLOCK_BYTES
 from cnn_core.runtime.threads import run_blocks
 from cnn_core.runtime.workspace import Workspace
 
-__all__ = ["applies", "correlate", "correlate_grad_weight", "division", "lane_count"]
+__all__ = ["applies", "correlate", "correlate_grad_weight", "division", "partial_sum_count"]
 
 Array = NDArray[Any]
 
-MOST_TAPS = 1024
-LANES = 8
-MOST_SUMMED = 512
-LONGEST_RUN = 1024
+MAX_TAPS = 1024
+MAX_PARTIAL_SUMS = 8
+MAX_SUMMED = 512
+MAX_RUN = 1024
 """Elements: longer ones of input, weight and output do not fit a core's first-level cache together."""
 
-MOST_WEIGHT_BYTES = BLOCK_BYTES // 2
+MAX_WEIGHT_BYTES = BLOCK_BYTES // 2
 OUTPUT_AXES, TAP_AXES = "abc", "ijk"
 
 
-@remembered
-def applies(sizes: Correlation) -> bool:
-    """Tell whether every channel is a group of its own, and one pass for each tap is not too many."""
-    return sizes.groups > 1 and sizes.group_channels == 1 and sizes.taps <= MOST_TAPS
+@cached_per_problem
+def applies(problem: ConvProblem) -> bool:
+    """Return whether every channel is a group of its own, and one pass for each tap is not too many."""
+    return problem.groups > 1 and problem.group_channels == 1 and problem.taps <= MAX_TAPS
 
 
-@remembered
-def division(sizes: Correlation) -> Division:
+@cached_per_problem
+def division(problem: ConvProblem) -> Division:
     """Return the blocks that are computed at a time."""
-    repeated = sizes.spanned_per_position * (sizes.features // sizes.channels)
-    return Division(sizes.positions, sizes.itemsize * max(sizes.features, repeated), BLOCK_BYTES)
+    repeated = problem.spanned_per_position * (problem.features // problem.channels)
+    return Division(problem.positions, problem.itemsize * max(problem.features, repeated), BLOCK_BYTES)
 
 
-@remembered
-def grad_weight_division(sizes: Correlation) -> Division:
+@cached_per_problem
+def grad_weight_division(problem: ConvProblem) -> Division:
     """Return the blocks that are computed at a time for the gradient of the weight."""
-    found = division(sizes)
+    found = division(problem)
     # einsum adds one position after the other: longer sums would lose digits in float32, those of blocks are in float64
-    return dataclasses.replace(found, limit=min(found.limit, MOST_SUMMED * found.bytes_per_position))
+    return dataclasses.replace(found, limit=min(found.limit, MAX_SUMMED * found.bytes_per_position))
 
 
-@remembered
-def run_windows(sizes: Correlation) -> int:
+@cached_per_problem
+def run_windows(problem: ConvProblem) -> int:
     """Return how many windows along the last axis are one run at most."""
-    last = sizes.windows.axes[-1]
-    most = min(LONGEST_RUN // sizes.features, MOST_WEIGHT_BYTES // (sizes.itemsize * sizes.weights))
+    last = problem.windows.axes[-1]
+    most = min(MAX_RUN // problem.features, MAX_WEIGHT_BYTES // (problem.itemsize * problem.weights))
     if last.stride > 1 or most < 2:
         return 1
     return min(most, last.output_size)
 
 
-def correlate(sizes: Correlation, input: Array, weight: Array, bias: Array | None, output: Array) -> None:
+def correlate(problem: ConvProblem, input: Array, weight: Array, bias: Array | None, output: Array) -> None:
     """Write the cross-correlation; shapes as in ``cnn_core.kernels.conv.correlate``."""
-    together = run_windows(sizes)
+    together = run_windows(problem)
     by_run = np.tile(weight[..., 0, :], together)  # (*K, X)
     taps, outputs = TAP_AXES[: by_run.ndim - 1], OUTPUT_AXES[: by_run.ndim - 1]
     subscripts = f"n{outputs}{taps}x,{taps}x->n{outputs}x"
@@ -81,8 +81,8 @@ def correlate(sizes: Correlation, input: Array, weight: Array, bias: Array | Non
         def compute(block: WindowBlock) -> None:
             layout = block.layout
             key = (_Runs, layout, together)
-            runs = workspace.made(key, lambda: _Runs(sizes, layout, workspace, weight.dtype, together))
-            runs.write(input[block.inputs], is_first=workspace.is_taken(runs))
+            runs = workspace.cached(key, lambda: _Runs(problem, layout, workspace, weight.dtype, together))
+            runs.write(input[block.inputs], must_clear=workspace.claim(runs))
             view, target = runs.view, output[block.outputs]  # (n, *o, R, *K, X)
             in_place = target.flags.c_contiguous
             sums = target.reshape(runs.sums.shape) if in_place else runs.sums
@@ -94,75 +94,75 @@ def correlate(sizes: Correlation, input: Array, weight: Array, bias: Array | Non
 
         return compute
 
-    run_blocks(sizes.window_blocks(division(sizes)), make_worker)
+    run_blocks(problem.window_blocks(division(problem)), make_worker)
 
 
-def correlate_grad_weight(sizes: Correlation, input: Array, grad_output: Array, grad_weight: Array) -> None:
+def correlate_grad_weight(problem: ConvProblem, input: Array, grad_output: Array, grad_weight: Array) -> None:
     """Write the gradient with respect to the weight; shapes as in ``cnn_core.kernels.conv``.
 
     Blocks are added up in lanes, as in ``direct``, which are sums in float64.
     """
-    lanes = lane_count(sizes)
-    window_blocks = sizes.window_blocks(grad_weight_division(sizes))
-    totals = np.zeros((lanes, *grad_weight.shape))
-    rank = len(sizes.windows.axes)
+    partial_sums = partial_sum_count(problem)
+    window_blocks = problem.window_blocks(grad_weight_division(problem))
+    totals = np.zeros((partial_sums, *grad_weight.shape))
+    rank = len(problem.windows.axes)
     taps, outputs = TAP_AXES[:rank], OUTPUT_AXES[:rank]
     subscripts = f"n{outputs}{taps}x,n{outputs}x->{taps}x"
 
     def make_worker(workspace: Workspace) -> Callable[[int], None]:
         def runs_of(layout: Layout) -> _Runs:
-            return workspace.made((_Runs, layout, 1), lambda: _Runs(sizes, layout, workspace, grad_weight.dtype, 1))
+            return workspace.cached((_Runs, layout, 1), lambda: _Runs(problem, layout, workspace, grad_weight.dtype, 1))
 
-        def compute(lane: int) -> None:
-            for block in window_blocks[lane::lanes]:
+        def compute(partial_sum: int) -> None:
+            for block in window_blocks[partial_sum::partial_sums]:
                 runs = runs_of(block.layout)
-                runs.write(input[block.inputs], is_first=workspace.is_taken(runs))
+                runs.write(input[block.inputs], must_clear=workspace.claim(runs))
                 gradient = grad_output[block.outputs]
                 if gradient.dtype != grad_weight.dtype or not gradient.flags.c_contiguous:
                     runs.memory[...] = gradient
                     gradient = runs.memory
-                totals[lane, ..., 0, :] += np.einsum(subscripts, runs.view, gradient)
+                totals[partial_sum, ..., 0, :] += np.einsum(subscripts, runs.view, gradient)
 
         return compute
 
-    run_blocks(range(lanes), make_worker)
+    run_blocks(range(partial_sums), make_worker)
     grad_weight[...] = totals.sum(axis=0)
 
 
-@remembered
-def lane_count(sizes: Correlation) -> int:
+@cached_per_problem
+def partial_sum_count(problem: ConvProblem) -> int:
     """Return how many sums of blocks are added side by side."""
-    found = grad_weight_division(sizes)
-    return max(1, min(LANES, found.steps))
+    found = grad_weight_division(problem)
+    return max(1, min(MAX_PARTIAL_SUMS, found.steps))
 
 
 class _Runs:
     """The runs of all blocks in which windows lie alike, one block after the other."""
 
     def __init__(
-        self, sizes: Correlation, layout: Layout, workspace: Workspace, dtype: np.dtype[Any], together: int
+        self, problem: ConvProblem, layout: Layout, workspace: Workspace, dtype: np.dtype[Any], together: int
     ) -> None:
         self._together = together
-        self._repeats = sizes.features // sizes.channels
-        counts = division(sizes).counts
+        self._repeats = problem.features // problem.channels
+        counts = division(problem).counts
         padded, memory = workspace.arrays(
-            (sizes.features * sizes.span(counts),), (sizes.features * math.prod(counts),), dtype=dtype
+            (problem.features * problem.span(counts),), (problem.features * math.prod(counts),), dtype=dtype
         )
-        shape = (*layout.outputs, sizes.features)
+        shape = (*layout.outputs, problem.features)
         self.memory: Array = memory[: math.prod(shape)].reshape(shape)
         """Memory for the outputs of a block, (n, *o, F)."""
-        self._part = PaddedPart(padded, layout.images, layout.windows, (sizes.features,))
+        self._part = PaddedPart(padded, layout.images, layout.windows, (problem.features,))
         self.view: Array = self._runs(layout.windows.view(self._part.array), len(layout.windows.axes))
         """The part of the input that was written, as runs: (n, *o, R, *K, X)."""
         rank = len(layout.windows.axes)
         self.sums: Array = self.memory.reshape(*self.view.shape[: rank + 1], -1)
         """The memory as runs, (n, *o, R, X)."""
 
-    def write(self, part: Array, *, is_first: bool) -> None:
+    def write(self, part: Array, *, must_clear: bool) -> None:
         """Write a part of the input."""
         if self._repeats > 1:
             part = np.repeat(part, self._repeats, axis=-1)
-        self._part.write(part, is_first=is_first)
+        self._part.write(part, must_clear=must_clear)
 
     def _runs(self, view: Array, last: int) -> Array:
         """View windows (n, *o, *K, F) next to each other along the last axis as runs: (n, *o, R, *K, X)."""

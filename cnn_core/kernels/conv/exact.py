@@ -7,13 +7,13 @@ from types import ModuleType
 from cnn_core.kernels.conv import depthwise
 from cnn_core.kernels.conv import im2col_gemm as direct
 from cnn_core.kernels.conv import window_blocking as widened
-from cnn_core.kernels.conv.problem import Correlation
+from cnn_core.kernels.conv.problem import ConvProblem
 
 __all__ = ["exact"]
 
 
-def exact(sizes: Correlation) -> ModuleType:
+def exact(problem: ConvProblem) -> ModuleType:
     """Return the module that computes a correlation, and the gradient of its weight, directly."""
-    if depthwise.applies(sizes):
+    if depthwise.applies(problem):
         return depthwise
-    return widened if widened.applies(sizes) else direct
+    return widened if widened.applies(problem) else direct

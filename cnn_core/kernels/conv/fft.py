@@ -26,70 +26,71 @@ from numpy.typing import NDArray
 
 from cnn_core.kernels.conv.exact import exact
 from cnn_core.kernels.conv.padded_block import PaddedPart
-from cnn_core.kernels.conv.problem import Correlation, Division, Layout, WindowBlock, remembered
+from cnn_core.kernels.conv.problem import ConvProblem, Division, Layout, WindowBlock, cached_per_problem
 from cnn_core.kernels.finite import is_all_finite
 from cnn_core.runtime.blocks import BLOCK_BYTES
 from cnn_core.runtime.threads import run_blocks
 from cnn_core.runtime.workspace import Workspace
 
-__all__ = ["applies", "correlate", "correlate_grad_weight", "division", "lane_count", "transform_sizes"]
+__all__ = ["applies", "correlate", "correlate_grad_weight", "division", "partial_sum_count", "transform_sizes"]
 
 Array = NDArray[Any]
 
-MOST_PAIRS = 16
+MAX_PAIRS = 16
 """Pairs of a channel in and one out, of a group: each is a product of transforms."""
 
-LANES = 4
-FEWEST_SPANS = 3
+MAX_PARTIAL_SUMS = 4
+MIN_SPANS = 3
 """How many times as long as its windows a block is along an axis at least: less wastes most of a transform."""
 
-LARGEST_TRANSFORM = 2**22
+MAX_TRANSFORM = 2**22
 FAST_SIZES = sorted(
     two * three * five
     for two in (2**power for power in range(24))
     for three in (3**power for power in range(15))
     for five in (5**power for power in range(11))
-    if two * three * five <= 2 * LARGEST_TRANSFORM
+    if two * three * five <= 2 * MAX_TRANSFORM
 )
 
 
-@remembered
-def applies(sizes: Correlation) -> bool:
-    """Tell whether channels are few, windows are next to each other, and transforms fit the workspace."""
-    pairs = sizes.group_channels * (sizes.features // sizes.groups)
+@cached_per_problem
+def applies(problem: ConvProblem) -> bool:
+    """Return whether channels are few, windows are next to each other, and transforms fit the workspace."""
+    pairs = problem.group_channels * (problem.features // problem.groups)
     return (
-        pairs <= MOST_PAIRS
-        and all(axis.stride == 1 for axis in sizes.windows.axes)
+        pairs <= MAX_PAIRS
+        and all(axis.stride == 1 for axis in problem.windows.axes)
         # which may be so large that even their sizes take long to find
-        and sizes.span((1, *block_outputs(sizes))) <= LARGEST_TRANSFORM
-        and math.prod(transform_sizes(sizes)) * (sizes.channels + sizes.features + pairs * sizes.groups)
-        <= LARGEST_TRANSFORM
+        and problem.span((1, *block_outputs(problem))) <= MAX_TRANSFORM
+        and math.prod(transform_sizes(problem)) * (problem.channels + problem.features + pairs * problem.groups)
+        <= MAX_TRANSFORM
     )
 
 
-@remembered
-def division(sizes: Correlation) -> Division:
+@cached_per_problem
+def division(problem: ConvProblem) -> Division:
     """Return the blocks that are transformed at a time: images, and some windows along the first axis."""
-    axis = sizes.windows.axes[0]
-    others = math.prod(other.output_size - 1 + other.extent for other in sizes.windows.axes[1:])
-    bytes_per_row = sizes.itemsize * (sizes.channels + sizes.features) * others
-    wanted = min(axis.output_size, max(FEWEST_SPANS * axis.extent, BLOCK_BYTES // bytes_per_row))
-    positions = (sizes.batch, axis.output_size, *(1 for _ in sizes.windows.axes[1:]))
+    axis = problem.windows.axes[0]
+    others = math.prod(other.output_size - 1 + other.extent for other in problem.windows.axes[1:])
+    bytes_per_row = problem.itemsize * (problem.channels + problem.features) * others
+    wanted = min(axis.output_size, max(MIN_SPANS * axis.extent, BLOCK_BYTES // bytes_per_row))
+    positions = (problem.batch, axis.output_size, *(1 for _ in problem.windows.axes[1:]))
     return Division(positions, 1, max(1, wanted))
 
 
-def block_outputs(sizes: Correlation) -> tuple[int, ...]:
+def block_outputs(problem: ConvProblem) -> tuple[int, ...]:
     """Return the most windows of a block along each axis."""
-    found = division(sizes)
+    found = division(problem)
     _, first, *_ = found.counts
-    return (first, *(axis.output_size for axis in sizes.windows.axes[1:]))
+    return (first, *(axis.output_size for axis in problem.windows.axes[1:]))
 
 
-@remembered
-def transform_sizes(sizes: Correlation) -> tuple[int, ...]:
+@cached_per_problem
+def transform_sizes(problem: ConvProblem) -> tuple[int, ...]:
     """Return the sizes of the transforms: at least those of the part of the padded input that a block covers."""
     return tuple(
-        fast_size(count - 1 + axis.extent) for count, axis in zip(block_outputs(sizes), sizes.windows.axes, strict=True)
+        fast_size(count - 1 + axis.extent)
+        for count, axis in zip(block_outputs(problem), problem.windows.axes, strict=True)
     )
 
 
@@ -99,27 +100,27 @@ def fast_size(least: int) -> int:
     return size
 
 
-@remembered
-def lane_count(sizes: Correlation) -> int:
+@cached_per_problem
+def partial_sum_count(problem: ConvProblem) -> int:
     """Return how many sums of blocks are added side by side."""
-    found = division(sizes)
-    return max(1, min(LANES, found.steps))
+    found = division(problem)
+    return max(1, min(MAX_PARTIAL_SUMS, found.steps))
 
 
-def block_elements(sizes: Correlation) -> tuple[int, int]:
+def block_elements(problem: ConvProblem) -> tuple[int, int]:
     """Return the elements that a thread holds for the transforms of a block, and those of the weight's transform."""
-    found = division(sizes)
+    found = division(problem)
     images, *_ = found.counts
-    *others, last = transform_sizes(sizes)
+    *others, last = transform_sizes(problem)
     elements = math.prod(others) * (last + 2)  # complex numbers are two each, and half of them are known from the rest
-    pairs = sizes.group_channels * sizes.features
+    pairs = problem.group_channels * problem.features
     # a part and its copy with the channels first, transforms before and after each axis, and their products
-    return 4 * images * (sizes.channels + sizes.features) * elements, pairs * elements
+    return 4 * images * (problem.channels + problem.features) * elements, pairs * elements
 
 
-def correlate(sizes: Correlation, input: Array, weight: Array, bias: Array | None, output: Array) -> None:
+def correlate(problem: ConvProblem, input: Array, weight: Array, bias: Array | None, output: Array) -> None:
     """Write the cross-correlation; shapes as in ``cnn_core.kernels.conv.correlate``."""
-    transforms = _Transforms(sizes)
+    transforms = _Transforms(problem)
     by_frequency = transforms.of_weight(weight).conj()  # (G, C/G, F/G, *T)
     not_finite: list[WindowBlock] = []
 
@@ -143,33 +144,33 @@ def correlate(sizes: Correlation, input: Array, weight: Array, bias: Array | Non
     run_blocks(transforms.blocks(), make_worker)
     for block in not_finite:
         layout = block.layout
-        part = Correlation(layout.images, sizes.weight_shape, sizes.groups, layout.windows, sizes.itemsize)
-        exact(sizes).correlate(part, input[block.inputs], weight, bias, output[block.outputs])
+        part = ConvProblem(layout.images, problem.weight_shape, problem.groups, layout.windows, problem.itemsize)
+        exact(problem).correlate(part, input[block.inputs], weight, bias, output[block.outputs])
 
 
-def correlate_grad_weight(sizes: Correlation, input: Array, grad_output: Array, grad_weight: Array) -> None:
+def correlate_grad_weight(problem: ConvProblem, input: Array, grad_output: Array, grad_weight: Array) -> None:
     """Write the gradient with respect to the weight; shapes as in ``cnn_core.kernels.conv``.
 
     Blocks are added up in lanes, as in ``direct``.
     """
-    transforms = _Transforms(sizes)
-    lanes = lane_count(sizes)
+    transforms = _Transforms(problem)
+    partial_sums = partial_sum_count(problem)
     divided = transforms.blocks()
-    totals: list[Array | None] = [None] * lanes
+    totals: list[Array | None] = [None] * partial_sums
 
     def make_worker(workspace: Workspace) -> Callable[[int], None]:
-        def compute(lane: int) -> None:
+        def compute(partial_sum: int) -> None:
             total: Array | None = None
-            for block in divided[lane::lanes]:
+            for block in divided[partial_sum::partial_sums]:
                 spectrum = transforms.of_part(input[block.inputs], block.layout, workspace)  # (n, G, C/G, *T)
                 gradient = transforms.of_gradient(grad_output[block.outputs], grad_weight.dtype)  # (n, G, F/G, *T)
                 products = np.einsum("ngc...,ngf...->gcf...", spectrum, gradient.conj())
                 total = products if total is None else np.add(total, products, out=total)
-            totals[lane] = total
+            totals[partial_sum] = total
 
         return compute
 
-    run_blocks(range(lanes), make_worker)
+    run_blocks(range(partial_sums), make_worker)
     found = [total for total in totals if total is not None]
     if not found:
         grad_weight[...] = 0
@@ -179,48 +180,48 @@ def correlate_grad_weight(sizes: Correlation, input: Array, grad_output: Array, 
         total += other
     transforms.write_taps(total, grad_weight)
     if not np.isfinite(grad_weight).all():
-        exact(sizes).correlate_grad_weight(sizes, input, grad_output, grad_weight)
+        exact(problem).correlate_grad_weight(problem, input, grad_output, grad_weight)
 
 
 class _Transforms:
     """The Fourier transforms of blocks of a correlation; channels before the axes that are transformed."""
 
-    def __init__(self, sizes: Correlation) -> None:
-        self._sizes = sizes
-        self._shape = transform_sizes(sizes)
+    def __init__(self, problem: ConvProblem) -> None:
+        self._problem = problem
+        self._shape = transform_sizes(problem)
         self._axes = tuple(range(-len(self._shape), 0))
         self._taps: tuple[Any, ...] = (
             ...,
-            *(slice(0, axis.extent, axis.dilation) for axis in sizes.windows.axes),
+            *(slice(0, axis.extent, axis.dilation) for axis in problem.windows.axes),
         )
 
     def blocks(self) -> list[WindowBlock]:
         """Return the blocks, which divide the images and the first axis."""
-        found = division(self._sizes)
-        whole = [slice(0, axis.output_size) for axis in self._sizes.windows.axes[1:]]
-        return self._sizes.kept_blocks(
+        found = division(self._problem)
+        whole = [slice(0, axis.output_size) for axis in self._problem.windows.axes[1:]]
+        return self._problem.kept_blocks(
             (_Transforms, found), lambda: ((images, rows, *whole) for images, rows, *_ in found.blocks())
         )
 
     def _padded(self, layout: Layout, workspace: Workspace) -> PaddedPart:
-        images, *_ = division(self._sizes).counts
-        elements = self._sizes.channels * self._sizes.span((images, *block_outputs(self._sizes)))
-        (memory,) = workspace.arrays((elements,), dtype=f"f{self._sizes.itemsize}")
-        return PaddedPart(memory, layout.images, layout.windows, (self._sizes.channels,))
+        images, *_ = division(self._problem).counts
+        elements = self._problem.channels * self._problem.span((images, *block_outputs(self._problem)))
+        (memory,) = workspace.arrays((elements,), dtype=f"f{self._problem.itemsize}")
+        return PaddedPart(memory, layout.images, layout.windows, (self._problem.channels,))
 
     def _forward(self, array: Array) -> Array:
         return np.fft.rfftn(array, s=self._shape, axes=self._axes)
 
     def _split(self, array: Array) -> Array:
         """Return (n, *s, channels) as (n, G, channels/G, *s), in one piece."""
-        groups = self._sizes.groups
+        groups = self._problem.groups
         moved = np.ascontiguousarray(np.moveaxis(array, -1, 1))
         return moved.reshape(len(moved), groups, -1, *moved.shape[2:])
 
     def of_part(self, part: Array, layout: Layout, workspace: Workspace) -> Array:
         """Transform a part of the input (n, *s, C) with its padding: (n, G, C/G, *T)."""
-        padded = workspace.made((_Transforms, layout), lambda: self._padded(layout, workspace))
-        padded.write(part, is_first=workspace.is_taken(padded))
+        padded = workspace.cached((_Transforms, layout), lambda: self._padded(layout, workspace))
+        padded.write(part, must_clear=workspace.claim(padded))
         return self._forward(self._split(padded.array))
 
     def of_gradient(self, gradient: Array, dtype: np.dtype[Any]) -> Array:
@@ -229,10 +230,10 @@ class _Transforms:
 
     def of_weight(self, weight: Array) -> Array:
         """Transform a weight (*K, C/G, F): (G, C/G, F/G, *T)."""
-        sizes = self._sizes
-        spread = np.zeros((sizes.group_channels, sizes.features, *self._shape), dtype=weight.dtype)
+        problem = self._problem
+        spread = np.zeros((problem.group_channels, problem.features, *self._shape), dtype=weight.dtype)
         spread[self._taps] = np.moveaxis(weight, (-2, -1), (0, 1))
-        by_group = spread.reshape(sizes.group_channels, sizes.groups, -1, *self._shape)
+        by_group = spread.reshape(problem.group_channels, problem.groups, -1, *self._shape)
         return self._forward(np.moveaxis(by_group, 0, 1))
 
     def back(self, products: Array, outputs: tuple[int, ...]) -> Array:
@@ -240,7 +241,7 @@ class _Transforms:
         computed = np.fft.irfftn(products, s=self._shape, axes=self._axes)
         inside: tuple[Any, ...] = (..., *(slice(0, size) for size in outputs))
         cropped: Array = computed[inside]
-        return cropped.reshape(len(products), self._sizes.features, *outputs)
+        return cropped.reshape(len(products), self._problem.features, *outputs)
 
     def write_taps(self, products: Array, grad_weight: Array) -> None:
         """Transform products (G, C/G, F/G, *T) back to the taps of a weight (*K, C/G, F)."""

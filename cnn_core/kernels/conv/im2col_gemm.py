@@ -26,9 +26,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnn_core.kernels.conv.padded_block import PaddedPart
-from cnn_core.kernels.conv.problem import Correlation, Division, Layout, WindowBlock, remembered
+from cnn_core.kernels.conv.problem import ConvProblem, Division, Layout, WindowBlock, cached_per_problem
 from cnn_core.kernels.opaque import as_runs
-from cnn_core.kernels.outer_sum import LARGEST_KEPT, outer_sum
+from cnn_core.kernels.outer_sum import MAX_KEPT_ELEMENTS, outer_sum
 from cnn_core.kernels.products import multiply, multiply_transposed, parts_of_rows
 from cnn_core.runtime.blocks import BLOCK_BYTES, block_limit
 from cnn_core.runtime.threads import run_blocks
@@ -38,43 +38,45 @@ __all__ = ["correlate", "correlate_grad_weight", "division", "gradient_elements"
 
 Array = NDArray[Any]
 
-LARGEST_TAKEN_BYTES = 64
+MAX_TAKEN_BYTES = 64
 """Of pieces up to this size, ``take`` copies many times as fast as an assignment does."""
 
-MOST_SUMMED = 4096
-LANES = 8
-LARGEST_LANE_BYTES = BLOCK_BYTES
-FEWEST_PARTS = 8
+MAX_SUMMED = 4096
+MAX_PARTIAL_SUMS = 8
+MAX_PARTIAL_SUM_BYTES = BLOCK_BYTES
+MIN_PARTS = 8
 """Of a large weight, computed side by side."""
 
 
-@remembered
-def is_pointwise(sizes: Correlation) -> bool:
-    """Tell whether the input itself is the matrix of patches."""
-    return all((axis.kernel_size, axis.stride, axis.before, axis.after) == (1, 1, 0, 0) for axis in sizes.windows.axes)
+@cached_per_problem
+def is_pointwise(problem: ConvProblem) -> bool:
+    """Return whether the input itself is the matrix of patches."""
+    return all(
+        (axis.kernel_size, axis.stride, axis.before, axis.after) == (1, 1, 0, 0) for axis in problem.windows.axes
+    )
 
 
-@remembered
-def division(sizes: Correlation) -> Division:
+@cached_per_problem
+def division(problem: ConvProblem) -> Division:
     """Return the blocks that patches are made in."""
     # of a window: its patch, what it spans, and its outputs, to which a bias is added while they are in the cache
-    patch = max(sizes.taps * sizes.channels, sizes.spanned_per_position)
-    bytes_of_patch = sizes.itemsize * (patch + sizes.features)
+    patch = max(problem.taps * problem.channels, problem.spanned_per_position)
+    bytes_of_patch = problem.itemsize * (patch + problem.features)
     # every block reads the whole weight: with a large one, blocks of more windows than fit the cache read less
-    whole = 0 if is_pointwise(sizes) else math.prod(sizes.positions) * bytes_of_patch
-    limit = block_limit(whole, sizes.itemsize * sizes.weights // 2)
-    if sizes.groups > 1:
+    whole = 0 if is_pointwise(problem) else math.prod(problem.positions) * bytes_of_patch
+    limit = block_limit(whole, problem.itemsize * problem.weights // 2)
+    if problem.groups > 1:
         # the numbers of the pieces that patches are taken from are kept, but not if they are very many
-        limit = min(limit, bytes_of_patch * (LARGEST_KEPT // (sizes.taps * sizes.groups)))
-    return Division(sizes.positions, bytes_of_patch, max(1, limit))
+        limit = min(limit, bytes_of_patch * (MAX_KEPT_ELEMENTS // (problem.taps * problem.groups)))
+    return Division(problem.positions, bytes_of_patch, max(1, limit))
 
 
-def correlate(sizes: Correlation, input: Array, weight: Array, bias: Array | None, output: Array) -> None:
+def correlate(problem: ConvProblem, input: Array, weight: Array, bias: Array | None, output: Array) -> None:
     """Write the cross-correlation; shapes as in ``cnn_core.kernels.conv.correlate``."""
-    matrices = weight_matrices(weight, sizes.groups)  # (G, K*C/G, F/G)
+    matrices = weight_matrices(weight, problem.groups)  # (G, K*C/G, F/G)
     # as one more row of the weight, for a column of ones, a bias takes no time but that for patches
-    is_copied = not is_pointwise(sizes) or 2 * sizes.channels <= sizes.features
-    with_ones = bias is not None and sizes.groups == 1 and is_copied
+    is_copied = not is_pointwise(problem) or 2 * problem.channels <= problem.features
+    with_ones = bias is not None and problem.groups == 1 and is_copied
     if bias is not None and with_ones:
         matrices = np.concatenate([matrices, bias.reshape(1, 1, -1)], axis=1)
 
@@ -82,10 +84,10 @@ def correlate(sizes: Correlation, input: Array, weight: Array, bias: Array | Non
         def compute(block: WindowBlock) -> None:
             layout = block.layout
             key = (_Patches, layout, with_ones)
-            patches = workspace.made(key, lambda: _Patches(sizes, layout, workspace, weight.dtype, with_ones))
-            matrix = patches(input[block.inputs], is_first=workspace.is_taken(patches))
+            patches = workspace.cached(key, lambda: _Patches(problem, layout, workspace, weight.dtype, with_ones))
+            matrix = patches(input[block.inputs], must_clear=workspace.claim(patches))
             target = output[block.outputs]
-            windows = by_group(target, sizes.groups)  # (G, P, F/G) where that needs no copy
+            windows = by_group(target, problem.groups)  # (G, P, F/G) where that needs no copy
             if windows is None:
                 multiply(matrix, matrices, out=patches.of_groups)
                 target[...] = patches.outputs
@@ -96,92 +98,92 @@ def correlate(sizes: Correlation, input: Array, weight: Array, bias: Array | Non
 
         return compute
 
-    run_blocks(sizes.window_blocks(division(sizes)), make_worker)
+    run_blocks(problem.window_blocks(division(problem)), make_worker)
 
 
-def correlate_grad_weight(sizes: Correlation, input: Array, grad_output: Array, grad_weight: Array) -> None:
+def correlate_grad_weight(problem: ConvProblem, input: Array, grad_output: Array, grad_weight: Array) -> None:
     """Write the gradient with respect to the weight; shapes as in ``cnn_core.kernels.conv``.
 
     Blocks go to a few lanes in turn, each of which adds its blocks up one after the other; at last the lanes are
     added. Of a large weight there is one lane, and different taps and channels are computed side by side instead. Both
     follow from the sizes alone: sums are the same on any number of threads.
     """
-    parts = weight_parts(sizes)
-    lanes = lane_count(sizes)
-    window_blocks = sizes.window_blocks(grad_weight_division(sizes))
+    parts = weight_parts(problem)
+    partial_sums = partial_sum_count(problem)
+    window_blocks = problem.window_blocks(grad_weight_division(problem))
     dtype = grad_weight.dtype
-    totals = np.zeros((lanes, *grad_weight.shape), dtype=dtype) if lanes > 1 else grad_weight[None]
-    if lanes == 1:
+    totals = np.zeros((partial_sums, *grad_weight.shape), dtype=dtype) if partial_sums > 1 else grad_weight[None]
+    if partial_sums == 1:
         grad_weight[...] = 0
 
     def make_worker(workspace: Workspace) -> Callable[[tuple[int, int]], None]:
         def step_of(layout: Layout, part: int) -> _WeightGradient:
-            return workspace.made(
+            return workspace.cached(
                 (_WeightGradient, layout, part),
-                lambda: _WeightGradient(sizes, layout, workspace, dtype, parts[part] if len(parts) > 1 else ()),
+                lambda: _WeightGradient(problem, layout, workspace, dtype, parts[part] if len(parts) > 1 else ()),
             )
 
         def compute(unit: tuple[int, int]) -> None:
-            lane, part = unit
+            partial_sum, part = unit
             step = None
-            for block in window_blocks[lane::lanes]:
+            for block in window_blocks[partial_sum::partial_sums]:
                 is_alone = step is None
                 step = step_of(block.layout, part)
-                is_first = workspace.is_taken(step)
-                step.add(input[block.inputs], grad_output[block.outputs], is_first=is_first, is_alone=is_alone)
+                must_clear = workspace.claim(step)
+                step.add(input[block.inputs], grad_output[block.outputs], must_clear=must_clear, is_alone=is_alone)
             if step is not None:
-                total = totals[lane][parts[part]]  # (*k, c, F)
-                split = step.sums.reshape(sizes.groups, *total.shape[:-1], -1)
-                split_channels(total, sizes.groups)[...] = np.moveaxis(split, 0, -2)
+                total = totals[partial_sum][parts[part]]  # (*k, c, F)
+                split = step.sums.reshape(problem.groups, *total.shape[:-1], -1)
+                split_channels(total, problem.groups)[...] = np.moveaxis(split, 0, -2)
 
         return compute
 
-    run_blocks(list(itertools.product(range(lanes), range(len(parts)))), make_worker)
-    if lanes > 1:
+    run_blocks(list(itertools.product(range(partial_sums), range(len(parts)))), make_worker)
+    if partial_sums > 1:
         np.add.reduce(totals, axis=0, out=grad_weight)
 
 
-@remembered
-def grad_weight_division(sizes: Correlation) -> Division:
+@cached_per_problem
+def grad_weight_division(problem: ConvProblem) -> Division:
     """Return the blocks that patches are made in for the gradient of the weight: larger where they are of one part."""
-    if len(weight_parts(sizes)) == 1:
-        whole = division(sizes)
+    if len(weight_parts(problem)) == 1:
+        whole = division(problem)
         # longer sums would lose digits in float32; those of blocks are added apart
-        most = MOST_SUMMED * whole.bytes_per_position
+        most = MAX_SUMMED * whole.bytes_per_position
         return dataclasses.replace(whole, limit=min(whole.limit, most))
-    elements = max(part_columns(sizes), sizes.features, sizes.spanned_per_position)
-    return Division(sizes.positions, sizes.itemsize * elements, BLOCK_BYTES)
+    elements = max(part_columns(problem), problem.features, problem.spanned_per_position)
+    return Division(problem.positions, problem.itemsize * elements, BLOCK_BYTES)
 
 
-@remembered
-def weight_parts(sizes: Correlation) -> list[tuple[slice, ...]]:
+@cached_per_problem
+def weight_parts(problem: ConvProblem) -> list[tuple[slice, ...]]:
     """Return slices of the kernel and of the channels (*K, C/G) that cover a weight once; one if it is small."""
-    if sizes.groups > 1 or sizes.itemsize * sizes.weights <= LARGEST_LANE_BYTES:
-        return [(slice(None),) * (len(sizes.weight_shape) - 1)]
-    return list(_weight_division(sizes).blocks())
+    if problem.groups > 1 or problem.itemsize * problem.weights <= MAX_PARTIAL_SUM_BYTES:
+        return [(slice(None),) * (len(problem.weight_shape) - 1)]
+    return list(_weight_division(problem).blocks())
 
 
-def _weight_division(sizes: Correlation) -> Division:
-    weight_bytes = sizes.itemsize * sizes.weights
-    return Division(sizes.weight_shape[:-1], sizes.itemsize * sizes.features, weight_bytes // FEWEST_PARTS)
+def _weight_division(problem: ConvProblem) -> Division:
+    weight_bytes = problem.itemsize * problem.weights
+    return Division(problem.weight_shape[:-1], problem.itemsize * problem.features, weight_bytes // MIN_PARTS)
 
 
-@remembered
-def part_columns(sizes: Correlation) -> int:
+@cached_per_problem
+def part_columns(problem: ConvProblem) -> int:
     """Return the columns of a patch in the largest part of the weight."""
-    if len(weight_parts(sizes)) == 1:
-        return sizes.taps * sizes.channels
-    return math.prod(_weight_division(sizes).counts)
+    if len(weight_parts(problem)) == 1:
+        return problem.taps * problem.channels
+    return math.prod(_weight_division(problem).counts)
 
 
-@remembered
-def lane_count(sizes: Correlation) -> int:
+@cached_per_problem
+def partial_sum_count(problem: ConvProblem) -> int:
     """Return how many sums of blocks are added side by side."""
-    if len(weight_parts(sizes)) > 1:
+    if len(weight_parts(problem)) > 1:
         return 1
-    weight_bytes = sizes.itemsize * sizes.weights
-    steps = grad_weight_division(sizes).steps
-    return max(1, min(LANES, steps, LANES * LARGEST_LANE_BYTES // weight_bytes))
+    weight_bytes = problem.itemsize * problem.weights
+    steps = grad_weight_division(problem).steps
+    return max(1, min(MAX_PARTIAL_SUMS, steps, MAX_PARTIAL_SUMS * MAX_PARTIAL_SUM_BYTES // weight_bytes))
 
 
 class _Patches:
@@ -189,31 +191,33 @@ class _Patches:
 
     def __init__(
         self,
-        sizes: Correlation,
+        problem: ConvProblem,
         layout: Layout,
         workspace: Workspace,
         dtype: np.dtype[Any],
         with_ones: bool,
     ) -> None:
-        found = division(sizes)
+        found = division(problem)
         positions = math.prod(found.counts)
         memory, padded, outputs = workspace.arrays(
-            ((sizes.taps * sizes.channels + with_ones) * positions,),
-            (sizes.span(found.counts) * sizes.channels,),
-            (sizes.features * positions,),
+            ((problem.taps * problem.channels + with_ones) * positions,),
+            (problem.span(found.counts) * problem.channels,),
+            (problem.features * positions,),
             dtype=dtype,
         )
-        shape = (*layout.outputs, sizes.features)
+        shape = (*layout.outputs, problem.features)
         self.outputs: Array = outputs[: math.prod(shape)].reshape(shape)
         """Memory for the outputs of a block, (n, *o, F)."""
-        by_position = self.outputs.reshape(math.prod(layout.outputs), sizes.groups, sizes.features // sizes.groups)
+        by_position = self.outputs.reshape(
+            math.prod(layout.outputs), problem.groups, problem.features // problem.groups
+        )
         self.of_groups: Array = by_position.transpose(1, 0, 2)
         """The same as one matrix for each group, (G, P, F/G)."""
-        self._source = _Source(sizes, layout, padded, memory, with_ones=with_ones)
+        self._source = _Source(problem, layout, padded, memory, with_ones=with_ones)
 
-    def __call__(self, part: Array, *, is_first: bool) -> Array:
+    def __call__(self, part: Array, *, must_clear: bool) -> Array:
         """Return the patches of a part of the input, (G, P, K*C/G)."""
-        return self._source.patches(part, is_first=is_first)
+        return self._source.patches(part, must_clear=must_clear)
 
 
 class _WeightGradient:
@@ -221,49 +225,49 @@ class _WeightGradient:
 
     def __init__(
         self,
-        sizes: Correlation,
+        problem: ConvProblem,
         layout: Layout,
         workspace: Workspace,
         dtype: np.dtype[Any],
         chosen: tuple[slice, ...],
     ) -> None:
-        self._groups, self._dtype = sizes.groups, dtype
-        elements = gradient_elements(sizes)
+        self._groups, self._dtype = problem.groups, dtype
+        elements = gradient_elements(problem)
         arrays = workspace.arrays(*((count,) for count in elements), dtype=dtype)
         memory, padded, self._copied, sums, products, self._by_part = arrays
-        self._source = _Source(sizes, layout, padded, memory, chosen)
-        columns = math.prod(self._source.chosen_shape) // (sizes.groups * math.prod(layout.outputs))
-        shape = (sizes.groups, columns, sizes.features // sizes.groups)
+        self._source = _Source(problem, layout, padded, memory, chosen)
+        columns = math.prod(self._source.chosen_shape) // (problem.groups * math.prod(layout.outputs))
+        shape = (problem.groups, columns, problem.features // problem.groups)
         # where those of other layouts are
         self.sums: Array = sums[: math.prod(shape)].reshape(shape)
         """What was added up, (G, k*c, F/G)."""
         self._products = products[: math.prod(shape)].reshape(shape)
 
-    def add(self, part: Array, gradient: Array, *, is_first: bool, is_alone: bool) -> None:
+    def add(self, part: Array, gradient: Array, *, must_clear: bool, is_alone: bool) -> None:
         """Add what parts of the input and of grad_output give; write it if nothing was added before."""
-        matrix = self._source.patches(part, is_first=is_first)  # (G, P, k*c)
+        matrix = self._source.patches(part, must_clear=must_clear)  # (G, P, k*c)
         of_groups = group_matrices(gradient, self._groups, self._dtype, self._copied)  # (G, P, F/G)
         multiply_transposed(matrix, of_groups, self.sums if is_alone else self._products, self._by_part)
         if not is_alone:
             np.add(self.sums, self._products, out=self.sums)
 
 
-@remembered
-def gradient_elements(sizes: Correlation) -> tuple[int, ...]:
+@cached_per_problem
+def gradient_elements(problem: ConvProblem) -> tuple[int, ...]:
     """Return the elements of the arrays that a thread holds for the gradient of the weight.
 
     They are patches, a part of the padded input, a copy of a part of grad_output, sums, products of a block, and those
     of some rows of it at a time.
     """
-    found, columns = grad_weight_division(sizes), part_columns(sizes)
+    found, columns = grad_weight_division(problem), part_columns(problem)
     positions = math.prod(found.counts)
-    sums = columns * sizes.features // sizes.groups
-    of_group = columns // sizes.groups, sizes.features // sizes.groups
+    sums = columns * problem.features // problem.groups
+    of_group = columns // problem.groups, problem.features // problem.groups
     by_part = parts_of_rows(positions, *of_group)
     return (
         columns * positions,
-        sizes.span(found.counts) * sizes.channels,
-        sizes.features * positions,
+        problem.span(found.counts) * problem.channels,
+        problem.features * positions,
         sums,
         sums,
         sums * by_part if by_part > 1 else 0,
@@ -275,7 +279,7 @@ class _Source:
 
     Parameters
     ----------
-    sizes : Correlation
+    problem : ConvProblem
     layout : Layout
     padded, memory : ndarray
         Of one axis, for a part of the padded input and for patches.
@@ -287,7 +291,7 @@ class _Source:
 
     def __init__(
         self,
-        sizes: Correlation,
+        problem: ConvProblem,
         layout: Layout,
         padded: Array,
         memory: Array,
@@ -295,12 +299,12 @@ class _Source:
         *,
         with_ones: bool = False,
     ) -> None:
-        windows, self._groups, self._dtype = layout.windows, sizes.groups, memory.dtype
-        self._is_pointwise = is_pointwise(sizes) and not with_ones
+        windows, self._groups, self._dtype = layout.windows, problem.groups, memory.dtype
+        self._is_pointwise = is_pointwise(problem) and not with_ones
         self._channels = chosen[-1] if chosen else slice(None)
-        self._part = PaddedPart(padded, layout.images, windows, (sizes.channels,))
+        self._part = PaddedPart(padded, layout.images, windows, (problem.channels,))
         rank = len(windows.axes)
-        view = windows.view(split_channels(self._part.array, sizes.groups))  # (n, *o, *K, G, C/G)
+        view = windows.view(split_channels(self._part.array, problem.groups))  # (n, *o, *K, G, C/G)
         if chosen:
             *taps, channels = chosen
             view = view[(*(slice(None),) * (1 + rank), *taps, slice(None), channels)]
@@ -310,24 +314,24 @@ class _Source:
         matrix = memory[: rows * (columns + with_ones)].reshape(rows, columns + with_ones)
         patches = matrix[:, :columns].reshape(source.shape, copy=False)
         self._ones = matrix[:, columns:]
-        self._matrices = matrix.reshape(sizes.groups, -1, columns + with_ones)
+        self._matrices = matrix.reshape(problem.groups, -1, columns + with_ones)
         channels = source.shape[-1]
         piece = channels * source.itemsize
-        if sizes.groups == 1 or piece > LARGEST_TAKEN_BYTES:
+        if problem.groups == 1 or piece > MAX_TAKEN_BYTES:
             self._copy = functools.partial(np.copyto, *_by_run(patches, source))
             return
         counts, steps = source.shape[:-1], tuple(stride // piece for stride in source.strides[:-1])
         self._copy = functools.partial(_take, self._part.array.reshape(-1, channels), counts, steps, patches)
 
-    def patches(self, part: Array, *, is_first: bool) -> Array:
+    def patches(self, part: Array, *, must_clear: bool) -> Array:
         """Return the patches of a part of the input: one matrix (P, k*c) for each group."""
         if self._is_pointwise and part.dtype == self._dtype:
             matrices = by_group(part, self._groups)
             if matrices is not None:
                 return matrices[..., self._channels]
-        if is_first:
+        if must_clear:
             self._ones.fill(1)
-        self._part.write(part, is_first=is_first)
+        self._part.write(part, must_clear=must_clear)
         self._copy()
         return self._matrices
 

@@ -37,8 +37,8 @@ class PaddedPart:
         self.array: Array = memory[: math.prod(shape)].reshape(shape)
         self._inside = self.array[(slice(None), *windows.inside)]
 
-    def write(self, part: Array, *, is_first: bool) -> None:
+    def write(self, part: Array, *, must_clear: bool) -> None:
         """Write a part of an input, (n, *s, ...); the padding too if it is the first since others used the memory."""
-        if is_first:
+        if must_clear:
             self.array.fill(0)
         self._inside[...] = part

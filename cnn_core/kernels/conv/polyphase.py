@@ -17,13 +17,13 @@ import math
 from dataclasses import dataclass
 
 from cnn_core.geometry import AxisWindows, Windows
-from cnn_core.kernels.conv.problem import Correlation, correlation_of
+from cnn_core.kernels.conv.problem import ConvProblem, conv_problem
 
-__all__ = ["Phase", "phases"]
+__all__ = ["PolyphaseComponent", "polyphase_components"]
 
 
 @dataclass(frozen=True)
-class Phase:
+class PolyphaseComponent:
     """Elements of grad_input that get something from the same taps.
 
     Parameters
@@ -32,44 +32,44 @@ class Phase:
         (*S,).
     taps : tuple of slice
         (*K,).
-    sizes : Correlation or None
+    problem : ConvProblem or None
         That of grad_output with these taps of the flipped weight; None if there are no taps.
     """
 
     elements: tuple[slice, ...]
     taps: tuple[slice, ...]
-    sizes: Correlation | None
+    problem: ConvProblem | None
 
 
 @dataclass(frozen=True)
-class _AxisPhase:
+class _AxisComponent:
     elements: slice
     taps: slice
     windows: AxisWindows | None
 
 
-def phases(sizes: Correlation) -> list[Phase] | None:
+def polyphase_components(problem: ConvProblem) -> list[PolyphaseComponent] | None:
     """Return the phases of a correlation's gradient; None if windows lie in the padding alone, which no phase has."""
-    by_axis: list[list[_AxisPhase]] = []
-    for axis in sizes.windows.axes:
+    by_axis: list[list[_AxisComponent]] = []
+    for axis in problem.windows.axes:
         along_axis = _axis_phases(axis)
         if along_axis is None:
             return None
         by_axis.append(along_axis)
-    group_features = sizes.features // sizes.groups
+    group_features = problem.features // problem.groups
     found = []
     for along in itertools.product(*by_axis):
-        axes = tuple(phase.windows for phase in along if phase.windows is not None)
+        axes = tuple(component.windows for component in along if component.windows is not None)
         correlation = None
         if len(axes) == len(along):
-            shape = (*(axis.kernel_size for axis in axes), group_features, sizes.channels)
-            correlation = correlation_of(sizes.batch, shape, sizes.groups, Windows(axes), sizes.itemsize)
-        elements, taps = tuple(phase.elements for phase in along), tuple(phase.taps for phase in along)
-        found.append(Phase(elements, taps, correlation))
+            shape = (*(axis.kernel_size for axis in axes), group_features, problem.channels)
+            correlation = conv_problem(problem.batch, shape, problem.groups, Windows(axes), problem.itemsize)
+        elements, taps = tuple(component.elements for component in along), tuple(component.taps for component in along)
+        found.append(PolyphaseComponent(elements, taps, correlation))
     return found
 
 
-def _axis_phases(axis: AxisWindows) -> list[_AxisPhase] | None:
+def _axis_phases(axis: AxisWindows) -> list[_AxisComponent] | None:
     """Return the phases along one axis; None if one of them needs less of grad_output than there is."""
     stride, dilation = axis.stride, axis.dilation
     common = math.gcd(stride, dilation)
@@ -81,7 +81,7 @@ def _axis_phases(axis: AxisWindows) -> list[_AxisPhase] | None:
         # taps k for which first + before - k * dilation is a multiple of the stride
         taps = [tap for tap in range(min(between_taps, axis.kernel_size)) if _meets(axis, first, tap)]
         if not taps:
-            found.append(_AxisPhase(elements, slice(0, 0), None))
+            found.append(_AxisComponent(elements, slice(0, 0), None))
             continue
         tap = taps[0]
         taken = len(range(tap, axis.kernel_size, between_taps))
@@ -100,7 +100,7 @@ def _axis_phases(axis: AxisWindows) -> list[_AxisPhase] | None:
             after=after,
             output_size=count,
         )
-        found.append(_AxisPhase(elements, slice(tap, axis.kernel_size, between_taps), windows))
+        found.append(_AxisComponent(elements, slice(tap, axis.kernel_size, between_taps), windows))
     return found
 
 

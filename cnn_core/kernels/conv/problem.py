@@ -1,4 +1,4 @@
-"""The sizes of a correlation, from which follows how it is computed and what that costs."""
+"""The descriptor of a convolution problem: its sizes, and how its output is divided into blocks."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from cnn_core.geometry import AxisWindows, Windows
 from cnn_core.runtime.blocks import block_count, block_sizes, blocks
 
 __all__ = [
-    "Correlation",
+    "ConvProblem",
     "Division",
     "Layout",
     "WindowBlock",
-    "correlation_of",
-    "remembered",
+    "cached_per_problem",
+    "conv_problem",
     "transposed_weight",
     "window_blocks",
 ]
@@ -87,26 +87,26 @@ class Division:
 
 Found = TypeVar("Found")
 
-MOST_KEPT_BLOCKS = 64
-MOST_KEPT_SIZES = 256
+MAX_KEPT_BLOCKS = 64
+MAX_KEPT_PROBLEMS = 256
 
 
-def remembered(function: Callable[[Correlation], Found]) -> Callable[[Correlation], Found]:
-    """Let a function of the sizes compute once for each object; the objects are kept by ``correlation_of``."""
+def cached_per_problem(function: Callable[[ConvProblem], Found]) -> Callable[[ConvProblem], Found]:
+    """Let a function of a problem compute once for each object; the objects are kept by ``conv_problem``."""
 
     @functools.wraps(function)
-    def wrapped(sizes: Correlation) -> Found:
-        known = sizes.known
-        if wrapped not in known:
-            known[wrapped] = function(sizes)
-        return known[wrapped]  # type: ignore[no-any-return]
+    def wrapped(problem: ConvProblem) -> Found:
+        cache = problem.cache
+        if wrapped not in cache:
+            cache[wrapped] = function(problem)
+        return cache[wrapped]  # type: ignore[no-any-return]
 
     return wrapped
 
 
 @dataclass(frozen=True)
-class Correlation:
-    """A correlation of an input (N, *S, C) with a weight (*K, C/G, F) to an output (N, *O, F).
+class ConvProblem:
+    """A cross-correlation of an input (N, *S, C) with a weight (*K, C/G, F) to an output (N, *O, F).
 
     Parameters
     ----------
@@ -126,8 +126,8 @@ class Correlation:
     itemsize: int
 
     @functools.cached_property
-    def known(self) -> dict[Any, Any]:
-        """What has been found out about these sizes."""
+    def cache(self) -> dict[Any, Any]:
+        """Results of functions of this problem."""
         return {}
 
     @functools.cached_property
@@ -177,17 +177,17 @@ class Correlation:
         return self.kept_blocks(division, division.blocks)
 
     def kept_blocks(self, key: object, outputs: Callable[[], Iterable[tuple[slice, ...]]]) -> list[WindowBlock]:
-        """Return the blocks of windows, given slices of (N, *O), which follow from these sizes and a key."""
-        if key in self.known:
-            return self.known[key]  # type: ignore[no-any-return]
+        """Return the blocks of windows, given slices of (N, *O), which follow from this problem and a key."""
+        if key in self.cache:
+            return self.cache[key]  # type: ignore[no-any-return]
         found = window_blocks(self.windows, outputs())
-        if len(found) <= MOST_KEPT_BLOCKS:
-            self.known[key] = found
+        if len(found) <= MAX_KEPT_BLOCKS:
+            self.cache[key] = found
         return found
 
 
-correlation_of = functools.lru_cache(maxsize=MOST_KEPT_SIZES)(Correlation)
-"""Returns the sizes of a correlation, the same object again for the same ones; arguments as of ``Correlation``."""
+conv_problem = functools.lru_cache(maxsize=MAX_KEPT_PROBLEMS)(ConvProblem)
+"""Returns the same object for the same arguments, which are those of ``ConvProblem``."""
 
 
 def window_blocks(windows: Windows, outputs: Iterable[tuple[slice, ...]]) -> list[WindowBlock]:
@@ -196,11 +196,11 @@ def window_blocks(windows: Windows, outputs: Iterable[tuple[slice, ...]]) -> lis
     alike: dict[tuple[int, tuple[AxisWindows, ...]], tuple[Layout, list[WindowBlock]]] = {}
     for block in outputs:
         inputs, axes = [block[0]], []
-        for axis, chosen, known in zip(windows.axes, block[1:], along, strict=True):
+        for axis, chosen, cache in zip(windows.axes, block[1:], along, strict=True):
             key = (chosen.start, chosen.stop)
-            if key not in known:
-                known[key] = axis.block(*key)
-            covered, part = known[key]
+            if key not in cache:
+                cache[key] = axis.block(*key)
+            covered, part = cache[key]
             inputs.append(covered)
             axes.append(part)
         lie = (block[0].stop - block[0].start, tuple(axes))

@@ -22,7 +22,7 @@ from numpy.typing import DTypeLike, NDArray
 from cnn_core.geometry import AxisWindows, Windows
 from cnn_core.kernels.by_axis import at, integers_of
 from cnn_core.kernels.opaque import as_runs
-from cnn_core.kernels.pool.argmax_by_axis import MOST_TAPS
+from cnn_core.kernels.pool.argmax_by_axis import MAX_TAPS
 from cnn_core.kernels.pool.blocks import PoolBlock
 from cnn_core.kernels.pool.scatter import Routes, routes_of
 from cnn_core.runtime.workspace import Workspace
@@ -51,12 +51,12 @@ def chosen_taps(workspace: Workspace, axes: Sequence[int], part: Array, block: P
         Valid until the next block.
     """
     windows = block.windows
-    if not isinstance(windows, Windows) or math.prod(windows.kernel_sizes) > MOST_TAPS:
+    if not isinstance(windows, Windows) or math.prod(windows.kernel_sizes) > MAX_TAPS:
         return None
-    found = workspace.made(
+    found = workspace.cached(
         (ChosenTaps, block.layout, part.dtype), lambda: ChosenTaps(workspace, axes, part.shape, part.dtype, block)
     )
-    return found if found.find(part, is_first=workspace.is_taken(found)) else None
+    return found if found.find(part, must_clear=workspace.claim(found)) else None
 
 
 class ChosenTaps:
@@ -96,10 +96,10 @@ class ChosenTaps:
         """The maxima."""
         return self._levels[-1].largest
 
-    def find(self, part: Array, *, is_first: bool) -> bool:
+    def find(self, part: Array, *, must_clear: bool) -> bool:
         """Find the taps; tell whether all maxima are numbers, which are not minus infinity."""
         for level in self._levels:
-            level.find(part, is_first=is_first)
+            level.find(part, must_clear=must_clear)
         # minus infinity is what stands for taps in the padding
         return bool(np.minimum.reduce(self.largest, axis=None) > -np.inf)
 
@@ -197,7 +197,7 @@ class _Level:
         """Return the shapes and types of the arrays of a level, given that of its results."""
         return [(after, dtype), (after, np.uint8), ((taps, *after), np.uint8)]
 
-    def find(self, part: Array, *, is_first: bool) -> None:
+    def find(self, part: Array, *, must_clear: bool) -> None:
         """Find the chosen taps of a part of the input, or of what the level before has found."""
         raise NotImplementedError
 
@@ -248,7 +248,7 @@ class _InPlace(_Level):
         self._after = [view for view in views if view[0] > self._base]
         self._ahead = [view for view in views if view[0] < self._base][::-1]
 
-    def find(self, part: Array, *, is_first: bool) -> None:  # noqa: ARG002
+    def find(self, part: Array, *, must_clear: bool) -> None:  # noqa: ARG002
         """Find the chosen taps of a part of the input, (A, I, X)."""
         base = at(part, self._axis, self._base_inputs)
         after = self._after
@@ -320,9 +320,9 @@ class _SideBySide(_Level):
         for number, outputs, inputs in self._taps:
             yield at(target[number], self._axis, outputs), at(source, self._axis, inputs), self._numbers[number]
 
-    def find(self, part: Array, *, is_first: bool) -> None:
+    def find(self, part: Array, *, must_clear: bool) -> None:
         """Find the chosen taps among those of the level before, or of a part of the input."""
-        if is_first and self._has_padding:
+        if must_clear and self._has_padding:
             self._values.fill(-np.inf)
             self._taken.fill(0)
         if self._is_next:

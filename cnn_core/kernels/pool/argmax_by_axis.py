@@ -27,7 +27,7 @@ from cnn_core.kernels.by_axis import (
 from cnn_core.kernels.cost import Cost, Costs
 
 __all__ = [
-    "MOST_TAPS",
+    "MAX_TAPS",
     "MaximumLevel",
     "chosen_elements",
     "maximum_costs",
@@ -38,7 +38,7 @@ __all__ = [
     "window_maximum",
 ]
 
-MOST_TAPS = 32
+MAX_TAPS = 32
 """Of a window, for all of them to be compared at once."""
 
 Array = NDArray[Any]
@@ -219,7 +219,7 @@ def maximum_costs(planes: int, windows: AnyWindows, *, with_positions: bool) -> 
 
 def chosen_elements(planes: int, windows: AnyWindows) -> int:
     """Return the elements that are held where taps are numbered, as in ``chosen_taps``; of 4 bytes each."""
-    if not isinstance(windows, Windows) or math.prod(windows.kernel_sizes) > MOST_TAPS:
+    if not isinstance(windows, Windows) or math.prod(windows.kernel_sizes) > MAX_TAPS:
         return 0
     shape = list(windows.sizes)
     levels = []

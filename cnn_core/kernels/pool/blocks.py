@@ -20,21 +20,21 @@ from cnn_core.kernels.cost import STEP, Cost, Costs
 from cnn_core.kernels.pool.scatter import Routes, routes_by_tap
 from cnn_core.runtime.blocks import block_sizes
 from cnn_core.runtime.threads import get_threads, run_blocks
-from cnn_core.runtime.workspace import Workspace, made_elements
+from cnn_core.runtime.workspace import Workspace, view_cache_elements
 
 __all__ = ["PoolBlock", "PoolSizes", "pool_backward", "pool_forward", "write_rows"]
 
 Array = NDArray[Any]
 
-MOST_KEPT_SIZES, MOST_KEPT_BLOCKS = 256, 64
+MAX_KEPT_PROBLEMS, MAX_KEPT_BLOCKS = 256, 64
 
 BLOCK_BYTES = 2**21
 """Of the input, or of the output if that is larger: pooling takes many short steps, and threads wait for each other
 between them, so that blocks are larger than what a core's second-level cache holds."""
 
-MOST_PIECES = 256
+MAX_PIECES = 256
 
-LEAST_ROWS = 4
+MIN_ROWS = 4
 """How many times as many windows a block has along the first axis as it shares with the block before."""
 
 
@@ -143,7 +143,7 @@ class PoolSizes:
     def block_counts(self) -> list[int]:
         """Return how many elements of (*outer, O) a block has along each axis."""
         axis = self.windows.axes[0]
-        if self._pieces > MOST_PIECES and not isinstance(self.windows, Windows):
+        if self._pieces > MAX_PIECES and not isinstance(self.windows, Windows):
             # each block goes through all of them
             return [*(max(1, size) for size in self.outer), axis.output_size]
         if self.is_whole:
@@ -151,7 +151,7 @@ class PoolSizes:
             return [*block_sizes(self.outer, whole, BLOCK_BYTES), axis.output_size]
         row = self._row_bytes * max(1, -(-axis.size // axis.output_size))
         counts = block_sizes((*self.outer, axis.output_size), row, BLOCK_BYTES)
-        least = LEAST_ROWS * self.shared
+        least = MIN_ROWS * self.shared
         if counts[-1] < min(least, axis.output_size):
             return block_sizes((*self.outer, axis.output_size), row, row * least)
         return counts
@@ -183,8 +183,8 @@ class PoolSizes:
         threads = max(1, min(get_threads(), steps))
 
         def blocked(all_planes: Cost, of_block: Cost) -> Cost:
-            work = all_planes.work + STEP * steps * min(self._pieces, MOST_PIECES)
-            return Cost(work, shared_elements + threads * (of_block.workspace_elements + made_elements(steps)))
+            work = all_planes.work + STEP * steps * min(self._pieces, MAX_PIECES)
+            return Cost(work, shared_elements + threads * (of_block.workspace_elements + view_cache_elements(steps)))
 
         return Costs(
             blocked(whole.forward, block.forward),
@@ -223,10 +223,10 @@ class PoolSizes:
         return slice(from_window, stop), inputs, Windows((part, *self.windows.axes[1:])), slice(low, high)
 
 
-@functools.lru_cache(maxsize=MOST_KEPT_SIZES)
+@functools.lru_cache(maxsize=MAX_KEPT_PROBLEMS)
 def _kept_blocks(sizes: PoolSizes, shared: int) -> Sequence[PoolBlock] | None:
     blocks = sizes.pool_blocks(shared)
-    return blocks if len(blocks) <= MOST_KEPT_BLOCKS else None
+    return blocks if len(blocks) <= MAX_KEPT_BLOCKS else None
 
 
 def _pool_blocks(sizes: PoolSizes, shared: int) -> Sequence[PoolBlock]:

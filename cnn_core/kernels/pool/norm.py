@@ -31,7 +31,7 @@ __all__ = ["norm_costs", "route_norm", "window_norm"]
 
 Array = NDArray[Any]
 
-LARGEST_SCALED_BY_TWO = 2
+MAX_SCALED_BY_TWO = 2
 """Norm type up to which S is a power of two: powers of ratios that may be 2 would else be too large."""
 
 POWER = 20
@@ -89,7 +89,7 @@ def window_norm(array: Array, windows: AnyWindows, axes: Sequence[int], norm_typ
 
 def _level(values: Array, axis: int, along: Axis, norm_type: float) -> NormLevel:
     largest = reduced(np.maximum, values, axis, along, 0)
-    if norm_type <= LARGEST_SCALED_BY_TWO:
+    if norm_type <= MAX_SCALED_BY_TWO:
         largest = _leading_bit(largest)
     # nothing is divided by 0, infinity or NaN: sums of zeros are 0 then, and those of the others infinite or NaN,
     # as M is

@@ -16,7 +16,7 @@ __all__ = ["Routes", "TapRoute", "routes_by_tap", "routes_of", "spread"]
 
 Array = NDArray[Any]
 
-MOST_KEPT = 512
+MAX_KEPT = 512
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Routes:
     rest: slice | None
 
 
-@functools.lru_cache(maxsize=MOST_KEPT)
+@functools.lru_cache(maxsize=MAX_KEPT)
 def routes_of(along: AxisWindows, start: int, stop: int) -> Routes:
     """Return the routes to the elements from start to stop, which may be more than the axis has.
 

@@ -29,7 +29,7 @@ __all__ = ["sum_costs", "window_sum", "window_sum_transposed"]
 
 Array = NDArray[Any]
 
-FEWEST_CHANNELS = 64
+MIN_CHANNELS = 64
 """That one of NumPy's loops goes through at once, for a single pass to be faster than one for each axis."""
 
 
@@ -45,13 +45,13 @@ def window_sum(array: Array, windows: AnyWindows, axes: Sequence[int], target: A
 
 
 def _is_added_at_once(array: Array, windows: Windows, axes: Sequence[int], target: Array) -> bool:
-    """Tell whether all taps are added in a single pass, which is faster for few of them and many channels."""
+    """Return whether all taps are added in a single pass, which is faster for few of them and many channels."""
     return (
         # no window reaches beyond the input
         all(axis.before == 0 and axis.reach == axis.size for axis in windows.axes)
         and math.prod(windows.kernel_sizes) <= SHORT
         and axes[-1] == array.ndim - 2
-        and array.shape[-1] >= FEWEST_CHANNELS
+        and array.shape[-1] >= MIN_CHANNELS
         and target.dtype == array.dtype
     )
 

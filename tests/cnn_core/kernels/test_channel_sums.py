@@ -25,7 +25,7 @@ Array = NDArray[Any]
 EPSILON = {"float16": 2.0**-23, "float32": 2.0**-23, "float64": 2.0**-52}
 """Of the type that is added in."""
 
-MOST_SUMMED = 16
+MAX_SUMMED = 16
 
 rows = st.one_of(st.integers(0, 40), st.sampled_from([63, 64, 65, 255, 256, 257, 1000, 1023]))
 channel_counts = st.one_of(st.integers(1, 9), st.sampled_from([31, 32, 33, 63, 64, 65, 100]))
@@ -89,7 +89,7 @@ def assert_near(sums: Array, array: Array) -> None:
     assert sums.dtype == np.float64
     assert sums.shape == array.shape[-1:]
     magnitudes = exact_sums(np.abs(array.astype(np.float64)))
-    bound = MOST_SUMMED * EPSILON[array.dtype.name] * magnitudes
+    bound = MAX_SUMMED * EPSILON[array.dtype.name] * magnitudes
     if array.dtype == np.float64:  # all sums after them are in float64 as well
         bound = 64 * EPSILON["float64"] * magnitudes
     assert (np.abs(sums - exact_sums(array)) <= bound).all()

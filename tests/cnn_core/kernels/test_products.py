@@ -27,7 +27,7 @@ small_sizes = st.tuples(st.integers(0, 40), st.integers(0, 6), st.integers(0, 6)
 aheads = st.sampled_from([(), (1,), (3,), (2, 2), (0,)])
 seeds = st.integers(0, 2**32 - 1)
 limits = st.fixed_dictionaries(
-    {"MOST_PRODUCTS": st.integers(1, 300), "MOST_SUMMED": st.integers(1, 12), "FEWEST_ROWS": st.sampled_from([1, 1, 4])}
+    {"MAX_PRODUCTS": st.integers(1, 300), "MAX_SUMMED": st.integers(1, 12), "MIN_ROWS": st.sampled_from([1, 1, 4])}
 )
 
 

@@ -64,7 +64,7 @@ def test_averages_agree_with_the_loops(case: PoolCase) -> None:
 def test_predicted_shapes_are_the_actual_shapes(case: PoolCase) -> None:
     for kind in (MaxPool, AvgPool, LpPool):
         pool: Any = kind(**case.parameters)
-        layer = pool.layer(case.input.shape)
+        layer = pool.resolve(case.input.shape)
         output = pool.forward(case.input)
         assert layer.output_shape == pool.output_shape(case.input.shape) == output.shape == case.grad_output.shape
         assert layer.gradient_shapes == {"input": pool.backward(case.grad_output, case.input).shape}
@@ -312,7 +312,7 @@ def test_a_predicted_shape_costs_nothing(pool: Any) -> None:
     with at_no_cost():
         assert pool(output_size=many).output_shape((1, 5, 1)) == (1, many, 1)
         assert pool(output_size=7).output_shape((many, many, many, 1)) == (many, 7, 7, 1)
-        assert pool(output_size=many).layer((1, many + 1, 3)).output_shape == (1, many, 3)
+        assert pool(output_size=many).resolve((1, many + 1, 3)).output_shape == (1, many, 3)
 
 
 # ------------------------------------------------------------------------------------------------------------- errors

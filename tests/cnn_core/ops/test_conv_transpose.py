@@ -61,10 +61,10 @@ def test_predicted_shapes_are_the_actual_shapes(case: ConvCase) -> None:
     op = ConvTranspose(**case.parameters)
     shapes = [operand.shape for operand in (case.input, case.weight, case.bias) if operand is not None]
     output = op.forward(case.input, case.weight, case.bias)
-    assert op.output_shape(*shapes) == op.layer(*shapes).output_shape == output.shape == case.grad_output.shape
+    assert op.output_shape(*shapes) == op.resolve(*shapes).output_shape == output.shape == case.grad_output.shape
     gradients = op.backward(case.grad_output, case.input, case.weight, case.bias)
     actual = {name: getattr(gradients, f"grad_{name}").shape for name in GRADIENTS}
-    assert dict(op.layer(*shapes).gradient_shapes) == actual
+    assert dict(op.resolve(*shapes).gradient_shapes) == actual
 
 
 @quick_settings

@@ -100,7 +100,7 @@ def test_transposed_convolutions_of_integers(algorithm: Any, drawn: ConvCase, dt
         assert_integers(results[name], expected, dtype)
 
 
-LAYERS: dict[str, tuple[dict[str, Any], tuple[int, ...], tuple[int, ...]]] = {
+CATALOGUE: dict[str, tuple[dict[str, Any], tuple[int, ...], tuple[int, ...]]] = {
     "3 x 3": ({}, (1, 34, 34, 32), (3, 3, 32, 32)),
     "3 x 3, padded, channels first": ({"padding": 1, "data_format": "channels_first"}, (2, 33, 30, 35), (40, 33, 3, 3)),
     "3 x 3, reflected": ({"padding": 1, "padding_mode": "reflect"}, (1, 34, 33, 32), (3, 3, 32, 32)),
@@ -121,12 +121,12 @@ LAYERS: dict[str, tuple[dict[str, Any], tuple[int, ...], tuple[int, ...]]] = {
     "7 x 7 x 7": ({"padding": 3}, (1, 14, 15, 16, 2), (7, 7, 7, 2, 1)),
     "long, channels first": ({"data_format": "channels_first"}, (2, 2, 2000), (3, 2, 333)),
 }
-each_layer = pytest.mark.parametrize("layer", LAYERS)
+each_layer = pytest.mark.parametrize("layer", CATALOGUE)
 
 
 def layer_case(layer: str) -> ConvCase:
     """Operands of the shapes alone; the bias is that of the convolution."""
-    parameters, input_shape, weight_shape = LAYERS[layer]
+    parameters, input_shape, weight_shape = CATALOGUE[layer]
     output_shape = Conv(**parameters).output_shape(input_shape, weight_shape)
     features = weight_shape[0] if "data_format" in parameters else weight_shape[-1]
     return ConvCase(parameters, *map(np.zeros, (input_shape, weight_shape, (features,), output_shape)))
@@ -149,7 +149,7 @@ def test_large_convolutions_of_integers(layer: str, dtype: str, algorithm: Any) 
 
 @each_algorithm
 @each_dtype
-@pytest.mark.parametrize("layer", [layer for layer, (given, *_) in LAYERS.items() if "padding_mode" not in given])
+@pytest.mark.parametrize("layer", [layer for layer, (given, *_) in CATALOGUE.items() if "padding_mode" not in given])
 def test_large_transposed_convolutions_of_integers(layer: str, dtype: str, algorithm: Any) -> None:
     """Each is the gradient of a convolution, whose input has the size of the output here."""
     conv = of_integers(layer_case(layer), dtype, layer_terms(layer))
@@ -196,7 +196,7 @@ def test_a_sum_without_terms_is_zero(layer: str, dtype: str, algorithm: Any) -> 
 
 
 @pytest.mark.parametrize(
-    "layer", [layer for layer, (given, *_) in LAYERS.items() if "padding_mode" not in given and "7 x" not in layer]
+    "layer", [layer for layer, (given, *_) in CATALOGUE.items() if "padding_mode" not in given and "7 x" not in layer]
 )
 def test_large_convolutions_of_bytes(layer: str) -> None:
     shapes, random = layer_case(layer), np.random.default_rng(2)

@@ -93,8 +93,8 @@ def test_how_indices_count_leaves_the_gradient_alone(
 def test_predicted_shapes_are_those_without_indices(case: PoolCase) -> None:
     pool: Any = MaxPool(**case.parameters, return_indices=True)
     assert pool.output_shape(case.input.shape) == case.grad_output.shape
-    assert pool.layer(case.input.shape).output_shape == case.grad_output.shape
-    assert pool.layer(case.input.shape).gradient_shapes == {"input": case.input.shape}
+    assert pool.resolve(case.input.shape).output_shape == case.grad_output.shape
+    assert pool.resolve(case.input.shape).gradient_shapes == {"input": case.input.shape}
 
 
 @pytest.mark.parametrize("index_scheme", ["plane", "image", "tensor"])

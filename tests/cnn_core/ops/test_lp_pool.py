@@ -61,7 +61,7 @@ def test_backward_agrees_with_decimal_arithmetic(case: PoolCase) -> None:
 @given(lp_pool_cases(kinds=("normal",)))
 def test_predicted_shapes_are_the_actual_shapes(case: PoolCase) -> None:
     pool = LpPool(**case.parameters)
-    layer = pool.layer(case.input.shape)
+    layer = pool.resolve(case.input.shape)
     output = pool.forward(case.input)
     assert layer.output_shape == pool.output_shape(case.input.shape) == output.shape == case.grad_output.shape
     assert layer.gradient_shapes == {"input": pool.backward(case.grad_output, case.input).shape}

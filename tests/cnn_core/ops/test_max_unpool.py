@@ -50,7 +50,7 @@ def test_backward_agrees_with_the_loops(case: UnpoolCase) -> None:
 def test_predicted_shapes_are_the_actual_shapes(case: UnpoolCase) -> None:
     op = MaxUnpool(**case.parameters)
     output = op.forward(case.input, case.indices)
-    layer = op.layer(case.input.shape, case.indices.shape)
+    layer = op.resolve(case.input.shape, case.indices.shape)
     assert layer.output_shape == op.output_shape(case.input.shape, case.indices.shape) == output.shape
     assert output.shape == case.grad_output.shape
     assert layer.gradient_shapes == {"input": case.input.shape}

@@ -177,4 +177,4 @@ def test_indices_that_are_no_array(indices: Any) -> None:
 
 def test_a_shape_of_indices_that_is_none() -> None:
     with pytest.raises(ShapeError):
-        MaxUnpool(kernel_size=2).layer((1, 2, 1), 5)  # type: ignore[arg-type]
+        MaxUnpool(kernel_size=2).resolve((1, 2, 1), 5)  # type: ignore[arg-type]

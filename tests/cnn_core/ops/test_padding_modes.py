@@ -103,10 +103,10 @@ def test_predicted_shapes_are_the_actual_shapes_and_those_of_zeros(case: ConvCas
     conv = Conv(**case.parameters)
     shapes = [operand.shape for operand in (case.input, case.weight, case.bias) if operand is not None]
     output = conv.forward(case.input, case.weight, case.bias)
-    assert conv.output_shape(*shapes) == conv.layer(*shapes).output_shape == output.shape == case.grad_output.shape
+    assert conv.output_shape(*shapes) == conv.resolve(*shapes).output_shape == output.shape == case.grad_output.shape
     gradients = conv.backward(case.grad_output, case.input, case.weight, case.bias)
     actual = {name: getattr(gradients, f"grad_{name}").shape for name in GRADIENTS}
-    assert dict(conv.layer(*shapes).gradient_shapes) == actual
+    assert dict(conv.resolve(*shapes).gradient_shapes) == actual
     assert Conv(**{**case.parameters, "padding_mode": "zeros"}).output_shape(*shapes) == output.shape
 
 
@@ -318,7 +318,7 @@ def test_too_much_padding_is_refused_in_every_call(parameters: dict[str, Any], w
     """The message says how much padding there is, of which mode, and how many elements."""
     conv = Conv(**parameters)
     input, weight = normal(1, 4, 3, 1), normal(3, 3, 1, 1)
-    for call in (conv.forward, conv.layer):
+    for call in (conv.forward, conv.resolve):
         operands: Any = (input, weight) if call == conv.forward else (input.shape, weight.shape)
         with refused(ShapeError, "input|padding|padding_mode", *words):
             call(*operands)

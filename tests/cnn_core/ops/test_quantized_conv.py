@@ -90,13 +90,13 @@ def test_predicted_shapes_are_the_actual_shapes(case: IntegerCase) -> None:
     op, quantized = ConvInteger(**case.parameters), QLinearConv(**case.parameters)
     shapes = [operand.shape for operand in case.integer_operands()]
     expected = Conv(**case.parameters).output_shape(*shapes[:2])
-    assert op.output_shape(*shapes[:2]) == op.output_shape(*shapes) == op.layer(*shapes).output_shape == expected
+    assert op.output_shape(*shapes[:2]) == op.output_shape(*shapes) == op.resolve(*shapes).output_shape == expected
     assert op.forward(*case.integer_operands()).shape == expected
-    products = Conv(**case.parameters).layer(*shapes[:2]).multiply_accumulates
-    assert op.layer(*shapes).multiply_accumulates == products
+    products = Conv(**case.parameters).resolve(*shapes[:2]).multiply_accumulates
+    assert op.resolve(*shapes).multiply_accumulates == products
     operands: list[Any] = [operand for operand in case.quantized_operands() if operand is not None]
     assert quantized.output_shape(*(operand.shape for operand in operands)) == expected
-    assert quantized.layer(*(operand.shape for operand in operands)).multiply_accumulates == products
+    assert quantized.resolve(*(operand.shape for operand in operands)).multiply_accumulates == products
     assert quantized.forward(*operands).shape == expected
 
 

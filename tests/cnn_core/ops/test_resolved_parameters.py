@@ -14,12 +14,12 @@ FRAMEWORKS = (None, "torch", "tensorflow", "onnx", "jax")
 
 
 def require_round_trip(op: Any, *shapes: Any) -> None:
-    layer = op.layer(*shapes)
+    layer = op.resolve(*shapes)
     resolved = op.resolved_parameters(layer)
     again = type(op)(**resolved)
-    assert again.layer(*shapes).windows == layer.windows
-    assert again.layer(*shapes).result_shapes == layer.result_shapes
-    assert again.resolved_parameters(again.layer(*shapes)) == resolved
+    assert again.resolve(*shapes).windows == layer.windows
+    assert again.resolve(*shapes).result_shapes == layer.result_shapes
+    assert again.resolved_parameters(again.resolve(*shapes)) == resolved
     assert None not in resolved.values()
 
 
@@ -34,7 +34,7 @@ def test_of_a_transposed_convolution(framework: Any, padding: Any) -> None:
             parameters["output_padding"] = output_padding
         try:
             op: Any = ConvTranspose(framework=framework, data_format="channels_last", **parameters)
-            op.layer((1, 3, 1), (kernel, 1, 1))
+            op.resolve((1, 3, 1), (kernel, 1, 1))
         except ConvpoolError:
             continue
         require_round_trip(op, (1, 3, 1), (kernel, 1, 1))
@@ -61,7 +61,7 @@ def test_of_the_others(framework: Any, padding: Any) -> None:
 
 def test_what_a_framework_adds_to_a_transposed_convolution_is_said() -> None:
     op = ConvTranspose(framework="tensorflow", stride=5)
-    assert op.resolved_parameters(op.layer((1, 3, 4, 1), (2, 3, 1, 1)))["output_padding"] == (3, 2)
+    assert op.resolved_parameters(op.resolve((1, 3, 4, 1), (2, 3, 1, 1)))["output_padding"] == (3, 2)
 
 
 # Input, kernel and stride of channels-last layers; which algorithm "fastest" takes in float32, forward and backward.
@@ -81,7 +81,7 @@ def test_the_algorithm_that_is_taken_is_named(
 ) -> None:
     def named(algorithm: Any, itemsize: int, direction: Any) -> Any:
         op = Conv(stride=stride, algorithm=algorithm)
-        return op.resolved_parameters(op.layer(input, weight), itemsize, direction)["algorithm"]
+        return op.resolved_parameters(op.resolve(input, weight), itemsize, direction)["algorithm"]
 
     assert (named("fastest", 4, "forward"), named("fastest", 4, "backward")) == (forward, backward)
     for algorithm, itemsize in (("auto", 4), ("auto", 8), ("direct", 4), ("fastest", 8)):
@@ -99,7 +99,7 @@ def test_the_algorithm_that_is_named_gives_the_same_bits(
     operands = [random.standard_normal(shape, dtype=np.float32) for shape in (input, weight)]
     if op_type is ConvTranspose:  # its input has the channels that the convolution puts out
         operands[0] = random.standard_normal((*input[:-1], weight[-1]), dtype=np.float32)
-    layer = op.layer(*(operand.shape for operand in operands))
+    layer = op.resolve(*(operand.shape for operand in operands))
     output = op.forward(*operands)
     again = op_type(**op.resolved_parameters(layer, 4, "forward"))
     assert again.forward(*operands).tobytes() == output.tobytes()

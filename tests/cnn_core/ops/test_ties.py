@@ -22,7 +22,7 @@ from tests.strategies_conv import backwards, big_endian, read_only
 
 Array = NDArray[Any]
 
-MOST_STEPS = 6_000
+MAX_STEPS = 6_000
 """Of the loops, for one case."""
 
 PALETTES: dict[str, list[float]] = {
@@ -80,7 +80,7 @@ def tied_cases(draw: st.DrawFn, palettes: st.SearchStrategy[str] = anything, mos
     assume(all(windows.valid(position) for position in windows.positions()))
     batch = draw(st.integers(1, 3))
     channels = draw(st.sampled_from([1, 2, 3, 5, 17, 40]))
-    assume(batch * channels * math.prod(windows.output) * math.prod(kernel) <= MOST_STEPS)
+    assume(batch * channels * math.prod(windows.output) * math.prod(kernel) <= MAX_STEPS)
     shapes = [(batch, *sizes, channels), (batch, *windows.output, channels)]
     if parameters["data_format"] == "channels_first":
         shapes = [(batch, channels, *sizes), (batch, channels, *windows.output)]

@@ -65,8 +65,8 @@ def test_predicted_shapes_are_the_actual_shapes(case: MatrixCase) -> None:
     for op, input, output in ((Unfold(**case.parameters), case.input, case.matrix), (fold_of(case), case.matrix, None)):
         expected = (case.input if output is None else output).shape
         result = op.forward(input)
-        assert op.output_shape(input.shape) == op.layer(input.shape).output_shape == result.shape == expected
-        assert dict(op.layer(input.shape).gradient_shapes) == {"input": op.backward(result, input).shape}
+        assert op.output_shape(input.shape) == op.resolve(input.shape).output_shape == result.shape == expected
+        assert dict(op.resolve(input.shape).gradient_shapes) == {"input": op.backward(result, input).shape}
 
 
 # --------------------------------------------------------------------------------------------------------- identities

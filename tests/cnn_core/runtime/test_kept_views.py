@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from cnn_core import get_threads, set_threads
 from cnn_core.runtime import workspace as module
 from cnn_core.runtime.threads import run_blocks
-from cnn_core.runtime.workspace import MOST_KEPT_BYTES, MOST_MADE, Workspace
-from tests.cnn_core.layers_in_blocks import BLOCK_BYTES, LAYERS, calls, fill_what_is_kept, same_bits
+from cnn_core.runtime.workspace import MAX_CACHED_VIEWS, MAX_KEPT_BYTES, Workspace
+from tests.cnn_core.layers_in_blocks import BLOCK_BYTES, CATALOGUE, calls, fill_what_is_kept, same_bits
 from tests.cnn_core.small_blocks import small_blocks
 from tests.strategies import quick_settings
 
@@ -39,7 +39,7 @@ OF_ONE_LAYOUT = [
 def keep_nothing() -> None:
     """Of a call that needed much, nothing is kept, nor of those before it."""
     with Workspace() as workspace:
-        workspace.arrays((2 * MOST_KEPT_BYTES,), dtype=np.uint8)
+        workspace.arrays((2 * MAX_KEPT_BYTES,), dtype=np.uint8)
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +54,7 @@ def nothing_kept() -> Iterator[None]:
 def spied(monkeypatch: pytest.MonkeyPatch) -> list[weakref.ref[Any]]:
     """All that is made from now on."""
     made: list[weakref.ref[Any]] = []
-    original = Workspace.made
+    original = Workspace.cached
 
     def noted(self: Workspace, key: Hashable, make: Callable[[], Any]) -> Any:
         def making() -> Any:
@@ -64,7 +64,7 @@ def spied(monkeypatch: pytest.MonkeyPatch) -> list[weakref.ref[Any]]:
 
         return original(self, key, making)
 
-    monkeypatch.setattr(Workspace, "made", noted)
+    monkeypatch.setattr(Workspace, "cached", noted)
     return made
 
 
@@ -74,7 +74,7 @@ class Maker:
     def __init__(self) -> None:
         self.keys: list[Hashable] = []
 
-    def made(self, workspace: Workspace, key: Hashable, elements: int = 100) -> Array:
+    def cached(self, workspace: Workspace, key: Hashable, elements: int = 100) -> Array:
         """Ask the workspace for what belongs to a key: so many bytes of memory."""
 
         def make() -> Array:
@@ -82,7 +82,7 @@ class Maker:
             (view,) = workspace.arrays((elements,), dtype=np.uint8)
             return view
 
-        return workspace.made(key, make)
+        return workspace.cached(key, make)
 
 
 def place(array: Array) -> int:
@@ -95,12 +95,12 @@ def place(array: Array) -> int:
 def test_what_was_made_is_kept_for_the_next_calls() -> None:
     maker = Maker()
     with Workspace() as workspace:
-        first, other = maker.made(workspace, "first"), maker.made(workspace, ("other", 1))
-        assert maker.made(workspace, "first") is first
+        first, other = maker.cached(workspace, "first"), maker.cached(workspace, ("other", 1))
+        assert maker.cached(workspace, "first") is first
     for _ in range(3):
         with Workspace() as workspace:
-            assert maker.made(workspace, ("other", 1)) is other
-            assert maker.made(workspace, "first") is first
+            assert maker.cached(workspace, ("other", 1)) is other
+            assert maker.cached(workspace, "first") is first
             (memory,) = workspace.arrays((100,), dtype=np.uint8)
             assert place(memory) == place(first)
     assert maker.keys == ["first", ("other", 1)]
@@ -109,40 +109,40 @@ def test_what_was_made_is_kept_for_the_next_calls() -> None:
 def test_larger_memory_takes_views_of_the_smaller_one_away() -> None:
     maker = Maker()
     with Workspace() as workspace:
-        old = weakref.ref(maker.made(workspace, "view"))
+        old = weakref.ref(maker.cached(workspace, "view"))
         (larger,) = workspace.arrays((10_000,), dtype=np.uint8)
         assert old() is None  # which would keep the memory, too
-        assert place(maker.made(workspace, "view")) == place(larger)
+        assert place(maker.cached(workspace, "view")) == place(larger)
     with Workspace() as workspace:
         (largest,) = workspace.arrays((100_000,), dtype=np.uint8)
-        assert place(maker.made(workspace, "view")) == place(largest)
+        assert place(maker.cached(workspace, "view")) == place(largest)
     assert maker.keys == ["view"] * 3
 
 
 def test_what_takes_larger_memory_is_itself_kept() -> None:
     maker = Maker()
     with Workspace() as workspace:
-        maker.made(workspace, "small")
-        large = maker.made(workspace, "large", 10_000)
-        assert maker.made(workspace, "large", 10_000) is large
-        maker.made(workspace, "small")
+        maker.cached(workspace, "small")
+        large = maker.cached(workspace, "large", 10_000)
+        assert maker.cached(workspace, "large", 10_000) is large
+        maker.cached(workspace, "small")
     with Workspace() as workspace:
-        assert maker.made(workspace, "large", 10_000) is large
-        assert place(maker.made(workspace, "small")) == place(large)
+        assert maker.cached(workspace, "large", 10_000) is large
+        assert place(maker.cached(workspace, "small")) == place(large)
     assert maker.keys == ["small", "large", "small"]
 
 
-@pytest.mark.parametrize(("elements", "is_kept"), [(MOST_KEPT_BYTES - 64, True), (MOST_KEPT_BYTES + 1, False)])
+@pytest.mark.parametrize(("elements", "is_kept"), [(MAX_KEPT_BYTES - 64, True), (MAX_KEPT_BYTES + 1, False)])
 def test_views_of_much_memory_are_given_up_with_it(elements: int, is_kept: bool) -> None:
     maker = Maker()
     with Workspace() as workspace:
-        view = weakref.ref(maker.made(workspace, "view", elements))
+        view = weakref.ref(maker.cached(workspace, "view", elements))
         assert view() is not None
     assert (view() is not None) is is_kept
     for _ in range(2):
         with Workspace() as workspace:
             (memory,) = workspace.arrays((100,), dtype=np.uint8)
-            assert place(maker.made(workspace, "view")) == place(memory)
+            assert place(maker.cached(workspace, "view")) == place(memory)
     assert maker.keys == (["view"] if is_kept else ["view", "view"])
     keep_nothing()
     assert view() is None
@@ -154,12 +154,12 @@ def test_an_error_on_the_way_leaves_nothing_behind() -> None:
 
     maker = Maker()
     with Workspace() as workspace:
-        kept = maker.made(workspace, "kept")
+        kept = maker.cached(workspace, "kept")
         with pytest.raises(ZeroDivisionError):
-            workspace.made("view", fail)
+            workspace.cached("view", fail)
     with Workspace() as workspace:
-        assert maker.made(workspace, "kept") is kept
-        maker.made(workspace, "view")
+        assert maker.cached(workspace, "kept") is kept
+        maker.cached(workspace, "view")
     assert maker.keys == ["kept", "view"]
 
 
@@ -170,27 +170,27 @@ def test_the_oldest_make_room() -> None:
     maker = Maker()
     views: list[weakref.ref[Array]] = []
     with Workspace() as workspace:
-        for number in range(MOST_MADE + 5):
-            views.append(weakref.ref(maker.made(workspace, number)))
-            assert sum(view() is not None for view in views) <= MOST_MADE
+        for number in range(MAX_CACHED_VIEWS + 5):
+            views.append(weakref.ref(maker.cached(workspace, number)))
+            assert sum(view() is not None for view in views) <= MAX_CACHED_VIEWS
     assert [number for number, view in enumerate(views) if view() is None] == list(range(5))
     with Workspace() as workspace:
-        for number in reversed(range(5, MOST_MADE + 5)):
-            maker.made(workspace, number)
-        assert maker.keys == list(range(MOST_MADE + 5))
-        maker.made(workspace, 0)
+        for number in reversed(range(5, MAX_CACHED_VIEWS + 5)):
+            maker.cached(workspace, number)
+        assert maker.keys == list(range(MAX_CACHED_VIEWS + 5))
+        maker.cached(workspace, 0)
         assert maker.keys[-1] == 0
-        assert sum(view() is not None for view in views) == MOST_MADE - 1
+        assert sum(view() is not None for view in views) == MAX_CACHED_VIEWS - 1
 
 
 @pytest.mark.usefixtures("_one_thread")
 def test_layers_of_many_layouts_leave_few_views(spied: list[weakref.ref[Any]]) -> None:
     fill_what_is_kept()  # in memory that is enough for all of them, and stays
     with small_blocks(2**11):
-        for name in LAYERS:
+        for name in CATALOGUE:
             calls(name)()
-            assert sum(view() is not None for view in spied) <= MOST_MADE
-    assert len(spied) > 2 * MOST_MADE
+            assert sum(view() is not None for view in spied) <= MAX_CACHED_VIEWS
+    assert len(spied) > 2 * MAX_CACHED_VIEWS
 
 
 # ------------------------------------------------------------------------------------------------------------ whose
@@ -199,10 +199,10 @@ def test_layers_of_many_layouts_leave_few_views(spied: list[weakref.ref[Any]]) -
 def test_a_call_within_a_call_has_views_of_its_own() -> None:
     maker = Maker()
     with Workspace() as outer:
-        mine = maker.made(outer, "view")
+        mine = maker.cached(outer, "view")
         with Workspace() as inner:
-            assert not np.may_share_memory(maker.made(inner, "view"), mine)
-        assert maker.made(outer, "view") is mine
+            assert not np.may_share_memory(maker.cached(inner, "view"), mine)
+        assert maker.cached(outer, "view") is mine
     assert maker.keys == ["view", "view"]
 
 
@@ -223,8 +223,8 @@ def test_every_view_is_of_the_memory_that_its_workspace_has(drawn: list[tuple[st
     maker = Maker()
     within: list[Workspace] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "MOST_KEPT_BYTES", 700)
-        patch.setattr(module, "MOST_MADE", 3)
+        patch.setattr(module, "MAX_KEPT_BYTES", 700)
+        patch.setattr(module, "MAX_CACHED_VIEWS", 3)
         for operation, number, elements in drawn:
             if operation == "enter" or not within:
                 within.append(Workspace().__enter__())
@@ -234,7 +234,7 @@ def test_every_view_is_of_the_memory_that_its_workspace_has(drawn: list[tuple[st
                 within[number % len(within)].arrays((elements,), dtype=np.uint8)
             else:
                 workspace = within[number % len(within)]
-                view = maker.made(workspace, (number, elements), elements)
+                view = maker.cached(workspace, (number, elements), elements)
                 assert view.shape == (elements,)
                 (memory,) = workspace.arrays((elements,), dtype=np.uint8)
                 assert place(memory) == place(view)
@@ -252,7 +252,7 @@ def test_threads_have_views_of_their_own() -> None:
         maker, mine = Maker(), []
         for _ in range(3):
             with Workspace() as workspace:
-                mine.append(maker.made(workspace, "view"))
+                mine.append(maker.cached(workspace, "view"))
                 barrier.wait(60)
         assert maker.keys == ["view"]
         found.append(mine)
@@ -278,7 +278,7 @@ def test_a_block_never_gets_what_another_thread_made() -> None:
         def compute(number: int) -> None:
             if number < 2:
                 both.wait(60)  # the first two blocks go to different threads
-            maker, (mine,) = workspace.made(
+            maker, (mine,) = workspace.cached(
                 "view", lambda: (threading.current_thread(), workspace.arrays((8,), dtype=int))
             )
             assert maker is threading.current_thread()
@@ -302,22 +302,22 @@ def test_a_block_never_gets_what_another_thread_made() -> None:
 def test_memory_is_taken_by_one_user_after_the_other() -> None:
     first, second = object(), object()
     with Workspace() as workspace:
-        assert workspace.is_taken(first)
-        assert not workspace.is_taken(first)
-        assert workspace.is_taken(second)
-        assert workspace.is_taken(first)
-        assert not workspace.is_taken(first)
+        assert workspace.claim(first)
+        assert not workspace.claim(first)
+        assert workspace.claim(second)
+        assert workspace.claim(first)
+        assert not workspace.claim(first)
         with Workspace() as inner:
-            assert inner.is_taken(first)
-        assert not workspace.is_taken(first)
+            assert inner.claim(first)
+        assert not workspace.claim(first)
     with workspace:
-        assert workspace.is_taken(first)
+        assert workspace.claim(first)
     with Workspace() as workspace:
-        assert workspace.is_taken(first)
+        assert workspace.claim(first)
 
 
 @pytest.mark.usefixtures("_one_thread")
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("name", CATALOGUE)
 def test_a_layer_that_finds_its_views_computes_the_same(name: str) -> None:
     """Their memory holds NaN everywhere by then, where the padding was too."""
     fill_what_is_kept()
@@ -335,7 +335,7 @@ def test_a_layer_makes_its_views_once(name: str, spied: list[weakref.ref[Any]]) 
     fill_what_is_kept()
     compute = calls(name)
     compute()
-    assert 0 < len(spied) <= MOST_MADE
+    assert 0 < len(spied) <= MAX_CACHED_VIEWS
     spied.clear()
     fill_what_is_kept()
     compute()
@@ -346,7 +346,7 @@ def test_a_layer_makes_its_views_once(name: str, spied: list[weakref.ref[Any]]) 
 def expected() -> dict[str, list[Array]]:
     """Of each layer what it gives by itself."""
     results = {}
-    for name in LAYERS:
+    for name in CATALOGUE:
         keep_nothing()
         with small_blocks(BLOCK_BYTES):
             results[name] = calls(name)()
@@ -355,7 +355,7 @@ def expected() -> dict[str, list[Array]]:
 
 @pytest.mark.usefixtures("_one_thread")
 @settings(quick_settings, max_examples=25)
-@given(st.lists(st.tuples(st.sampled_from(LAYERS), st.booleans()), min_size=2, max_size=12))
+@given(st.lists(st.tuples(st.sampled_from(CATALOGUE), st.booleans()), min_size=2, max_size=12))
 def test_layers_in_any_order_leave_each_other_alone(
     expected: dict[str, list[Array]], drawn: list[tuple[str, bool]]
 ) -> None:

@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from cnn_core.runtime.workspace import MOST_KEPT_BYTES, Workspace
+from cnn_core.runtime.workspace import MAX_KEPT_BYTES, Workspace
 from tests.cnn_core.layers_in_blocks import (
     BLOCK_BYTES,
+    CATALOGUE,
     CONVOLUTIONS,
-    LAYERS,
     POOLINGS,
     calls,
     fill_what_is_kept,
@@ -118,9 +118,9 @@ def test_little_is_kept() -> None:
     try:
         before = tracemalloc.get_traced_memory()[0]
         with Workspace() as workspace:
-            workspace.arrays((4 * MOST_KEPT_BYTES,), dtype="uint8")
-            assert tracemalloc.get_traced_memory()[0] - before >= 4 * MOST_KEPT_BYTES
-        assert tracemalloc.get_traced_memory()[0] - before <= MOST_KEPT_BYTES
+            workspace.arrays((4 * MAX_KEPT_BYTES,), dtype="uint8")
+            assert tracemalloc.get_traced_memory()[0] - before >= 4 * MAX_KEPT_BYTES
+        assert tracemalloc.get_traced_memory()[0] - before <= MAX_KEPT_BYTES
     finally:
         tracemalloc.stop()
 
@@ -129,7 +129,7 @@ def test_little_is_kept() -> None:
 
 
 @pytest.mark.usefixtures("_one_thread")
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("name", CATALOGUE)
 def test_results_stay_as_they_are(name: str) -> None:
     """Whatever is computed after them, and whatever is left in the memory of blocks."""
     for block_bytes in (BLOCK_BYTES, 2**20):
@@ -143,12 +143,12 @@ def test_results_stay_as_they_are(name: str) -> None:
         assert not same_bits(first, other)
         assert_apart([*first, *other])
         with Workspace() as workspace:
-            assert_apart([*first, *other, *workspace.arrays((MOST_KEPT_BYTES - 64,), dtype="uint8")])
+            assert_apart([*first, *other, *workspace.arrays((MAX_KEPT_BYTES - 64,), dtype="uint8")])
 
 
 @pytest.mark.usefixtures("_one_thread")
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("name", CATALOGUE)
 def test_nothing_depends_on_what_memory_held(name: str, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """New memory is full of ones, too, bit for bit."""
     empty = np.empty
@@ -170,7 +170,7 @@ def test_nothing_depends_on_what_memory_held(name: str, dtype: str, monkeypatch:
             assert all(np.isfinite(array).all() for array in found)
 
 
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("name", CATALOGUE)
 def test_operands_and_results_share_no_memory(name: str) -> None:
     """A window of one element would let an output be a view of the input."""
     op: Any = CONVOLUTIONS[name][0] if name in CONVOLUTIONS else POOLINGS[name][0]

@@ -20,7 +20,7 @@ from cnn_core.runtime.blocks import block_count, blocks
 from tests.comparisons import assert_close, normal
 from tests.oracle import loops
 
-LAYERS: dict[str, tuple[Any, tuple[int, ...], tuple[int, ...]]] = {
+CATALOGUE: dict[str, tuple[Any, tuple[int, ...], tuple[int, ...]]] = {
     "ordinary": (Conv(padding=1), (4, 30, 30, 8), (3, 3, 8, 8)),
     "a long kernel": (Conv(), (1, 20_000, 1), (1001, 1, 1)),
     "a long kernel of several channels": (Conv(), (1, 20_000, 2), (501, 2, 3)),
@@ -45,7 +45,7 @@ class Steps:
     def start_again(self) -> None:
         self.count = 0
         # blocks and pieces are kept for the next call
-        sizes.correlation_of.cache_clear()
+        sizes.conv_problem.cache_clear()
         axis_by_axis._kept_pieces.cache_clear()
 
     def _counting(self, loop: Any) -> Any:
@@ -57,12 +57,12 @@ class Steps:
         return counted
 
 
-@pytest.mark.parametrize(("op", "input_shape", "weight_shape"), LAYERS.values(), ids=LAYERS.keys())
+@pytest.mark.parametrize(("op", "input_shape", "weight_shape"), CATALOGUE.values(), ids=CATALOGUE.keys())
 def test_the_steps_are_few_and_predicted(
     monkeypatch: pytest.MonkeyPatch, op: Any, input_shape: tuple[int, ...], weight_shape: tuple[int, ...]
 ) -> None:
     operands = [np.ones(shape) for shape in (input_shape, weight_shape) if shape]
-    layer = op.layer(*(operand.shape for operand in operands))
+    layer = op.resolve(*(operand.shape for operand in operands))
     steps = Steps(monkeypatch)
     output = op.forward(*operands)
     taps = math.prod(layer.windows.kernel_sizes)
@@ -102,10 +102,10 @@ def test_tap_by_tap_and_patches_give_the_same(
 
 def test_padding_that_blocks_copy_many_times_is_work() -> None:
     """Where taps are far apart, every block of a few windows copies the whole span of one."""
-    costs = Conv(padding=((0, 0), (205, 205)), dilation=200).layer((1, 801, 1, 64), (4, 3, 64, 1)).costs()
+    costs = Conv(padding=((0, 0), (205, 205)), dilation=200).resolve((1, 801, 1, 64), (4, 3, 64, 1)).costs()
     rows, span = 201, 601 * 401 * 64
     for cost in (costs.forward, costs.backward["weight"], costs.backward["input"]):
         assert cost.work > rows * span
     # dense windows share most of what they span
-    padded = Conv(padding=1).layer((8, 56, 56, 64), (3, 3, 64, 64)).costs().forward
-    assert padded.work < 1.1 * Conv().layer((8, 58, 58, 64), (3, 3, 64, 64)).costs().forward.work
+    padded = Conv(padding=1).resolve((8, 56, 56, 64), (3, 3, 64, 64)).costs().forward
+    assert padded.work < 1.1 * Conv().resolve((8, 58, 58, 64), (3, 3, 64, 64)).costs().forward.work

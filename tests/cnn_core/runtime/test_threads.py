@@ -17,7 +17,7 @@ import cnn_core
 from cnn_core import Conv, ParameterError, get_threads, set_threads
 from cnn_core.runtime.threads import run_blocks
 from cnn_core.runtime.workspace import Workspace
-from tests.cnn_core.layers_in_blocks import BLOCK_BYTES, CONVOLUTIONS, LAYERS, POOLINGS, calls, same_bits
+from tests.cnn_core.layers_in_blocks import BLOCK_BYTES, CATALOGUE, CONVOLUTIONS, POOLINGS, calls, same_bits
 from tests.cnn_core.small_blocks import small_blocks
 
 PATIENCE = 60
@@ -34,7 +34,7 @@ def _threads_as_before() -> Iterator[None]:
 # --------------------------------------------------------------------------------------------------------- the results
 
 
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("name", CATALOGUE)
 def test_results_are_the_same_on_any_number_of_threads(name: str) -> None:
     for odd in (False, True):
         compute = calls(name, odd=odd)
@@ -298,7 +298,7 @@ def test_the_error_state_of_the_caller_reaches_all_threads() -> None:
         run_blocks(range(2), overflowing(True))
 
 
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("name", CATALOGUE)
 def test_nothing_warns_or_raises_on_any_thread(name: str) -> None:
     """Of infinities, NaN and overflow; float32 cannot hold the squares."""
     set_threads(3)

@@ -19,7 +19,7 @@ from tests.strategies import thorough_settings
 OVERHEAD = 2**18
 """Bytes of iterators, slices, and NumPy's own buffers, which hold 8,192 elements of each of three operands."""
 
-LAYERS = {
+CATALOGUE = {
     "ordinary": (Conv(padding=1), (8, 56, 56, 16), (3, 3, 16, 16)),
     "many images with much padding": (Conv(padding=100_000, stride=50_000), (300, 10, 1), (3, 1, 1)),
     "far apart taps": (Conv(padding=50_000, dilation=100_000), (200, 10, 1), (2, 1, 1)),
@@ -63,7 +63,7 @@ LAYERS = {
 def nothing_kept() -> Iterator[None]:
     """What a thread keeps from an earlier call would not be counted again."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(workspace, "MOST_KEPT_BYTES", 0)
+        patch.setattr(workspace, "MAX_KEPT_BYTES", 0)
         yield
 
 
@@ -96,7 +96,7 @@ def layers(draw: st.DrawFn) -> tuple[Any, tuple[int, ...], tuple[int, ...]]:
         input_shape = (batch, channels, *sizes)
         weight_shape = weight_shape and (weight_shape[-1], weight_shape[-2], *kernel)
     try:
-        layer = op.layer(*(shape for shape in (input_shape, weight_shape) if shape))
+        layer = op.resolve(*(shape for shape in (input_shape, weight_shape) if shape))
     except ShapeError:
         reject()
     assume(math.prod(layer.output_shape) < 2**20)
@@ -115,7 +115,7 @@ def peak(function: Any, *arguments: Any) -> int:
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
-@pytest.mark.parametrize(("op", "input_shape", "weight_shape"), LAYERS.values(), ids=LAYERS.keys())
+@pytest.mark.parametrize(("op", "input_shape", "weight_shape"), CATALOGUE.values(), ids=CATALOGUE.keys())
 def test_memory_stays_within_the_prediction(op: Any, input_shape: Any, weight_shape: Any, dtype: str) -> None:
     require_predicted_memory(op, input_shape, weight_shape, dtype)
 
@@ -128,7 +128,7 @@ def test_memory_stays_within_the_prediction_in_any_geometry(layer: tuple[Any, An
 
 def require_predicted_memory(op: Any, input_shape: Any, weight_shape: Any, dtype: str) -> None:
     operands = [np.ones(shape, dtype=dtype) for shape in (input_shape, weight_shape) if shape]
-    layer = op.layer(*(operand.shape for operand in operands))
+    layer = op.resolve(*(operand.shape for operand in operands))
     output = np.ones(layer.output_shape, dtype=dtype)
     gradients = sum(math.prod(shape) for shape in layer.gradient_shapes.values())
     for function, costs, arguments, results in (

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from cnn_core import Conv, MaxPool
-from service.operations.catalogue import LAYERS, OPERATIONS
+from service.operations.catalogue import CATALOGUE, OPERATIONS
 from tests.clients import ApplicationClient
 from tests.service import payloads
 from tests.service.calls import (
@@ -48,7 +48,7 @@ each_call_and_encoder = pytest.mark.parametrize(
 def test_the_calls_are_those_of_every_operation() -> None:
     assert {call.path for call in CALLS} == {operation.path for operation in OPERATIONS}
     modes = {call.parameters.get("mode") for call in CALLS}
-    assert modes >= {mode for layer in LAYERS for mode in layer.ops if mode}
+    assert modes >= {mode for layer in CATALOGUE for mode in layer.ops if mode}
 
 
 # ---------------------------------------------------------------------------------------- every operation x every codec

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from service.operations.catalogue import LAYERS, OPERATIONS
+from service.operations.catalogue import CATALOGUE, OPERATIONS
 from tests.clients import ApplicationClient
 from tests.service import payloads
 
-PATHS = [operation.path for operation in OPERATIONS] + [f"/{layer.name}/shape" for layer in LAYERS]
+PATHS = [operation.path for operation in OPERATIONS] + [f"/{layer.name}/shape" for layer in CATALOGUE]
 
 
 def request_schema(client: ApplicationClient, path: str) -> dict[str, Any]:

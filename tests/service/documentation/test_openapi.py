@@ -14,7 +14,7 @@ import pytest
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 from openapi_spec_validator import validate
 
-from service.operations.catalogue import LAYERS, OPERATIONS
+from service.operations.catalogue import CATALOGUE, OPERATIONS
 from service.operations.operation import Operation
 from tests.clients import ApplicationClient
 from tests.service import payloads
@@ -328,12 +328,12 @@ def test_defaults_are_what_is_computed_with(client: ApplicationClient, operation
 
 def test_catalogue_routes_ops_and_document_agree(client: ApplicationClient) -> None:
     paths = {operation.path for operation in OPERATIONS}
-    shapes = {f"/{layer.name}/shape" for layer in LAYERS}
+    shapes = {f"/{layer.name}/shape" for layer in CATALOGUE}
     assert {call.path for call in CALLS} == paths | shapes
     assert {listed["path"] for listed in listed_operations(client).values()} == paths
     for path in paths | shapes:
         assert client.post(path).status_code == 415  # neither 404 nor 405
-    for layer in LAYERS:
+    for layer in CATALOGUE:
         differentiable = any(op.differentiable for op in layer.ops.values())
         assert f"/{layer.name}/forward" in paths
         assert (f"/{layer.name}/backward" in paths) == differentiable

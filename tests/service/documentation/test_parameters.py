@@ -89,7 +89,7 @@ def test_a_query_parameter_has_the_schema_of_its_values(operation: Operation) ->
             assert schema["type"] == NUMBERS[name]
         else:
             texts = TEXTS[name]
-            if operation.declaration.name == "fold" and name == "output_size":
+            if operation.entry.name == "fold" and name == "output_size":
                 texts = {**texts, "2": False}  # the size of an image is a list
             for text, accepted in texts.items():
                 value = int(text) if text.isdigit() else text

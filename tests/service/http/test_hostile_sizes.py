@@ -19,9 +19,9 @@ LARGEST = 2**31 - 1
 SIZES = (4, 10**6 + 3, LARGEST)
 COUNTS = (1, 2, 7, 10**6 + 3, 2**30, LARGEST)
 MAX_LINES = 20_000
-MOST_BYTES = 2**20
+MAX_BYTES = 2**20
 
-FORWARD = {operation.declaration.name: operation for operation in OPERATIONS if operation.direction == "forward"}
+FORWARD = {operation.entry.name: operation for operation in OPERATIONS if operation.direction == "forward"}
 
 Case = tuple[str, dict[str, Any], dict[str, tuple[int, ...]]]
 
@@ -71,13 +71,13 @@ def window_cases(rank: int) -> list[Case]:
 def predict(case: Case) -> None:
     """Everything that is done before a request is refused; a call that is no layer is refused too."""
     name, parameters, shapes = case
-    declaration = FORWARD[name].declaration
+    entry = FORWARD[name].entry
     try:
-        op = declaration.choose(parameters)(**{key: value for key, value in parameters.items() if key != "mode"})
-        layer = declaration.resolve(op, shapes)
+        op = entry.choose(parameters)(**{key: value for key, value in parameters.items() if key != "mode"})
+        layer = entry.resolve(op, shapes)
     except ConvpoolError:
         return
-    declaration.resolved_parameters(op, layer, 8)
+    entry.resolved_parameters(op, layer, 8)
     costs = layer.costs()
     for cost in (costs.forward, *costs.backward.values()):
         # Python's integers never overflow
@@ -104,7 +104,7 @@ def test_predicting_takes_no_memory(cases: Any, rank: int) -> None:
             before = tracemalloc.get_traced_memory()[0]
             tracemalloc.reset_peak()
             predict(case)
-            assert tracemalloc.get_traced_memory()[1] - before < MOST_BYTES, case
+            assert tracemalloc.get_traced_memory()[1] - before < MAX_BYTES, case
     finally:
         tracemalloc.stop()
 

@@ -9,7 +9,7 @@ import httpx
 import numpy as np
 import pytest
 
-from service.operations.catalogue import LAYERS, OPERATIONS
+from service.operations.catalogue import CATALOGUE, OPERATIONS
 from tests.clients import ApplicationClient
 from tests.comparisons import normal
 from tests.service import payloads
@@ -106,7 +106,7 @@ def _one(value: Any) -> Any:
 
 
 def test_the_layers_are_those_of_the_catalogue() -> None:
-    assert {path for path, *_ in LAYER.values()} == {layer.forward.path for layer in LAYERS}
+    assert {path for path, *_ in LAYER.values()} == {layer.forward.path for layer in CATALOGUE}
 
 
 @each_default
@@ -248,7 +248,7 @@ def test_every_path_knows_the_parameter(client: ApplicationClient) -> None:
         response = client.post(shape_path, **json_body({**call.parameters, "framework": "mx", "shapes": {}}))
         assert "/framework" in payloads.pointers(payloads.problem(response, 422))
         paths += [call.path, shape_path]
-    assert set(paths) == {operation.path for operation in OPERATIONS} | {f"/{layer.name}/shape" for layer in LAYERS}
+    assert set(paths) == {operation.path for operation in OPERATIONS} | {f"/{layer.name}/shape" for layer in CATALOGUE}
 
 
 def test_the_layout_of_a_framework_is_that_of_errors(client: ApplicationClient) -> None:

@@ -74,7 +74,7 @@ def test_every_test_of_a_single_node_is_expressed() -> None:
 
 
 def holds(encoding: str, operator: str) -> bool:
-    """Tell whether an encoding can hold a call: npy is one operand; ConvInteger has none that may be nested lists."""
+    """Return whether an encoding can hold a call: npy is one operand; ConvInteger has none that may be nested lists."""
     if encoding == "npy":
         return sum(name not in SHAPES for name in COUNTERPARTS[operator].operands) == 1
     return encoding != "nested" or operator != "ConvInteger"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.operations.catalogue import LAYERS, OPERATIONS
+from service.operations.catalogue import CATALOGUE, OPERATIONS
 from tests.clients import ApplicationClient
 from tests.comparisons import normal
 from tests.service import payloads
@@ -196,7 +196,7 @@ def test_all_errors_are_told_at_once(client: ApplicationClient, way: str) -> Non
 
 
 def test_the_paths_are_those_of_all_operations_and_layers() -> None:
-    shapes = [f"/{layer.name}/shape" for layer in LAYERS]
+    shapes = [f"/{layer.name}/shape" for layer in CATALOGUE]
     assert sorted(COMPLETE) == sorted([*shapes, *(operation.path for operation in OPERATIONS)])
 
 

@@ -29,7 +29,7 @@ OPERATIONS_BY_NAME = {operation.name: operation for operation in OPERATIONS}
 def nothing_kept() -> Iterator[None]:
     """What a thread keeps from an earlier call would not be counted again."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(workspace, "MOST_KEPT_BYTES", 0)
+        patch.setattr(workspace, "MAX_KEPT_BYTES", 0)
         touch_packing_buffers(get_threads())  # once in a process, whichever layer is its first large one
         yield
 
@@ -37,7 +37,7 @@ def nothing_kept() -> Iterator[None]:
 Shape = tuple[int, ...]
 Operands = dict[str, tuple[Shape, str]]
 """Shape and type of each operand of forward; the type "" stands for the floating type of the test."""
-Layer = tuple[str, dict[str, Any], Operands]
+ResolvedOp = tuple[str, dict[str, Any], Operands]
 
 
 def images(*shape: int, dtype: str = "") -> Operands:
@@ -93,7 +93,7 @@ OF_ALGORITHMS: dict[str, tuple[str, Operands]] = {
 }
 """Layers that an algorithm applies to; all of them are worth it to algorithm=fastest, but those of few channels."""
 
-LAYERS: dict[str, Layer] = {
+CATALOGUE: dict[str, ResolvedOp] = {
     **{
         f"{layer}, {algorithm}": (layer.split(" ")[0], {"algorithm": algorithm}, operands)
         for layer, (own, operands) in OF_ALGORITHMS.items()
@@ -170,7 +170,7 @@ def in_layout(data_format: str, batch: int, sizes: Shape, channels: int) -> Shap
 
 
 @st.composite
-def layers(draw: st.DrawFn) -> Layer:
+def layers(draw: st.DrawFn) -> ResolvedOp:
     """Layers over axes of very different sizes, windows, strides and padding, with results of a few megabytes."""
 
     def choose(*options: Any) -> Any:
@@ -271,14 +271,14 @@ def directions(name: str) -> list[Operation]:
     return [operation for operation in both if operation]
 
 
-def require_predicted_memory(layer: Layer, dtype: str) -> None:
+def require_predicted_memory(layer: ResolvedOp, dtype: str) -> None:
     name, parameters, operands = layer
     tensors = {operand: tensor(operand, shape, own or dtype) for operand, (shape, own) in operands.items()}
     for operation in directions(name):
         call = operation.call(parameters)
         if operation.direction == "backward":
             shapes = {operand: shape for operand, (shape, _) in operands.items()}
-            output_shape = operation.declaration.resolve(call.op, shapes).output_shape
+            output_shape = operation.entry.resolve(call.op, shapes).output_shape
             tensors = {"grad_output": np.ones(output_shape, dtype), **tensors}
         prediction = operation.predict(call, tensors)
         taken = peak(lambda: operation.compute(call, tensors))  # noqa: B023  (called at once)
@@ -286,20 +286,20 @@ def require_predicted_memory(layer: Layer, dtype: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
-@pytest.mark.parametrize("layer", LAYERS.values(), ids=LAYERS.keys())
-def test_memory_stays_within_the_prediction(layer: Layer, dtype: str) -> None:
+@pytest.mark.parametrize("layer", CATALOGUE.values(), ids=CATALOGUE.keys())
+def test_memory_stays_within_the_prediction(layer: ResolvedOp, dtype: str) -> None:
     require_predicted_memory(layer, dtype)
 
 
 @settings(thorough_settings, max_examples=150)
 @given(layers(), st.sampled_from(["float16", "float32", "float64"]))
-def test_memory_stays_within_the_prediction_in_any_geometry(layer: Layer, dtype: str) -> None:
+def test_memory_stays_within_the_prediction_in_any_geometry(layer: ResolvedOp, dtype: str) -> None:
     name, parameters, operands = layer
     shapes = {operand: shape for operand, (shape, _) in operands.items()}
     operation = OPERATIONS_BY_NAME[f"{name}_forward"]
     assume(all(math.prod(shape) < 2**20 for shape in shapes.values()))
     try:
-        resolved = operation.declaration.resolve(operation.call(parameters).op, shapes)
+        resolved = operation.entry.resolve(operation.call(parameters).op, shapes)
     except ConvpoolError:
         reject()
     assume(math.prod(resolved.output_shape) < 2**20)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.operations.catalogue import LAYERS
+from service.operations.catalogue import CATALOGUE
 from tests.clients import ApplicationClient
 from tests.service import payloads
 from tests.service.calls import CALLS, OPS, as_type
@@ -89,7 +89,7 @@ def test_what_a_shape_call_predicts_is_done(
 
 def test_the_layers_are_those_of_the_catalogue() -> None:
     assert sorted(LAYER_KINDS) == sorted(OPS)
-    assert sorted(LAYER_KINDS) == sorted(mode or layer.name for layer in LAYERS for mode in layer.ops)
+    assert sorted(LAYER_KINDS) == sorted(mode or layer.name for layer in CATALOGUE for mode in layer.ops)
 
 
 @pytest.mark.parametrize("call", [call for call in CALLS if call.path.endswith("backward")], ids=str)

@@ -29,14 +29,14 @@ from numpy.typing import NDArray
 from cnn_core.geometry import Windows
 from cnn_core.kernels.conv import im2col_gemm as direct
 from cnn_core.kernels.conv.padded_block import PaddedPart
-from cnn_core.kernels.conv.problem import Correlation, Layout, WindowBlock, remembered, window_blocks
+from cnn_core.kernels.conv.problem import ConvProblem, Layout, WindowBlock, cached_per_problem, window_blocks
 from cnn_core.kernels.conv.winograd.blocks import (
     division,
     grad_weight_division,
     gradient_elements,
-    lane_count,
     lays_beside,
     over_tiles,
+    partial_sum_count,
     point_parts,
     taps_ahead,
     tile_blocks,
@@ -56,18 +56,18 @@ COLUMNS = 2**14
 """Of the weight, transformed at a time."""
 
 
-@remembered
-def applies(sizes: Correlation) -> bool:
-    """Tell whether windows are dense squares of 3 x 3 along the last two axes, side by side, over all channels."""
-    axes = sizes.windows.axes
+@cached_per_problem
+def applies(problem: ConvProblem) -> bool:
+    """Return whether windows are dense squares of 3 x 3 along the last two axes, side by side, over all channels."""
+    axes = problem.windows.axes
     return (
-        sizes.groups == 1
+        problem.groups == 1
         and len(axes) >= 2
         and all((axis.kernel_size, axis.stride, axis.dilation) == (TAPS, 1, 1) for axis in axes[-2:])
     )
 
 
-def correlate(sizes: Correlation, input: Array, weight: Array, bias: Array | None, output: Array) -> None:
+def correlate(problem: ConvProblem, input: Array, weight: Array, bias: Array | None, output: Array) -> None:
     """Write the cross-correlation; shapes as in ``cnn_core.kernels.conv.correlate``."""
     by_point = _transformed_weight(weight)  # (P, K * C, F)
     not_finite: list[WindowBlock] = []
@@ -75,34 +75,35 @@ def correlate(sizes: Correlation, input: Array, weight: Array, bias: Array | Non
     def make_worker(workspace: Workspace) -> Callable[[WindowBlock], None]:
         def compute(block: WindowBlock) -> None:
             layout = block.layout
-            step = workspace.made((_Outputs, layout), lambda: _Outputs(sizes, layout, workspace, weight.dtype))
-            if step.compute(input[block.inputs], by_point, is_first=workspace.is_taken(step)):
+            step = workspace.cached((_Outputs, layout), lambda: _Outputs(problem, layout, workspace, weight.dtype))
+            if step.compute(input[block.inputs], by_point, must_clear=workspace.claim(step)):
                 step.interpolation.write(output[block.outputs], bias)
             else:
                 not_finite.append(block)
 
         return compute
 
-    run_blocks(tile_blocks(sizes, division(sizes)), make_worker)
+    run_blocks(tile_blocks(problem, division(problem)), make_worker)
     for block in not_finite:
         target = output[block.outputs]
         written = (
             slice(each.start, each.start + size) for each, size in zip(block.outputs, target.shape, strict=False)
         )
-        (alone,) = window_blocks(sizes.windows, [tuple(written)])
-        part_sizes = Correlation(alone.layout.images, sizes.weight_shape, 1, alone.layout.windows, sizes.itemsize)
+        (alone,) = window_blocks(problem.windows, [tuple(written)])
+        part_sizes = ConvProblem(alone.layout.images, problem.weight_shape, 1, alone.layout.windows, problem.itemsize)
         direct.correlate(part_sizes, input[alone.inputs], weight, bias, target)
 
 
-def correlate_grad_weight(sizes: Correlation, input: Array, grad_output: Array, grad_weight: Array) -> None:
+def correlate_grad_weight(problem: ConvProblem, input: Array, grad_output: Array, grad_weight: Array) -> None:
     """Write the gradient with respect to the weight; shapes as in ``cnn_core.kernels.conv``.
 
     Blocks are added up in lanes, as in ``direct``; of a large weight, points are computed side by side instead.
     """
-    lanes, together = lane_count(sizes), POINTS // point_parts(sizes)
-    blocks = tile_blocks(sizes, grad_weight_division(sizes))
+    partial_sums, together = partial_sum_count(problem), POINTS // point_parts(problem)
+    blocks = tile_blocks(problem, grad_weight_division(problem))
     totals = np.empty(
-        (lanes, POINTS, POINTS, taps_ahead(sizes) * sizes.channels, sizes.features), dtype=grad_weight.dtype
+        (partial_sums, POINTS, POINTS, taps_ahead(problem) * problem.channels, problem.features),
+        dtype=grad_weight.dtype,
     )
     if not blocks:
         totals.fill(0)
@@ -111,29 +112,29 @@ def correlate_grad_weight(sizes: Correlation, input: Array, grad_output: Array, 
         def step_of(layout: Layout, written: tuple[int, ...], start: int) -> _WeightGradient:
             rows = slice(start, start + together)
             # blocks that lie in the padding have the same layout, and the last of them fewer outputs
-            return workspace.made(
+            return workspace.cached(
                 (_WeightGradient, layout, written, start),
-                lambda: _WeightGradient(sizes, layout, rows, written, workspace, grad_weight.dtype),
+                lambda: _WeightGradient(problem, layout, rows, written, workspace, grad_weight.dtype),
             )
 
         def compute(unit: tuple[int, int]) -> None:
-            lane, start = unit
-            total = totals[lane, start : start + together].reshape(-1, *totals.shape[-2:])
-            for number, block in enumerate(blocks[lane::lanes]):
+            partial_sum, start = unit
+            total = totals[partial_sum, start : start + together].reshape(-1, *totals.shape[-2:])
+            for number, block in enumerate(blocks[partial_sum::partial_sums]):
                 gradient = grad_output[block.outputs]
                 step = step_of(block.layout, gradient.shape, start)
-                is_first = workspace.is_taken(step)
-                step.add(input[block.inputs], gradient, total, is_first=is_first, is_alone=number == 0)
+                must_clear = workspace.claim(step)
+                step.add(input[block.inputs], gradient, total, must_clear=must_clear, is_alone=number == 0)
 
         return compute
 
-    run_blocks(list(itertools.product(range(lanes), range(0, POINTS, together))), make_worker)
-    total = np.add.reduce(totals, axis=0) if lanes > 1 else totals[0]
+    run_blocks(list(itertools.product(range(partial_sums), range(0, POINTS, together))), make_worker)
+    total = np.add.reduce(totals, axis=0) if partial_sums > 1 else totals[0]
     back = np.kron(G, G).T.astype(grad_weight.dtype)  # (9, P)
     by_tap = np.matmul(back, total.reshape(POINTS**2, -1))
-    _by_square(grad_weight)[...] = by_tap.reshape(TAPS**2, taps_ahead(sizes), *grad_weight.shape[-2:])
+    _by_square(grad_weight)[...] = by_tap.reshape(TAPS**2, taps_ahead(problem), *grad_weight.shape[-2:])
     if not np.isfinite(grad_weight).all():
-        direct.correlate_grad_weight(sizes, input, grad_output, grad_weight)
+        direct.correlate_grad_weight(problem, input, grad_output, grad_weight)
 
 
 def _by_square(weight: Array) -> Array:
@@ -162,7 +163,7 @@ class _Tiles:
 
     def __init__(
         self,
-        sizes: Correlation,
+        problem: ConvProblem,
         layout: Layout,
         rows: slice,
         gathered: Array,
@@ -171,13 +172,13 @@ class _Tiles:
         padded: Array,
     ) -> None:
         windows = layout.windows
-        self._part = PaddedPart(padded, layout.images, windows, (sizes.channels,))
+        self._part = PaddedPart(padded, layout.images, windows, (problem.channels,))
         planes = self._part.array.reshape(-1, *self._part.array.shape[-3:])
         self._evaluation = Evaluation(planes, POINTS, B[rows], B, gathered, evaluated)
         by_tile = self._evaluation.by_tile
         tiles, channels = by_tile.shape[-2:]
         self._copying: tuple[Array, Array] | None = None
-        if not lays_beside(sizes):
+        if not lays_beside(problem):
             self.by_tile = by_tile.reshape(len(by_tile), -1, channels)
             return
         # (P, N, *O, T, *K, C)
@@ -195,11 +196,11 @@ class _Tiles:
         )
         target = beside[: source.size].reshape(source.shape)
         self._copying = as_runs(target, source)
-        self.by_tile = target.reshape(len(by_tile), -1, taps_ahead(sizes) * channels)
+        self.by_tile = target.reshape(len(by_tile), -1, taps_ahead(problem) * channels)
 
-    def compute(self, part: Array, *, is_first: bool) -> None:
+    def compute(self, part: Array, *, must_clear: bool) -> None:
         """Evaluate the tiles of a part of the input: ``by_tile``, (P, tiles, K * C)."""
-        self._part.write(part, is_first=is_first)
+        self._part.write(part, must_clear=must_clear)
         self._evaluation.compute()
         if self._copying is not None:
             np.copyto(*self._copying)
@@ -208,20 +209,20 @@ class _Tiles:
 class _Outputs:
     """Computes the outputs of a block of tiles."""
 
-    def __init__(self, sizes: Correlation, layout: Layout, workspace: Workspace, dtype: np.dtype[Any]) -> None:
-        elements = tile_elements(sizes, division(sizes))
+    def __init__(self, problem: ConvProblem, layout: Layout, workspace: Workspace, dtype: np.dtype[Any]) -> None:
+        elements = tile_elements(problem, division(problem))
         gathered, evaluated, beside, padded = workspace.arrays(*((count,) for count in elements), dtype=dtype)
-        self._tiles = _Tiles(sizes, layout, slice(None), gathered, evaluated, beside, padded)
+        self._tiles = _Tiles(problem, layout, slice(None), gathered, evaluated, beside, padded)
         by_tile = self._tiles.by_tile
-        shape = (*by_tile.shape[:2], sizes.features)
+        shape = (*by_tile.shape[:2], problem.features)
         products = gathered[: math.prod(shape)].reshape(shape)
-        self._multiply = multiplication(by_tile, (POINTS**2, by_tile.shape[-1], sizes.features), products)
+        self._multiply = multiplication(by_tile, (POINTS**2, by_tile.shape[-1], problem.features), products)
         *ahead, rows, columns = layout.outputs
         self.interpolation = Interpolation(products, (*ahead, rows // OUTPUTS, columns // OUTPUTS), evaluated)
 
-    def compute(self, part: Array, by_point: Array, *, is_first: bool) -> bool:
+    def compute(self, part: Array, by_point: Array, *, must_clear: bool) -> bool:
         """Compute the outputs of a part of the input; tell whether all are finite."""
-        self._tiles.compute(part, is_first=is_first)
+        self._tiles.compute(part, must_clear=must_clear)
         self._multiply(by_point)
         return self.interpolation.compute()
 
@@ -231,7 +232,7 @@ class _WeightGradient:
 
     def __init__(
         self,
-        sizes: Correlation,
+        problem: ConvProblem,
         layout: Layout,
         rows: slice,
         written: tuple[int, ...],
@@ -239,24 +240,24 @@ class _WeightGradient:
         dtype: np.dtype[Any],
     ) -> None:
         points = rows.stop - rows.start
-        elements = tile_elements(sizes, grad_weight_division(sizes), points)
+        elements = tile_elements(problem, grad_weight_division(problem), points)
         gathered, evaluated, beside, padded, of_gradient, padded_gradient, sums = workspace.arrays(
-            *((count,) for count in (*elements, *gradient_elements(sizes, points))), dtype=dtype
+            *((count,) for count in (*elements, *gradient_elements(problem, points))), dtype=dtype
         )
-        self._tiles = _Tiles(sizes, layout, rows, gathered, evaluated, beside, padded)
+        self._tiles = _Tiles(problem, layout, rows, gathered, evaluated, beside, padded)
         whole_tiles = over_tiles(written, layout)
-        self._gradient = PaddedPart(padded_gradient, layout.images, whole_tiles, (sizes.features,))
+        self._gradient = PaddedPart(padded_gradient, layout.images, whole_tiles, (problem.features,))
         planes = self._gradient.array.reshape(-1, *self._gradient.array.shape[-3:])
         self._evaluation = Evaluation(planes, OUTPUTS, A.T[rows], A.T, gathered, of_gradient)
         by_tile = self._tiles.by_tile
         self._by_channel = by_tile.swapaxes(1, 2)  # (P, K * C, tiles)
         self._by_tile = self._evaluation.by_tile.reshape(*by_tile.shape[:2], -1)  # (P, tiles, F)
-        self._sums = sums.reshape(len(by_tile), -1, sizes.features)
+        self._sums = sums.reshape(len(by_tile), -1, problem.features)
 
-    def add(self, part: Array, gradient: Array, total: Array, *, is_first: bool, is_alone: bool) -> None:
+    def add(self, part: Array, gradient: Array, total: Array, *, must_clear: bool, is_alone: bool) -> None:
         """Add what parts of the input and of grad_output give; write it if nothing was added before."""
-        self._tiles.compute(part, is_first=is_first)
-        self._gradient.write(gradient, is_first=is_first)
+        self._tiles.compute(part, must_clear=must_clear)
+        self._gradient.write(gradient, must_clear=must_clear)
         self._evaluation.compute()
         np.matmul(self._by_channel, self._by_tile, out=total if is_alone else self._sums)
         if not is_alone:

@@ -20,14 +20,14 @@ from tests.oracle.windows import OracleError, geometry
 from tests.strategies import ConvCase, quick_settings
 
 Array = NDArray[Any]
-Layer = tuple[dict[str, Any], tuple[int, ...], tuple[int, ...]]
+ResolvedOp = tuple[dict[str, Any], tuple[int, ...], tuple[int, ...]]
 
 BOUNDS = {"float32": 2e-6, "float64": 1e-12}
 
 MANY_TERMS = 2048
 """Sums in float32 of more terms, one after the other, may lose more: as the square root of their number."""
 
-LARGE: dict[str, Layer] = {
+LARGE: dict[str, ResolvedOp] = {
     "3 x 3": ({"padding": 1}, (4, 40, 41, 24), (3, 3, 24, 40)),
     "few channels": ({"padding": 3, "stride": 2}, (4, 90, 91, 3), (7, 7, 3, 16)),
     "strided": ({"padding": 1, "stride": 2}, (6, 45, 46, 32), (3, 3, 32, 24)),
@@ -62,7 +62,7 @@ LARGE: dict[str, Layer] = {
 }
 
 
-def case_of(layer: Layer, dtype: str, data_format: str, seed: int = 0) -> ConvCase:
+def case_of(layer: ResolvedOp, dtype: str, data_format: str, seed: int = 0) -> ConvCase:
     """Operands of a layer in either layout, from its shapes in channels_last."""
     parameters, input_shape, weight_shape = layer
     output_shape = Conv(**parameters).output_shape(input_shape, weight_shape)
@@ -89,7 +89,7 @@ def assert_as_expected(case: ConvCase, expected: Results, algorithm: Any, dtype:
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("layer", LARGE.values(), ids=LARGE.keys())
-def test_large_layers(layer: Layer, dtype: str) -> None:
+def test_large_layers(layer: ResolvedOp, dtype: str) -> None:
     for seed, data_format in enumerate(("channels_last", "channels_first")):
         case = case_of(layer, dtype, data_format, seed)
         expected = tap_by_tap.conv(case)
@@ -98,13 +98,13 @@ def test_large_layers(layer: Layer, dtype: str) -> None:
         assert max(counts) > 1
 
 
-@pytest.mark.parametrize("lane_bytes", [2**9, 2**20])
+@pytest.mark.parametrize("partial_sum_bytes", [2**9, 2**20])
 @pytest.mark.parametrize("layer", LARGE.values(), ids=LARGE.keys())
-def test_small_blocks_of_large_layers(layer: Layer, lane_bytes: int) -> None:
+def test_small_blocks_of_large_layers(layer: ResolvedOp, partial_sum_bytes: int) -> None:
     """With few bytes for sums side by side, weights count as large ones."""
-    case = case_of(layer, "float32", "channels_last", lane_bytes)
+    case = case_of(layer, "float32", "channels_last", partial_sum_bytes)
     expected = tap_by_tap.conv(case)
-    with small_blocks(2**15, lane_bytes) as counts:
+    with small_blocks(2**15, partial_sum_bytes) as counts:
         assert_as_expected(case, expected, "direct", "float32")
     assert max(counts) > 8
 
@@ -128,7 +128,7 @@ def test_large_transposed_layers(name: str) -> None:
 
 
 @st.composite
-def wide_cases(draw: st.DrawFn) -> tuple[Layer, str, int]:
+def wide_cases(draw: st.DrawFn) -> tuple[ResolvedOp, str, int]:
     """Layers of 1 to 3 axes with more channels than the loops' cases have, their dtype, and the size of blocks."""
     rank = draw(st.integers(1, 3))
     several = st.lists(st.integers(1, 3), min_size=rank, max_size=rank)
@@ -151,11 +151,13 @@ def wide_cases(draw: st.DrawFn) -> tuple[Layer, str, int]:
 
 @settings(quick_settings, max_examples=150)
 @given(wide_cases(), st.sampled_from(["channels_last", "channels_first"]), st.sampled_from([500, 20_000, 2**20]))
-def test_any_layer_of_several_channels(drawn: tuple[Layer, str, int], data_format: str, lane_bytes: int) -> None:
+def test_any_layer_of_several_channels(
+    drawn: tuple[ResolvedOp, str, int], data_format: str, partial_sum_bytes: int
+) -> None:
     layer, dtype, block_bytes = drawn
-    case = case_of(layer, dtype, data_format, lane_bytes % 7)
+    case = case_of(layer, dtype, data_format, partial_sum_bytes % 7)
     expected = tap_by_tap.conv(case)
-    with small_blocks(block_bytes, lane_bytes):
+    with small_blocks(block_bytes, partial_sum_bytes):
         assert_as_expected(case, expected, "direct", dtype)
 
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from cnn_core import Conv
 from cnn_core.geometry import AxisWindows, Windows
 from cnn_core.kernels.conv import select as choice
-from cnn_core.kernels.conv.polyphase import phases
-from cnn_core.kernels.conv.problem import Correlation
+from cnn_core.kernels.conv.polyphase import polyphase_components
+from cnn_core.kernels.conv.problem import ConvProblem
 from tests.comparisons import normal
 from tests.strategies import thorough_settings
 
@@ -42,7 +42,7 @@ def pairs_of(axis: AxisWindows) -> Pairs:
 @thorough_settings
 @given(axis_windows())
 def test_every_element_has_its_taps(axis: AxisWindows) -> None:
-    found = phases(Correlation(1, (axis.kernel_size, 1, 1), 1, Windows((axis,)), 8))
+    found = polyphase_components(ConvProblem(1, (axis.kernel_size, 1, 1), 1, Windows((axis,)), 8))
     if found is None:  # taps of the first or the last window reach no element of their phase
         assert axis.before or axis.after or axis.output_padding
         return
@@ -53,9 +53,9 @@ def test_every_element_has_its_taps(axis: AxisWindows) -> None:
         for number, element in enumerate(elements):
             assert element not in pairs
             pairs[element] = set()
-            if phase.sizes is None:
+            if phase.problem is None:
                 continue
-            (windows,) = phase.sizes.windows.axes
+            (windows,) = phase.problem.windows.axes
             assert isinstance(windows, AxisWindows)
             assert windows.output_size == len(elements)
             assert windows.kernel_size == len(taps)
@@ -78,10 +78,10 @@ def test_every_element_has_its_taps(axis: AxisWindows) -> None:
 def test_which_gradients_are_gathered(
     stride: int, shapes: tuple[tuple[int, ...], tuple[int, ...]], taken: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spread: list[Correlation] = []
+    spread: list[ConvProblem] = []
     original = choice.spreading
 
-    def spreading(sizes: Correlation) -> ModuleType:
+    def spreading(sizes: ConvProblem) -> ModuleType:
         spread.append(sizes)
         return original(sizes)
 

@@ -152,9 +152,9 @@ def test_every_algorithm_agrees_on_windows_of_3_x_3(case: ConvCase, algorithm: A
     st.sampled_from([100, 2**20]),
 )
 def test_every_algorithm_agrees_in_many_blocks(
-    case: ConvCase, algorithm: Any, dtype: str, block_bytes: int, lane_bytes: int
+    case: ConvCase, algorithm: Any, dtype: str, block_bytes: int, partial_sum_bytes: int
 ) -> None:
-    with small_blocks(block_bytes, lane_bytes):
+    with small_blocks(block_bytes, partial_sum_bytes):
         assert_accurate(case, algorithm, dtype)
 
 

@@ -56,8 +56,8 @@ def counted() -> Iterator[list[str]]:
 def widening(columns: int = 128, block_bytes: int = 2**20) -> Iterator[list[str]]:
     """Windows of small layers are widened, too: as many as can be, with at most so many columns."""
     with pytest.MonkeyPatch.context() as patch, counted() as calls:
-        patch.setattr(widened, "FEWEST_POSITIONS", 1)
-        patch.setattr(widened, "MOST_COLUMNS", columns)
+        patch.setattr(widened, "MIN_POSITIONS", 1)
+        patch.setattr(widened, "MAX_COLUMNS", columns)
         patch.setattr(widened, "COPIED_RUN", 1e9)  # the longer runs are, the faster
         with small_blocks(block_bytes):  # which forgets what was found out with other limits
             yield calls

@@ -22,7 +22,7 @@ from tests.strategies_conv import backwards, big_endian, read_only, repeated
 
 Array = NDArray[Any]
 
-MOST_STEPS = 8_000
+MAX_STEPS = 8_000
 """Of the loops, for one case."""
 
 BOUNDS = {"float16": 2.0**-10, "float32": 1e-6, "float64": 1e-14}
@@ -71,7 +71,7 @@ def many_channel_cases(draw: st.DrawFn, *, padded: bool = False) -> PoolCase:
         assume(condition=False)
     assume(all(windows.valid(position) for position in windows.positions()))
     batch = draw(st.integers(1, 3))
-    assume(4 * batch * math.prod(windows.output) * math.prod(kernel) <= MOST_STEPS)
+    assume(4 * batch * math.prod(windows.output) * math.prod(kernel) <= MAX_STEPS)
     channels = draw(st.sampled_from([64, 64, 65, 130, 63, 2]))
     shapes = [(batch, *sizes, channels), (batch, *windows.output, channels)]
     if parameters["data_format"] == "channels_first":
@@ -193,7 +193,7 @@ def test_infinities_and_nans_stay_in_their_windows(
 # ---------------------------------------------------------------------------------------------------- blocks and ways
 
 
-LAYERS: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
+CATALOGUE: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
     "side by side": ({"kernel_size": 2}, (3, 20, 21, 64)),
     "overlapping": ({"kernel_size": 3, "stride": 1}, (2, 20, 13, 70)),
     "apart": ({"kernel_size": 2, "stride": [5, 3]}, (2, 33, 12, 64)),
@@ -206,9 +206,9 @@ LAYERS: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 @pytest.mark.parametrize("block_bytes", [3_000, 20_000, 2**20])
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("name", CATALOGUE)
 def test_layers_of_several_blocks(name: str, block_bytes: int, dtype: str) -> None:
-    parameters, shape = LAYERS[name]
+    parameters, shape = CATALOGUE[name]
     random = np.random.default_rng(0)
     image = random.standard_normal(shape).astype(dtype)
     gradient = random.standard_normal(AvgPool(**parameters).output_shape(shape)).astype(dtype)
