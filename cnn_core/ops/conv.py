@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cnn_core.geometry import Windows, require_padding_source
 from cnn_core.kernels.conv import correlate, correlate_grad_input, correlate_grad_weight, taken_algorithm
-from cnn_core.kernels.conv.costs import correlation_costs
+from cnn_core.kernels.conv.costs import conv_costs
 from cnn_core.kernels.cost import MOVED_ELEMENT, Cost, Costs
 from cnn_core.kernels.source_padding import fold_source_padding, pad_from_source
 from cnn_core.operands import layer_shape, split_layer_shape
@@ -172,8 +172,8 @@ class Conv(DifferentiableConvolution):
 
     def _costs(self, batch: int, channels: int, weight_shape: tuple[int, ...], windows: Windows) -> Costs:
         if not self._copies_padding(windows):
-            return correlation_costs(batch, channels, weight_shape, windows, self.algorithm)
-        costs = correlation_costs(batch, channels, weight_shape, windows.over_padded_input(), self.algorithm)
+            return conv_costs(batch, channels, weight_shape, windows, self.algorithm)
+        costs = conv_costs(batch, channels, weight_shape, windows.over_padded_input(), self.algorithm)
         # the padded input, or its gradient, is made whole, one axis after the other
         padded = batch * channels * math.prod(windows.padded_sizes)
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from cnn_core.errors import ParameterError, ShapeError, describe, number_of
 from cnn_core.geometry import Windows, resolve_transposed
 from cnn_core.kernels.conv import correlate, correlate_grad_input, correlate_grad_weight, taken_algorithm
-from cnn_core.kernels.conv.costs import correlation_costs
+from cnn_core.kernels.conv.costs import conv_costs
 from cnn_core.kernels.cost import MOVED_ELEMENT, Cost, Costs
 from cnn_core.operands import describe_shape, layer_shape, split_layer_shape
 from cnn_core.ops.base import Operand, ResolvedOp, suggest_layout
@@ -251,7 +251,7 @@ class ConvTranspose(DifferentiableConvolution):
 
 
 def _costs(batch: int, channels: int, weight_shape: tuple[int, ...], windows: Windows, algorithm: Algorithm) -> Costs:
-    transposed = correlation_costs(batch, channels, weight_shape, windows, algorithm, transposed=True)
+    transposed = conv_costs(batch, channels, weight_shape, windows, algorithm, transposed=True)
     elements = batch * channels * math.prod(windows.sizes)
     output = transposed.backward["input"]
     return Costs(

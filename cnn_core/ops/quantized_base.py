@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from cnn_core.errors import ShapeError
 from cnn_core.geometry import Windows
 from cnn_core.kernels.conv import correlate
-from cnn_core.kernels.conv.costs import correlation_costs
+from cnn_core.kernels.conv.costs import conv_costs
 from cnn_core.kernels.cost import MOVED_ELEMENT, Cost, Costs
 from cnn_core.operands import channels_last_view, checked_sequence, describe_shape, layer_shape, split_layer_shape
 from cnn_core.ops.base import Operand, ResolvedOp, suggest_layout
@@ -115,7 +115,7 @@ def _require_one_of(
 
 
 def _costs(batch: int, channels: int, weight_shape: tuple[int, ...], windows: Windows, outputs: int) -> Costs:
-    sums = correlation_costs(batch, channels, weight_shape, windows, "direct").forward
+    sums = conv_costs(batch, channels, weight_shape, windows, "direct").forward
     # the operands and the sums in float64 count as what they are converted from and to; beside them the sums as 64-bit
     # integers, or the results in the one layout and in the other
     return Costs(Cost(sums.work + MOVED_ELEMENT * outputs, sums.workspace_elements + outputs), {})

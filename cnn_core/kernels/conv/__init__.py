@@ -1,17 +1,16 @@
-"""Cross-correlation and its two transposes, on channels-last arrays of any number of spatial axes.
+"""Cross-correlation and its two gradients, on channels-last arrays with any number of spatial axes.
 
-This says what is computed; how it is follows from the sizes:
+The functions here say what is computed; how it is computed follows from the ``ConvProblem``:
 
-* ``direct``: patches times weights, as products of matrices, in blocks;
-* ``depthwise``: the same where every channel is a group of its own, as weighted sums;
-* ``widened``: the same where channels are few, several windows as one;
-* ``winograd``: for windows of 3 x 3, with a quarter of the multiplications;
-* ``phases``: what windows give back to the elements that they cover, as correlations;
-* ``spread``: the same, added piece by piece;
-* ``choice``: which of them;
-* ``costs``: what it costs.
+* ``problem``: the descriptor of what is computed, and its division into blocks;
+* ``kernel``: the interfaces of the kernels; ``select``: which kernel computes a problem;
+* ``direct``: which of the kernels that add the products themselves: ``im2col_gemm``, patches times weights as matrix
+  products; ``depthwise``, where every channel is a group; ``window_blocking``, for few channels;
+* ``winograd``, for windows of 3 x 3, and ``fft``, for windows of hundreds of taps: faster, but they round more;
+* ``polyphase`` and ``col2im``: the gradient with respect to the input, gathered or scattered;
+* ``costs``: what a convolution is predicted to cost.
 
-Axes: N batch, S spatial sizes, O output sizes, K kernel sizes, G groups, C channels in, F channels out.
+Shapes and types of the operands are those of the methods in ``kernel``.
 """
 
 from __future__ import annotations
@@ -19,12 +18,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from cnn_core.geometry import Windows
-from cnn_core.kernels.conv import select as choice
-from cnn_core.kernels.conv.problem import ConvProblem, conv_problem, transposed_weight
+from cnn_core.kernels.conv import select
+from cnn_core.kernels.conv.problem import ConvProblem, conv_problem
 from cnn_core.parameters import Algorithm, Direction, TakenAlgorithm
 from cnn_core.runtime.packing import touch_packing_buffers
 from cnn_core.runtime.threads import get_threads
@@ -34,7 +32,7 @@ __all__ = ["correlate", "correlate_grad_input", "correlate_grad_weight", "taken_
 Array = NDArray[Any]
 
 MIN_TOUCHING_WORK = 2**24
-"""Multiply-accumulates of a layer from which BLAS's buffers are touched first: it takes as long as some of these."""
+"""Multiply-accumulates from which the buffers of BLAS are touched first, which takes as long as some of these."""
 
 
 def taken_algorithm(
@@ -52,27 +50,17 @@ def taken_algorithm(
 
     Parameters
     ----------
-    batch : int
-    weight_shape : tuple of int
-        (*K, C/G, F).
-    groups : int
-    windows : Windows
-    itemsize : int
-        Bytes of an element of the type that sums are computed in.
+    batch, weight_shape, groups, windows, itemsize
+        As of ``ConvProblem``.
     algorithm : {"auto", "direct", "fastest", "winograd", "fft"}
     direction : {"forward", "backward"}
     transposed : bool
         Whether the layer is a transposed convolution.
     """
-    if algorithm in {"auto", "direct"}:  # as ``choice.taken`` has it, but tiny layers need not look their sizes up
+    if algorithm in {"auto", "direct"}:  # as in ``select.taken``, but without looking up the problem of a tiny layer
         return "direct"
     problem = conv_problem(batch, weight_shape, groups, windows, itemsize)
-    return choice.taken(problem, algorithm, direction, transposed=transposed)
-
-
-def _prepare_blas(problem: ConvProblem) -> None:
-    if math.prod(problem.positions) * problem.weights >= MIN_TOUCHING_WORK:
-        touch_packing_buffers(get_threads())
+    return select.taken(problem, algorithm, direction, transposed=transposed)
 
 
 def correlate(
@@ -85,25 +73,9 @@ def correlate(
     bias: Array | None = None,
     algorithm: TakenAlgorithm = "direct",
 ) -> None:
-    """Write the cross-correlation of an input with a weight.
-
-    Parameters
-    ----------
-    input : ndarray, shape (N, *S, C)
-    weight : ndarray, shape (*K, C/G, F)
-        In the type that sums are computed in.
-    windows : Windows
-    groups : int
-    output : ndarray, shape (N, *O, F)
-        Overwritten. Of the type of ``weight``.
-    bias : ndarray, shape (F,), optional
-        Of the type of ``weight``.
-    algorithm : {"direct", "winograd", "fft"}
-        Direct is used where another one does not apply.
-    """
-    problem = conv_problem(len(input), weight.shape, groups, windows, weight.itemsize)
-    _prepare_blas(problem)
-    choice.chosen(problem, algorithm).correlate(problem, input, weight, bias, output)
+    """Write the cross-correlation of an input with a weight; direct where another algorithm does not support it."""
+    problem = _problem(len(input), weight, windows, groups)
+    select.forward_kernel(problem, algorithm).forward(problem, input, weight, bias, output)
 
 
 def correlate_grad_weight(
@@ -115,22 +87,9 @@ def correlate_grad_weight(
     *,
     algorithm: TakenAlgorithm = "direct",
 ) -> None:
-    """Write the gradient with respect to the weight: the correlation of the input with grad_output.
-
-    Parameters
-    ----------
-    input : ndarray, shape (N, *S, C)
-    grad_output : ndarray, shape (N, *O, F)
-    windows : Windows
-    groups : int
-    grad_weight : ndarray, shape (*K, C/G, F)
-        Overwritten. Of the type that sums are computed in.
-    algorithm : {"direct", "winograd", "fft"}
-        As of ``correlate``.
-    """
-    problem = conv_problem(len(input), grad_weight.shape, groups, windows, grad_weight.itemsize)
-    _prepare_blas(problem)
-    choice.chosen(problem, algorithm).correlate_grad_weight(problem, input, grad_output, grad_weight)
+    """Write the gradient with respect to the weight: the correlation of the input with grad_output."""
+    problem = _problem(len(input), grad_weight, windows, groups)
+    select.forward_kernel(problem, algorithm).grad_weight(problem, input, grad_output, grad_weight)
 
 
 def correlate_grad_input(
@@ -143,32 +102,13 @@ def correlate_grad_input(
     bias: Array | None = None,
     algorithm: TakenAlgorithm = "direct",
 ) -> None:
-    """Write the gradient with respect to the input: the transposed correlation of grad_output with the weight.
+    """Write the gradient with respect to the input: the transposed correlation of grad_output with the weight."""
+    problem = _problem(len(grad_input), weight, windows, groups)
+    select.grad_input_kernel(problem, algorithm).grad_input(problem, grad_output, weight, bias, grad_input)
 
-    Parameters
-    ----------
-    grad_output : ndarray, shape (N, *O, F)
-    weight : ndarray, shape (*K, C/G, F)
-    windows : Windows
-    groups : int
-    grad_input : ndarray, shape (N, *S, C)
-        Overwritten. Of the type of ``weight``. Elements that no window covers get zero.
-    bias : ndarray, shape (C,), optional
-        Added to all elements.
-    algorithm : {"direct", "winograd", "fft"}
-        As of ``correlate``.
-    """
-    problem = conv_problem(len(grad_input), weight.shape, groups, windows, weight.itemsize)
-    _prepare_blas(problem)
-    polyphase_components = choice.gathered(problem, algorithm)
-    # as a correlation, grad_output is padded with zeros: an infinite weight would make NaN of them
-    if polyphase_components is None or not np.isfinite(weight).all():
-        choice.spreading(problem).correlate_grad_input(problem, grad_output, weight, bias, grad_input)
-        return
-    for component in polyphase_components:
-        target = grad_input[(slice(None), *component.elements)]
-        if component.problem is None:
-            target[...] = 0 if bias is None else bias
-            continue
-        flipped = transposed_weight(weight[component.taps], groups)
-        choice.chosen(component.problem, algorithm).correlate(component.problem, grad_output, flipped, bias, target)
+
+def _problem(batch: int, weight: Array, windows: Windows, groups: int) -> ConvProblem:
+    problem = conv_problem(batch, weight.shape, groups, windows, weight.itemsize)
+    if math.prod(problem.positions) * problem.weights >= MIN_TOUCHING_WORK:
+        touch_packing_buffers(get_threads())
+    return problem

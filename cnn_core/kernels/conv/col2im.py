@@ -1,13 +1,13 @@
-"""The transpose of a correlation: what each window gives back to the elements that it was computed from.
+"""The gradient with respect to the input by col2im: patches of gradients are added to where they were taken from.
 
-    grad_input = fold(grad_output @ weight.T)       fold: add each patch back to where it was taken from
+    grad_input = col2im(grad_output @ weight.T)
 
-Patches are made for one block of windows at a time and added to the part of the input that these cover. Where taps
-lie next to each other along the last axis, all of them are added as one run, to every few windows at a time: as many as
-it takes for their runs not to overlap. Where every channel is a group of its own, or a patch is so long that few of
-them fit a block, each tap is computed and added by itself.
+Patches are made for one block of windows at a time and added to the block of the input that these cover. Where taps
+are adjacent along the last axis, all of them are added as one run, to every few windows at a time: as many as it takes
+for their runs not to overlap. Where every channel is a group of its own, or a patch is so long that few of them fit a
+block, each tap is computed and added by itself.
 
-Axes in comments as in ``direct``.
+Axes in comments as in ``im2col_gemm``.
 """
 
 from __future__ import annotations
@@ -19,62 +19,131 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnn_core.kernels.conv import depthwise
+from cnn_core.kernels.conv.depthwise import DEPTHWISE, depthwise_work
 from cnn_core.kernels.conv.im2col_gemm import group_matrices, split_channels
-from cnn_core.kernels.conv.problem import ConvProblem, Division, Layout, WindowBlock, cached_per_problem
+from cnn_core.kernels.conv.problem import ConvProblem, Division, Layout, WindowBlock, cached_per_problem, thread_count
+from cnn_core.kernels.cost import MOVED_ELEMENT, STEP
 from cnn_core.kernels.products import multiply
 from cnn_core.runtime.blocks import BLOCK_BYTES, block_limit
 from cnn_core.runtime.threads import run_blocks
-from cnn_core.runtime.workspace import Workspace
+from cnn_core.runtime.workspace import Workspace, view_cache_elements
 
-__all__ = ["correlate_grad_input", "division", "goes_by_tap"]
+__all__ = ["COL2IM", "Col2im"]
 
 MAX_PREPARED = 64
-"""Additions of a block whose views are made beforehand; more of them would take memory that counts."""
+"""Additions of a block whose views are cached; those of more additions would take too much memory."""
 
 USUAL_VIEWS = 8
+"""Additions whose views take as much memory as those of one layout elsewhere."""
 
 Array = NDArray[Any]
 Unit = tuple[slice, slice, slice]
 """Images, groups, and channels of each group."""
 
 FEWER_STEPS = 4
-"""How many times fewer the steps tap by tap must be: each of them reads and writes more than a step of a fold."""
+"""How many times fewer the steps tap by tap must be: each of them reads and writes more than adding a patch does."""
 
 TAP_BLOCK_BYTES = BLOCK_BYTES
-"""Products, and the arrays that they are made of and added to, are to fit the cache together."""
+"""The products, and the arrays that they are made of and added to, should fit the cache together."""
 
 MIN_UNITS = 8
+"""Units that are computed side by side: enough for the threads of a machine with eight cores."""
+
 MIN_CHANNELS = 16
-"""Of a unit, where the channels of few images are computed side by side."""
+"""Channels of a unit, where channels of few images are computed side by side."""
+
+
+class Col2im:
+    """The ``GradInputKernel`` that supports every problem."""
+
+    def grad_input(
+        self, problem: ConvProblem, grad_output: Array, weight: Array, bias: Array | None, grad_input: Array
+    ) -> None:
+        """Write the gradient with respect to the input."""
+        by_image: dict[tuple[int, int], list[WindowBlock]] = {}
+        for window_block in problem.window_blocks(_division(problem)):
+            images = window_block.outputs[0]
+            by_image.setdefault((images.start, images.stop), []).append(window_block)
+        targets = split_channels(grad_input, problem.groups)  # (N, *S, G, C/G)
+        make: type[_Taps] | type[_Patches] = _Taps if _goes_by_tap(problem) else _Patches
+        matrices = {_key(unit): make.matrices(problem, weight, unit) for unit in _units(problem)}
+        by_channel = None if bias is None else split_channels(bias, problem.groups)
+
+        def make_worker(workspace: Workspace) -> Callable[[Unit], None]:
+            def step_of(layout: Layout, groups: slice, shape: tuple[int, ...]) -> _Taps | _Patches:
+                return workspace.cached(
+                    (make, layout, groups.start, shape),
+                    lambda: make(problem, layout, groups, shape, workspace, weight.dtype),
+                )
+
+            def compute(unit: Unit) -> None:
+                images, groups, channels = unit
+                target = targets[images, ..., groups, channels]
+                target[...] = 0 if by_channel is None else by_channel[groups, channels]
+                for block in by_image[images.start, images.stop]:
+                    step = step_of(block.layout, groups, target.shape[-2:])
+                    step.compute(grad_output[block.outputs], matrices[_key(unit)])
+                    place = target[(slice(None), *block.inputs[1:])]
+                    np.add(place, step.inside, out=place)
+
+            return compute
+
+        run_blocks(_units(problem), make_worker)
+
+    def workspace(self, problem: ConvProblem) -> int:
+        """Return the elements of the weight's matrices and of each thread's patches and sums."""
+        division = _division(problem)
+        per_thread = sum(_thread_elements(problem)) + 2 * math.prod(division.counts) * problem.features
+        # NumPy adds by way of a copy where it cannot tell that windows do not overlap: at gaps, and for single taps
+        last = problem.windows.axes[-1]
+        run = 1 if _goes_by_tap(problem) else last.kernel_size
+        per_thread += (
+            math.prod(division.counts) * run * problem.channels if run == 1 or last.extent < last.stride else 0
+        )
+        units = _units(problem)
+        per_thread += _view_factor(problem) * view_cache_elements(division.steps * len(units))
+        # of each unit the matrices of its weight, and of one a copy while they are made
+        matrices = problem.weights + -(-problem.weights // _cuts(problem))
+        return matrices + thread_count(len(units)) * per_thread
+
+    def work(self, problem: ConvProblem) -> int:
+        """Return the work of the products, of adding patches, and of the interpreter."""
+        positions = math.prod(problem.positions)
+        products = depthwise_work(problem) if DEPTHWISE.supports(problem) else positions * problem.weights
+        steps = _tap_steps(problem) if _goes_by_tap(problem) else _patch_steps(problem)
+        moved = positions * problem.taps * problem.channels + problem.copied_elements(_division(problem))
+        return products + MOVED_ELEMENT * moved + STEP * steps
+
+
+COL2IM = Col2im()
 
 
 @cached_per_problem
-def division(problem: ConvProblem) -> Division:
-    """Return the blocks of windows that are spread at a time."""
-    return _tap_division(problem) if goes_by_tap(problem) else _patch_division(problem)
+def _division(problem: ConvProblem) -> Division:
+    """Return the blocks of windows that are scattered at a time."""
+    return _tap_division(problem) if _goes_by_tap(problem) else _patch_division(problem)
 
 
 @cached_per_problem
-def goes_by_tap(problem: ConvProblem) -> bool:
+def _goes_by_tap(problem: ConvProblem) -> bool:
     """Return whether each tap is computed by itself, and not a patch at a time."""
-    return depthwise.applies(problem) or patch_steps(problem) > FEWER_STEPS * tap_steps(problem)
+    return DEPTHWISE.supports(problem) or _patch_steps(problem) > FEWER_STEPS * _tap_steps(problem)
 
 
-def tap_steps(problem: ConvProblem) -> int:
-    """Return the steps in Python tap by tap."""
+def _tap_steps(problem: ConvProblem) -> int:
+    """Return the interpreter iterations tap by tap."""
     return problem.taps * _tap_division(problem).steps
 
 
-def patch_steps(problem: ConvProblem) -> int:
-    """Return the steps in Python in which patches are added."""
+def _patch_steps(problem: ConvProblem) -> int:
+    """Return the interpreter iterations in which patches are added."""
     blocks = _patch_division(problem).steps
     return blocks * _addition_count(problem)
 
 
-def views(problem: ConvProblem) -> int:
-    """Return how many times as many views as usual are made for each layout."""
-    return 1 if goes_by_tap(problem) or not _is_prepared(problem) else 1 + _addition_count(problem) // USUAL_VIEWS
+def _view_factor(problem: ConvProblem) -> int:
+    """Return how many times as many views as elsewhere are cached for each layout."""
+    return 1 if _goes_by_tap(problem) or not _is_prepared(problem) else 1 + _addition_count(problem) // USUAL_VIEWS
 
 
 def _addition_count(problem: ConvProblem) -> int:
@@ -111,12 +180,12 @@ def _patch_division(problem: ConvProblem) -> Division:
 
 
 @cached_per_problem
-def units(problem: ConvProblem) -> list[Unit]:
+def _units(problem: ConvProblem) -> list[Unit]:
     """Return what is computed side by side: images, or, where these are few, groups or channels of them.
 
     Windows that overlap are added one after the other; units have no elements in common.
     """
-    step = division(problem).counts[0]
+    step = _division(problem).counts[0]
     images = [slice(start, min(start + step, problem.batch)) for start in range(0, problem.batch, step)]
     pieces = -(-MIN_UNITS // max(1, len(images)))
     all_groups, all_channels = slice(0, problem.groups), slice(0, problem.group_channels)
@@ -128,9 +197,9 @@ def units(problem: ConvProblem) -> list[Unit]:
     return [(some, all_groups, chosen) for some in images for chosen in channels]
 
 
-def cuts(problem: ConvProblem) -> int:
+def _cuts(problem: ConvProblem) -> int:
     """Return into how many parts of groups or channels units divide a weight."""
-    return len({_key(unit) for unit in units(problem)}) or 1
+    return len({_key(unit) for unit in _units(problem)}) or 1
 
 
 def _cut(size: int, pieces: int, fewest: int) -> list[slice]:
@@ -138,48 +207,26 @@ def _cut(size: int, pieces: int, fewest: int) -> list[slice]:
     return [slice(start, min(start + step, size)) for start in range(0, size, step)]
 
 
-def correlate_grad_input(
-    problem: ConvProblem, grad_output: Array, weight: Array, bias: Array | None, grad_input: Array
-) -> None:
-    """Write the gradient with respect to the input; shapes as in ``cnn_core.kernels.conv``."""
-    by_image: dict[tuple[int, int], list[WindowBlock]] = {}
-    for window_block in problem.window_blocks(division(problem)):
-        images = window_block.outputs[0]
-        by_image.setdefault((images.start, images.stop), []).append(window_block)
-    targets = split_channels(grad_input, problem.groups)  # (N, *S, G, C/G)
-    make: type[_Taps] | type[_Patches] = _Taps if goes_by_tap(problem) else _Patches
-    matrices = {_key(unit): make.matrices(problem, weight, unit) for unit in units(problem)}
-    by_channel = None if bias is None else split_channels(bias, problem.groups)
-
-    def make_worker(workspace: Workspace) -> Callable[[Unit], None]:
-        def step_of(layout: Layout, groups: slice, shape: tuple[int, ...]) -> _Taps | _Patches:
-            return workspace.cached(
-                (make, layout, groups.start, shape),
-                lambda: make(problem, layout, groups, shape, workspace, weight.dtype),
-            )
-
-        def compute(unit: Unit) -> None:
-            images, groups, channels = unit
-            target = targets[images, ..., groups, channels]
-            target[...] = 0 if by_channel is None else by_channel[groups, channels]
-            for block in by_image[images.start, images.stop]:
-                step = step_of(block.layout, groups, target.shape[-2:])
-                step.compute(grad_output[block.outputs], matrices[_key(unit)])
-                place = target[(slice(None), *block.inputs[1:])]
-                np.add(place, step.inside, out=place)
-
-        return compute
-
-    run_blocks(units(problem), make_worker)
-
-
 def _key(unit: Unit) -> tuple[int, int]:
-    """Return what tells apart units of different groups or channels; slices cannot be looked up."""
+    """Return what identifies the groups and channels of a unit; slices cannot be keys."""
     return unit[1].start, unit[2].start
 
 
-class _Spreading:
-    """What blocks in which windows lie alike give to some groups and channels: in memory of its own, made beforehand.
+@cached_per_problem
+def _thread_elements(problem: ConvProblem) -> tuple[int, int, int]:
+    """Return the elements that a thread allocates: a padded block, patches or products of a tap, and grad_output."""
+    counts = _division(problem).counts
+    positions = math.prod(counts)
+    patch = 1 if _goes_by_tap(problem) else problem.taps
+    return (
+        problem.span(counts) * problem.channels,
+        positions * patch * problem.channels,
+        positions * problem.features,
+    )
+
+
+class _Scatter:
+    """What blocks with the same layout give to some groups and channels; its views are made beforehand.
 
     Parameters
     ----------
@@ -202,15 +249,8 @@ class _Spreading:
         dtype: np.dtype[Any],
     ) -> None:
         self._groups, self._all_groups = groups, problem.groups
-        counts = division(problem).counts
-        positions = math.prod(counts)
-        patch = 1 if goes_by_tap(problem) else problem.taps
-        padded, self._products, self._copied = workspace.arrays(
-            (problem.span(counts) * problem.channels,),
-            (positions * patch * problem.channels,),
-            (positions * problem.features,),
-            dtype=dtype,
-        )
+        arrays = workspace.arrays(*((count,) for count in _thread_elements(problem)), dtype=dtype)
+        padded, self._products, self._copied = arrays
         part = layout.windows
         whole = (layout.images, *part.padded_sizes, *shape)
         self._padded = padded[: math.prod(whole)].reshape(whole)
@@ -223,7 +263,7 @@ class _Spreading:
         raise NotImplementedError
 
 
-class _Patches(_Spreading):
+class _Patches(_Scatter):
     """Patches, added to the part of the padded grad_input one run of taps after the other."""
 
     def _prepare(self, problem: ConvProblem, layout: Layout, shape: tuple[int, ...]) -> None:
@@ -279,7 +319,7 @@ class _Patches(_Spreading):
             np.add(place, added, out=place)
 
 
-class _Taps(_Spreading):
+class _Taps(_Scatter):
     """Products of one tap after the other, added to the part of the padded grad_input."""
 
     def _prepare(self, problem: ConvProblem, layout: Layout, shape: tuple[int, ...]) -> None:  # noqa: ARG002

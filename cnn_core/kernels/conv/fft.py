@@ -1,4 +1,4 @@
-"""Correlation by Fourier transforms, for windows of very many taps over few channels.
+"""Convolution by Fourier transforms, for windows of very many taps over few channels.
 
 The transform of a correlation is the product of a transform and a conjugate one. So what is computed directly in as
 many products as there are taps takes about as many as their logarithm:
@@ -6,12 +6,12 @@ many products as there are taps takes about as many as their logarithm:
     output      = inverse(transform(input) * conjugate(transform(weight)))
     grad_weight = inverse(transform(input) * conjugate(transform(grad_output)))
 
-Blocks of windows are computed apart, each with the part of the input that it covers: what a transform wraps around at
-its end lies beyond the windows (overlap-save). Rounding is in proportion to the largest elements of a block, not to
-each sum's own terms; a block whose outputs are not all finite is computed again as ``direct`` has it, since one
-infinity makes NaN of everything in a transform.
+Blocks of windows are computed apart, each with the block of the input that it covers: what a transform wraps around at
+its end is beyond the windows (overlap-save). Rounding is in proportion to the largest elements of a block, not to
+each sum's own terms; a block whose outputs are not all finite is computed again directly, since one infinity makes NaN
+of everything in a transform.
 
-Axes in comments as in ``direct``; T sizes of a transform, of which the last is halved.
+Axes in comments as in ``im2col_gemm``; T sizes of a transform, of which the last is halved.
 """
 
 from __future__ import annotations
@@ -24,26 +24,30 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnn_core.kernels.conv.exact import exact
-from cnn_core.kernels.conv.padded_block import PaddedPart
-from cnn_core.kernels.conv.problem import ConvProblem, Division, Layout, WindowBlock, cached_per_problem
+from cnn_core.kernels.conv.direct import direct_kernel
+from cnn_core.kernels.conv.padded_block import PaddedBlock
+from cnn_core.kernels.conv.problem import ConvProblem, Division, Layout, WindowBlock, cached_per_problem, thread_count
 from cnn_core.kernels.finite import is_all_finite
 from cnn_core.runtime.blocks import BLOCK_BYTES
 from cnn_core.runtime.threads import run_blocks
 from cnn_core.runtime.workspace import Workspace
 
-__all__ = ["applies", "correlate", "correlate_grad_weight", "division", "partial_sum_count", "transform_sizes"]
+__all__ = ["FFT", "FftKernel"]
 
 Array = NDArray[Any]
 
 MAX_PAIRS = 16
-"""Pairs of a channel in and one out, of a group: each is a product of transforms."""
+"""Pairs of an input and an output channel in a group: each is a product of transforms."""
 
 MAX_PARTIAL_SUMS = 4
+"""Each holds a transform of the weight's size."""
+
 MIN_SPANS = 3
-"""How many times as long as its windows a block is along an axis at least: less wastes most of a transform."""
+"""Length of a block along an axis, as a multiple of its windows: shorter blocks waste most of a transform."""
 
 MAX_TRANSFORM = 2**22
+"""Elements of all transforms of a block together."""
+
 FAST_SIZES = sorted(
     two * three * five
     for two in (2**power for power in range(24))
@@ -53,22 +57,110 @@ FAST_SIZES = sorted(
 )
 
 
+class FftKernel:
+    """The ``ConvKernel`` of many taps and few channels; its results are rounded."""
+
+    def supports(self, problem: ConvProblem) -> bool:
+        """Return whether channels are few, the stride is 1, and transforms fit the workspace."""
+        return _supports(problem)
+
+    def forward(self, problem: ConvProblem, input: Array, weight: Array, bias: Array | None, output: Array) -> None:
+        """Write the cross-correlation."""
+        transforms = _Transforms(problem)
+        by_frequency = transforms.of_weight(weight).conj()  # (G, C/G, F/G, *T)
+        not_finite: list[WindowBlock] = []
+
+        def make_worker(workspace: Workspace) -> Callable[[WindowBlock], None]:
+            def compute(block: WindowBlock) -> None:
+                spectrum = transforms.of_part(input[block.inputs], block.layout, workspace)  # (n, G, C/G, *T)
+                products = np.einsum("ngc...,gcf...->ngf...", spectrum, by_frequency)
+                target = output[block.outputs]
+                computed = transforms.back(products, target.shape[1:-1])  # (n, F, *o)
+                if not is_all_finite(computed):
+                    not_finite.append(block)
+                    return
+                by_position = np.moveaxis(computed, 1, -1)
+                if bias is None:
+                    target[...] = by_position
+                else:
+                    np.add(by_position, bias, out=target)
+
+            return compute
+
+        run_blocks(transforms.blocks(), make_worker)
+        for block in not_finite:
+            layout = block.layout
+            part = ConvProblem(layout.images, problem.weight_shape, problem.groups, layout.windows, problem.itemsize)
+            direct_kernel(problem).forward(part, input[block.inputs], weight, bias, output[block.outputs])
+
+    def grad_weight(self, problem: ConvProblem, input: Array, grad_output: Array, grad_weight: Array) -> None:
+        """Write the gradient with respect to the weight."""
+        transforms = _Transforms(problem)
+        partial_sums = _partial_sum_count(problem)
+        divided = transforms.blocks()
+        totals: list[Array | None] = [None] * partial_sums
+
+        def make_worker(workspace: Workspace) -> Callable[[int], None]:
+            def compute(partial_sum: int) -> None:
+                total: Array | None = None
+                for block in divided[partial_sum::partial_sums]:
+                    spectrum = transforms.of_part(input[block.inputs], block.layout, workspace)  # (n, G, C/G, *T)
+                    gradient = transforms.of_gradient(grad_output[block.outputs], grad_weight.dtype)  # (n, G, F/G, *T)
+                    products = np.einsum("ngc...,ngf...->gcf...", spectrum, gradient.conj())
+                    total = products if total is None else np.add(total, products, out=total)
+                totals[partial_sum] = total
+
+            return compute
+
+        run_blocks(range(partial_sums), make_worker)
+        summed = [total for total in totals if total is not None]
+        if not summed:
+            grad_weight[...] = 0
+            return
+        total = summed[0]
+        for other in summed[1:]:
+            total += other
+        transforms.write_taps(total, grad_weight)
+        if not np.isfinite(grad_weight).all():
+            direct_kernel(problem).grad_weight(problem, input, grad_output, grad_weight)
+
+    def forward_workspace(self, problem: ConvProblem) -> int:
+        """Return the elements of the weight's transform and of each thread's; blocks may be computed again."""
+        of_block, of_weight = _block_elements(problem)
+        direct = direct_kernel(problem).forward_workspace(problem)
+        return direct + 5 * of_weight + thread_count(_division(problem).steps) * of_block
+
+    def grad_weight_workspace(self, problem: ConvProblem) -> int:
+        """Return the elements of the partial sums and of each thread's transforms; the sums may be computed again."""
+        of_block, of_weight = _block_elements(problem)
+        partial_sums = _partial_sum_count(problem)
+        direct = direct_kernel(problem).grad_weight_workspace(problem)
+        return direct + 4 * partial_sums * of_weight + thread_count(partial_sums) * of_block
+
+    def work(self, problem: ConvProblem) -> int:
+        """Return the work of computing directly, which takes longer."""
+        return direct_kernel(problem).work(problem)
+
+
+FFT = FftKernel()
+
+
 @cached_per_problem
-def applies(problem: ConvProblem) -> bool:
-    """Return whether channels are few, windows are next to each other, and transforms fit the workspace."""
+def _supports(problem: ConvProblem) -> bool:
+    """Return whether channels are few, the stride is 1, and transforms fit the workspace."""
     pairs = problem.group_channels * (problem.features // problem.groups)
     return (
         pairs <= MAX_PAIRS
         and all(axis.stride == 1 for axis in problem.windows.axes)
         # which may be so large that even their sizes take long to find
-        and problem.span((1, *block_outputs(problem))) <= MAX_TRANSFORM
-        and math.prod(transform_sizes(problem)) * (problem.channels + problem.features + pairs * problem.groups)
+        and problem.span((1, *_block_outputs(problem))) <= MAX_TRANSFORM
+        and math.prod(_transform_sizes(problem)) * (problem.channels + problem.features + pairs * problem.groups)
         <= MAX_TRANSFORM
     )
 
 
 @cached_per_problem
-def division(problem: ConvProblem) -> Division:
+def _division(problem: ConvProblem) -> Division:
     """Return the blocks that are transformed at a time: images, and some windows along the first axis."""
     axis = problem.windows.axes[0]
     others = math.prod(other.output_size - 1 + other.extent for other in problem.windows.axes[1:])
@@ -78,109 +170,44 @@ def division(problem: ConvProblem) -> Division:
     return Division(positions, 1, max(1, wanted))
 
 
-def block_outputs(problem: ConvProblem) -> tuple[int, ...]:
+def _block_outputs(problem: ConvProblem) -> tuple[int, ...]:
     """Return the most windows of a block along each axis."""
-    found = division(problem)
-    _, first, *_ = found.counts
+    division = _division(problem)
+    _, first, *_ = division.counts
     return (first, *(axis.output_size for axis in problem.windows.axes[1:]))
 
 
 @cached_per_problem
-def transform_sizes(problem: ConvProblem) -> tuple[int, ...]:
+def _transform_sizes(problem: ConvProblem) -> tuple[int, ...]:
     """Return the sizes of the transforms: at least those of the part of the padded input that a block covers."""
     return tuple(
-        fast_size(count - 1 + axis.extent)
-        for count, axis in zip(block_outputs(problem), problem.windows.axes, strict=True)
+        _fast_size(count - 1 + axis.extent)
+        for count, axis in zip(_block_outputs(problem), problem.windows.axes, strict=True)
     )
 
 
-def fast_size(least: int) -> int:
+def _fast_size(least: int) -> int:
     """Return the smallest size from ``least`` on whose prime factors are 2, 3 and 5."""
     size: int = FAST_SIZES[bisect.bisect_left(FAST_SIZES, least)]
     return size
 
 
 @cached_per_problem
-def partial_sum_count(problem: ConvProblem) -> int:
+def _partial_sum_count(problem: ConvProblem) -> int:
     """Return how many sums of blocks are added side by side."""
-    found = division(problem)
-    return max(1, min(MAX_PARTIAL_SUMS, found.steps))
+    division = _division(problem)
+    return max(1, min(MAX_PARTIAL_SUMS, division.steps))
 
 
-def block_elements(problem: ConvProblem) -> tuple[int, int]:
+def _block_elements(problem: ConvProblem) -> tuple[int, int]:
     """Return the elements that a thread holds for the transforms of a block, and those of the weight's transform."""
-    found = division(problem)
-    images, *_ = found.counts
-    *others, last = transform_sizes(problem)
+    division = _division(problem)
+    images, *_ = division.counts
+    *others, last = _transform_sizes(problem)
     elements = math.prod(others) * (last + 2)  # complex numbers are two each, and half of them are known from the rest
     pairs = problem.group_channels * problem.features
     # a part and its copy with the channels first, transforms before and after each axis, and their products
     return 4 * images * (problem.channels + problem.features) * elements, pairs * elements
-
-
-def correlate(problem: ConvProblem, input: Array, weight: Array, bias: Array | None, output: Array) -> None:
-    """Write the cross-correlation; shapes as in ``cnn_core.kernels.conv.correlate``."""
-    transforms = _Transforms(problem)
-    by_frequency = transforms.of_weight(weight).conj()  # (G, C/G, F/G, *T)
-    not_finite: list[WindowBlock] = []
-
-    def make_worker(workspace: Workspace) -> Callable[[WindowBlock], None]:
-        def compute(block: WindowBlock) -> None:
-            spectrum = transforms.of_part(input[block.inputs], block.layout, workspace)  # (n, G, C/G, *T)
-            products = np.einsum("ngc...,gcf...->ngf...", spectrum, by_frequency)
-            target = output[block.outputs]
-            computed = transforms.back(products, target.shape[1:-1])  # (n, F, *o)
-            if not is_all_finite(computed):
-                not_finite.append(block)
-                return
-            by_position = np.moveaxis(computed, 1, -1)
-            if bias is None:
-                target[...] = by_position
-            else:
-                np.add(by_position, bias, out=target)
-
-        return compute
-
-    run_blocks(transforms.blocks(), make_worker)
-    for block in not_finite:
-        layout = block.layout
-        part = ConvProblem(layout.images, problem.weight_shape, problem.groups, layout.windows, problem.itemsize)
-        exact(problem).correlate(part, input[block.inputs], weight, bias, output[block.outputs])
-
-
-def correlate_grad_weight(problem: ConvProblem, input: Array, grad_output: Array, grad_weight: Array) -> None:
-    """Write the gradient with respect to the weight; shapes as in ``cnn_core.kernels.conv``.
-
-    Blocks are added up in lanes, as in ``direct``.
-    """
-    transforms = _Transforms(problem)
-    partial_sums = partial_sum_count(problem)
-    divided = transforms.blocks()
-    totals: list[Array | None] = [None] * partial_sums
-
-    def make_worker(workspace: Workspace) -> Callable[[int], None]:
-        def compute(partial_sum: int) -> None:
-            total: Array | None = None
-            for block in divided[partial_sum::partial_sums]:
-                spectrum = transforms.of_part(input[block.inputs], block.layout, workspace)  # (n, G, C/G, *T)
-                gradient = transforms.of_gradient(grad_output[block.outputs], grad_weight.dtype)  # (n, G, F/G, *T)
-                products = np.einsum("ngc...,ngf...->gcf...", spectrum, gradient.conj())
-                total = products if total is None else np.add(total, products, out=total)
-            totals[partial_sum] = total
-
-        return compute
-
-    run_blocks(range(partial_sums), make_worker)
-    found = [total for total in totals if total is not None]
-    if not found:
-        grad_weight[...] = 0
-        return
-    total = found[0]
-    for other in found[1:]:
-        total += other
-    transforms.write_taps(total, grad_weight)
-    if not np.isfinite(grad_weight).all():
-        exact(problem).correlate_grad_weight(problem, input, grad_output, grad_weight)
 
 
 class _Transforms:
@@ -188,7 +215,7 @@ class _Transforms:
 
     def __init__(self, problem: ConvProblem) -> None:
         self._problem = problem
-        self._shape = transform_sizes(problem)
+        self._shape = _transform_sizes(problem)
         self._axes = tuple(range(-len(self._shape), 0))
         self._taps: tuple[Any, ...] = (
             ...,
@@ -197,17 +224,17 @@ class _Transforms:
 
     def blocks(self) -> list[WindowBlock]:
         """Return the blocks, which divide the images and the first axis."""
-        found = division(self._problem)
+        division = _division(self._problem)
         whole = [slice(0, axis.output_size) for axis in self._problem.windows.axes[1:]]
         return self._problem.kept_blocks(
-            (_Transforms, found), lambda: ((images, rows, *whole) for images, rows, *_ in found.blocks())
+            (_Transforms, division), lambda: ((images, rows, *whole) for images, rows, *_ in division.blocks())
         )
 
-    def _padded(self, layout: Layout, workspace: Workspace) -> PaddedPart:
-        images, *_ = division(self._problem).counts
-        elements = self._problem.channels * self._problem.span((images, *block_outputs(self._problem)))
+    def _padded(self, layout: Layout, workspace: Workspace) -> PaddedBlock:
+        images, *_ = _division(self._problem).counts
+        elements = self._problem.channels * self._problem.span((images, *_block_outputs(self._problem)))
         (memory,) = workspace.arrays((elements,), dtype=f"f{self._problem.itemsize}")
-        return PaddedPart(memory, layout.images, layout.windows, (self._problem.channels,))
+        return PaddedBlock(memory, layout.images, layout.windows, (self._problem.channels,))
 
     def _forward(self, array: Array) -> Array:
         return np.fft.rfftn(array, s=self._shape, axes=self._axes)
@@ -231,9 +258,9 @@ class _Transforms:
     def of_weight(self, weight: Array) -> Array:
         """Transform a weight (*K, C/G, F): (G, C/G, F/G, *T)."""
         problem = self._problem
-        spread = np.zeros((problem.group_channels, problem.features, *self._shape), dtype=weight.dtype)
-        spread[self._taps] = np.moveaxis(weight, (-2, -1), (0, 1))
-        by_group = spread.reshape(problem.group_channels, problem.groups, -1, *self._shape)
+        padded = np.zeros((problem.group_channels, problem.features, *self._shape), dtype=weight.dtype)
+        padded[self._taps] = np.moveaxis(weight, (-2, -1), (0, 1))
+        by_group = padded.reshape(problem.group_channels, problem.groups, -1, *self._shape)
         return self._forward(np.moveaxis(by_group, 0, 1))
 
     def back(self, products: Array, outputs: tuple[int, ...]) -> Array:

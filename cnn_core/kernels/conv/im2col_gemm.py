@@ -1,16 +1,16 @@
-"""Correlation as products of matrices, one block of windows at a time.
+"""Convolution as matrix products (im2col and GEMM), one block of windows at a time.
 
 With the windows of the input laid out as a matrix of patches, one row for each window and one column for each tap and
-channel, two of the three computations are products of matrices (per group):
+channel, two of the three computations are matrix products (for each group):
 
     output      = patches @ weight
     grad_weight = patches.T @ grad_output
 
-The matrix of patches is never whole: it is made for one block of windows at a time, in memory that stays in the
-processor's cache. Where windows have one tap and no distance, the input itself is that matrix.
+The whole matrix of patches never exists: it is made for one block of windows at a time, in memory that stays in the
+cache of a core. Where windows have a single tap, no gaps and no padding, the input itself is that matrix.
 
 Axes in comments: N batch, S spatial sizes, O output sizes, K kernel sizes, G groups, C channels in, F channels out,
-P windows in a block.
+P windows in a block; lower case for those of a block.
 """
 
 from __future__ import annotations
@@ -25,31 +25,151 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnn_core.kernels.conv.padded_block import PaddedPart
-from cnn_core.kernels.conv.problem import ConvProblem, Division, Layout, WindowBlock, cached_per_problem
+from cnn_core.kernels.conv.padded_block import PaddedBlock
+from cnn_core.kernels.conv.problem import ConvProblem, Division, Layout, WindowBlock, cached_per_problem, thread_count
+from cnn_core.kernels.cost import MOVED_ELEMENT, STEP
 from cnn_core.kernels.opaque import as_runs
 from cnn_core.kernels.outer_sum import MAX_KEPT_ELEMENTS, outer_sum
 from cnn_core.kernels.products import multiply, multiply_transposed, parts_of_rows
 from cnn_core.runtime.blocks import BLOCK_BYTES, block_limit
 from cnn_core.runtime.threads import run_blocks
-from cnn_core.runtime.workspace import Workspace
+from cnn_core.runtime.workspace import Workspace, view_cache_elements
 
-__all__ = ["correlate", "correlate_grad_weight", "division", "gradient_elements"]
+__all__ = ["IM2COL_GEMM", "Im2colGemm", "group_matrices", "split_channels"]
 
 Array = NDArray[Any]
 
 MAX_TAKEN_BYTES = 64
-"""Of pieces up to this size, ``take`` copies many times as fast as an assignment does."""
+"""Up to this length of a run, ``np.take`` copies many times as fast as an assignment does."""
 
 MAX_SUMMED = 4096
+"""Rows that one product of float32 matrices adds up; more of them would lose digits, so blocks are added apart."""
+
 MAX_PARTIAL_SUMS = 8
+"""Sums of blocks that are added side by side (split-K): enough for the threads of a machine with eight cores."""
+
 MAX_PARTIAL_SUM_BYTES = BLOCK_BYTES
-MIN_PARTS = 8
-"""Of a large weight, computed side by side."""
+"""A partial sum that is larger would not stay in the cache of its core; the weight is cut into slices instead."""
+
+MIN_WEIGHT_SLICES = 8
+"""Slices of a large weight whose gradients are computed side by side."""
+
+GROUPS_OF_A_STEP = 10
+"""Groups whose small matrix products take as long as one interpreter iteration."""
+
+
+class Im2colGemm:
+    """The ``ConvKernel`` that supports every problem."""
+
+    def supports(self, problem: ConvProblem) -> bool:  # noqa: ARG002
+        """Return True."""
+        return True
+
+    def forward(self, problem: ConvProblem, input: Array, weight: Array, bias: Array | None, output: Array) -> None:
+        """Write the cross-correlation."""
+        matrices = weight_matrices(weight, problem.groups)  # (G, K*C/G, F/G)
+        # as one more row of the weight, for a column of ones, a bias takes no time but that for copying patches
+        is_copied = not _is_pointwise(problem) or 2 * problem.channels <= problem.features
+        with_ones = bias is not None and problem.groups == 1 and is_copied
+        if bias is not None and with_ones:
+            matrices = np.concatenate([matrices, bias.reshape(1, 1, -1)], axis=1)
+
+        def make_worker(workspace: Workspace) -> Callable[[WindowBlock], None]:
+            def compute(block: WindowBlock) -> None:
+                layout = block.layout
+                patches = workspace.cached(
+                    (_Patches, layout, with_ones),
+                    lambda: _Patches(problem, layout, workspace, weight.dtype, with_ones),
+                )
+                matrix = patches(input[block.inputs], must_clear=workspace.claim(patches))
+                target = output[block.outputs]
+                windows = _by_group(target, problem.groups)  # (G, P, F/G) where that needs no copy
+                if windows is None:
+                    multiply(matrix, matrices, out=patches.of_groups)
+                    target[...] = patches.outputs
+                else:
+                    multiply(matrix, matrices, out=windows)
+                if bias is not None and not with_ones:
+                    target += bias
+
+            return compute
+
+        run_blocks(problem.window_blocks(_division(problem)), make_worker)
+
+    def grad_weight(self, problem: ConvProblem, input: Array, grad_output: Array, grad_weight: Array) -> None:
+        """Write the gradient with respect to the weight.
+
+        Blocks go in turn to a few partial sums, each of which adds its blocks up one after the other; at last the
+        partial sums are added. Of a large weight there is one partial sum, and slices of it are computed side by side
+        instead. Both follow from the problem alone: results are the same on any number of threads.
+        """
+        slices = _weight_slices(problem)
+        partial_sums = _partial_sum_count(problem)
+        window_blocks = problem.window_blocks(_grad_weight_division(problem))
+        dtype = grad_weight.dtype
+        totals = np.zeros((partial_sums, *grad_weight.shape), dtype=dtype) if partial_sums > 1 else grad_weight[None]
+        if partial_sums == 1:
+            grad_weight[...] = 0
+
+        def make_worker(workspace: Workspace) -> Callable[[tuple[int, int]], None]:
+            def step_of(layout: Layout, index: int) -> _WeightGradient:
+                return workspace.cached(
+                    (_WeightGradient, layout, index),
+                    lambda: _WeightGradient(
+                        problem, layout, workspace, dtype, slices[index] if len(slices) > 1 else ()
+                    ),
+                )
+
+            def compute(unit: tuple[int, int]) -> None:
+                partial_sum, index = unit
+                step = None
+                for block in window_blocks[partial_sum::partial_sums]:
+                    is_alone = step is None
+                    step = step_of(block.layout, index)
+                    must_clear = workspace.claim(step)
+                    step.add(input[block.inputs], grad_output[block.outputs], must_clear=must_clear, is_alone=is_alone)
+                if step is not None:
+                    total = totals[partial_sum][slices[index]]  # (*k, c, F)
+                    split = step.sums.reshape(problem.groups, *total.shape[:-1], -1)
+                    split_channels(total, problem.groups)[...] = np.moveaxis(split, 0, -2)
+
+            return compute
+
+        run_blocks(list(itertools.product(range(partial_sums), range(len(slices)))), make_worker)
+        if partial_sums > 1:
+            np.add.reduce(totals, axis=0, out=grad_weight)
+
+    def forward_workspace(self, problem: ConvProblem) -> int:
+        """Return the elements of the weight's matrices, and of each thread's patches."""
+        division = _division(problem)
+        per_thread = _index_elements(problem, division) + view_cache_elements(division.steps)
+        return 2 * problem.weights + thread_count(division.steps) * (per_thread + sum(_forward_elements(problem)))
+
+    def grad_weight_workspace(self, problem: ConvProblem) -> int:
+        """Return the elements of the partial sums, and of each thread's patches and products."""
+        division, slices, partial_sums = (
+            _grad_weight_division(problem),
+            len(_weight_slices(problem)),
+            _partial_sum_count(problem),
+        )
+        per_thread = _index_elements(problem, division) + view_cache_elements(division.steps * slices)
+        per_thread += sum(_grad_weight_elements(problem))
+        held = partial_sums * problem.weights if partial_sums > 1 else 0
+        return held + thread_count(partial_sums * slices) * per_thread
+
+    def work(self, problem: ConvProblem) -> int:
+        """Return the work of the products, of copying patches, and of the interpreter."""
+        division, positions = _division(problem), math.prod(problem.positions)
+        steps = division.steps * (1 + problem.groups // GROUPS_OF_A_STEP)
+        copied = positions * problem.taps * problem.channels + problem.copied_elements(division)
+        return positions * problem.weights + MOVED_ELEMENT * copied + STEP * steps
+
+
+IM2COL_GEMM = Im2colGemm()
 
 
 @cached_per_problem
-def is_pointwise(problem: ConvProblem) -> bool:
+def _is_pointwise(problem: ConvProblem) -> bool:
     """Return whether the input itself is the matrix of patches."""
     return all(
         (axis.kernel_size, axis.stride, axis.before, axis.after) == (1, 1, 0, 0) for axis in problem.windows.axes
@@ -57,106 +177,32 @@ def is_pointwise(problem: ConvProblem) -> bool:
 
 
 @cached_per_problem
-def division(problem: ConvProblem) -> Division:
+def _division(problem: ConvProblem) -> Division:
     """Return the blocks that patches are made in."""
     # of a window: its patch, what it spans, and its outputs, to which a bias is added while they are in the cache
     patch = max(problem.taps * problem.channels, problem.spanned_per_position)
     bytes_of_patch = problem.itemsize * (patch + problem.features)
     # every block reads the whole weight: with a large one, blocks of more windows than fit the cache read less
-    whole = 0 if is_pointwise(problem) else math.prod(problem.positions) * bytes_of_patch
+    whole = 0 if _is_pointwise(problem) else math.prod(problem.positions) * bytes_of_patch
     limit = block_limit(whole, problem.itemsize * problem.weights // 2)
     if problem.groups > 1:
-        # the numbers of the pieces that patches are taken from are kept, but not if they are very many
+        # the indices that patches are gathered by are kept, unless there are very many
         limit = min(limit, bytes_of_patch * (MAX_KEPT_ELEMENTS // (problem.taps * problem.groups)))
     return Division(problem.positions, bytes_of_patch, max(1, limit))
 
 
-def correlate(problem: ConvProblem, input: Array, weight: Array, bias: Array | None, output: Array) -> None:
-    """Write the cross-correlation; shapes as in ``cnn_core.kernels.conv.correlate``."""
-    matrices = weight_matrices(weight, problem.groups)  # (G, K*C/G, F/G)
-    # as one more row of the weight, for a column of ones, a bias takes no time but that for patches
-    is_copied = not is_pointwise(problem) or 2 * problem.channels <= problem.features
-    with_ones = bias is not None and problem.groups == 1 and is_copied
-    if bias is not None and with_ones:
-        matrices = np.concatenate([matrices, bias.reshape(1, 1, -1)], axis=1)
-
-    def make_worker(workspace: Workspace) -> Callable[[WindowBlock], None]:
-        def compute(block: WindowBlock) -> None:
-            layout = block.layout
-            key = (_Patches, layout, with_ones)
-            patches = workspace.cached(key, lambda: _Patches(problem, layout, workspace, weight.dtype, with_ones))
-            matrix = patches(input[block.inputs], must_clear=workspace.claim(patches))
-            target = output[block.outputs]
-            windows = by_group(target, problem.groups)  # (G, P, F/G) where that needs no copy
-            if windows is None:
-                multiply(matrix, matrices, out=patches.of_groups)
-                target[...] = patches.outputs
-            else:
-                multiply(matrix, matrices, out=windows)
-            if bias is not None and not with_ones:
-                target += bias
-
-        return compute
-
-    run_blocks(problem.window_blocks(division(problem)), make_worker)
-
-
-def correlate_grad_weight(problem: ConvProblem, input: Array, grad_output: Array, grad_weight: Array) -> None:
-    """Write the gradient with respect to the weight; shapes as in ``cnn_core.kernels.conv``.
-
-    Blocks go to a few lanes in turn, each of which adds its blocks up one after the other; at last the lanes are
-    added. Of a large weight there is one lane, and different taps and channels are computed side by side instead. Both
-    follow from the sizes alone: sums are the same on any number of threads.
-    """
-    parts = weight_parts(problem)
-    partial_sums = partial_sum_count(problem)
-    window_blocks = problem.window_blocks(grad_weight_division(problem))
-    dtype = grad_weight.dtype
-    totals = np.zeros((partial_sums, *grad_weight.shape), dtype=dtype) if partial_sums > 1 else grad_weight[None]
-    if partial_sums == 1:
-        grad_weight[...] = 0
-
-    def make_worker(workspace: Workspace) -> Callable[[tuple[int, int]], None]:
-        def step_of(layout: Layout, part: int) -> _WeightGradient:
-            return workspace.cached(
-                (_WeightGradient, layout, part),
-                lambda: _WeightGradient(problem, layout, workspace, dtype, parts[part] if len(parts) > 1 else ()),
-            )
-
-        def compute(unit: tuple[int, int]) -> None:
-            partial_sum, part = unit
-            step = None
-            for block in window_blocks[partial_sum::partial_sums]:
-                is_alone = step is None
-                step = step_of(block.layout, part)
-                must_clear = workspace.claim(step)
-                step.add(input[block.inputs], grad_output[block.outputs], must_clear=must_clear, is_alone=is_alone)
-            if step is not None:
-                total = totals[partial_sum][parts[part]]  # (*k, c, F)
-                split = step.sums.reshape(problem.groups, *total.shape[:-1], -1)
-                split_channels(total, problem.groups)[...] = np.moveaxis(split, 0, -2)
-
-        return compute
-
-    run_blocks(list(itertools.product(range(partial_sums), range(len(parts)))), make_worker)
-    if partial_sums > 1:
-        np.add.reduce(totals, axis=0, out=grad_weight)
-
-
 @cached_per_problem
-def grad_weight_division(problem: ConvProblem) -> Division:
-    """Return the blocks that patches are made in for the gradient of the weight: larger where they are of one part."""
-    if len(weight_parts(problem)) == 1:
-        whole = division(problem)
-        # longer sums would lose digits in float32; those of blocks are added apart
-        most = MAX_SUMMED * whole.bytes_per_position
-        return dataclasses.replace(whole, limit=min(whole.limit, most))
-    elements = max(part_columns(problem), problem.features, problem.spanned_per_position)
+def _grad_weight_division(problem: ConvProblem) -> Division:
+    """Return the blocks that patches are made in for grad_weight: larger where they are those of a slice."""
+    if len(_weight_slices(problem)) == 1:
+        whole = _division(problem)
+        return dataclasses.replace(whole, limit=min(whole.limit, MAX_SUMMED * whole.bytes_per_position))
+    elements = max(_slice_columns(problem), problem.features, problem.spanned_per_position)
     return Division(problem.positions, problem.itemsize * elements, BLOCK_BYTES)
 
 
 @cached_per_problem
-def weight_parts(problem: ConvProblem) -> list[tuple[slice, ...]]:
+def _weight_slices(problem: ConvProblem) -> list[tuple[slice, ...]]:
     """Return slices of the kernel and of the channels (*K, C/G) that cover a weight once; one if it is small."""
     if problem.groups > 1 or problem.itemsize * problem.weights <= MAX_PARTIAL_SUM_BYTES:
         return [(slice(None),) * (len(problem.weight_shape) - 1)]
@@ -165,46 +211,50 @@ def weight_parts(problem: ConvProblem) -> list[tuple[slice, ...]]:
 
 def _weight_division(problem: ConvProblem) -> Division:
     weight_bytes = problem.itemsize * problem.weights
-    return Division(problem.weight_shape[:-1], problem.itemsize * problem.features, weight_bytes // MIN_PARTS)
+    return Division(problem.weight_shape[:-1], problem.itemsize * problem.features, weight_bytes // MIN_WEIGHT_SLICES)
 
 
 @cached_per_problem
-def part_columns(problem: ConvProblem) -> int:
-    """Return the columns of a patch in the largest part of the weight."""
-    if len(weight_parts(problem)) == 1:
+def _slice_columns(problem: ConvProblem) -> int:
+    """Return the columns of a patch in the largest slice of the weight."""
+    if len(_weight_slices(problem)) == 1:
         return problem.taps * problem.channels
     return math.prod(_weight_division(problem).counts)
 
 
 @cached_per_problem
-def partial_sum_count(problem: ConvProblem) -> int:
+def _partial_sum_count(problem: ConvProblem) -> int:
     """Return how many sums of blocks are added side by side."""
-    if len(weight_parts(problem)) > 1:
+    if len(_weight_slices(problem)) > 1:
         return 1
-    weight_bytes = problem.itemsize * problem.weights
-    steps = grad_weight_division(problem).steps
-    return max(1, min(MAX_PARTIAL_SUMS, steps, MAX_PARTIAL_SUMS * MAX_PARTIAL_SUM_BYTES // weight_bytes))
+    most = MAX_PARTIAL_SUMS * MAX_PARTIAL_SUM_BYTES // (problem.itemsize * problem.weights)
+    return max(1, min(MAX_PARTIAL_SUMS, _grad_weight_division(problem).steps, most))
+
+
+def _index_elements(problem: ConvProblem, division: Division) -> int:
+    """Return the elements of the int64 gather indices of a block; building them takes three temporaries."""
+    return 6 * math.prod(division.counts) * problem.taps * problem.groups if problem.groups > 1 else 0
+
+
+@cached_per_problem
+def _forward_elements(problem: ConvProblem) -> tuple[int, int, int]:
+    """Return the elements that a thread allocates: patches with a column of ones, a padded block, outputs."""
+    counts = _division(problem).counts
+    positions = math.prod(counts)
+    return (
+        (problem.taps * problem.channels + 1) * positions,
+        problem.span(counts) * problem.channels,
+        problem.features * positions,
+    )
 
 
 class _Patches:
-    """Makes the matrices of patches for all blocks in which windows lie alike."""
+    """The matrices of patches of all blocks with the same layout."""
 
     def __init__(
-        self,
-        problem: ConvProblem,
-        layout: Layout,
-        workspace: Workspace,
-        dtype: np.dtype[Any],
-        with_ones: bool,
+        self, problem: ConvProblem, layout: Layout, workspace: Workspace, dtype: np.dtype[Any], with_ones: bool
     ) -> None:
-        found = division(problem)
-        positions = math.prod(found.counts)
-        memory, padded, outputs = workspace.arrays(
-            ((problem.taps * problem.channels + with_ones) * positions,),
-            (problem.span(found.counts) * problem.channels,),
-            (problem.features * positions,),
-            dtype=dtype,
-        )
+        memory, padded, outputs = workspace.arrays(*((count,) for count in _forward_elements(problem)), dtype=dtype)
         shape = (*layout.outputs, problem.features)
         self.outputs: Array = outputs[: math.prod(shape)].reshape(shape)
         """Memory for the outputs of a block, (n, *o, F)."""
@@ -215,13 +265,34 @@ class _Patches:
         """The same as one matrix for each group, (G, P, F/G)."""
         self._source = _Source(problem, layout, padded, memory, with_ones=with_ones)
 
-    def __call__(self, part: Array, *, must_clear: bool) -> Array:
-        """Return the patches of a part of the input, (G, P, K*C/G)."""
-        return self._source.patches(part, must_clear=must_clear)
+    def __call__(self, block: Array, *, must_clear: bool) -> Array:
+        """Return the patches of a block of the input, (G, P, K*C/G)."""
+        return self._source.patches(block, must_clear=must_clear)
+
+
+@cached_per_problem
+def _grad_weight_elements(problem: ConvProblem) -> tuple[int, ...]:
+    """Return the elements that a thread allocates for the gradient with respect to the weight.
+
+    They are patches, a padded block, a copy of a block of grad_output, sums, the products of a block, and those of
+    some rows of it at a time.
+    """
+    division, columns = _grad_weight_division(problem), _slice_columns(problem)
+    positions = math.prod(division.counts)
+    sums = columns * problem.features // problem.groups
+    chunks = parts_of_rows(positions, columns // problem.groups, problem.features // problem.groups)
+    return (
+        columns * positions,
+        problem.span(division.counts) * problem.channels,
+        problem.features * positions,
+        sums,
+        sums,
+        sums * chunks if chunks > 1 else 0,
+    )
 
 
 class _WeightGradient:
-    """Adds up what blocks in which windows lie alike give to the gradient of the weight, or of a part of it."""
+    """Adds up what blocks with the same layout give to the gradient of a slice of the weight."""
 
     def __init__(
         self,
@@ -229,61 +300,38 @@ class _WeightGradient:
         layout: Layout,
         workspace: Workspace,
         dtype: np.dtype[Any],
-        chosen: tuple[slice, ...],
+        weight_slice: tuple[slice, ...],
     ) -> None:
         self._groups, self._dtype = problem.groups, dtype
-        elements = gradient_elements(problem)
-        arrays = workspace.arrays(*((count,) for count in elements), dtype=dtype)
-        memory, padded, self._copied, sums, products, self._by_part = arrays
-        self._source = _Source(problem, layout, padded, memory, chosen)
-        columns = math.prod(self._source.chosen_shape) // (problem.groups * math.prod(layout.outputs))
+        arrays = workspace.arrays(*((count,) for count in _grad_weight_elements(problem)), dtype=dtype)
+        memory, padded, self._copied, sums, products, self._by_chunk = arrays
+        self._source = _Source(problem, layout, padded, memory, weight_slice)
+        columns = math.prod(self._source.shape) // (problem.groups * math.prod(layout.outputs))
         shape = (problem.groups, columns, problem.features // problem.groups)
-        # where those of other layouts are
+        # at the same place as those of other layouts
         self.sums: Array = sums[: math.prod(shape)].reshape(shape)
-        """What was added up, (G, k*c, F/G)."""
+        """The sum of what was added, (G, k*c, F/G)."""
         self._products = products[: math.prod(shape)].reshape(shape)
 
-    def add(self, part: Array, gradient: Array, *, must_clear: bool, is_alone: bool) -> None:
-        """Add what parts of the input and of grad_output give; write it if nothing was added before."""
-        matrix = self._source.patches(part, must_clear=must_clear)  # (G, P, k*c)
+    def add(self, block: Array, gradient: Array, *, must_clear: bool, is_alone: bool) -> None:
+        """Add what blocks of the input and of grad_output give; write it if nothing was added before."""
+        matrix = self._source.patches(block, must_clear=must_clear)  # (G, P, k*c)
         of_groups = group_matrices(gradient, self._groups, self._dtype, self._copied)  # (G, P, F/G)
-        multiply_transposed(matrix, of_groups, self.sums if is_alone else self._products, self._by_part)
+        multiply_transposed(matrix, of_groups, self.sums if is_alone else self._products, self._by_chunk)
         if not is_alone:
             np.add(self.sums, self._products, out=self.sums)
 
 
-@cached_per_problem
-def gradient_elements(problem: ConvProblem) -> tuple[int, ...]:
-    """Return the elements of the arrays that a thread holds for the gradient of the weight.
-
-    They are patches, a part of the padded input, a copy of a part of grad_output, sums, products of a block, and those
-    of some rows of it at a time.
-    """
-    found, columns = grad_weight_division(problem), part_columns(problem)
-    positions = math.prod(found.counts)
-    sums = columns * problem.features // problem.groups
-    of_group = columns // problem.groups, problem.features // problem.groups
-    by_part = parts_of_rows(positions, *of_group)
-    return (
-        columns * positions,
-        problem.span(found.counts) * problem.channels,
-        problem.features * positions,
-        sums,
-        sums,
-        sums * by_part if by_part > 1 else 0,
-    )
-
-
 class _Source:
-    """Copies patches from the parts of an input; the views for that are made beforehand.
+    """Copies patches from blocks of an input; the views for that are made beforehand.
 
     Parameters
     ----------
     problem : ConvProblem
     layout : Layout
     padded, memory : ndarray
-        Of one axis, for a part of the padded input and for patches.
-    chosen : tuple of slice
+        Of one axis, for a padded block of the input and for patches.
+    weight_slice : tuple of slice
         Taps and channels, (*K, C/G); all of them if empty.
     with_ones : bool
         Whether the last column of a matrix is ones.
@@ -295,59 +343,59 @@ class _Source:
         layout: Layout,
         padded: Array,
         memory: Array,
-        chosen: tuple[slice, ...] = (),
+        weight_slice: tuple[slice, ...] = (),
         *,
         with_ones: bool = False,
     ) -> None:
         windows, self._groups, self._dtype = layout.windows, problem.groups, memory.dtype
-        self._is_pointwise = is_pointwise(problem) and not with_ones
-        self._channels = chosen[-1] if chosen else slice(None)
-        self._part = PaddedPart(padded, layout.images, windows, (problem.channels,))
+        self._is_pointwise = _is_pointwise(problem) and not with_ones
+        self._channels = weight_slice[-1] if weight_slice else slice(None)
+        self._block = PaddedBlock(padded, layout.images, windows, (problem.channels,))
         rank = len(windows.axes)
-        view = windows.view(split_channels(self._part.array, problem.groups))  # (n, *o, *K, G, C/G)
-        if chosen:
-            *taps, channels = chosen
+        view = windows.view(split_channels(self._block.array, problem.groups))  # (n, *o, *K, G, C/G)
+        if weight_slice:
+            *taps, channels = weight_slice
             view = view[(*(slice(None),) * (1 + rank), *taps, slice(None), channels)]
-        source = view.transpose(2 * rank + 1, *range(2 * rank + 1), 2 * rank + 2)  # (G, n, *o, *K, C/G)
-        self.chosen_shape = source.shape
+        source = view.transpose(2 * rank + 1, *range(2 * rank + 1), 2 * rank + 2)  # (G, n, *o, *k, c)
+        self.shape = source.shape
         rows, columns = math.prod(source.shape[: 2 + rank]), math.prod(source.shape[2 + rank :])
         matrix = memory[: rows * (columns + with_ones)].reshape(rows, columns + with_ones)
         patches = matrix[:, :columns].reshape(source.shape, copy=False)
         self._ones = matrix[:, columns:]
         self._matrices = matrix.reshape(problem.groups, -1, columns + with_ones)
-        channels = source.shape[-1]
-        piece = channels * source.itemsize
-        if problem.groups == 1 or piece > MAX_TAKEN_BYTES:
+        channel_count = source.shape[-1]
+        run = channel_count * source.itemsize
+        if problem.groups == 1 or run > MAX_TAKEN_BYTES:
             self._copy = functools.partial(np.copyto, *_by_run(patches, source))
             return
-        counts, steps = source.shape[:-1], tuple(stride // piece for stride in source.strides[:-1])
-        self._copy = functools.partial(_take, self._part.array.reshape(-1, channels), counts, steps, patches)
+        counts, steps = source.shape[:-1], tuple(stride // run for stride in source.strides[:-1])
+        self._copy = functools.partial(_take, self._block.array.reshape(-1, channel_count), counts, steps, patches)
 
-    def patches(self, part: Array, *, must_clear: bool) -> Array:
-        """Return the patches of a part of the input: one matrix (P, k*c) for each group."""
-        if self._is_pointwise and part.dtype == self._dtype:
-            matrices = by_group(part, self._groups)
+    def patches(self, block: Array, *, must_clear: bool) -> Array:
+        """Return the patches of a block of the input: one matrix (P, k*c) for each group."""
+        if self._is_pointwise and block.dtype == self._dtype:
+            matrices = _by_group(block, self._groups)
             if matrices is not None:
                 return matrices[..., self._channels]
         if must_clear:
             self._ones.fill(1)
-        self._part.write(part, must_clear=must_clear)
+        self._block.write(block, must_clear=must_clear)
         self._copy()
         return self._matrices
 
 
-def _take(pieces: Array, counts: tuple[int, ...], steps: tuple[int, ...], patches: Array) -> None:
-    # the numbers of the pieces are not held here: they may be as large as the patches, for each layout
-    # clipping needs no buffer; no piece is outside
-    np.take(pieces, outer_sum(counts, steps), axis=0, out=patches, mode="clip")
+def _take(runs: Array, counts: tuple[int, ...], steps: tuple[int, ...], patches: Array) -> None:
+    # the indices are not kept here: for each layout they may be as large as the patches
+    # clipping needs no buffer; no index is outside
+    np.take(runs, outer_sum(counts, steps), axis=0, out=patches, mode="clip")
 
 
 def _by_run(patches: Array, source: Array) -> tuple[Array, Array]:
-    """View the channels of taps next to each other as one element, if they are few: copies go through it at once."""
+    """View the channels of adjacent taps as one element, if they are few, so that a copy moves them at once."""
     merged = (*source.shape[:-2], source.shape[-2] * source.shape[-1])
     try:
         return as_runs(patches.reshape(merged, copy=False), source.reshape(merged, copy=False))
-    except ValueError:  # taps are apart
+    except ValueError:  # the taps are not adjacent
         return as_runs(patches, source)
 
 
@@ -356,7 +404,7 @@ def split_channels(array: Array, groups: int) -> Array:
     return array.reshape(*array.shape[:-1], groups, array.shape[-1] // groups)
 
 
-def by_group(array: Array, groups: int) -> Array | None:
+def _by_group(array: Array, groups: int) -> Array | None:
     """View (n, *o, channels) as one matrix (P, channels/G) for each group; None if that needs a copy."""
     shape = (math.prod(array.shape[:-1]), groups, array.shape[-1] // groups)
     try:
@@ -366,13 +414,13 @@ def by_group(array: Array, groups: int) -> Array | None:
 
 
 def group_matrices(array: Array, groups: int, dtype: np.dtype[Any], memory: Array) -> Array:
-    """Return (n, *o, channels) as one matrix (P, channels/G) for each group, of a type; a copy in memory if need be."""
-    matrices = by_group(array, groups) if array.dtype == dtype else None
+    """Return (n, *o, channels) of a type as one matrix (P, channels/G) for each group; copied to memory if need be."""
+    matrices = _by_group(array, groups) if array.dtype == dtype else None
     if matrices is None:
         copied = memory[: array.size].reshape(array.shape)
         copied[...] = array
-        matrices = by_group(copied, groups)
-        assert matrices is not None  # noqa: S101  (it is in one piece)
+        matrices = _by_group(copied, groups)
+        assert matrices is not None  # noqa: S101  (it is contiguous)
     return matrices
 
 

@@ -1,4 +1,4 @@
-"""The part of an input that a block of windows covers, with its padding, channels-last and in one piece."""
+"""A block of the input with its padding, channels-last and contiguous."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from cnn_core.geometry import Windows
 
-__all__ = ["PaddedPart"]
+__all__ = ["PaddedBlock"]
 
 Array = NDArray[Any]
 
 
-class PaddedPart:
-    """Where the parts of an input stand, one after the other, for all blocks in which windows lie alike.
+class PaddedBlock:
+    """Memory into which blocks with the same layout are written, one after the other.
 
     Taps in the padding are real zeros and are multiplied like any element: an infinite weight over padding gives NaN,
     as it does over an input that was padded beforehand.
@@ -24,21 +24,21 @@ class PaddedPart:
     Parameters
     ----------
     memory : ndarray
-        Of one axis, and of as many elements as the part at least.
+        Of one axis, with at least as many elements as the block.
     images : int
     windows : Windows
-        Over the part.
-    rest : sequence of int
+        Over the block.
+    trailing : sequence of int
         Sizes of the axes after the spatial ones.
     """
 
-    def __init__(self, memory: Array, images: int, windows: Windows, rest: Sequence[int]) -> None:
-        shape = (images, *windows.padded_sizes, *rest)
+    def __init__(self, memory: Array, images: int, windows: Windows, trailing: Sequence[int]) -> None:
+        shape = (images, *windows.padded_sizes, *trailing)
         self.array: Array = memory[: math.prod(shape)].reshape(shape)
         self._inside = self.array[(slice(None), *windows.inside)]
 
-    def write(self, part: Array, *, must_clear: bool) -> None:
-        """Write a part of an input, (n, *s, ...); the padding too if it is the first since others used the memory."""
+    def write(self, block: Array, *, must_clear: bool) -> None:
+        """Write a block of the input, (n, *s, ...), and the padding if the memory must be cleared."""
         if must_clear:
             self.array.fill(0)
-        self._inside[...] = part
+        self._inside[...] = block

@@ -1,12 +1,13 @@
-"""The gradient of the input as correlations of grad_output with parts of the flipped weight.
+"""The gradient with respect to the input by polyphase decomposition: as convolutions of grad_output.
 
-With stride 1 it is a single one. With stride s an element x gets something from the taps k alone for which x + before -
-k * dilation is a multiple of s: those of every s-th element are the same ones. So the elements of each phase, every
-s-th one, are a correlation of grad_output with stride 1, whose weight is every so many taps:
+With stride 1 it is a single convolution of grad_output with the flipped weight. With stride s, an input element x
+receives something only from the taps k for which x + before - k * dilation is a multiple of s, and those are the same
+taps for every s-th element. So the elements of one polyphase component, every s-th one, are a convolution of
+grad_output with stride 1, whose weight is every so many taps:
 
     stride 2, three taps, before = 1      elements 0, 2, 4, ...: tap 1      elements 1, 3, 5, ...: taps 2 and 0
 
-What is gathered so for each element need not be added to it piece by piece, as ``spread`` does.
+Each element is gathered once; nothing is added to it patch by patch, as ``col2im`` does.
 """
 
 from __future__ import annotations
@@ -14,17 +15,69 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from cnn_core.geometry import AxisWindows, Windows
-from cnn_core.kernels.conv.problem import ConvProblem, conv_problem
+from cnn_core.kernels.conv.direct import direct_kernel
+from cnn_core.kernels.conv.kernel import ConvKernel, GradInputKernel
+from cnn_core.kernels.conv.problem import ConvProblem, cached_per_problem, conv_problem, transposed_weight
 
-__all__ = ["PolyphaseComponent", "polyphase_components"]
+__all__ = ["Polyphase", "PolyphaseComponent", "component_problems", "polyphase_components"]
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Polyphase:
+    """The ``GradInputKernel`` of problems that have polyphase components.
+
+    Parameters
+    ----------
+    forward_kernel : callable
+        Returns the kernel of a component.
+    col2im : GradInputKernel
+        The kernel of weights that are not finite.
+    """
+
+    forward_kernel: Callable[[ConvProblem], ConvKernel]
+    col2im: GradInputKernel
+
+    def grad_input(
+        self, problem: ConvProblem, grad_output: Array, weight: Array, bias: Array | None, grad_input: Array
+    ) -> None:
+        """Write the gradient with respect to the input, one component after the other."""
+        # grad_output is padded with zeros here, of which an infinite weight would make NaN
+        if not np.isfinite(weight).all():
+            self.col2im.grad_input(problem, grad_output, weight, bias, grad_input)
+            return
+        for component in polyphase_components(problem) or []:
+            target = grad_input[(slice(None), *component.elements)]
+            if component.problem is None:
+                target[...] = 0 if bias is None else bias
+                continue
+            flipped = transposed_weight(weight[component.taps], problem.groups)
+            self.forward_kernel(component.problem).forward(component.problem, grad_output, flipped, bias, target)
+
+    def workspace(self, problem: ConvProblem) -> int:
+        """Return the elements of a flipped weight and of the kernel that takes the most."""
+        components = component_problems(problem) or []
+        largest = max((self.forward_kernel(each).forward_workspace(each) for each in components), default=0)
+        return max(self.col2im.workspace(problem), 3 * problem.weights + largest)
+
+    def work(self, problem: ConvProblem) -> int:
+        """Return the work of the slower of both ways."""
+        components = component_problems(problem) or []
+        return max(self.col2im.work(problem), sum(direct_kernel(each).work(each) for each in components))
 
 
 @dataclass(frozen=True)
 class PolyphaseComponent:
-    """Elements of grad_input that get something from the same taps.
+    """Input elements that receive something from the same taps.
 
     Parameters
     ----------
@@ -33,7 +86,7 @@ class PolyphaseComponent:
     taps : tuple of slice
         (*K,).
     problem : ConvProblem or None
-        That of grad_output with these taps of the flipped weight; None if there are no taps.
+        The convolution of grad_output with these taps of the flipped weight; None if there are no taps.
     """
 
     elements: tuple[slice, ...]
@@ -48,60 +101,67 @@ class _AxisComponent:
     windows: AxisWindows | None
 
 
+def component_problems(problem: ConvProblem) -> list[ConvProblem] | None:
+    """Return the problems of the components that have taps; None if there are no components."""
+    components = polyphase_components(problem)
+    return None if components is None else [each.problem for each in components if each.problem is not None]
+
+
+@cached_per_problem
 def polyphase_components(problem: ConvProblem) -> list[PolyphaseComponent] | None:
-    """Return the phases of a correlation's gradient; None if windows lie in the padding alone, which no phase has."""
+    """Return the components of the gradient; None if some windows are wholly in the padding, which none has."""
     by_axis: list[list[_AxisComponent]] = []
     for axis in problem.windows.axes:
-        along_axis = _axis_phases(axis)
+        along_axis = _axis_components(axis)
         if along_axis is None:
             return None
         by_axis.append(along_axis)
     group_features = problem.features // problem.groups
-    found = []
+    components = []
     for along in itertools.product(*by_axis):
         axes = tuple(component.windows for component in along if component.windows is not None)
-        correlation = None
+        of_component = None
         if len(axes) == len(along):
             shape = (*(axis.kernel_size for axis in axes), group_features, problem.channels)
-            correlation = conv_problem(problem.batch, shape, problem.groups, Windows(axes), problem.itemsize)
+            of_component = conv_problem(problem.batch, shape, problem.groups, Windows(axes), problem.itemsize)
         elements, taps = tuple(component.elements for component in along), tuple(component.taps for component in along)
-        found.append(PolyphaseComponent(elements, taps, correlation))
-    return found
+        components.append(PolyphaseComponent(elements, taps, of_component))
+    return components
 
 
-def _axis_phases(axis: AxisWindows) -> list[_AxisComponent] | None:
-    """Return the phases along one axis; None if one of them needs less of grad_output than there is."""
+def _axis_components(axis: AxisWindows) -> list[_AxisComponent] | None:
+    """Return the components along one axis; None if one of them needs less of grad_output than there is."""
     stride, dilation = axis.stride, axis.dilation
     common = math.gcd(stride, dilation)
     between_taps, between_outputs = stride // common, dilation // common
-    found = []
+    components = []
     for first in range(min(stride, axis.size)):
         elements = slice(first, axis.size, stride)
         count = len(range(first, axis.size, stride))
         # taps k for which first + before - k * dilation is a multiple of the stride
         taps = [tap for tap in range(min(between_taps, axis.kernel_size)) if _meets(axis, first, tap)]
         if not taps:
-            found.append(_AxisComponent(elements, slice(0, 0), None))
+            components.append(_AxisComponent(elements, slice(0, 0), None))
             continue
         tap = taps[0]
-        taken = len(range(tap, axis.kernel_size, between_taps))
+        tap_count = len(range(tap, axis.kernel_size, between_taps))
         output = (first + axis.before - tap * dilation) // stride
-        before = (taken - 1) * between_outputs - output
+        before = (tap_count - 1) * between_outputs - output
         after = count + output - axis.output_size
         if before < 0 or after < 0:
             return None
         windows = dataclasses.replace(
             axis,
             size=axis.output_size,
-            kernel_size=taken,
+            kernel_size=tap_count,
             stride=1,
             dilation=between_outputs,
             before=before,
             after=after,
             output_size=count,
         )
-        found.append(_AxisComponent(elements, slice(tap, axis.kernel_size, between_taps), windows))
-    return found
+        components.append(_AxisComponent(elements, slice(tap, axis.kernel_size, between_taps), windows))
+    return components
 
 
 def _meets(axis: AxisWindows, element: int, tap: int) -> bool:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from cnn_core.geometry import AxisWindows, Windows
 from cnn_core.runtime.blocks import block_count, block_sizes, blocks
+from cnn_core.runtime.threads import get_threads
 
 __all__ = [
     "ConvProblem",
@@ -21,6 +22,7 @@ __all__ = [
     "WindowBlock",
     "cached_per_problem",
     "conv_problem",
+    "thread_count",
     "transposed_weight",
     "window_blocks",
 ]
@@ -28,7 +30,7 @@ __all__ = [
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """How windows lie in a block: one object for all blocks in which they lie alike, which no other one equals.
+    """The layout of windows in a block: one object for all blocks with the same layout, which no other one equals.
 
     Parameters
     ----------
@@ -64,7 +66,7 @@ class WindowBlock:
 
 @dataclass(frozen=True)
 class Division:
-    """What is divided into blocks, (N, *O), the bytes that each of its elements takes, and those a block may take."""
+    """Division of positions (N, *O) into blocks: the bytes that a position takes, and those that a block may take."""
 
     positions: tuple[int, ...]
     bytes_per_position: int
@@ -85,17 +87,17 @@ class Division:
         return blocks(self.positions, self.bytes_per_position, self.limit)
 
 
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 
 MAX_KEPT_BLOCKS = 64
 MAX_KEPT_PROBLEMS = 256
 
 
-def cached_per_problem(function: Callable[[ConvProblem], Found]) -> Callable[[ConvProblem], Found]:
+def cached_per_problem(function: Callable[[ConvProblem], Result]) -> Callable[[ConvProblem], Result]:
     """Let a function of a problem compute once for each object; the objects are kept by ``conv_problem``."""
 
     @functools.wraps(function)
-    def wrapped(problem: ConvProblem) -> Found:
+    def wrapped(problem: ConvProblem) -> Result:
         cache = problem.cache
         if wrapped not in cache:
             cache[wrapped] = function(problem)
@@ -162,7 +164,7 @@ class ConvProblem:
 
     @functools.cached_property
     def spanned_per_position(self) -> int:
-        """Elements of the padded input that windows span, for each window: all that is read, and no padding beyond."""
+        """Elements of the padded input that the windows span, for each window."""
         outputs = self.windows.output_sizes
         return -(-self.channels * self.span((1, *outputs)) // math.prod(outputs))
 
@@ -172,8 +174,15 @@ class ConvProblem:
         axes = zip(windows, self.windows.axes, strict=True)
         return images * math.prod((count - 1) * axis.stride + axis.extent for count, axis in axes)
 
+    def copied_elements(self, division: Division) -> int:
+        """Return the elements of the padded blocks of a division in all.
+
+        Where taps are far apart or windows overlap much, blocks copy what they span many times over.
+        """
+        return division.steps * self.channels * self.span(division.counts)
+
     def window_blocks(self, division: Division) -> list[WindowBlock]:
-        """Return the blocks of a division; those in which windows lie alike come one after the other."""
+        """Return the blocks of a division; those with the same layout come one after the other."""
         return self.kept_blocks(division, division.blocks)
 
     def kept_blocks(self, key: object, outputs: Callable[[], Iterable[tuple[slice, ...]]]) -> list[WindowBlock]:
@@ -186,14 +195,19 @@ class ConvProblem:
         return found
 
 
+def thread_count(units: int) -> int:
+    """Return how many threads compute so many units."""
+    return max(1, min(get_threads(), units))
+
+
 conv_problem = functools.lru_cache(maxsize=MAX_KEPT_PROBLEMS)(ConvProblem)
 """Returns the same object for the same arguments, which are those of ``ConvProblem``."""
 
 
 def window_blocks(windows: Windows, outputs: Iterable[tuple[slice, ...]]) -> list[WindowBlock]:
-    """Return blocks of windows, given slices of (N, *O); those in which windows lie alike come one after the other."""
+    """Return blocks of windows, given slices of (N, *O); those with the same layout come one after the other."""
     along: list[dict[tuple[int, int], tuple[slice, AxisWindows]]] = [{} for _ in windows.axes]
-    alike: dict[tuple[int, tuple[AxisWindows, ...]], tuple[Layout, list[WindowBlock]]] = {}
+    layouts: dict[tuple[int, tuple[AxisWindows, ...]], tuple[Layout, list[WindowBlock]]] = {}
     for block in outputs:
         inputs, axes = [block[0]], []
         for axis, chosen, cache in zip(windows.axes, block[1:], along, strict=True):
@@ -203,12 +217,12 @@ def window_blocks(windows: Windows, outputs: Iterable[tuple[slice, ...]]) -> lis
             covered, part = cache[key]
             inputs.append(covered)
             axes.append(part)
-        lie = (block[0].stop - block[0].start, tuple(axes))
-        if lie not in alike:
-            alike[lie] = (Layout(lie[0], Windows(lie[1])), [])
-        shared, listed = alike[lie]
+        layout_key = (block[0].stop - block[0].start, tuple(axes))
+        if layout_key not in layouts:
+            layouts[layout_key] = (Layout(layout_key[0], Windows(layout_key[1])), [])
+        shared, listed = layouts[layout_key]
         listed.append(WindowBlock(block, tuple(inputs), shared))
-    return [block for _, listed in alike.values() for block in listed]
+    return [block for _, listed in layouts.values() for block in listed]
 
 
 def transposed_weight(weight: NDArray[Any], groups: int) -> NDArray[Any]:

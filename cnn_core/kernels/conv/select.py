@@ -1,59 +1,67 @@
-"""Which algorithm computes a correlation."""
+"""Which kernel computes a problem: one rule for each.
+
+Sums that are added directly are exact for integers; ``direct_kernel`` picks the form that suits the channels. Winograd
+and FFT kernels are taken only where they are asked for, or where ``fastest`` is asked for and they are worth it.
+"""
 
 from __future__ import annotations
 
 import functools
 import math
-from types import ModuleType
 
-from cnn_core.kernels.conv import col2im as spread
-from cnn_core.kernels.conv import depthwise
-from cnn_core.kernels.conv import fft as fourier
-from cnn_core.kernels.conv import window_blocking as widened
-from cnn_core.kernels.conv.exact import exact
-from cnn_core.kernels.conv.polyphase import PolyphaseComponent, polyphase_components
-from cnn_core.kernels.conv.problem import ConvProblem, cached_per_problem
-from cnn_core.kernels.conv.winograd import blocks as tile_blocks
-from cnn_core.kernels.conv.winograd import kernel as winograd
+from cnn_core.kernels.conv.col2im import COL2IM
+from cnn_core.kernels.conv.depthwise import DEPTHWISE
+from cnn_core.kernels.conv.direct import direct_kernel
+from cnn_core.kernels.conv.fft import FFT
+from cnn_core.kernels.conv.kernel import ConvKernel, GradInputKernel
+from cnn_core.kernels.conv.polyphase import Polyphase, component_problems
+from cnn_core.kernels.conv.problem import ConvProblem
+from cnn_core.kernels.conv.window_blocking import BLOCKED_COL2IM, WINDOW_BLOCKING
+from cnn_core.kernels.conv.winograd.blocks import tile_counts
+from cnn_core.kernels.conv.winograd.kernel import WINOGRAD
 from cnn_core.parameters import Algorithm, Direction, TakenAlgorithm
 
-__all__ = ["chosen", "gathered", "gathered_sizes", "spreading", "taken"]
+__all__ = ["col2im_kernel", "forward_kernel", "grad_input_kernel", "taken"]
 
 FLOAT32_BYTES = 4
-MIN_CHANNELS = 32
+
+MIN_WINOGRAD_CHANNELS = 32
+"""With fewer channels, the transforms take longer than the products that they save."""
+
 MIN_WINOGRAD_TILES = 64
-"""Of all images together; with fewer, what is saved in products is lost in transforming the weight."""
+"""With fewer tiles in all images together, transforming the weight takes longer than the products that it saves."""
 
 MIN_FFT_TAPS = 300
-"""Of a window; with fewer, transforms take longer than the products that they save."""
+"""With fewer taps, the transforms take longer than the products that they save (docs/algorithms.md)."""
 
-MIN_GROUP_CHANNELS = 8
-"""Of a group, for grad_input to be a correlation: fewer make products of narrow matrices."""
+MIN_POLYPHASE_GROUP_CHANNELS = 8
+"""With fewer channels in a group, the products of the components have too few columns to be fast."""
 
 MAX_POLYPHASE_COMPONENTS = 8
-"""Of the strides: each is a correlation of its own, and has fewer windows than the one before."""
+"""With more components, each has too few windows for the time that it takes to begin."""
 
 
 def taken(problem: ConvProblem, algorithm: Algorithm, direction: Direction, *, transposed: bool) -> TakenAlgorithm:
-    """Return the algorithm that a direction of a layer takes; what it does not apply to there is computed directly.
+    """Return the algorithm that a direction of a layer takes; what it does not support is computed directly.
 
     Parameters
     ----------
     problem : ConvProblem
     algorithm : {"auto", "direct", "fastest", "winograd", "fft"}
-        As the parameter of the ops: "auto" is "direct", whose sums of integers are exact.
+        As the parameter of the ops. "auto" is "direct", whose sums of integers are exact.
     direction : {"forward", "backward"}
     transposed : bool
-        Whether the layer is a transposed convolution, whose output is the gradient of a correlation's input.
+        Whether the layer is a transposed convolution, whose output is the gradient with respect to a convolution's
+        input.
     """
     problems_of = functools.partial(_problems, problem, direction, transposed)
     if algorithm in {"winograd", "fastest"} and any(
-        winograd.applies(each) and (algorithm == "winograd" or _is_worth_tiles(each))
+        WINOGRAD.supports(each) and (algorithm == "winograd" or _is_worth_winograd(each))
         for each in problems_of("winograd")
     ):
         return "winograd"
     if algorithm in {"fft", "fastest"} and any(
-        fourier.applies(each) and (algorithm == "fft" or _is_worth_transforms(each)) for each in problems_of("fft")
+        FFT.supports(each) and (algorithm == "fft" or _is_worth_fft(each)) for each in problems_of("fft")
     ):
         return "fft"
     return "direct"
@@ -62,63 +70,57 @@ def taken(problem: ConvProblem, algorithm: Algorithm, direction: Direction, *, t
 def _problems(
     problem: ConvProblem, direction: Direction, transposed: bool, algorithm: TakenAlgorithm
 ) -> list[ConvProblem]:
-    """Return the correlations that a direction of a layer computes."""
+    """Return the problems that a direction of a layer hands to a ``ConvKernel``."""
+    if transposed and direction == "backward":
+        return [problem]
+    by_components = (component_problems(problem) or []) if _is_polyphase(problem, algorithm) else []
     if transposed:
-        return gathered_sizes(problem, algorithm) if direction == "forward" else [problem]
-    return [problem] if direction == "forward" else [problem, *gathered_sizes(problem, algorithm)]
+        return by_components
+    return [problem] if direction == "forward" else [problem, *by_components]
 
 
-def chosen(problem: ConvProblem, algorithm: TakenAlgorithm) -> ModuleType:
-    """Return the module that computes a correlation, and the gradient of its weight."""
-    if algorithm == "winograd" and winograd.applies(problem):
-        return winograd
-    if algorithm == "fft" and fourier.applies(problem):
-        return fourier
-    return exact(problem)
+def _is_worth_winograd(problem: ConvProblem) -> bool:
+    # never trade accuracy for speed in float64
+    return (
+        problem.itemsize == FLOAT32_BYTES
+        and min(problem.channels, problem.features) >= MIN_WINOGRAD_CHANNELS
+        and math.prod(tile_counts(problem)) >= MIN_WINOGRAD_TILES
+    )
 
 
-def spreading(problem: ConvProblem) -> ModuleType:
-    """Return the module that computes grad_input where no correlation does."""
-    return widened if widened.applies(problem) else spread
-
-
-def _is_worth_transforms(problem: ConvProblem) -> bool:
+def _is_worth_fft(problem: ConvProblem) -> bool:
     return problem.itemsize == FLOAT32_BYTES and problem.taps >= MIN_FFT_TAPS
 
 
-def _is_worth_tiles(problem: ConvProblem) -> bool:
-    # in float64 nobody wants to wait less for fewer digits
-    return (
-        problem.itemsize == FLOAT32_BYTES
-        and min(problem.channels, problem.features) >= MIN_CHANNELS
-        and math.prod(tile_blocks.tile_counts(problem)) >= MIN_WINOGRAD_TILES
-    )
+def forward_kernel(problem: ConvProblem, algorithm: TakenAlgorithm) -> ConvKernel:
+    """Return the kernel of the cross-correlation, and of its gradient with respect to the weight."""
+    if algorithm == "winograd" and WINOGRAD.supports(problem):
+        return WINOGRAD
+    if algorithm == "fft" and FFT.supports(problem):
+        return FFT
+    return direct_kernel(problem)
 
 
-def gathered(problem: ConvProblem, algorithm: TakenAlgorithm) -> list[PolyphaseComponent] | None:
-    """Return the correlations that compute grad_input, if there are any and they are faster than spreading patches."""
-    found = _phases(problem)
-    if found is None or problem.group_channels >= MIN_GROUP_CHANNELS:
-        return found
-    correlations = _sizes_of(found)
-    if all(depthwise.applies(each) for each in correlations):
-        return found
-    return found if algorithm == "fft" and all(fourier.applies(each) for each in correlations) else None
+def grad_input_kernel(problem: ConvProblem, algorithm: TakenAlgorithm) -> GradInputKernel:
+    """Return the kernel of the gradient with respect to the input."""
+    kernel = col2im_kernel(problem)
+    if not _is_polyphase(problem, algorithm):
+        return kernel
+    return Polyphase(functools.partial(forward_kernel, algorithm=algorithm), kernel)
 
 
-def gathered_sizes(problem: ConvProblem, algorithm: TakenAlgorithm) -> list[ConvProblem]:
-    """Return the sizes of the correlations that compute grad_input; none if patches are spread."""
-    return _sizes_of(gathered(problem, algorithm) or [])
+def col2im_kernel(problem: ConvProblem) -> GradInputKernel:
+    """Return the kernel of the gradient with respect to the input where polyphase components are not used."""
+    return BLOCKED_COL2IM if WINDOW_BLOCKING.supports(problem) else COL2IM
 
 
-def _sizes_of(found: list[PolyphaseComponent]) -> list[ConvProblem]:
-    return [component.problem for component in found if component.problem is not None]
-
-
-@cached_per_problem
-def _phases(problem: ConvProblem) -> list[PolyphaseComponent] | None:
-    return (
-        polyphase_components(problem)
-        if math.prod(axis.stride for axis in problem.windows.axes) <= MAX_POLYPHASE_COMPONENTS
-        else None
-    )
+def _is_polyphase(problem: ConvProblem, algorithm: TakenAlgorithm) -> bool:
+    """Return whether polyphase components compute the gradient with respect to the input, and faster than col2im."""
+    if math.prod(axis.stride for axis in problem.windows.axes) > MAX_POLYPHASE_COMPONENTS:
+        return False
+    components = component_problems(problem)
+    if components is None:
+        return False
+    if problem.group_channels >= MIN_POLYPHASE_GROUP_CHANNELS or all(map(DEPTHWISE.supports, components)):
+        return True
+    return algorithm == "fft" and all(map(FFT.supports, components))

@@ -1,17 +1,20 @@
-"""Correlation of several windows next to each other as one wider window: for few channels.
+"""Output-width blocking for few channels: several adjacent windows as one wider window with a banded weight.
 
-Where a window has few channels in and out, its products are of narrow matrices, and its patch is copied in runs of a
-few elements. Some windows along the last axis together are one of larger extent that has the outputs of all of them:
-its weight holds theirs side by side, each shifted by the stride, and zeros elsewhere.
+Where a window has few channels in and out, its matrix products are narrow, and its patch is copied in runs of a few
+elements. Some adjacent windows along the last axis are together one window of larger extent that has the outputs of
+all of them: its weight is banded (a Toeplitz matrix), with their weights side by side, each shifted by the stride, and
+zeros elsewhere.
 
     weight   1 2 3     two windows   1 2 3 .
                        as one        . 1 2 3
 
 There are more products, by the ratio of the extents, but fewer and longer runs to copy, and more columns. What is added
-to each sum besides its own products are zeros. Zero times infinity is none: a result that is not all finite is computed
-again as ``direct`` has it.
+to each sum in addition to its own products is zeros. Zero times infinity is not zero: a result that is not all finite
+is computed again without blocking.
 
-Axes in comments as in ``direct``; T windows that are one, L elements of the wider window along the last axis.
+LeNet's layers take 1.5 to 2.6 times as long without this, others 0.8 to 1.3 times (docs/decisions/0013).
+
+Axes in comments as in ``im2col_gemm``; B windows that are one, L elements of the wider window along the last axis.
 """
 
 from __future__ import annotations
@@ -24,37 +27,112 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnn_core.geometry import Windows
-from cnn_core.kernels.conv import col2im as spread
-from cnn_core.kernels.conv import im2col_gemm as direct
+from cnn_core.kernels.conv.col2im import COL2IM
+from cnn_core.kernels.conv.im2col_gemm import IM2COL_GEMM
 from cnn_core.kernels.conv.problem import ConvProblem, cached_per_problem, conv_problem
 from cnn_core.kernels.finite import is_all_finite
 
-__all__ = ["applies", "correlate", "correlate_grad_input", "correlate_grad_weight", "wide"]
+__all__ = ["BLOCKED_COL2IM", "WINDOW_BLOCKING", "BlockedCol2im", "WindowBlocking"]
 
 Array = NDArray[Any]
 
 MAX_FEATURES = 16
+"""With more output channels, matrix products are wide enough."""
+
 MAX_RUN = 32
-"""Elements of the taps next to each other: longer runs are copied about as fast as memory allows."""
+"""Elements of adjacent taps: longer runs are copied about as fast as memory allows."""
 
 MIN_POSITIONS = 2**12
+"""With fewer windows, making the banded weight takes longer than it saves."""
+
 MAX_COLUMNS = 128
+"""Columns from which wider products are no faster."""
 
 COPIED_RUN, COPIED_ELEMENT = 3.0, 0.1
 """Nanoseconds that a run of a patch takes, and each of its elements."""
 
 PRODUCTS, HALF_SPEED_COLUMNS = 60.0, 24
-"""Products in a nanosecond, of many columns; and the columns that have half of that speed."""
+"""Products in a nanosecond with many columns; and the number of columns at which a product has half that speed."""
+
+
+class WindowBlocking:
+    """The ``ConvKernel`` of problems with few channels."""
+
+    def supports(self, problem: ConvProblem) -> bool:
+        """Return whether channels are few, and wider windows are faster."""
+        return _block_width(problem) > 1
+
+    def forward(self, problem: ConvProblem, input: Array, weight: Array, bias: Array | None, output: Array) -> None:
+        """Write the cross-correlation."""
+        blocked = _blocked_problem(problem)
+        by_window = None if bias is None else np.tile(bias, _block_width(problem))
+        shape = (*blocked.positions, blocked.features)
+        try:
+            target = output.reshape(shape, copy=False)
+        except ValueError:  # its channels are not contiguous
+            target = np.empty(shape, dtype=output.dtype)
+        IM2COL_GEMM.forward(blocked, input, _banded_weight(problem, weight), by_window, target)
+        if not is_all_finite(target):
+            IM2COL_GEMM.forward(problem, input, weight, bias, output)
+        elif not np.may_share_memory(target, output):
+            output[...] = target.reshape(output.shape)
+
+    def grad_weight(self, problem: ConvProblem, input: Array, grad_output: Array, grad_weight: Array) -> None:
+        """Write the gradient with respect to the weight."""
+        blocked = _blocked_problem(problem)
+        gradient = np.empty(blocked.weight_shape, dtype=grad_weight.dtype)
+        IM2COL_GEMM.grad_weight(blocked, input, _blocked_gradient(problem, grad_output), gradient)
+        # what belongs to the zeros of the banded weight does not count
+        np.add.reduce(_bands(problem, gradient), axis=0, out=grad_weight)
+
+    def forward_workspace(self, problem: ConvProblem) -> int:
+        """Return the elements of the banded weight and of the output, which may be computed again."""
+        blocked = _blocked_problem(problem)
+        kernel = max(IM2COL_GEMM.forward_workspace(problem), IM2COL_GEMM.forward_workspace(blocked))
+        return _blocked_elements(problem) + kernel
+
+    def grad_weight_workspace(self, problem: ConvProblem) -> int:
+        """Return the elements of the banded weight's gradient and of grad_output, if it must be copied."""
+        return _blocked_elements(problem) + IM2COL_GEMM.grad_weight_workspace(_blocked_problem(problem))
+
+    def work(self, problem: ConvProblem) -> int:
+        """Return the work without blocking, which is faster where it is taken."""
+        return IM2COL_GEMM.work(problem)
+
+
+class BlockedCol2im:
+    """The ``GradInputKernel`` of the same problems."""
+
+    def grad_input(
+        self, problem: ConvProblem, grad_output: Array, weight: Array, bias: Array | None, grad_input: Array
+    ) -> None:
+        """Write the gradient with respect to the input."""
+        gradient = _blocked_gradient(problem, grad_output)
+        COL2IM.grad_input(_blocked_problem(problem), gradient, _banded_weight(problem, weight), bias, grad_input)
+        if not is_all_finite(grad_input):
+            COL2IM.grad_input(problem, grad_output, weight, bias, grad_input)
+
+    def workspace(self, problem: ConvProblem) -> int:
+        """Return the elements of the banded weight and of grad_output, if it must be copied."""
+        kernel = max(COL2IM.workspace(problem), COL2IM.workspace(_blocked_problem(problem)))
+        return _blocked_elements(problem) + kernel
+
+    def work(self, problem: ConvProblem) -> int:
+        """Return the work without blocking, which is faster where it is taken."""
+        return COL2IM.work(problem)
+
+
+WINDOW_BLOCKING = WindowBlocking()
+BLOCKED_COL2IM = BlockedCol2im()
+
+
+def _blocked_elements(problem: ConvProblem) -> int:
+    """Return the elements of a banded weight, and of an output or its gradient with contiguous channels."""
+    return _blocked_problem(problem).weights + math.prod(problem.positions) * problem.features
 
 
 @cached_per_problem
-def applies(problem: ConvProblem) -> bool:
-    """Return whether channels are few, and windows that are one are faster."""
-    return _together(problem) > 1
-
-
-@cached_per_problem
-def _together(problem: ConvProblem) -> int:
+def _block_width(problem: ConvProblem) -> int:
     """Return how many windows are one: of the divisors of the output's size the one that is the fastest."""
     last = problem.windows.axes[-1]
     if (
@@ -69,91 +147,52 @@ def _together(problem: ConvProblem) -> int:
     return min(divisors, key=lambda count: _time(problem, count))
 
 
-def _time(problem: ConvProblem, together: int) -> float:
-    """Return the nanoseconds that a window takes, about, if so many are one."""
+def _time(problem: ConvProblem, width: int) -> float:
+    """Return about how many nanoseconds a window takes if so many are one."""
     rows = problem.taps // problem.windows.axes[-1].kernel_size
-    run = problem.channels * _extent(problem, together)
-    columns = together * problem.features
+    run = problem.channels * _extent(problem, width)
+    columns = width * problem.features
     products = rows * run * problem.features * (1 + HALF_SPEED_COLUMNS / columns) / PRODUCTS
-    return rows * (COPIED_RUN + COPIED_ELEMENT * run) / together + products
+    return rows * (COPIED_RUN + COPIED_ELEMENT * run) / width + products
 
 
-def _extent(problem: ConvProblem, together: int) -> int:
+def _extent(problem: ConvProblem, width: int) -> int:
     last = problem.windows.axes[-1]
-    return (together - 1) * last.stride + last.extent
+    return (width - 1) * last.stride + last.extent
 
 
 @cached_per_problem
-def wide(problem: ConvProblem) -> ConvProblem:
-    """Return the sizes of the same correlation with wider windows."""
-    together, last = _together(problem), problem.windows.axes[-1]
-    extent = _extent(problem, together)
+def _blocked_problem(problem: ConvProblem) -> ConvProblem:
+    """Return the same cross-correlation with wider windows."""
+    width, last = _block_width(problem), problem.windows.axes[-1]
+    extent = _extent(problem, width)
     axis = dataclasses.replace(
-        last,
-        kernel_size=extent,
-        stride=together * last.stride,
-        dilation=1,
-        output_size=last.output_size // together,
+        last, kernel_size=extent, stride=width * last.stride, dilation=1, output_size=last.output_size // width
     )
-    weight_shape = (*problem.weight_shape[:-3], extent, problem.channels, together * problem.features)
+    weight_shape = (*problem.weight_shape[:-3], extent, problem.channels, width * problem.features)
     windows = Windows((*problem.windows.axes[:-1], axis))
     return conv_problem(problem.batch, weight_shape, 1, windows, problem.itemsize)
 
 
-def correlate(problem: ConvProblem, input: Array, weight: Array, bias: Array | None, output: Array) -> None:
-    """Write the cross-correlation; shapes as in ``cnn_core.kernels.conv.correlate``."""
-    wider, together = wide(problem), _together(problem)
-    by_window = None if bias is None else np.tile(bias, together)
-    shape = (*wider.positions, wider.features)
-    try:
-        target = output.reshape(shape, copy=False)
-    except ValueError:  # its channels are apart
-        target = np.empty(shape, dtype=output.dtype)
-    direct.correlate(wider, input, _wide_weight(problem, weight), by_window, target)
-    if not is_all_finite(target):
-        direct.correlate(problem, input, weight, bias, output)
-    elif not np.may_share_memory(target, output):
-        output[...] = target.reshape(output.shape)
+def _banded_weight(problem: ConvProblem, weight: Array) -> Array:
+    banded = np.zeros(_blocked_problem(problem).weight_shape, dtype=weight.dtype)
+    _bands(problem, banded)[...] = weight
+    return banded
 
 
-def correlate_grad_weight(problem: ConvProblem, input: Array, grad_output: Array, grad_weight: Array) -> None:
-    """Write the gradient with respect to the weight; shapes as in ``cnn_core.kernels.conv``."""
-    wider = wide(problem)
-    gradient = np.empty(wider.weight_shape, dtype=grad_weight.dtype)
-    direct.correlate_grad_weight(wider, input, _wide_gradient(problem, grad_output), gradient)
-    # what belongs to the zeros of the wider weight counts for nothing
-    np.add.reduce(_bands(problem, gradient), axis=0, out=grad_weight)
+def _blocked_gradient(problem: ConvProblem, grad_output: Array) -> Array:
+    blocked = _blocked_problem(problem)
+    return grad_output.reshape(*blocked.positions, blocked.features)
 
 
-def correlate_grad_input(
-    problem: ConvProblem, grad_output: Array, weight: Array, bias: Array | None, grad_input: Array
-) -> None:
-    """Write the gradient with respect to the input; shapes as in ``cnn_core.kernels.conv``."""
-    gradient = _wide_gradient(problem, grad_output)
-    spread.correlate_grad_input(wide(problem), gradient, _wide_weight(problem, weight), bias, grad_input)
-    if not is_all_finite(grad_input):
-        spread.correlate_grad_input(problem, grad_output, weight, bias, grad_input)
-
-
-def _wide_weight(problem: ConvProblem, weight: Array) -> Array:
-    wider = np.zeros(wide(problem).weight_shape, dtype=weight.dtype)
-    _bands(problem, wider)[...] = weight
-    return wider
-
-
-def _wide_gradient(problem: ConvProblem, grad_output: Array) -> Array:
-    wider = wide(problem)
-    return grad_output.reshape(*wider.positions, wider.features)
-
-
-def _bands(problem: ConvProblem, wider: Array) -> Array:
-    """View where a wider weight (*K, L, C, T * F) holds that of each window: (T, *K, KW, C, F)."""
-    together, last = _together(problem), problem.windows.axes[-1]
-    *ahead, along, channel, feature = wider.strides
+def _bands(problem: ConvProblem, banded: Array) -> Array:
+    """View the bands of a weight (*K, L, C, B * F), one for each window: (B, *K, KW, C, F)."""
+    width, last = _block_width(problem), problem.windows.axes[-1]
+    *ahead, along, channel, feature = banded.strides
     return np.ndarray(
-        (together, *problem.weight_shape),
-        wider.dtype,
-        wider.data,
+        (width, *problem.weight_shape),
+        banded.dtype,
+        banded.data,
         strides=(
             last.stride * along + problem.features * feature,
             *ahead,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cnn_core import Conv, set_threads
-from cnn_core.kernels import conv as correlation
+from cnn_core.kernels import conv
 from cnn_core.runtime import packing
 from cnn_core.runtime.blas import is_openblas
 
@@ -68,7 +68,7 @@ def test_large_layers_touch_before_their_first_product(
     rows: int, is_large: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
-    monkeypatch.setattr(correlation, "touch_packing_buffers", asked.append)
+    monkeypatch.setattr(conv, "touch_packing_buffers", asked.append)
     set_threads(2)
     input, weight = np.ones((1, rows, 64, 64), np.float32), np.ones((1, 1, 64, 64), np.float32)
     op = Conv()

@@ -13,14 +13,13 @@ from hypothesis import strategies as st
 from cnn_core import AvgPool, Conv, MaxPool
 from cnn_core.geometry import AxisWindows, Windows
 from cnn_core.kernels import by_axis as axis_by_axis
-from cnn_core.kernels.conv import col2im as spread
-from cnn_core.kernels.conv import problem as sizes
+from cnn_core.kernels.conv import col2im, problem
 from cnn_core.kernels.cost import STEP
 from cnn_core.runtime.blocks import block_count, blocks
 from tests.comparisons import assert_close, normal
 from tests.oracle import loops
 
-CATALOGUE: dict[str, tuple[Any, tuple[int, ...], tuple[int, ...]]] = {
+LAYERS: dict[str, tuple[Any, tuple[int, ...], tuple[int, ...]]] = {
     "ordinary": (Conv(padding=1), (4, 30, 30, 8), (3, 3, 8, 8)),
     "a long kernel": (Conv(), (1, 20_000, 1), (1001, 1, 1)),
     "a long kernel of several channels": (Conv(), (1, 20_000, 2), (501, 2, 3)),
@@ -38,14 +37,14 @@ class Steps:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.start_again()
-        for owner, name in ((spread, "_offsets"), (Windows, "pieces"), (AxisWindows, "pieces")):
+        for owner, name in ((col2im, "_offsets"), (Windows, "pieces"), (AxisWindows, "pieces")):
             monkeypatch.setattr(owner, name, self._counting(getattr(owner, name)))
-        monkeypatch.setattr(sizes, "blocks", self._counting(blocks))
+        monkeypatch.setattr(problem, "blocks", self._counting(blocks))
 
     def start_again(self) -> None:
         self.count = 0
         # blocks and pieces are kept for the next call
-        sizes.conv_problem.cache_clear()
+        problem.conv_problem.cache_clear()
         axis_by_axis._kept_pieces.cache_clear()
 
     def _counting(self, loop: Any) -> Any:
@@ -57,7 +56,7 @@ class Steps:
         return counted
 
 
-@pytest.mark.parametrize(("op", "input_shape", "weight_shape"), CATALOGUE.values(), ids=CATALOGUE.keys())
+@pytest.mark.parametrize(("op", "input_shape", "weight_shape"), LAYERS.values(), ids=LAYERS.keys())
 def test_the_steps_are_few_and_predicted(
     monkeypatch: pytest.MonkeyPatch, op: Any, input_shape: tuple[int, ...], weight_shape: tuple[int, ...]
 ) -> None:
@@ -96,7 +95,7 @@ def test_tap_by_tap_and_patches_give_the_same(
         gradient, image, weight, stride=2, padding=[(2, 1), (0, 3)], dilation=[1, 2], groups=groups
     )
     for by_tap in (True, False):
-        monkeypatch.setattr(spread, "goes_by_tap", lambda _, by_tap=by_tap: by_tap)
+        monkeypatch.setattr(col2im, "_goes_by_tap", lambda _, by_tap=by_tap: by_tap)
         assert_close(op.backward(gradient, image, weight, wrt=["input"]).grad_input, expected.grad_input)
 
 

@@ -4,12 +4,12 @@ A tile of 4 x 4 outputs covers 6 x 6 inputs. Evaluated at six points along eithe
 what 144 would. With all channels they are products of matrices: 36 of (tiles x C) @ (C x F) for outputs, of
 (C x tiles) @ (tiles x F) for the gradient of the weight.
 
-Tiles are over the last two axes. Windows may have taps along others too: the tiles of all taps along these are laid
-side by side, like the channels, and their products are added as those of channels are.
+Tiles are over the last two axes. Windows may have taps along others too: the tiles of all taps along these are
+adjacent, like the channels, and their products are added as those of channels are.
 
 Rounding is in proportion to the largest input of a tile, where direct sums lose in proportion to their own terms: next
-to an input of 1e6, one of 1 counts for less. A tile whose outputs are not all finite is computed again as ``direct``
-has it: an infinity would make all of them NaN.
+to an input of 1e6, one of 1 counts for less. A tile whose outputs are not all finite is computed again directly: an
+infinity would make all of them NaN.
 
 Axes in comments: N batch, O outputs and K kernel sizes along the axes before the last two, T tiles of a plane, P
 points, C channels in, F channels out.
@@ -27,9 +27,15 @@ from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from cnn_core.geometry import Windows
-from cnn_core.kernels.conv import im2col_gemm as direct
-from cnn_core.kernels.conv.padded_block import PaddedPart
-from cnn_core.kernels.conv.problem import ConvProblem, Layout, WindowBlock, cached_per_problem, window_blocks
+from cnn_core.kernels.conv.im2col_gemm import IM2COL_GEMM
+from cnn_core.kernels.conv.padded_block import PaddedBlock
+from cnn_core.kernels.conv.problem import (
+    ConvProblem,
+    Layout,
+    WindowBlock,
+    thread_count,
+    window_blocks,
+)
 from cnn_core.kernels.conv.winograd.blocks import (
     division,
     grad_weight_division,
@@ -38,6 +44,7 @@ from cnn_core.kernels.conv.winograd.blocks import (
     over_tiles,
     partial_sum_count,
     point_parts,
+    points_of_weight,
     taps_ahead,
     tile_blocks,
     tile_elements,
@@ -46,95 +53,118 @@ from cnn_core.kernels.conv.winograd.tiles import OUTPUTS, POINTS, TAPS, A, B, Ev
 from cnn_core.kernels.opaque import as_runs
 from cnn_core.kernels.products import multiplication
 from cnn_core.runtime.threads import run_blocks
-from cnn_core.runtime.workspace import Workspace
+from cnn_core.runtime.workspace import MAX_KEPT_BYTES, Workspace, view_cache_elements
 
-__all__ = ["applies", "correlate", "correlate_grad_weight"]
+__all__ = ["WINOGRAD", "Winograd"]
 
 Array = NDArray[Any]
 
 COLUMNS = 2**14
-"""Of the weight, transformed at a time."""
+"""Columns of the weight that are transformed at a time."""
 
 
-@cached_per_problem
-def applies(problem: ConvProblem) -> bool:
-    """Return whether windows are dense squares of 3 x 3 along the last two axes, side by side, over all channels."""
-    axes = problem.windows.axes
-    return (
-        problem.groups == 1
-        and len(axes) >= 2
-        and all((axis.kernel_size, axis.stride, axis.dilation) == (TAPS, 1, 1) for axis in axes[-2:])
-    )
+class Winograd:
+    """The ``ConvKernel`` of windows of 3 x 3; its results are rounded."""
 
-
-def correlate(problem: ConvProblem, input: Array, weight: Array, bias: Array | None, output: Array) -> None:
-    """Write the cross-correlation; shapes as in ``cnn_core.kernels.conv.correlate``."""
-    by_point = _transformed_weight(weight)  # (P, K * C, F)
-    not_finite: list[WindowBlock] = []
-
-    def make_worker(workspace: Workspace) -> Callable[[WindowBlock], None]:
-        def compute(block: WindowBlock) -> None:
-            layout = block.layout
-            step = workspace.cached((_Outputs, layout), lambda: _Outputs(problem, layout, workspace, weight.dtype))
-            if step.compute(input[block.inputs], by_point, must_clear=workspace.claim(step)):
-                step.interpolation.write(output[block.outputs], bias)
-            else:
-                not_finite.append(block)
-
-        return compute
-
-    run_blocks(tile_blocks(problem, division(problem)), make_worker)
-    for block in not_finite:
-        target = output[block.outputs]
-        written = (
-            slice(each.start, each.start + size) for each, size in zip(block.outputs, target.shape, strict=False)
+    def supports(self, problem: ConvProblem) -> bool:
+        """Return whether windows are dense, of 3 x 3 with stride 1 along the last two axes, and there is one group."""
+        axes = problem.windows.axes
+        return (
+            problem.groups == 1
+            and len(axes) >= 2
+            and all((axis.kernel_size, axis.stride, axis.dilation) == (TAPS, 1, 1) for axis in axes[-2:])
         )
-        (alone,) = window_blocks(problem.windows, [tuple(written)])
-        part_sizes = ConvProblem(alone.layout.images, problem.weight_shape, 1, alone.layout.windows, problem.itemsize)
-        direct.correlate(part_sizes, input[alone.inputs], weight, bias, target)
 
+    def forward(self, problem: ConvProblem, input: Array, weight: Array, bias: Array | None, output: Array) -> None:
+        """Write the cross-correlation."""
+        by_point = _transformed_weight(weight)  # (P, K * C, F)
+        not_finite: list[WindowBlock] = []
 
-def correlate_grad_weight(problem: ConvProblem, input: Array, grad_output: Array, grad_weight: Array) -> None:
-    """Write the gradient with respect to the weight; shapes as in ``cnn_core.kernels.conv``.
+        def make_worker(workspace: Workspace) -> Callable[[WindowBlock], None]:
+            def compute(block: WindowBlock) -> None:
+                layout = block.layout
+                step = workspace.cached((_Outputs, layout), lambda: _Outputs(problem, layout, workspace, weight.dtype))
+                if step.compute(input[block.inputs], by_point, must_clear=workspace.claim(step)):
+                    step.interpolation.write(output[block.outputs], bias)
+                else:
+                    not_finite.append(block)
 
-    Blocks are added up in lanes, as in ``direct``; of a large weight, points are computed side by side instead.
-    """
-    partial_sums, together = partial_sum_count(problem), POINTS // point_parts(problem)
-    blocks = tile_blocks(problem, grad_weight_division(problem))
-    totals = np.empty(
-        (partial_sums, POINTS, POINTS, taps_ahead(problem) * problem.channels, problem.features),
-        dtype=grad_weight.dtype,
-    )
-    if not blocks:
-        totals.fill(0)
+            return compute
 
-    def make_worker(workspace: Workspace) -> Callable[[tuple[int, int]], None]:
-        def step_of(layout: Layout, written: tuple[int, ...], start: int) -> _WeightGradient:
-            rows = slice(start, start + together)
-            # blocks that lie in the padding have the same layout, and the last of them fewer outputs
-            return workspace.cached(
-                (_WeightGradient, layout, written, start),
-                lambda: _WeightGradient(problem, layout, rows, written, workspace, grad_weight.dtype),
+        run_blocks(tile_blocks(problem, division(problem)), make_worker)
+        for block in not_finite:
+            target = output[block.outputs]
+            written = (
+                slice(each.start, each.start + size) for each, size in zip(block.outputs, target.shape, strict=False)
             )
+            (alone,) = window_blocks(problem.windows, [tuple(written)])
+            part_sizes = ConvProblem(
+                alone.layout.images, problem.weight_shape, 1, alone.layout.windows, problem.itemsize
+            )
+            IM2COL_GEMM.forward(part_sizes, input[alone.inputs], weight, bias, target)
 
-        def compute(unit: tuple[int, int]) -> None:
-            partial_sum, start = unit
-            total = totals[partial_sum, start : start + together].reshape(-1, *totals.shape[-2:])
-            for number, block in enumerate(blocks[partial_sum::partial_sums]):
-                gradient = grad_output[block.outputs]
-                step = step_of(block.layout, gradient.shape, start)
-                must_clear = workspace.claim(step)
-                step.add(input[block.inputs], gradient, total, must_clear=must_clear, is_alone=number == 0)
+    def grad_weight(self, problem: ConvProblem, input: Array, grad_output: Array, grad_weight: Array) -> None:
+        """Write the gradient with respect to the weight, from partial sums; of a large one, some points at a time."""
+        partial_sums, together = partial_sum_count(problem), POINTS // point_parts(problem)
+        blocks = tile_blocks(problem, grad_weight_division(problem))
+        totals = np.empty(
+            (partial_sums, POINTS, POINTS, taps_ahead(problem) * problem.channels, problem.features),
+            dtype=grad_weight.dtype,
+        )
+        if not blocks:
+            totals.fill(0)
 
-        return compute
+        def make_worker(workspace: Workspace) -> Callable[[tuple[int, int]], None]:
+            def step_of(layout: Layout, written: tuple[int, ...], start: int) -> _WeightGradient:
+                rows = slice(start, start + together)
+                # blocks that lie in the padding have the same layout, and the last of them fewer outputs
+                return workspace.cached(
+                    (_WeightGradient, layout, written, start),
+                    lambda: _WeightGradient(problem, layout, rows, written, workspace, grad_weight.dtype),
+                )
 
-    run_blocks(list(itertools.product(range(partial_sums), range(0, POINTS, together))), make_worker)
-    total = np.add.reduce(totals, axis=0) if partial_sums > 1 else totals[0]
-    back = np.kron(G, G).T.astype(grad_weight.dtype)  # (9, P)
-    by_tap = np.matmul(back, total.reshape(POINTS**2, -1))
-    _by_square(grad_weight)[...] = by_tap.reshape(TAPS**2, taps_ahead(problem), *grad_weight.shape[-2:])
-    if not np.isfinite(grad_weight).all():
-        direct.correlate_grad_weight(problem, input, grad_output, grad_weight)
+            def compute(unit: tuple[int, int]) -> None:
+                partial_sum, start = unit
+                total = totals[partial_sum, start : start + together].reshape(-1, *totals.shape[-2:])
+                for number, block in enumerate(blocks[partial_sum::partial_sums]):
+                    gradient = grad_output[block.outputs]
+                    step = step_of(block.layout, gradient.shape, start)
+                    must_clear = workspace.claim(step)
+                    step.add(input[block.inputs], gradient, total, must_clear=must_clear, is_alone=number == 0)
+
+            return compute
+
+        run_blocks(list(itertools.product(range(partial_sums), range(0, POINTS, together))), make_worker)
+        total = np.add.reduce(totals, axis=0) if partial_sums > 1 else totals[0]
+        back = np.kron(G, G).T.astype(grad_weight.dtype)  # (9, P)
+        by_tap = np.matmul(back, total.reshape(POINTS**2, -1))
+        _by_square(grad_weight)[...] = by_tap.reshape(TAPS**2, taps_ahead(problem), *grad_weight.shape[-2:])
+        if not np.isfinite(grad_weight).all():
+            IM2COL_GEMM.grad_weight(problem, input, grad_output, grad_weight)
+
+    def forward_workspace(self, problem: ConvProblem) -> int:
+        """Return the elements of the weight at all points and of each thread's tiles; blocks may be computed again."""
+        steps = division(problem).steps
+        per_thread = sum(tile_elements(problem, division(problem))) + view_cache_elements(steps)
+        return points_of_weight(problem) + thread_count(steps) * per_thread + IM2COL_GEMM.forward_workspace(problem)
+
+    def grad_weight_workspace(self, problem: ConvProblem) -> int:
+        """Return the elements of the partial sums and of each thread's tiles; the sums may be computed again."""
+        partial_sums, parts = partial_sum_count(problem), point_parts(problem)
+        points, blocks = POINTS // parts, grad_weight_division(problem)
+        per_thread = sum(tile_elements(problem, blocks, points)) + sum(gradient_elements(problem, points))
+        per_thread += view_cache_elements(blocks.steps * parts)
+        totals = (partial_sums + 1) * points_of_weight(problem) + problem.weights
+        of_tiles = thread_count(partial_sums * parts) * per_thread
+        kept = thread_count(partial_sums) * MAX_KEPT_BYTES // problem.itemsize
+        return totals + max(of_tiles, IM2COL_GEMM.grad_weight_workspace(problem)) + kept
+
+    def work(self, problem: ConvProblem) -> int:
+        """Return the work of computing directly, which takes longer."""
+        return IM2COL_GEMM.work(problem)
+
+
+WINOGRAD = Winograd()
 
 
 def _by_square(weight: Array) -> Array:
@@ -172,7 +202,7 @@ class _Tiles:
         padded: Array,
     ) -> None:
         windows = layout.windows
-        self._part = PaddedPart(padded, layout.images, windows, (problem.channels,))
+        self._part = PaddedBlock(padded, layout.images, windows, (problem.channels,))
         planes = self._part.array.reshape(-1, *self._part.array.shape[-3:])
         self._evaluation = Evaluation(planes, POINTS, B[rows], B, gathered, evaluated)
         by_tile = self._evaluation.by_tile
@@ -221,7 +251,7 @@ class _Outputs:
         self.interpolation = Interpolation(products, (*ahead, rows // OUTPUTS, columns // OUTPUTS), evaluated)
 
     def compute(self, part: Array, by_point: Array, *, must_clear: bool) -> bool:
-        """Compute the outputs of a part of the input; tell whether all are finite."""
+        """Compute the outputs of a part of the input; return whether all are finite."""
         self._tiles.compute(part, must_clear=must_clear)
         self._multiply(by_point)
         return self.interpolation.compute()
@@ -246,7 +276,7 @@ class _WeightGradient:
         )
         self._tiles = _Tiles(problem, layout, rows, gathered, evaluated, beside, padded)
         whole_tiles = over_tiles(written, layout)
-        self._gradient = PaddedPart(padded_gradient, layout.images, whole_tiles, (problem.features,))
+        self._gradient = PaddedBlock(padded_gradient, layout.images, whole_tiles, (problem.features,))
         planes = self._gradient.array.reshape(-1, *self._gradient.array.shape[-3:])
         self._evaluation = Evaluation(planes, OUTPUTS, A.T[rows], A.T, gathered, of_gradient)
         by_tile = self._tiles.by_tile

@@ -7,11 +7,11 @@ a product. Along one axis, with a tile d of six inputs, a weight g of three and 
     grad_weight  G' (A' y * B d)     ': transposed
 
 The points decide how much is lost to rounding. With 0, +-1/sqrt(2), +-sqrt(2) and infinity the factors of the
-transforms are about 1, and results in float32 lose about one bit more than those of ``direct``; with 0, +-1, +-2, the
+transforms are about 1, and results in float32 lose about one bit more than those of direct sums; with 0, +-1, +-2, the
 usual choice, it is four. (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2016; Barabasz et al.,
 "Error Analysis and Improving the Accuracy of Winograd Convolution for Deep Neural Networks", 2020.)
 
-All views are made beforehand: between NumPy's calls a thread is to hold Python's lock as briefly as possible.
+All views are made beforehand: between NumPy's calls a thread should hold the GIL as briefly as possible.
 
 Axes in comments: M planes (images and what lies along the axes before the last two), C channels, P points along both
 axes.
@@ -91,7 +91,7 @@ class Evaluation:
         """The tiles at each point, (P, M, tiles of a plane, C)."""
 
     def compute(self) -> None:
-        """Evaluate the tiles that stand in ``planes``."""
+        """Evaluate the tiles in ``planes``."""
         np.matmul(self._down, self._rows, out=self._evaluated)
         np.copyto(*self._gathering)
         np.matmul(self._along, self._columns, out=self._results)
@@ -103,7 +103,7 @@ class Interpolation:
     Parameters
     ----------
     products : ndarray, shape (P, tiles, F)
-        Where the products stand, each time: overwritten.
+        The products of each block: overwritten.
     counts : sequence of int
         Images, what lies along the axes before the last two, and tiles along each of these.
     spare : ndarray
@@ -127,7 +127,7 @@ class Interpolation:
         self._whole = spare[: self._computed.size].reshape(self._shape)
 
     def compute(self) -> bool:
-        """Compute the outputs; tell whether all are finite."""
+        """Compute the outputs; return whether all are finite."""
         np.matmul(self._matrix, self._by_row, out=self._across)
         np.matmul(self._matrix, self._by_column, out=self._results)
         return is_all_finite(self._computed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from types import ModuleType
+from typing import Any
 
 import pytest
 from hypothesis import assume, given
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from cnn_core import Conv
 from cnn_core.geometry import AxisWindows, Windows
-from cnn_core.kernels.conv import select as choice
+from cnn_core.kernels.conv.col2im import Col2im
 from cnn_core.kernels.conv.polyphase import polyphase_components
 from cnn_core.kernels.conv.problem import ConvProblem
 from tests.comparisons import normal
@@ -78,15 +78,15 @@ def test_every_element_has_its_taps(axis: AxisWindows) -> None:
 def test_which_gradients_are_gathered(
     stride: int, shapes: tuple[tuple[int, ...], tuple[int, ...]], taken: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spread: list[ConvProblem] = []
-    original = choice.spreading
+    scattered: list[ConvProblem] = []
+    original = Col2im.grad_input
 
-    def spreading(sizes: ConvProblem) -> ModuleType:
-        spread.append(sizes)
-        return original(sizes)
+    def noted(kernel: Col2im, problem: ConvProblem, *arrays: Any) -> None:
+        scattered.append(problem)
+        original(kernel, problem, *arrays)
 
-    monkeypatch.setattr(choice, "spreading", spreading)
+    monkeypatch.setattr(Col2im, "grad_input", noted)
     image, weight = (normal(*shape) for shape in shapes)
     op = Conv(stride=stride, padding=1)
     op.backward(normal(*op.output_shape(*shapes)), image, weight, wrt=["input"])
-    assert bool(spread) is not taken
+    assert bool(scattered) is not taken

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from cnn_core import Conv, ConvTranspose, ParameterError
-from cnn_core.kernels.conv.winograd import kernel as winograd
+from cnn_core.kernels.conv.winograd.kernel import Winograd
 from tests.cnn_core import tap_by_tap
 from tests.cnn_core.small_blocks import small_blocks
 from tests.cnn_core.tap_by_tap import RESULTS, assert_near
@@ -62,14 +62,14 @@ def winograd_calls() -> Iterator[list[str]]:
     """Which computations Winograd's algorithm was taken for."""
     calls: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("correlate", "correlate_grad_weight"):
-            original = getattr(winograd, name)
+        for name in ("forward", "grad_weight"):
+            original = getattr(Winograd, name)
 
             def counted(*arguments: Any, name: str = name, original: Any = original, **named: Any) -> Any:
                 calls.append(name)
                 return original(*arguments, **named)
 
-            patch.setattr(winograd, name, counted)
+            patch.setattr(Winograd, name, counted)
         yield calls
 
 
@@ -271,7 +271,7 @@ def test_fastest_takes_winograd_for_large_layers_but_never_in_float64(
     with winograd_calls() as calls:
         results = computed(Conv(**case.parameters, algorithm="fastest"), case)
     # of backward, the gradient of the input is a correlation too
-    assert sorted(calls) == (["correlate", "correlate", "correlate_grad_weight"] if taken else [])
+    assert sorted(calls) == (["forward", "forward", "grad_weight"] if taken else [])
     expected = tap_by_tap.conv(case)
     bound = 2.0**-11 + 1e-5 if dtype == "float16" else bound_of("fastest", dtype)
     for name in RESULTS:

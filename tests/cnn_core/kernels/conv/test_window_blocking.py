@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from cnn_core import Conv, ConvTranspose
-from cnn_core.kernels.conv import window_blocking as widened
+from cnn_core.kernels.conv import window_blocking
+from cnn_core.kernels.conv.window_blocking import BlockedCol2im, WindowBlocking
 from tests.cnn_core import tap_by_tap
 from tests.cnn_core.small_blocks import small_blocks
 from tests.cnn_core.tap_by_tap import RESULTS, assert_near
@@ -26,7 +27,7 @@ from tests.strategies_conv import backwards, big_endian, read_only
 Array = NDArray[Any]
 
 BOUNDS = {"float16": 2.0**-11 + 1e-5, "float32": 2e-6, "float64": 1e-12}
-NAMES = ("correlate", "correlate_grad_input", "correlate_grad_weight")
+NAMES = ("forward", "grad_input", "grad_weight")
 OPERANDS = ["input", "weight", "grad_output"]
 
 dtypes = st.sampled_from(["float32", "float64"])
@@ -42,13 +43,14 @@ def counted() -> Iterator[list[str]]:
     calls: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
         for name in NAMES:
-            original = getattr(widened, name)
+            kernel = BlockedCol2im if name == "grad_input" else WindowBlocking
+            original = getattr(kernel, name)
 
             def noted(*arguments: Any, name: str = name, original: Any = original) -> None:
                 calls.append(name)
                 original(*arguments)
 
-            patch.setattr(widened, name, noted)
+            patch.setattr(kernel, name, noted)
         yield calls
 
 
@@ -56,9 +58,9 @@ def counted() -> Iterator[list[str]]:
 def widening(columns: int = 128, block_bytes: int = 2**20) -> Iterator[list[str]]:
     """Windows of small layers are widened, too: as many as can be, with at most so many columns."""
     with pytest.MonkeyPatch.context() as patch, counted() as calls:
-        patch.setattr(widened, "MIN_POSITIONS", 1)
-        patch.setattr(widened, "MAX_COLUMNS", columns)
-        patch.setattr(widened, "COPIED_RUN", 1e9)  # the longer runs are, the faster
+        patch.setattr(window_blocking, "MIN_POSITIONS", 1)
+        patch.setattr(window_blocking, "MAX_COLUMNS", columns)
+        patch.setattr(window_blocking, "COPIED_RUN", 1e9)  # the longer runs are, the faster
         with small_blocks(block_bytes):  # which forgets what was found out with other limits
             yield calls
 
@@ -121,7 +123,7 @@ def assert_taken(calls: list[str], case: ConvCase, columns: int) -> None:
     """Forward and for the gradient of the weight, where any number of windows divides all of them."""
     windows, features = last_output(case)
     divides = any(windows % count == 0 for count in range(2, columns // features + 1))
-    assert {"correlate", "correlate_grad_weight"}.issubset(calls) if divides else "correlate_grad_weight" not in calls
+    assert {"forward", "grad_weight"}.issubset(calls) if divides else "grad_weight" not in calls
 
 
 def assert_same_pattern(actual: Array, expected: Array, name: str) -> None:
@@ -261,7 +263,7 @@ def test_one_infinity_reaches_only_the_windows_that_hold_it(stride: int, odd: fl
         output, gradients = op.forward(image, weight), op.backward(gradient, np.ones(image.shape), weight)
         gradient[0, 2, 3, 1] = odd
         of_gradient = op.backward(gradient, np.ones(image.shape), weight)
-    assert "correlate_grad_input" in calls
+    assert "grad_input" in calls
     np.testing.assert_array_equal(output, loops.conv_forward(image, weight, stride=[1, stride]))
     assert (~np.isfinite(output)).sum() == 2 * math.ceil(3 / stride)
     assert gradients.grad_input is not None
@@ -280,7 +282,7 @@ def test_numbers_whose_sum_is_not_finite() -> None:
     case = ConvCase({"data_format": "channels_last"}, image, weight, None, np.full((2, 28, 28, 2), 1, np.float32))
     with widening() as calls:
         results = computed(case)
-    assert "correlate" in calls
+    assert "forward" in calls
     assert results["output"].dtype == np.float32
     assert (results["output"] == np.array([3e38, -3e38], dtype=np.float32)).all()
 
