@@ -14,7 +14,7 @@ MIB = 2**20
 
 HOW_TO_READ = """\
 How to read it: times are medians over all calls. Ratios are a peer's time divided by convpool's: above 1, convpool is
-faster. Each engine runs in its own process, started anew for each layer, and only one is timed at any moment. PyTorch is
+faster. Each engine runs in its own process, started anew for each layer, and only one is timed at a time. PyTorch is
 represented by the faster of its memory layouts (NCHW, NHWC). ONNX Runtime has no backward here, and no kernel for some
 types. Backward computes all gradients: of input, weight and bias."""
 
