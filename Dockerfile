@@ -1,7 +1,7 @@
 FROM python:3.13-slim AS build
 WORKDIR /source
 COPY requirements/ requirements/
-# the environment that will run has no pip and no build tools in it
+# the environment that goes into the final image has no pip and no build tools
 RUN python -m venv /build \
  && /build/bin/pip install --no-cache-dir --no-deps --require-hashes -r requirements/build.txt \
  && python -m venv --without-pip /opt/convpool \

@@ -1,6 +1,7 @@
-# Every target does its own set-up: nothing is needed but Python >= 3.11, make and a package index.
+# Each target does its own setup: all you need is Python >= 3.11, make and a package index.
 PYTHON ?= python3
-# Not HOST and PORT of the environment, which some shells set for other purposes: those of the service's own settings.
+# HOST and PORT are not taken from the environment, where some shells set them for other purposes: the defaults are the
+# service's own settings.
 HOST = $(or $(CONVPOOL_HOST),127.0.0.1)
 PORT = $(or $(CONVPOOL_PORT),8000)
 PYTEST_ARGS ?=
@@ -15,7 +16,7 @@ PIP := -m pip install --quiet --disable-pip-version-check
 
 .PHONY: help run test check format test-run test-browser test-peers test-tensorflow bench lock clean
 
-help: ## Show the targets.
+help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
 
 run: $(SERVICE)/.ready ## Serve on HOST and PORT (127.0.0.1:8000).
@@ -24,7 +25,7 @@ run: $(SERVICE)/.ready ## Serve on HOST and PORT (127.0.0.1:8000).
 test: $(DEV)/.ready ## Run the test suite with branch coverage.
 	$(DEV)/bin/python -m pytest --numprocesses 2 --cov --cov-report=term:skip-covered $(PYTEST_ARGS)
 
-check: $(DEV)/.ready ## Lint, format check, types, import rules, commit hooks' configuration.
+check: $(DEV)/.ready ## Check lint, format, types, import rules and the configuration of the commit hooks.
 	$(DEV)/bin/ruff check .
 	$(DEV)/bin/ruff format --check .
 	$(DEV)/bin/mypy
@@ -35,24 +36,24 @@ format: $(DEV)/.ready ## Format the code and apply the safe lint fixes.
 	$(DEV)/bin/ruff check --fix .
 	$(DEV)/bin/ruff format .
 
-# The environment of `make run` holds the service's own dependencies only; the tests' one could hide that one is missing.
-test-run: $(SERVICE)/.ready $(DEV)/.ready ## Call a server that runs as `make run` has it.
+# The environment of `make run` has only the service's own dependencies; that of the tests could hide a missing one.
+test-run: $(SERVICE)/.ready $(DEV)/.ready ## Test a server that runs in the environment of `make run`.
 	CONVPOOL_TEST_PYTHON=$(SERVICE)/bin/python $(DEV)/bin/python -m pytest tests/project/test_readme.py $(PYTEST_ARGS)
 
 test-browser: $(BROWSER)/.ready ## Check /docs in headless Chromium (Debian's package chromium).
 	$(BROWSER)/bin/python -m pytest tests/browser $(PYTEST_ARGS)
 
-test-peers: $(PEERS)/.ready ## Compare with PyTorch, and check what docs/where-frameworks-disagree.md says of others.
+test-peers: $(PEERS)/.ready ## Compare with PyTorch, and check what docs/where-frameworks-disagree.md says about the others.
 	$(PEERS)/bin/python -m pytest tests/peers $(PYTEST_ARGS)
 
-test-tensorflow: $(TENSORFLOW)/.ready ## Check what docs/where-frameworks-disagree.md says of TensorFlow (2 GB).
+test-tensorflow: $(TENSORFLOW)/.ready ## Check what docs/where-frameworks-disagree.md says about TensorFlow (2 GB).
 	$(TENSORFLOW)/bin/python -m pytest tests/peers/test_disagreements.py $(PYTEST_ARGS)
 
 bench: $(PEERS)/.ready ## Time convpool against PyTorch, ONNX Runtime and JAX (ten minutes); writes benchmarks/results.*.
 	$(PEERS)/bin/python -m benchmarks.bench $(BENCH_ARGS)
 
-# No address of an index is written to the lock files: they hold versions and hashes only.
-lock: ## Renew the lock files (needs uv on the PATH).
+# The lock files contain only versions and hashes, and no index URL.
+lock: ## Update the lock files (needs uv on the PATH).
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade \
 	  pyproject.toml --output-file requirements/service.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade \
@@ -63,8 +64,8 @@ lock: ## Renew the lock files (needs uv on the PATH).
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	  --group browser pyproject.toml --constraint requirements/dev.txt --output-file requirements/browser.txt
 
-# A lock file is complete, so nothing is resolved anew: pip's resolver may prefer a release that is newer than the lock
-# where a package is wanted with an extra (coverage[toml]), and then refuse it for having no hash.
+# --no-deps, because a lock file is complete: where a package is required with an extra (coverage[toml]), pip's resolver
+# may prefer a release newer than the lock, and then reject it for having no hash.
 define create_environment
 	$(PYTHON) -c 'import sys; sys.exit("convpool needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv --clear $(@D)
@@ -88,7 +89,7 @@ $(BROWSER)/.ready: requirements/browser.txt
 	$(call create_environment,$^)
 	$(install_project)
 
-# The peers are pinned but not hashed: which build of one version an index offers differs by platform.
+# The peers are pinned but have no hashes: which build of a version an index offers depends on the platform.
 $(PEERS)/.ready: requirements/dev.txt requirements/peers.txt
 	$(call create_environment,$<)
 	$(@D)/bin/python $(PIP) -r requirements/peers.txt
@@ -99,5 +100,5 @@ $(TENSORFLOW)/.ready: requirements/dev.txt requirements/tensorflow.txt
 	$(@D)/bin/python $(PIP) -r requirements/tensorflow.txt
 	$(install_project)
 
-clean: ## Remove the environments and caches.
+clean: ## Remove environments and caches.
 	rm -rf $(SERVICE) $(DEV) $(BROWSER) $(PEERS) $(TENSORFLOW) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*

@@ -38,7 +38,7 @@ COMPARISONS = (
 """Peers, and the directions that their mean is over."""
 
 GROUPS = {
-    "given": "the layers that the targets were set with",
+    "given": "the layers for which the targets were set",
     "without_notebook": "all layers but the notebook's two tiny ones",
     "all": "all layers",
 }

@@ -13,20 +13,20 @@ NONE = "—"
 MIB = 2**20
 
 HOW_TO_READ = """\
-How to read it: times are medians over all calls. Ratios are a peer's time / convpool's: above 1, convpool is faster.
-Every engine has a process of its own, a new one for each layer, and they are timed strictly in turn. PyTorch counts
-with the faster of its layouts in memory (NCHW, NHWC). ONNX Runtime has no backward here, and no kernel for some types.
-Backward is all gradients: of input, weight and bias."""
+How to read it: times are medians over all calls. Ratios are a peer's time divided by convpool's: above 1, convpool is
+faster. Each engine runs in its own process, started anew for each layer, and only one is timed at a time. PyTorch is
+represented by the faster of its memory layouts (NCHW, NHWC). ONNX Runtime has no backward here, and no kernel for some
+types. Backward computes all gradients: of input, weight and bias."""
 
 HOW_TO_READ_SHARES = """\
-Share of the peak: the least time that the layer needs at the sgemm and copy peaks above / convpool's time. Algorithms
-with fewer products make more than 100% possible, and so do caches."""
+Share of the peak: the minimum time that the layer would take at the sgemm and copy peaks above, divided by convpool's
+time. Algorithms with fewer products, and caches, make more than 100% possible."""
 
 HOW_TO_READ_ERRORS = """\
-Errors: the worst of output and gradients, each the largest difference from the same result in float64, relative to the
-largest value of that result. The reference is convpool in float64 (the products themselves added), which PyTorch in
-float64 confirms to {reference:.0e}; PyTorch counts with the more accurate of its layouts. Workspace: the most memory
-taken at one time beside operands and results. First call: the very first forward of a new process / the median."""
+Errors: the largest over output and gradients, each being the largest difference from the same result in float64,
+relative to the largest value of that result. The reference is convpool in float64 (direct), which PyTorch in float64
+confirms to {reference:.0e}; PyTorch is represented by the more accurate of its layouts. Workspace: peak memory in
+addition to operands and results. First call: the very first forward of a new process, divided by the median."""
 
 
 def markdown(results: dict[str, Any]) -> str:
@@ -78,7 +78,7 @@ def _bullets(results: dict[str, Any]) -> str:
     lines = (
         f"{results['date']}; {results['cpu']}; threads of each engine: {results['threads']}",
         f"{results['system']}; {'; '.join(results['versions'].values())}",
-        f"{results['rounds']} rounds of {results['seconds']} s for each engine, layout and direction",
+        f"{results['rounds']} rounds of {results['seconds']} s per engine, layout and direction",
         (
             f"sgemm (np.matmul, 2048^3): {one['sgemm_gflops']:.0f} GFLOP/s with one thread, "
             f"{all_threads['sgemm_gflops']:.0f} with all"
@@ -90,7 +90,7 @@ def _bullets(results: dict[str, Any]) -> str:
     )
     others = [each["others_processors"] for each in results["layers"] if each["others_processors"] is not None]
     if others:
-        lines += (f"processors that others took meanwhile, on average of the worst layer: {max(others):.2f}",)
+        lines += (f"cores busy with other programs meanwhile, averaged over the worst layer: {max(others):.2f}",)
     return "\n".join(f"- {line}" for line in lines)
 
 
@@ -156,7 +156,7 @@ def _error(value: float | None) -> str:
 def _errors_text(layers: list[dict[str, Any]]) -> str:
     found = [layer["errors"]["reference"] for layer in layers if "reference" in layer["errors"]]
     if not found:
-        return "Errors are measured only together with PyTorch, which checks the reference."
+        return "Errors are only measured together with PyTorch, which checks the reference."
     return HOW_TO_READ_ERRORS.format(reference=max(found))
 
 
@@ -174,6 +174,6 @@ def _notebook(rows: list[dict[str, Any]] | None) -> list[str]:
     )
     return [
         "## The notebook's loops",
-        "On the notebook's own sizes, in float64 as there; its functions as the tests transcribe them.",
+        "With the notebook's own sizes and its float64; the loops are its functions, as transcribed in the tests.",
         _table(("layer", "loops, ms", "convpool, ms", "ratio"), cells),
     ]

@@ -1,4 +1,4 @@
-"""The settings of the service: environment variables named CONVPOOL_ and the field's name in capitals."""
+"""The settings of the service, read from environment variables: CONVPOOL_ and the field's name in upper case."""
 
 from __future__ import annotations
 
@@ -21,51 +21,55 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=1, le=65535, description="Port to listen on.")
-    workers: PositiveInt = Field(1, description="Processes that serve requests.")
+    workers: PositiveInt = Field(1, description="Number of worker processes.")
     root_path: str = Field(
         "",
         pattern=r"^(/[A-Za-z0-9._~-]+)*$",
-        description="Path that a proxy in front takes off, such as /convpool.",
+        description="Path prefix that a reverse proxy strips, such as /convpool.",
     )
     log_level: Literal["critical", "error", "warning", "info", "debug", "trace"] = Field(
-        "info", description="Least severe messages that are logged."
+        "info", description="Lowest severity of the messages that are logged."
     )
     compute_threads: PositiveInt = Field(
         default_factory=usable_cpus,
-        description="Threads that each process computes with: requests side by side, or one on all of them.",
+        description="Compute threads per process. Concurrent requests share them; a request running alone uses all.",
         le=1024,
     )
     max_requests: PositiveInt = Field(
-        64, description="Requests that each process has under way at one time; further ones get a 503."
+        64, description="Maximum number of concurrent requests per process; any more get a 503."
     )
     max_memory_bytes: PositiveInt = Field(
         1024 * MEBIBYTE,
-        description="Largest sum of the bodies, workspaces and results of the requests that a process has under way; "
-        "further ones get a 503. A request that is alone is always taken.",
+        description="Maximum total size of the bodies, workspaces and results of all requests in progress in one "
+        "process; a request that would exceed it gets a 503. A request running alone is always accepted.",
     )
-    max_body_bytes: PositiveInt = Field(64 * MEBIBYTE, description="Largest request body.")
+    max_body_bytes: PositiveInt = Field(64 * MEBIBYTE, description="Maximum size of a request body.")
     max_json_bytes: PositiveInt = Field(
-        32 * MEBIBYTE, description="Largest JSON body; its numbers take several times their text in memory."
+        32 * MEBIBYTE,
+        description="Maximum size of a JSON body; parsed numbers take several times the memory of their text.",
     )
     max_decompressed_bytes: PositiveInt = Field(
-        128 * MEBIBYTE, description="Largest sum of the sizes that the members of an npz inflate to."
+        128 * MEBIBYTE, description="Maximum total size of the decompressed members of an npz."
     )
     max_result_bytes: PositiveInt = Field(
-        128 * MEBIBYTE, description="Largest sum of the sizes of an answer's tensors, and of their text in JSON."
+        128 * MEBIBYTE, description="Maximum total size of a response's tensors, and of their text in JSON."
     )
     max_workspace_bytes: PositiveInt = Field(
-        512 * MEBIBYTE, description="Largest memory that a computation may need beside operands and results."
+        512 * MEBIBYTE,
+        description="Maximum memory that a computation may need in addition to its operands and results.",
     )
     max_work: PositiveInt = Field(
         100_000_000_000,
-        description="Most work of one request, in multiply-accumulates of a convolution: what takes longer counts as "
-        "several. Some ten seconds on one processor, up to a minute for the slowest layers.",
+        description="Maximum work of a request, in multiply-accumulates of a convolution; slower operations count as "
+        "several. The default takes about ten seconds on one core, up to a minute for the slowest layers.",
     )
     body_timeout: PositiveFloat = Field(
-        60.0, description="Seconds within which a request's body must arrive, beside one for every 16 KiB of it."
+        60.0, description="Time limit for receiving a body, in seconds, plus one second per 16 KiB received."
     )
     send_timeout: PositiveFloat = Field(
-        60.0, description="Seconds for which a client may leave its answer unread; then it is broken off."
+        60.0, description="Write timeout in seconds: the connection is closed if the client stops reading the response."
     )
-    keep_alive: PositiveInt = Field(75, description="Seconds for which an idle connection is kept open.")
-    graceful_shutdown: PositiveInt = Field(30, description="Seconds that running requests get to finish after SIGTERM.")
+    keep_alive: PositiveInt = Field(75, description="Seconds after which an idle connection is closed.")
+    graceful_shutdown: PositiveInt = Field(
+        30, description="Seconds that requests in progress get to finish after SIGTERM."
+    )

@@ -1,6 +1,7 @@
 """The README's commands run as printed, and its tables say what the code says."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -30,7 +31,11 @@ def output_printed_after(block: str) -> object:
 
 
 def run(command: list[str], folder: Path) -> str:
-    return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True, timeout=60).stdout
+    # python3 in a command is the interpreter of the tests, which has NumPy
+    path = {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
+    return subprocess.run(
+        command, cwd=folder, check=True, capture_output=True, text=True, timeout=60, env=os.environ | path
+    ).stdout
 
 
 @pytest.mark.skipif(not (shutil.which("bash") and shutil.which("curl")), reason="bash or curl is not installed")
@@ -42,10 +47,16 @@ def test_curl_commands_work_as_printed(server_url: str, tmp_path: Path) -> None:
         assert json.loads(answer) == output_printed_after(block)
 
     run(["bash", "-euc", with_files.replace(PRINTED_SERVER, server_url)], tmp_path)
-    image, weight = np.load(tmp_path / "x.npy"), np.load(tmp_path / "w.npy")
-    assert image.shape == (1, 3, 3, 1)
-    np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), Conv(stride=2, padding="same").forward(image, weight))
-    np.testing.assert_array_equal(np.load(tmp_path / "pooled.npy"), MaxPool(kernel_size=2, stride=1).forward(image))
+    image, weight, bias, output, pooled = (np.load(tmp_path / f"{name}.npy") for name in ("x", "w", "b", "y", "pooled"))
+    assert output.shape == (1, 8, 16, 16)
+    conv = Conv(data_format="channels_first", stride=2, padding=1)
+    np.testing.assert_array_equal(output, conv.forward(image, weight, bias))
+    np.testing.assert_array_equal(pooled, MaxPool(data_format="channels_first", kernel_size=2).forward(output))
+
+    with pytest.raises(subprocess.CalledProcessError) as failed:  # as the text below the commands says
+        run(["bash", "-euc", with_files.replace(PRINTED_SERVER, server_url).replace("stride=2", "stride=0")], tmp_path)
+    assert failed.value.returncode == 22
+    assert json.loads((tmp_path / "y.npy").read_text())["status"] == 422
 
     problem = json.loads(run(["bash", "-euc", with_errors.replace(PRINTED_SERVER, server_url)], tmp_path))
     messages = {error["pointer"]: error for error in problem["errors"]}
