@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnn_core.kernels.conv.depthwise import DEPTHWISE, depthwise_work
-from cnn_core.kernels.conv.im2col_gemm import group_matrices, split_channels
+from cnn_core.kernels.conv.patches import group_matrices, split_channels
 from cnn_core.kernels.conv.problem import ConvProblem, Division, Layout, WindowBlock, cached_per_problem, thread_count
 from cnn_core.kernels.cost import MOVED_ELEMENT, STEP
 from cnn_core.kernels.products import multiply

@@ -16,7 +16,6 @@ P windows in a block; lower case for those of a block.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import itertools
 import math
 from collections.abc import Callable
@@ -25,22 +24,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnn_core.kernels.conv.padded_block import PaddedBlock
+from cnn_core.kernels.conv.patches import (
+    PatchSource,
+    by_group,
+    group_matrices,
+    is_pointwise,
+    split_channels,
+    weight_matrices,
+)
 from cnn_core.kernels.conv.problem import ConvProblem, Division, Layout, WindowBlock, cached_per_problem, thread_count
 from cnn_core.kernels.cost import MOVED_ELEMENT, STEP
-from cnn_core.kernels.opaque import as_runs
-from cnn_core.kernels.outer_sum import MAX_KEPT_ELEMENTS, outer_sum
+from cnn_core.kernels.outer_sum import MAX_KEPT_ELEMENTS
 from cnn_core.kernels.products import multiply, multiply_transposed, parts_of_rows
 from cnn_core.runtime.blocks import BLOCK_BYTES, block_limit
 from cnn_core.runtime.threads import run_blocks
 from cnn_core.runtime.workspace import Workspace, view_cache_elements
 
-__all__ = ["IM2COL_GEMM", "Im2colGemm", "group_matrices", "split_channels"]
+__all__ = ["IM2COL_GEMM", "Im2colGemm"]
 
 Array = NDArray[Any]
-
-MAX_TAKEN_BYTES = 64
-"""Up to this length of a run, ``np.take`` copies many times as fast as an assignment does."""
 
 MAX_SUMMED = 4096
 """Rows that one product of float32 matrices adds up; more of them would lose digits, so blocks are added apart."""
@@ -69,7 +71,7 @@ class Im2colGemm:
         """Write the cross-correlation."""
         matrices = weight_matrices(weight, problem.groups)  # (G, K*C/G, F/G)
         # as one more row of the weight, for a column of ones, a bias takes no time but that for copying patches
-        is_copied = not _is_pointwise(problem) or 2 * problem.channels <= problem.features
+        is_copied = not is_pointwise(problem) or 2 * problem.channels <= problem.features
         with_ones = bias is not None and problem.groups == 1 and is_copied
         if bias is not None and with_ones:
             matrices = np.concatenate([matrices, bias.reshape(1, 1, -1)], axis=1)
@@ -83,7 +85,7 @@ class Im2colGemm:
                 )
                 matrix = patches(input[block.inputs], must_clear=workspace.claim(patches))
                 target = output[block.outputs]
-                windows = _by_group(target, problem.groups)  # (G, P, F/G) where that needs no copy
+                windows = by_group(target, problem.groups)  # (G, P, F/G) where that needs no copy
                 if windows is None:
                     multiply(matrix, matrices, out=patches.of_groups)
                     target[...] = patches.outputs
@@ -169,21 +171,13 @@ IM2COL_GEMM = Im2colGemm()
 
 
 @cached_per_problem
-def _is_pointwise(problem: ConvProblem) -> bool:
-    """Return whether the input itself is the matrix of patches."""
-    return all(
-        (axis.kernel_size, axis.stride, axis.before, axis.after) == (1, 1, 0, 0) for axis in problem.windows.axes
-    )
-
-
-@cached_per_problem
 def _division(problem: ConvProblem) -> Division:
     """Return the blocks that patches are made in."""
     # of a window: its patch, what it spans, and its outputs, to which a bias is added while they are in the cache
     patch = max(problem.taps * problem.channels, problem.spanned_per_position)
     bytes_of_patch = problem.itemsize * (patch + problem.features)
     # every block reads the whole weight: with a large one, blocks of more windows than fit the cache read less
-    whole = 0 if _is_pointwise(problem) else math.prod(problem.positions) * bytes_of_patch
+    whole = 0 if is_pointwise(problem) else math.prod(problem.positions) * bytes_of_patch
     limit = block_limit(whole, problem.itemsize * problem.weights // 2)
     if problem.groups > 1:
         # the indices that patches are gathered by are kept, unless there are very many
@@ -263,7 +257,7 @@ class _Patches:
         )
         self.of_groups: Array = by_position.transpose(1, 0, 2)
         """The same as one matrix for each group, (G, P, F/G)."""
-        self._source = _Source(problem, layout, padded, memory, with_ones=with_ones)
+        self._source = PatchSource(problem, layout, padded, memory, with_ones=with_ones)
 
     def __call__(self, block: Array, *, must_clear: bool) -> Array:
         """Return the patches of a block of the input, (G, P, K*C/G)."""
@@ -305,7 +299,7 @@ class _WeightGradient:
         self._groups, self._dtype = problem.groups, dtype
         arrays = workspace.arrays(*((count,) for count in _grad_weight_elements(problem)), dtype=dtype)
         memory, padded, self._copied, sums, products, self._by_chunk = arrays
-        self._source = _Source(problem, layout, padded, memory, weight_slice)
+        self._source = PatchSource(problem, layout, padded, memory, weight_slice)
         columns = math.prod(self._source.shape) // (problem.groups * math.prod(layout.outputs))
         shape = (problem.groups, columns, problem.features // problem.groups)
         # at the same place as those of other layouts
@@ -320,111 +314,3 @@ class _WeightGradient:
         multiply_transposed(matrix, of_groups, self.sums if is_alone else self._products, self._by_chunk)
         if not is_alone:
             np.add(self.sums, self._products, out=self.sums)
-
-
-class _Source:
-    """Copies patches from blocks of an input; the views for that are made beforehand.
-
-    Parameters
-    ----------
-    problem : ConvProblem
-    layout : Layout
-    padded, memory : ndarray
-        Of one axis, for a padded block of the input and for patches.
-    weight_slice : tuple of slice
-        Taps and channels, (*K, C/G); all of them if empty.
-    with_ones : bool
-        Whether the last column of a matrix is ones.
-    """
-
-    def __init__(
-        self,
-        problem: ConvProblem,
-        layout: Layout,
-        padded: Array,
-        memory: Array,
-        weight_slice: tuple[slice, ...] = (),
-        *,
-        with_ones: bool = False,
-    ) -> None:
-        windows, self._groups, self._dtype = layout.windows, problem.groups, memory.dtype
-        self._is_pointwise = _is_pointwise(problem) and not with_ones
-        self._channels = weight_slice[-1] if weight_slice else slice(None)
-        self._block = PaddedBlock(padded, layout.images, windows, (problem.channels,))
-        rank = len(windows.axes)
-        view = windows.view(split_channels(self._block.array, problem.groups))  # (n, *o, *K, G, C/G)
-        if weight_slice:
-            *taps, channels = weight_slice
-            view = view[(*(slice(None),) * (1 + rank), *taps, slice(None), channels)]
-        source = view.transpose(2 * rank + 1, *range(2 * rank + 1), 2 * rank + 2)  # (G, n, *o, *k, c)
-        self.shape = source.shape
-        rows, columns = math.prod(source.shape[: 2 + rank]), math.prod(source.shape[2 + rank :])
-        matrix = memory[: rows * (columns + with_ones)].reshape(rows, columns + with_ones)
-        patches = matrix[:, :columns].reshape(source.shape, copy=False)
-        self._ones = matrix[:, columns:]
-        self._matrices = matrix.reshape(problem.groups, -1, columns + with_ones)
-        channel_count = source.shape[-1]
-        run = channel_count * source.itemsize
-        if problem.groups == 1 or run > MAX_TAKEN_BYTES:
-            self._copy = functools.partial(np.copyto, *_by_run(patches, source))
-            return
-        counts, steps = source.shape[:-1], tuple(stride // run for stride in source.strides[:-1])
-        self._copy = functools.partial(_take, self._block.array.reshape(-1, channel_count), counts, steps, patches)
-
-    def patches(self, block: Array, *, must_clear: bool) -> Array:
-        """Return the patches of a block of the input: one matrix (P, k*c) for each group."""
-        if self._is_pointwise and block.dtype == self._dtype:
-            matrices = _by_group(block, self._groups)
-            if matrices is not None:
-                return matrices[..., self._channels]
-        if must_clear:
-            self._ones.fill(1)
-        self._block.write(block, must_clear=must_clear)
-        self._copy()
-        return self._matrices
-
-
-def _take(runs: Array, counts: tuple[int, ...], steps: tuple[int, ...], patches: Array) -> None:
-    # the indices are not kept here: for each layout they may be as large as the patches
-    # clipping needs no buffer; no index is outside
-    np.take(runs, outer_sum(counts, steps), axis=0, out=patches, mode="clip")
-
-
-def _by_run(patches: Array, source: Array) -> tuple[Array, Array]:
-    """View the channels of adjacent taps as one element, if they are few, so that a copy moves them at once."""
-    merged = (*source.shape[:-2], source.shape[-2] * source.shape[-1])
-    try:
-        return as_runs(patches.reshape(merged, copy=False), source.reshape(merged, copy=False))
-    except ValueError:  # the taps are not adjacent
-        return as_runs(patches, source)
-
-
-def split_channels(array: Array, groups: int) -> Array:
-    """View (..., channels) as (..., G, channels/G); splitting one axis never copies."""
-    return array.reshape(*array.shape[:-1], groups, array.shape[-1] // groups)
-
-
-def _by_group(array: Array, groups: int) -> Array | None:
-    """View (n, *o, channels) as one matrix (P, channels/G) for each group; None if that needs a copy."""
-    shape = (math.prod(array.shape[:-1]), groups, array.shape[-1] // groups)
-    try:
-        return array.reshape(shape, copy=False).transpose(1, 0, 2)
-    except ValueError:
-        return None
-
-
-def group_matrices(array: Array, groups: int, dtype: np.dtype[Any], memory: Array) -> Array:
-    """Return (n, *o, channels) of a type as one matrix (P, channels/G) for each group; copied to memory if need be."""
-    matrices = _by_group(array, groups) if array.dtype == dtype else None
-    if matrices is None:
-        copied = memory[: array.size].reshape(array.shape)
-        copied[...] = array
-        matrices = _by_group(copied, groups)
-        assert matrices is not None  # noqa: S101  (it is contiguous)
-    return matrices
-
-
-def weight_matrices(weight: Array, groups: int) -> Array:
-    """Return (*K, C/G, F) as one matrix (K*C/G, F/G) for each group."""
-    columns = weight.shape[-1]
-    return np.ascontiguousarray(weight.reshape(-1, groups, columns // groups).transpose(1, 0, 2))
