@@ -187,13 +187,11 @@ def _units(problem: ConvProblem) -> list[Unit]:
     """
     step = _division(problem).counts[0]
     images = [slice(start, min(start + step, problem.batch)) for start in range(0, problem.batch, step)]
-    pieces = -(-MIN_UNITS // max(1, len(images)))
+    count = -(-MIN_UNITS // max(1, len(images)))
     all_groups, all_channels = slice(0, problem.groups), slice(0, problem.group_channels)
     if problem.groups > 1:
-        return [
-            (some, groups, all_channels) for some in images for groups in _cut(problem.groups, pieces, MIN_CHANNELS)
-        ]
-    channels = _cut(problem.group_channels, pieces, MIN_CHANNELS)
+        return [(some, groups, all_channels) for some in images for groups in _cut(problem.groups, count, MIN_CHANNELS)]
+    channels = _cut(problem.group_channels, count, MIN_CHANNELS)
     return [(some, all_groups, chosen) for some in images for chosen in channels]
 
 
@@ -202,8 +200,8 @@ def _cuts(problem: ConvProblem) -> int:
     return len({_key(unit) for unit in _units(problem)}) or 1
 
 
-def _cut(size: int, pieces: int, fewest: int) -> list[slice]:
-    step = max(fewest, -(-size // pieces))
+def _cut(size: int, count: int, minimum: int) -> list[slice]:
+    step = max(minimum, -(-size // count))
     return [slice(start, min(start + step, size)) for start in range(0, size, step)]
 
 
@@ -307,7 +305,7 @@ class _Patches(_Scatter):
     def matrices(problem: ConvProblem, weight: Array, unit: Unit) -> Array:
         """Return a weight's part as one matrix for each group, (g, F/G, K*c)."""
         split = _split(problem, weight, unit)
-        # BLAS takes matrices whose rows are in one piece
+        # BLAS takes matrices whose rows are contiguous
         return np.ascontiguousarray(np.moveaxis(split.reshape(-1, *split.shape[-2:]), 0, -1))
 
     def compute(self, gradient: Array, matrices: Array) -> None:

@@ -165,9 +165,9 @@ def _division(problem: ConvProblem) -> Division:
     axis = problem.windows.axes[0]
     others = math.prod(other.output_size - 1 + other.extent for other in problem.windows.axes[1:])
     bytes_per_row = problem.itemsize * (problem.channels + problem.features) * others
-    wanted = min(axis.output_size, max(MIN_SPANS * axis.extent, BLOCK_BYTES // bytes_per_row))
+    rows = min(axis.output_size, max(MIN_SPANS * axis.extent, BLOCK_BYTES // bytes_per_row))
     positions = (problem.batch, axis.output_size, *(1 for _ in problem.windows.axes[1:]))
-    return Division(positions, 1, max(1, wanted))
+    return Division(positions, 1, max(1, rows))
 
 
 def _block_outputs(problem: ConvProblem) -> tuple[int, ...]:
@@ -240,7 +240,7 @@ class _Transforms:
         return np.fft.rfftn(array, s=self._shape, axes=self._axes)
 
     def _split(self, array: Array) -> Array:
-        """Return (n, *s, channels) as (n, G, channels/G, *s), in one piece."""
+        """Return (n, *s, channels) as (n, G, channels/G, *s), contiguous."""
         groups = self._problem.groups
         moved = np.ascontiguousarray(np.moveaxis(array, -1, 1))
         return moved.reshape(len(moved), groups, -1, *moved.shape[2:])

@@ -156,8 +156,8 @@ class Im2colGemm:
         )
         per_thread = _index_elements(problem, division) + view_cache_elements(division.steps * slices)
         per_thread += sum(_grad_weight_elements(problem))
-        held = partial_sums * problem.weights if partial_sums > 1 else 0
-        return held + thread_count(partial_sums * slices) * per_thread
+        totals = partial_sums * problem.weights if partial_sums > 1 else 0
+        return totals + thread_count(partial_sums * slices) * per_thread
 
     def work(self, problem: ConvProblem) -> int:
         """Return the work of the products, of copying patches, and of the interpreter."""

@@ -189,10 +189,10 @@ class ConvProblem:
         """Return the blocks of windows, given slices of (N, *O), which follow from this problem and a key."""
         if key in self.cache:
             return self.cache[key]  # type: ignore[no-any-return]
-        found = window_blocks(self.windows, outputs())
-        if len(found) <= MAX_KEPT_BLOCKS:
-            self.cache[key] = found
-        return found
+        blocks_of_windows = window_blocks(self.windows, outputs())
+        if len(blocks_of_windows) <= MAX_KEPT_BLOCKS:
+            self.cache[key] = blocks_of_windows
+        return blocks_of_windows
 
 
 def thread_count(units: int) -> int:

@@ -15,9 +15,9 @@ from cnn_core.runtime.blocks import BLOCK_BYTES
 
 __all__ = [
     "division",
+    "gathers_taps",
     "grad_weight_division",
     "gradient_elements",
-    "lays_beside",
     "over_tiles",
     "partial_sum_count",
     "point_parts",
@@ -44,7 +44,7 @@ def points_of_weight(problem: ConvProblem) -> int:
     return POINTS**2 * taps_ahead(problem) * problem.channels * problem.features
 
 
-def lays_beside(problem: ConvProblem) -> bool:
+def gathers_taps(problem: ConvProblem) -> bool:
     """Return whether evaluated tiles are copied, so that those of all taps ahead of the last two axes are adjacent."""
     return any(axis.kernel_size > 1 or axis.stride > 1 for axis in problem.windows.axes[:-2])
 
@@ -57,7 +57,7 @@ def tile_counts(problem: ConvProblem) -> tuple[int, ...]:
 
 def _tile_bytes(problem: ConvProblem) -> int:
     """Return the bytes that a tile takes at one point."""
-    channels = problem.channels * (1 + taps_ahead(problem) if lays_beside(problem) else 1)
+    channels = problem.channels * (1 + taps_ahead(problem) if gathers_taps(problem) else 1)
     return problem.itemsize * (channels + problem.features)
 
 
@@ -91,13 +91,13 @@ def grad_weight_division(problem: ConvProblem) -> Division:
 @cached_per_problem
 def partial_sum_count(problem: ConvProblem) -> int:
     """Return how many sums of blocks are added side by side."""
-    found = grad_weight_division(problem)
-    return min(MAX_PARTIAL_SUMS, max(1, found.steps)) if point_parts(problem) == 1 else 1
+    blocks = grad_weight_division(problem)
+    return min(MAX_PARTIAL_SUMS, max(1, blocks.steps)) if point_parts(problem) == 1 else 1
 
 
-def _counts(found: Division) -> tuple[int, ...]:
+def _counts(blocks: Division) -> tuple[int, ...]:
     """Return the most images, outputs along the axes before the last two, and tiles along these, of a block."""
-    images, down, along, *ahead = found.counts
+    images, down, along, *ahead = blocks.counts
     return (images, *ahead, down, along)
 
 
@@ -108,7 +108,7 @@ def _span(counts: Sequence[int], problem: ConvProblem) -> int:
     return images * math.prod((count - 1) * axis.stride + axis.extent for count, axis in axes)
 
 
-def tile_elements(problem: ConvProblem, found: Division, points: int = POINTS) -> tuple[int, int, int, int]:
+def tile_elements(problem: ConvProblem, blocks: Division, points: int = POINTS) -> tuple[int, int, int, int]:
     """Return the elements that the largest block takes, of which points are evaluated along one of the axes.
 
     Returns
@@ -120,23 +120,23 @@ def tile_elements(problem: ConvProblem, found: Division, points: int = POINTS) -
     int
         Of the part of the padded input.
     """
-    *ahead, down, along = _counts(found)
+    *ahead, down, along = _counts(blocks)
     planes, spanned = math.prod(ahead), _span(ahead, problem)
     widest = max(planes * problem.features, spanned * problem.channels)
     width = OUTPUTS * along + TAPS - 1
     # tiles that are evaluated along the first axis alone still overlap along the other
     across = points * down * width * widest
-    beside = planes * taps_ahead(problem) * problem.channels if lays_beside(problem) else 0
+    adjacent = planes * taps_ahead(problem) * problem.channels if gathers_taps(problem) else 0
     return (
         points * POINTS * down * along * widest,
         max(across, points * POINTS * down * along * widest),
-        points * POINTS * down * along * beside,
+        points * POINTS * down * along * adjacent,
         problem.channels * problem.span((*ahead, OUTPUTS * down, OUTPUTS * along)),
     )
 
 
 def gradient_elements(problem: ConvProblem, points: int = POINTS) -> tuple[int, int, int]:
-    """Return the elements that the largest block takes beside these for the gradient of the weight.
+    """Return the elements that the largest block takes in addition for the gradient with respect to the weight.
 
     Returns
     -------
@@ -153,15 +153,15 @@ def gradient_elements(problem: ConvProblem, points: int = POINTS) -> tuple[int, 
     )
 
 
-def tile_blocks(problem: ConvProblem, found: Division) -> list[WindowBlock]:
+def tile_blocks(problem: ConvProblem, blocks: Division) -> list[WindowBlock]:
     """Return the windows of blocks of tiles; the last tiles may reach beyond the output."""
 
     def outputs() -> Iterator[tuple[slice, ...]]:
-        for images, down, along, *ahead in found.blocks():
+        for images, down, along, *ahead in blocks.blocks():
             tiles = (slice(OUTPUTS * each.start, OUTPUTS * each.stop) for each in (down, along))
             yield (images, *ahead, *tiles)
 
-    return problem.kept_blocks((tile_blocks, found), outputs)
+    return problem.kept_blocks((tile_blocks, blocks), outputs)
 
 
 def over_tiles(written: tuple[int, ...], layout: Layout) -> Windows:

@@ -38,9 +38,9 @@ from cnn_core.kernels.conv.problem import (
 )
 from cnn_core.kernels.conv.winograd.blocks import (
     division,
+    gathers_taps,
     grad_weight_division,
     gradient_elements,
-    lays_beside,
     over_tiles,
     partial_sum_count,
     point_parts,
@@ -98,14 +98,12 @@ class Winograd:
                 slice(each.start, each.start + size) for each, size in zip(block.outputs, target.shape, strict=False)
             )
             (alone,) = window_blocks(problem.windows, [tuple(written)])
-            part_sizes = ConvProblem(
-                alone.layout.images, problem.weight_shape, 1, alone.layout.windows, problem.itemsize
-            )
-            IM2COL_GEMM.forward(part_sizes, input[alone.inputs], weight, bias, target)
+            part = ConvProblem(alone.layout.images, problem.weight_shape, 1, alone.layout.windows, problem.itemsize)
+            IM2COL_GEMM.forward(part, input[alone.inputs], weight, bias, target)
 
     def grad_weight(self, problem: ConvProblem, input: Array, grad_output: Array, grad_weight: Array) -> None:
         """Write the gradient with respect to the weight, from partial sums; of a large one, some points at a time."""
-        partial_sums, together = partial_sum_count(problem), POINTS // point_parts(problem)
+        partial_sums, row_count = partial_sum_count(problem), POINTS // point_parts(problem)
         blocks = tile_blocks(problem, grad_weight_division(problem))
         totals = np.empty(
             (partial_sums, POINTS, POINTS, taps_ahead(problem) * problem.channels, problem.features),
@@ -116,8 +114,8 @@ class Winograd:
 
         def make_worker(workspace: Workspace) -> Callable[[tuple[int, int]], None]:
             def step_of(layout: Layout, written: tuple[int, ...], start: int) -> _WeightGradient:
-                rows = slice(start, start + together)
-                # blocks that lie in the padding have the same layout, and the last of them fewer outputs
+                rows = slice(start, start + row_count)
+                # blocks in the padding have the same layout, and the last of them fewer outputs
                 return workspace.cached(
                     (_WeightGradient, layout, written, start),
                     lambda: _WeightGradient(problem, layout, rows, written, workspace, grad_weight.dtype),
@@ -125,16 +123,16 @@ class Winograd:
 
             def compute(unit: tuple[int, int]) -> None:
                 partial_sum, start = unit
-                total = totals[partial_sum, start : start + together].reshape(-1, *totals.shape[-2:])
-                for number, block in enumerate(blocks[partial_sum::partial_sums]):
+                total = totals[partial_sum, start : start + row_count].reshape(-1, *totals.shape[-2:])
+                for index, block in enumerate(blocks[partial_sum::partial_sums]):
                     gradient = grad_output[block.outputs]
                     step = step_of(block.layout, gradient.shape, start)
                     must_clear = workspace.claim(step)
-                    step.add(input[block.inputs], gradient, total, must_clear=must_clear, is_alone=number == 0)
+                    step.add(input[block.inputs], gradient, total, must_clear=must_clear, is_alone=index == 0)
 
             return compute
 
-        run_blocks(list(itertools.product(range(partial_sums), range(0, POINTS, together))), make_worker)
+        run_blocks(list(itertools.product(range(partial_sums), range(0, POINTS, row_count))), make_worker)
         total = np.add.reduce(totals, axis=0) if partial_sums > 1 else totals[0]
         back = np.kron(G, G).T.astype(grad_weight.dtype)  # (9, P)
         by_tap = np.matmul(back, total.reshape(POINTS**2, -1))
@@ -198,7 +196,7 @@ class _Tiles:
         rows: slice,
         gathered: Array,
         evaluated: Array,
-        beside: Array,
+        adjacent: Array,
         padded: Array,
     ) -> None:
         windows = layout.windows
@@ -208,7 +206,7 @@ class _Tiles:
         by_tile = self._evaluation.by_tile
         tiles, channels = by_tile.shape[-2:]
         self._copying: tuple[Array, Array] | None = None
-        if not lays_beside(problem):
+        if not gathers_taps(problem):
             self.by_tile = by_tile.reshape(len(by_tile), -1, channels)
             return
         # (P, N, *O, T, *K, C)
@@ -224,7 +222,7 @@ class _Tiles:
             shape=(len(by_tile), layout.images, *ahead.output_sizes, tiles, *ahead.kernel_sizes, channels),
             strides=(by_tile.strides[0], *steps, by_tile.strides[-2], *between_taps, by_tile.strides[-1]),
         )
-        target = beside[: source.size].reshape(source.shape)
+        target = adjacent[: source.size].reshape(source.shape)
         self._copying = as_runs(target, source)
         self.by_tile = target.reshape(len(by_tile), -1, taps_ahead(problem) * channels)
 
@@ -241,8 +239,8 @@ class _Outputs:
 
     def __init__(self, problem: ConvProblem, layout: Layout, workspace: Workspace, dtype: np.dtype[Any]) -> None:
         elements = tile_elements(problem, division(problem))
-        gathered, evaluated, beside, padded = workspace.arrays(*((count,) for count in elements), dtype=dtype)
-        self._tiles = _Tiles(problem, layout, slice(None), gathered, evaluated, beside, padded)
+        gathered, evaluated, adjacent, padded = workspace.arrays(*((count,) for count in elements), dtype=dtype)
+        self._tiles = _Tiles(problem, layout, slice(None), gathered, evaluated, adjacent, padded)
         by_tile = self._tiles.by_tile
         shape = (*by_tile.shape[:2], problem.features)
         products = gathered[: math.prod(shape)].reshape(shape)
@@ -271,10 +269,10 @@ class _WeightGradient:
     ) -> None:
         points = rows.stop - rows.start
         elements = tile_elements(problem, grad_weight_division(problem), points)
-        gathered, evaluated, beside, padded, of_gradient, padded_gradient, sums = workspace.arrays(
+        gathered, evaluated, adjacent, padded, of_gradient, padded_gradient, sums = workspace.arrays(
             *((count,) for count in (*elements, *gradient_elements(problem, points))), dtype=dtype
         )
-        self._tiles = _Tiles(problem, layout, rows, gathered, evaluated, beside, padded)
+        self._tiles = _Tiles(problem, layout, rows, gathered, evaluated, adjacent, padded)
         whole_tiles = over_tiles(written, layout)
         self._gradient = PaddedBlock(padded_gradient, layout.images, whole_tiles, (problem.features,))
         planes = self._gradient.array.reshape(-1, *self._gradient.array.shape[-3:])
