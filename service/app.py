@@ -12,8 +12,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.responses import HTMLResponse, RedirectResponse
 
 from cnn_core import __version__
-from service.documentation.openapi import DESCRIPTION, PAGE, RESPONSES, SERVERS, TAGS
-from service.documentation.schemas import COMPONENTS
+from service.documentation import openapi as documentation
 from service.http.access_log import AccessLogMiddleware
 from service.http.draining import DrainingMiddleware
 from service.http.error_responses import install_error_handlers
@@ -54,11 +53,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         title="convpool",
-        description=DESCRIPTION,
+        description=documentation.description(),
         version=__version__,
         lifespan=lifespan,
-        openapi_tags=TAGS,
-        servers=SERVERS,
+        openapi_tags=documentation.TAGS,
+        servers=documentation.SERVERS,
         root_path_in_servers=False,
     )
     # Swagger UI takes three times as long to open an operation of a document that is OpenAPI 3.1
@@ -68,7 +67,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(AccessLogMiddleware)  # the last one added is the outermost
     install_error_handlers(app)
     app.include_router(build_router(settings))
-    app.add_api_route("/docs", lambda: HTMLResponse(PAGE), include_in_schema=False)
+    app.add_api_route("/docs", lambda: HTMLResponse(documentation.PAGE), include_in_schema=False)
     app.add_api_route("/docs/", lambda: RedirectResponse("../docs"), include_in_schema=False)
     app.add_api_route("/", lambda: RedirectResponse("docs"), include_in_schema=False)
     _add_components(app)
@@ -81,7 +80,7 @@ def _add_components(app: FastAPI) -> None:
 
     def openapi() -> dict[str, Any]:
         schema = generate()
-        schema["components"] = {"schemas": COMPONENTS, "responses": RESPONSES}
+        schema["components"] = documentation.components()
         return schema
 
     app.openapi = openapi  # type: ignore[method-assign]

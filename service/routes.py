@@ -17,20 +17,20 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.codecs import Limits
+from service.codecs import JSON_CODEC, Codec, Limits, RequestContext, ResponseContext
 from service.codecs.json import load_object
 from service.codecs.names import pointer_to
 from service.codecs.text import NOT_GIVEN, parse_text_parameters
 from service.documentation import openapi as documentation
+from service.documentation.described import example_file
 from service.http.body import disconnected, read_body
 from service.http.negotiation import (
-    JSON,
-    WRITABLE,
     RequestFormat,
-    answer_codec,
-    readable_media_types,
+    readable_codecs,
     refuse_unwritable,
     request_format,
+    response_codec,
+    writable_codecs,
 )
 from service.http.responses import PARAMETERS_HEADER, BufferResponse
 from service.operations.budget import check_budget
@@ -64,18 +64,18 @@ def build_router(settings: Settings) -> APIRouter:
             methods=["POST"],
             **documentation.of_shape(entry),
         )
-    router.add_api_route("/ops", _list_operations, methods=["GET"], **documentation.OF_OPS)
-    router.add_api_route("/examples/{operation}/{file}", _example, methods=["GET"], **documentation.OF_EXAMPLES)
+    router.add_api_route("/ops", _list_endpoint(), methods=["GET"], **documentation.of_ops())
+    router.add_api_route("/examples/{operation}/{file}", _example, methods=["GET"], **documentation.of_examples())
     for path, endpoint, documented in (
-        ("/health/live", _alive, documentation.OF_LIVE),
-        ("/health/ready", _ready, documentation.OF_READY),
+        ("/health/live", _alive, documentation.of_live()),
+        ("/health/ready", _ready, documentation.of_ready()),
     ):
         router.add_api_route(path, endpoint, methods=["GET"], **documented)
     return router
 
 
 def _body_limit(read_as: RequestFormat, settings: Settings) -> int:
-    if read_as.codec.media_type == JSON:
+    if read_as.codec.charset:  # text
         return min(settings.max_json_bytes, settings.max_body_bytes)
     return settings.max_body_bytes
 
@@ -91,7 +91,12 @@ class Received:
 
 
 async def _receive(
-    request: Request, readable: Sequence[str], writable: Sequence[str], ticket: Ticket, settings: Settings, limit: int
+    request: Request,
+    readable: Sequence[Codec],
+    writable: Sequence[Codec],
+    ticket: Ticket,
+    settings: Settings,
+    limit: int,
 ) -> Received:
     accept = _header(request, "accept")
     read_as = request_format(request.headers.get("content-type"), readable)
@@ -103,31 +108,33 @@ async def _receive(
 
 
 def _operation_endpoint(operation: Operation, settings: Settings) -> Any:
-    readable = readable_media_types(operation)
+    readable, writable = readable_codecs(operation), writable_codecs()
 
-    def answer(received: Received, ticket: Ticket) -> BufferResponse:
+    def respond(received: Received, context: RequestContext, ticket: Ticket) -> BufferResponse:
         codec = received.read_as.codec
-        limits = Limits(settings.max_decompressed_bytes, ticket.charge)
-        decoded = codec.decode(received.body, operation.operand_names, received.read_as.options, limits)
+        decoded = codec.decode(received.body, context, Limits(settings.max_decompressed_bytes, ticket.charge))
         call = operation.request(_merged(received.query, decoded.parameters), decoded.tensors)
         tensors = operation.with_types(decoded.tensors)
         prediction = operation.predict(call, tensors)
-        write_as = answer_codec(received.accept, codec, operation.number_of_results(call))
-        text = write_as.memory_of_answer(prediction.results, decoded.form)
-        check_budget(prediction, text, settings)
-        ticket.charge(prediction.result_bytes + prediction.workspace_bytes + text)
+        write_as = response_codec(received.accept, codec, operation.number_of_results(call))
+        response_memory = write_as.response_memory(prediction.results, decoded.response_options)
+        check_budget(prediction, response_memory, settings)
+        ticket.charge(prediction.result_bytes + prediction.workspace_bytes + response_memory)
         results = operation.compute(call, tensors)
-        headers = {PARAMETERS_HEADER: _compact(prediction.parameters)}
-        buffers = write_as.encode(results, decoded.form)
-        return BufferResponse(buffers, write_as.media_type, settings.send_timeout, headers)
+        encoded = write_as.encode(
+            results, ResponseContext(decoded.response_options, operation.name, prediction.parameters)
+        )
+        headers = {PARAMETERS_HEADER: _compact(prediction.parameters), **encoded.headers}
+        return BufferResponse(encoded.buffers, write_as.media_type, settings.send_timeout, headers)
 
     async def endpoint(request: Request) -> Response:
         pool: ComputePool = request.app.state.pool
         with contextlib.ExitStack() as stack:
             ticket = stack.enter_context(Ticket(pool))
-            received = await _receive(request, readable, WRITABLE, ticket, settings, settings.max_body_bytes)
-            response = await pool.run(lambda: answer(received, ticket), disconnected(request))
-            response.held = stack.pop_all()  # the memory is in use until the answer is sent
+            received = await _receive(request, readable, writable, ticket, settings, settings.max_body_bytes)
+            context = RequestContext(operation.operand_names, received.read_as.options, request.headers)
+            response = await pool.run(lambda: respond(received, context, ticket), disconnected(request))
+            response.held = stack.pop_all()  # the memory is in use until the response is sent
             return response
 
     return endpoint
@@ -136,7 +143,7 @@ def _operation_endpoint(operation: Operation, settings: Settings) -> Any:
 def _shape_endpoint(entry: CatalogueEntry, settings: Settings) -> Any:
     async def endpoint(request: Request) -> Response:
         with Ticket(request.app.state.pool) as ticket:
-            received = await _receive(request, [JSON], [JSON], ticket, settings, SHAPE_BODY_BYTES)
+            received = await _receive(request, [JSON_CODEC], [JSON_CODEC], ticket, settings, SHAPE_BODY_BYTES)
             return _json(predict_shapes(entry, _merged(received.query, load_object(received.body))))
 
     return endpoint
@@ -151,17 +158,19 @@ def _merged(query: Mapping[str, Any], payload: Mapping[str, Any]) -> dict[str, A
     return {**query, **payload}
 
 
-async def _list_operations() -> Response:
-    return _json(_operations_listed())
+def _list_endpoint() -> Any:
+    @functools.cache
+    def listed() -> dict[str, Any]:
+        return {"operations": [documentation.described(operation) for operation in OPERATIONS]}
 
+    async def endpoint() -> Response:
+        return _json(listed())
 
-@functools.cache
-def _operations_listed() -> dict[str, Any]:
-    return {"operations": [documentation.described(operation) for operation in OPERATIONS]}
+    return endpoint
 
 
 async def _example(request: Request) -> Response:
-    buffers, media_type = documentation.example_file(**request.path_params)
+    buffers, media_type = example_file(**request.path_params)
     return BufferResponse(buffers, media_type, request.app.state.pool.settings.send_timeout)
 
 
@@ -179,7 +188,7 @@ def _header(request: Request, name: str) -> str | None:
 
 
 def _json(content: Any) -> Response:
-    return Response(f"{_compact(content)}\n", media_type=JSON)
+    return Response(f"{_compact(content)}\n", media_type=JSON_CODEC.media_type)
 
 
 def _compact(content: Any) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+
+from cnn_core.parameters import Direction
 
 __all__ = ["MOVED_ELEMENT", "STEP", "Cost", "Costs"]
 
@@ -31,17 +34,48 @@ class Cost:
     workspace_elements: int
 
 
-@dataclass(frozen=True)
 class Costs:
-    """The costs of a layer.
+    """The costs of a layer; those that are given as a callable are computed when they are asked for.
 
     Parameters
     ----------
-    forward : Cost
+    forward : Cost or callable
         Of the output.
-    backward : dict of str to Cost
+    backward : mapping of str to Cost or callable
         Of the gradient of each differentiable operand.
     """
 
-    forward: Cost
-    backward: dict[str, Cost]
+    def __init__(
+        self, forward: Cost | Callable[[], Cost], backward: Mapping[str, Cost] | Mapping[str, Cost | Callable[[], Cost]]
+    ) -> None:
+        self._forward = forward
+        self.backward: Mapping[str, Cost] = _WhenAsked(backward)
+
+    @property
+    def forward(self) -> Cost:
+        """Cost of the output."""
+        return _computed(self._forward)
+
+    def of(self, direction: Direction, wrt: Sequence[str] = ()) -> list[Cost]:
+        """Return the costs of a direction: of the output, or of the gradients of some operands, and no others."""
+        return [self.forward] if direction == "forward" else [self.backward[name] for name in wrt]
+
+
+class _WhenAsked(Mapping[str, Cost]):
+    """Costs by name, each computed when it is asked for."""
+
+    def __init__(self, costs: Mapping[str, Cost] | Mapping[str, Cost | Callable[[], Cost]]) -> None:
+        self._costs = costs
+
+    def __getitem__(self, name: str) -> Cost:
+        return _computed(self._costs[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._costs)
+
+    def __len__(self) -> int:
+        return len(self._costs)
+
+
+def _computed(cost: Cost | Callable[[], Cost]) -> Cost:
+    return cost if isinstance(cost, Cost) else cost()

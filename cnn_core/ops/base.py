@@ -170,9 +170,13 @@ class Op(ABC):
     def resolve(self, *shapes: Any) -> ResolvedOp[Any]:
         """Resolve the op for operands of these shapes; allocates nothing."""
 
+    def cached_resolve(self, *shapes: tuple[int, ...] | None) -> ResolvedOp[Any]:
+        """Resolve the op as ``resolve`` does, and keep what it returns: a model calls the same layers over and over."""
+        return _cached_resolve(self, shapes)
+
     def _resolved(self, *operands: NDArray[Any] | None) -> Any:
-        """Return the layer of operands, which is kept: a model calls the same ones over and over."""
-        return _kept_layer(self, tuple(None if operand is None else operand.shape for operand in operands))
+        """Return the op resolved for operands."""
+        return self.cached_resolve(*(None if operand is None else operand.shape for operand in operands))
 
     def output_shape(self, *shapes: Any) -> tuple[int, ...]:
         """Return the shape of the output for operands of these shapes; allocates nothing.
@@ -276,7 +280,7 @@ MAX_KEPT_OPS = 256
 
 
 @functools.lru_cache(maxsize=MAX_KEPT_OPS)
-def _kept_layer(op: Op, shapes: tuple[tuple[int, ...] | None, ...]) -> ResolvedOp[Any]:
+def _cached_resolve(op: Op, shapes: tuple[tuple[int, ...] | None, ...]) -> ResolvedOp[Any]:
     return op.resolve(*shapes)
 
 

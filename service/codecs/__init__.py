@@ -1,16 +1,29 @@
 """Payload formats: bytes in, tensors and parameters out, and back. They know nothing of the operations.
 
-A further format is a module with a codec, one line in CODECS, and its example in ``service.documentation.examples``.
+A new format is a subclass of ``Codec``, which says everything about itself, and one entry in CODECS.
 """
 
+from service.codecs.codec import Codec
 from service.codecs.json import JsonCodec
-from service.codecs.message import Buffer, Codec, Decoded, Limits
+from service.codecs.message import Buffer, Decoded, Encoded, Limits, RequestContext, ResponseContext
 from service.codecs.multipart import MultipartCodec
 from service.codecs.npy import NpyCodec
 from service.codecs.npz import NpzCodec
 
-__all__ = ["CODECS", "Buffer", "Codec", "Decoded", "Limits"]
+__all__ = [
+    "CODECS",
+    "JSON_CODEC",
+    "Buffer",
+    "Codec",
+    "Decoded",
+    "Encoded",
+    "Limits",
+    "RequestContext",
+    "ResponseContext",
+]
 
-CODECS: dict[str, Codec] = {
-    codec.media_type: codec for codec in (JsonCodec(), NpyCodec(), NpzCodec(), MultipartCodec())
-}
+JSON_CODEC = JsonCodec()
+"""The format of what is not a tensor, too: the shape calls, /ops and the health checks."""
+
+CODECS: dict[str, Codec] = {codec.media_type: codec for codec in (JSON_CODEC, NpyCodec(), NpzCodec(), MultipartCodec())}
+"""The formats by media type, in the order in which the documentation has them."""

@@ -11,10 +11,22 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from service.codecs.codec import Codec
+from service.codecs.described import DescribedOperation, command
 from service.codecs.json_numbers import ExactNumbers, without_mark
+from service.codecs.json_schemas import DTYPE_SCHEMA, TENSOR_SCHEMA, tensor_reference
 from service.codecs.json_syntax import syntax_error
-from service.codecs.json_tensors import form_of, json_kind, longest_text, read_dtype, read_tensor, write_tensor
-from service.codecs.message import Buffer, Codec, Decoded, Limits, TensorForm, TensorType
+from service.codecs.json_tensors import (
+    TensorForm,
+    form_of,
+    json_kind,
+    longest_text,
+    read_dtype,
+    read_tensor,
+    write_tensor,
+)
+from service.codecs.media_types import JSON, NPY, NPZ
+from service.codecs.message import Buffer, Decoded, Encoded, Limits, RequestContext, ResponseContext, TensorType
 from service.codecs.names import pointer_to
 from service.problems import Finding, InvalidRequest, TooLarge, UnreadablePayload
 
@@ -29,6 +41,8 @@ MAX_OBJECTS = 1_000
 MAX_QUOTATION_MARKS = 10_000
 """A list, an object or a string takes far more memory than its text: a body full of them must not fill the memory.
 Tensors may hold many lists, but no request holds more than a few objects and strings."""
+
+DEFAULT_FORM: TensorForm = "nested"
 
 MEMORY_OF_CHARACTER, MEMORY_OF_LIST = 16, 100
 """Bytes that are taken while JSON is parsed. The shortest number and its comma make an object, its place in two lists,
@@ -96,18 +110,21 @@ def _member_names(content: Mapping[str, Any]) -> Iterator[str]:
 class JsonCodec(Codec):
     """Operands and parameters in one JSON object; results in another."""
 
-    media_type: ClassVar[str] = "application/json"
+    media_type: ClassVar[str] = JSON
+    title: ClassVar[str] = "JSON"
+    charset: ClassVar[str] = "utf-8"
+    parameters_in: ClassVar[str] = "next to the operands in JSON"
+    extension: ClassVar[str] = "json"
+    components: ClassVar[Mapping[str, Any]] = {"Tensor": TENSOR_SCHEMA}
 
-    def decode(  # noqa: D102
-        self, body: bytearray, operands: Sequence[str], options: Mapping[str, str], limits: Limits
-    ) -> Decoded:
+    def decode(self, body: bytearray, request: RequestContext, limits: Limits) -> Decoded:  # noqa: D102
         memory = MEMORY_OF_CHARACTER * len(body) + MEMORY_OF_LIST * body.count(b"[")
         limits.charge(memory)
         content = load_object(body)
         text = ExactNumbers(body, lambda: limits.charge(memory))
         default_dtype = read_dtype(content.pop("dtype"), "/dtype") if "dtype" in content else None
         # null is what many clients write for an operand that is not given
-        present = [name for name in operands if content.get(name) is not None]
+        present = [name for name in request.operands if content.get(name) is not None]
         tensors: dict[str, NDArray[Any]] = {}
         findings: list[Finding] = []
         for name in present:
@@ -117,24 +134,68 @@ class JsonCodec(Codec):
                 findings.extend(problem.findings)
         if findings:
             raise InvalidRequest(*findings)
-        parameters = {name: value for name, value in content.items() if name not in operands}
-        form = form_of(content[present[0]]) if present else "nested"
-        return Decoded(tensors, parameters, form)
+        parameters = {name: value for name, value in content.items() if name not in request.operands}
+        return Decoded(tensors, parameters, {"form": form_of(content[present[0]])} if present else {})
 
-    def memory_of_answer(self, results: Sequence[TensorType], form: TensorForm) -> int:  # noqa: D102
-        return sum(longest_text(result, form) for result in results)
+    def response_memory(self, results: Sequence[TensorType], options: Mapping[str, Any]) -> int:  # noqa: D102
+        return sum(longest_text(result, options.get("form", DEFAULT_FORM)) for result in results)
 
-    def encode(self, results: Mapping[str, NDArray[Any]], form: TensorForm) -> list[Buffer]:  # noqa: D102
-        pieces: list[Buffer] = []
+    def encode(self, results: Mapping[str, NDArray[Any]], response: ResponseContext) -> Encoded:  # noqa: D102
+        form = response.options.get("form", DEFAULT_FORM)
+        chunks: list[Buffer] = []
         for name, result in results.items():
             if form != "base64" and not np.isfinite(result).all():
                 raise InvalidRequest.of(
                     f"/{name}",
-                    f"{name} holds NaN or infinity, which JSON has not; ask for npy or npz with the Accept header, or "
-                    "send the first operand as base64",
+                    f"{name} contains NaN or infinity, which JSON cannot represent; ask for npy or npz with the Accept "
+                    "header, or send the first operand as base64",
                     got="a result that is not finite",
-                    expected="Accept: application/x-npy or application/x-npz, or base64 tensors",
+                    expected=f"Accept: {NPY} or {NPZ}, or base64 tensors",
                 )
-            pieces.append(b"%b%b:" % (b"," if pieces else b"{", orjson.dumps(name)))
-            pieces.extend(write_tensor(result, form))
-        return [*pieces, b"}\n"]  # a shell's prompt then stands on a line of its own
+            chunks.append(b"%b%b:" % (b"," if chunks else b"{", orjson.dumps(name)))
+            chunks.extend(write_tensor(result, form))
+        return Encoded([*chunks, b"}\n"])  # so that a shell's prompt starts on a new line
+
+    def encode_example(self, operation: DescribedOperation) -> Encoded:  # noqa: D102
+        return Encoded([orjson.dumps(_example(operation), option=orjson.OPT_APPEND_NEWLINE)])
+
+    def curl_command(self, operation: DescribedOperation) -> str:  # noqa: D102
+        members = (f'"{name}": {orjson.dumps(value).decode()}' for name, value in _example(operation).items())
+        body = ",\n  ".join(members)
+        return command(f"curl -s {operation.url}", f"-H 'Content-Type: {JSON}'", f"-d '{{\n  {body}\n}}'")
+
+    def request_content(self, operation: DescribedOperation) -> dict[str, Any]:  # noqa: D102
+        operands = {operand.name: tensor_reference(operand.description) for operand in operation.operands}
+        dtype = {**DTYPE_SCHEMA, "description": "Type of nested lists and bare numbers; float64 if not given."}
+        schema = {
+            "type": "object",
+            "properties": {**operands, "dtype": dtype, **operation.parameters},
+            "required": operation.required_operands,
+            "additionalProperties": False,
+        }
+        return {"schema": schema, "example": _example_operands(operation)}
+
+    def response_content(self, operation: DescribedOperation) -> dict[str, Any]:  # noqa: D102
+        schema = {"type": "object", "properties": {name: tensor_reference() for name in operation.results}}
+        if operation.required_results:
+            schema["required"] = list(operation.required_results)
+        # a response has the form of the first operand
+        typed = next(operand.typed for operand in operation.operands if operand.name in operation.example_operands)
+        example = {name: _as_json(result, typed=typed) for name, result in operation.example_results.items()}
+        return {"schema": schema, "example": example}
+
+
+def _example(operation: DescribedOperation) -> dict[str, Any]:
+    return {**operation.example_parameters, **_example_operands(operation)}
+
+
+def _example_operands(operation: DescribedOperation) -> dict[str, Any]:
+    typed = {operand.name: operand.typed for operand in operation.operands}
+    return {name: _as_json(tensor, typed=typed[name]) for name, tensor in operation.example_operands.items()}
+
+
+def _as_json(tensor: NDArray[Any], *, typed: bool) -> Any:
+    """Return a tensor as nested lists, or with its type where it needs one, which nested lists cannot say."""
+    if not typed:
+        return tensor.tolist()
+    return {"dtype": tensor.dtype.name, "shape": list(tensor.shape), "data": tensor.reshape(-1).tolist()}

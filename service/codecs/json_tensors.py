@@ -22,10 +22,13 @@ import orjson
 from numpy.typing import NDArray
 
 from service.codecs.json_numbers import MAX_EXACT_INTEGER, ExactNumbers
-from service.codecs.message import DTYPES, MAX_NDIM, Buffer, TensorForm, TensorType, require_plausible_shape
+from service.codecs.message import DTYPES, MAX_NDIM, Buffer, TensorType, require_plausible_shape
 from service.problems import InvalidRequest, RequestProblem, counted
 
-__all__ = ["form_of", "json_kind", "longest_text", "read_dtype", "read_tensor", "write_tensor"]
+__all__ = ["TensorForm", "form_of", "json_kind", "longest_text", "read_dtype", "read_tensor", "write_tensor"]
+
+TensorForm = str
+"""nested, flat or base64."""
 
 DEFAULT_DTYPE = "float64"
 NUMBERS_OF_A_PIECE = 2**14

@@ -1,22 +1,31 @@
-"""What all codecs share: the decoded request, the limits on decoding, and the interface."""
+"""What goes in and out of a codec: the request and what is decoded of it, the limits, and the encoded response."""
 
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.problems import InvalidRequest
 
-__all__ = ["DTYPES", "Buffer", "Codec", "Decoded", "Limits", "TensorForm", "TensorType", "require_plausible_shape"]
+__all__ = [
+    "DTYPES",
+    "MAX_NDIM",
+    "Buffer",
+    "Decoded",
+    "Encoded",
+    "Limits",
+    "RequestContext",
+    "ResponseContext",
+    "TensorType",
+    "require_plausible_shape",
+]
 
 Buffer = bytes | bytearray | memoryview
-TensorForm = str
 
 
 class TensorType(NamedTuple):
@@ -35,8 +44,7 @@ DTYPES = ("float16", "float32", "float64", *(f"{sign}int{bits}" for sign in ("",
 """The types that tensors may have on the wire."""
 
 MAX_NDIM = 8
-"""More axes than any operand has; NumPy itself stops at 64."""
-
+"""Maximum number of axes, more than any operand has; NumPy's own is 64."""
 
 MAX_SIZE = 2**31 - 1
 MAX_TENSOR_BYTES = 2**62
@@ -56,6 +64,25 @@ def require_plausible_shape(name: str, shape: Sequence[int], itemsize: int) -> N
 
 
 @dataclass(frozen=True)
+class RequestContext:
+    """What a codec knows of a request in addition to its body.
+
+    Parameters
+    ----------
+    operands : sequence of str
+        Names of the operation's operands, the required ones first; every other name is a parameter's.
+    options : mapping of str to str
+        The parameters of the Content-Type header, such as ``boundary``.
+    headers : mapping of str to str
+        All headers, found by names in any case.
+    """
+
+    operands: Sequence[str]
+    options: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Decoded:
     """A request's payload.
 
@@ -65,13 +92,41 @@ class Decoded:
         The operands that came, by name.
     parameters : dict of str to object
         The parameters that came with them, as JSON values.
-    form : {"nested", "flat", "base64"}
-        How a JSON answer writes its tensors.
+    response_options : mapping of str to object
+        What the body says about its response, such as an id that comes back or the form of the tensors. The codec that
+        writes the response takes the options that it knows.
     """
 
     tensors: dict[str, NDArray[Any]]
     parameters: dict[str, Any] = field(default_factory=dict)
-    form: TensorForm = "nested"
+    response_options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ResponseContext:
+    """What a codec knows of a response in addition to its results.
+
+    Parameters
+    ----------
+    options : mapping of str to object
+        The ``response_options`` of the decoded request.
+    operation : str
+        Name of the operation, for example conv_forward.
+    parameters : mapping of str to object
+        Every parameter as it was resolved.
+    """
+
+    options: Mapping[str, Any] = field(default_factory=dict)
+    operation: str = ""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A body as chunks, and the headers that it needs in addition to Content-Type and Content-Length."""
+
+    buffers: list[Buffer]
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -83,64 +138,8 @@ class Limits:
     decompressed_bytes : int
         Bytes that the members of an archive may inflate to.
     charge : callable
-        Called with the bytes of memory that are about to be taken beside the body; raises if there are too many.
+        Called with the bytes of memory that decoding is about to take; raises if there are too many.
     """
 
     decompressed_bytes: int
     charge: Callable[[int], None]
-
-
-class Codec(ABC):
-    """Reads payloads of one media type, and writes results if ``writes`` is true.
-
-    ``holds_one_tensor`` tells that a payload is a single tensor without a name.
-    """
-
-    media_type: ClassVar[str]
-    writes: ClassVar[bool] = True
-    holds_one_tensor: ClassVar[bool] = False
-
-    @abstractmethod
-    def decode(self, body: bytearray, operands: Sequence[str], options: Mapping[str, str], limits: Limits) -> Decoded:
-        """Decode a request body.
-
-        Parameters
-        ----------
-        body : bytearray
-            The whole body. Tensors may be views of it.
-        operands : sequence of str
-            Names of the operation's operands; every other name is a parameter's.
-        options : mapping of str to str
-            The parameters of the Content-Type header, such as ``boundary``.
-        limits : Limits
-
-        Raises
-        ------
-        UnreadablePayload, InvalidRequest, TooLarge
-        """
-
-    def memory_of_answer(self, results: Sequence[TensorType], form: TensorForm) -> int:
-        """Return the bytes that an answer takes beside its results: none where their own memory is sent.
-
-        Parameters
-        ----------
-        results : sequence of TensorType
-        form : {"nested", "flat", "base64"}
-        """
-        return 0
-
-    def encode(self, results: Mapping[str, NDArray[Any]], form: TensorForm) -> list[Buffer]:
-        """Encode the results of an operation as chunks of a body.
-
-        Parameters
-        ----------
-        results : mapping of str to ndarray
-        form : {"nested", "flat", "base64"}
-            How JSON writes the tensors; the other formats have only one form.
-
-        Raises
-        ------
-        InvalidRequest
-            If the format cannot hold the results.
-        """
-        raise TypeError(f"{self.media_type} is not an answer format")

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from multipart import MultipartError, MultipartSegment, PushMultipartParser
 from numpy.typing import NDArray
 
-from service.codecs.message import Codec, Decoded, Limits
-from service.codecs.npy import decode_npy
+from service.codecs.codec import Codec
+from service.codecs.described import BINARY, DescribedOperation, ExampleFile, as_text, command
+from service.codecs.media_types import FORM_DATA, JSON
+from service.codecs.message import Decoded, Limits, RequestContext
+from service.codecs.npy import decode_npy, npy_files
 from service.codecs.text import parse_text_parameters
 from service.problems import InvalidRequest, UnreadablePayload
 
@@ -25,17 +28,20 @@ were added on the way. Possessive: a way back would take memory for every blank.
 class MultipartCodec(Codec):
     """Operands as npy parts and parameters as text fields; a request format only."""
 
-    media_type: ClassVar[str] = "multipart/form-data"
-    writes: ClassVar[bool] = False
+    media_type: ClassVar[str] = FORM_DATA
+    title: ClassVar[str] = "a form of npy files"
+    parameters_in: ClassVar[str] = "in form fields"
+    responds_in_kind: ClassVar[bool] = False
 
-    def decode(  # noqa: D102
-        self, body: bytearray, operands: Sequence[str], options: Mapping[str, str], limits: Limits
-    ) -> Decoded:
+    def can_write(self, results: int) -> bool:  # noqa: D102
+        return False
+
+    def decode(self, body: bytearray, request: RequestContext, limits: Limits) -> Decoded:  # noqa: D102
         limits.charge(2 * len(body))  # the parser's copy, and the parts
         tensors: dict[str, NDArray[Any]] = {}
         fields: list[tuple[str, str | bytes]] = []
-        for name, content in _parts(body, options.get("boundary", "")):
-            if name not in operands:
+        for name, content in _parts(body, request.options.get("boundary", "")):
+            if name not in request.operands:
                 fields.append((name, _text(content)))
             elif not content:
                 continue  # a file that was not chosen in a browser's form
@@ -46,6 +52,22 @@ class MultipartCodec(Codec):
             else:
                 tensors[name] = decode_npy(memoryview(content), name)
         return Decoded(tensors, parse_text_parameters(fields))
+
+    def example_files(self, operation: DescribedOperation) -> dict[str, ExampleFile]:  # noqa: D102
+        return npy_files(operation.example_operands)
+
+    def curl_command(self, operation: DescribedOperation) -> str:  # noqa: D102
+        parts = [f"-F {name}=@<(curl -s {operation.files_url}/{name}.npy)" for name in operation.example_operands]
+        fields = [f"-F '{name}={as_text(value)}'" for name, value in operation.example_parameters.items()]
+        return command(f"curl -s {operation.url}", f"-H 'Accept: {JSON}'", *parts, *fields)
+
+    def request_content(self, operation: DescribedOperation) -> dict[str, Any]:  # noqa: D102
+        files = {
+            operand.name: {**BINARY, "description": f"An npy file. {operand.description}"}
+            for operand in operation.operands
+        }
+        # parameters may be fields too, but a page would ask for them twice if they were documented twice
+        return {"schema": {"type": "object", "properties": files, "required": operation.required_operands}}
 
 
 def _parts(body: bytearray, boundary: str) -> Iterator[tuple[str, bytes]]:

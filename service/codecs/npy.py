@@ -11,16 +11,28 @@ import io
 import math
 import re
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from service.codecs.message import DTYPES, Buffer, Codec, Decoded, Limits, TensorForm, require_plausible_shape
+from service.codecs.codec import Codec
+from service.codecs.described import DescribedOperation, ExampleFile
+from service.codecs.media_types import NPY
+from service.codecs.message import (
+    DTYPES,
+    Buffer,
+    Decoded,
+    Encoded,
+    Limits,
+    RequestContext,
+    ResponseContext,
+    require_plausible_shape,
+)
 from service.problems import InvalidRequest, UnreadablePayload, counted
 
-__all__ = ["SENT_AS_TEXT", "NpyCodec", "decode_npy", "encode_npy"]
+__all__ = ["SENT_AS_TEXT", "NpyCodec", "decode_npy", "encode_npy", "npy_files"]
 
 MAGIC = b"\x93NUMPY"
 FORMATS: dict[tuple[int, ...], tuple[struct.Struct, str]] = {
@@ -180,15 +192,34 @@ def encode_npy(array: NDArray[Any]) -> list[Buffer]:
 class NpyCodec(Codec):
     """One operand, or one result, as an npy file."""
 
-    media_type: ClassVar[str] = "application/x-npy"
-    holds_one_tensor: ClassVar[bool] = True
+    media_type: ClassVar[str] = NPY
+    title: ClassVar[str] = "npy"
+    limitation: ClassVar[str] = "holds one tensor and the operation needs several"
+    responds_in_kind: ClassVar[bool] = False  # by its preference, unless there are several results
+    preference: ClassVar[int] = 2
 
-    def decode(  # noqa: D102
-        self, body: bytearray, operands: Sequence[str], options: Mapping[str, str], limits: Limits
-    ) -> Decoded:
-        (name,) = operands
+    def can_read(self, operands: int) -> bool:  # noqa: D102
+        return operands == 1
+
+    def can_write(self, results: int) -> bool:  # noqa: D102
+        return results == 1
+
+    def decode(self, body: bytearray, request: RequestContext, limits: Limits) -> Decoded:  # noqa: D102
+        name = request.operands[0]
         return Decoded({name: decode_npy(memoryview(body), name)})
 
-    def encode(self, results: Mapping[str, NDArray[Any]], form: TensorForm) -> list[Buffer]:  # noqa: D102
+    def encode(self, results: Mapping[str, NDArray[Any]], response: ResponseContext) -> Encoded:  # noqa: D102
         (array,) = results.values()
-        return encode_npy(array)
+        return Encoded(encode_npy(array))
+
+    def example_files(self, operation: DescribedOperation) -> dict[str, ExampleFile]:  # noqa: D102
+        name = operation.required_operands[0]
+        return npy_files({name: operation.example_operands[name]})
+
+    def encode_example(self, operation: DescribedOperation) -> Encoded:  # noqa: D102
+        return Encoded(encode_npy(operation.example_operands[operation.required_operands[0]]))
+
+
+def npy_files(tensors: Mapping[str, NDArray[Any]]) -> dict[str, ExampleFile]:
+    """Return an npy file for each tensor, by the file's name."""
+    return {f"{name}.npy": ExampleFile(encode_npy(tensor), NPY) for name, tensor in tensors.items()}

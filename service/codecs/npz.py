@@ -11,7 +11,9 @@ from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
-from service.codecs.message import Buffer, Codec, Decoded, Limits, TensorForm
+from service.codecs.codec import Codec
+from service.codecs.media_types import NPZ
+from service.codecs.message import Buffer, Decoded, Encoded, Limits, RequestContext, ResponseContext
 from service.codecs.names import pointer_to
 from service.codecs.npy import SENT_AS_TEXT, decode_npy, encode_npy
 from service.problems import Finding, InvalidRequest, TooLarge, UnreadablePayload
@@ -45,11 +47,13 @@ tensor's data, so the bound is far above the members that are taken."""
 class NpzCodec(Codec):
     """Operands, or results, by name; stored without compression on the way out."""
 
-    media_type: ClassVar[str] = "application/x-npz"
+    media_type: ClassVar[str] = NPZ
+    title: ClassVar[str] = "npz"
+    extension: ClassVar[str] = "npz"
+    responds_in_kind: ClassVar[bool] = False  # npy is preferred for a single result
+    preference: ClassVar[int] = 1
 
-    def decode(  # noqa: D102
-        self, body: bytearray, operands: Sequence[str], options: Mapping[str, str], limits: Limits
-    ) -> Decoded:
+    def decode(self, body: bytearray, request: RequestContext, limits: Limits) -> Decoded:  # noqa: D102
         if body.count(DIRECTORY_ENTRY) > MAX_DIRECTORY_ENTRIES:
             raise _unreadable("its directory is too long", "more members than operands", f"at most {MAX_MEMBERS}")
         limits.charge(len(body))  # zipfile's copy
@@ -58,10 +62,10 @@ class NpzCodec(Codec):
         except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError, OverflowError, EOFError, struct.error):
             raise _unreadable(f"it is not a zip file{_hint(body)}", "other bytes", "a zip file") from None
         with archive:
-            members = _checked_members(archive, operands, len(body), limits)
+            members = _checked_members(archive, request.operands, len(body), limits)
             return Decoded({name: decode_npy(_read(archive, member, body), name) for name, member in members.items()})
 
-    def encode(self, results: Mapping[str, NDArray[Any]], form: TensorForm) -> list[Buffer]:  # noqa: D102
+    def encode(self, results: Mapping[str, NDArray[Any]], response: ResponseContext) -> Encoded:  # noqa: D102
         content = _Pieces()
         with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as archive:  # type: ignore[call-overload]
             for name, array in results.items():
@@ -69,7 +73,7 @@ class NpzCodec(Codec):
                 with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
                     for chunk in encode_npy(array):
                         member.write(chunk)
-        return content.pieces
+        return Encoded(content.pieces)
 
 
 class _Pieces:

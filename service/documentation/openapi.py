@@ -1,4 +1,4 @@
-"""OpenAPI documentation of the routes, and what /ops answers: all of it derived from the catalogue."""
+"""OpenAPI documentation of the routes, and what /ops returns: derived from the catalogue and the codecs."""
 
 from __future__ import annotations
 
@@ -6,20 +6,12 @@ import inspect
 from pathlib import Path
 from typing import Any
 
-from starlette.exceptions import HTTPException
-
-from cnn_core.ops.base import Op, Operand
-from service.codecs import CODECS, Buffer
+from cnn_core.ops.base import Op
+from service.codecs import CODECS, JSON_CODEC
+from service.codecs.described import BINARY
 from service.codecs.message import DTYPES
-from service.documentation.examples import (
-    SERVER,
-    curl_command,
-    example_files,
-    file_names,
-    json_answer,
-    json_operands,
-    shape_example,
-)
+from service.documentation.described import described_operation, example_media_types, operand_text
+from service.documentation.examples import SERVER, shape_example
 from service.documentation.parameters import (
     framework_defaults,
     parameter_properties,
@@ -28,42 +20,55 @@ from service.documentation.parameters import (
     required_parameters,
     without_null,
 )
-from service.documentation.schemas import BINARY, DTYPE_SCHEMA, HEALTH_SCHEMA, OPERATIONS_SCHEMA, REFERENCE_TO_TENSOR
+from service.documentation.schemas import HEALTH_SCHEMA, OPERATIONS_SCHEMA, PROBLEM_SCHEMA
 from service.http.error_responses import KINDS, PROBLEM_MEDIA_TYPE, Kind, problem_document
-from service.http.negotiation import readable_media_types
+from service.http.negotiation import readable_codecs, response_codec, writable_codecs
 from service.http.responses import PARAMETERS_HEADER
-from service.operations.catalogue import CATALOGUE, OPERATIONS
+from service.operations.catalogue import CATALOGUE
 from service.operations.operation import CatalogueEntry, Operation
 from service.operations.shapes import DTYPE, ShapeAnswer, predict_shapes, shapes_model
 from service.problems import Busy, Finding, InvalidRequest, RequestProblem
 
 __all__ = [
-    "DESCRIPTION",
-    "OF_EXAMPLES",
-    "OF_LIVE",
-    "OF_OPS",
-    "OF_READY",
     "PAGE",
-    "RESPONSES",
     "SERVERS",
     "TAGS",
+    "components",
     "described",
-    "example_file",
+    "description",
+    "of_examples",
+    "of_live",
     "of_operation",
+    "of_ops",
+    "of_ready",
     "of_shape",
 ]
 
-DESCRIPTION = f"""
+
+def description() -> str:
+    """Return what /docs and /openapi.json say of the whole service."""
+    codecs = CODECS.values()
+    read, in_kind = (
+        _alternatives([codec.title for codec in some])
+        for some in (codecs, [codec for codec in codecs if codec.responds_in_kind])
+    )
+    one, several = (response_codec(None, None, results).title for results in (1, 2))
+    places = _alternatives(["in the query string", *(codec.parameters_in for codec in codecs if codec.parameters_in)])
+    return f"""
 Convolution and pooling layers, forward and backward, exact enough to check your own kernel, port or homework against.
 
-* A body's **Content-Type** decides how it is read: JSON, npy, npz or a form of npy files. **Accept** decides how the
-  answer is written; by default as the request: JSON for JSON, else npy for one result and npz for several.
-* **Parameters** stand in the query string, or beside the operands in JSON or in form fields; each of them in one place
-  only. In a query or a form a value is JSON, or a bare word where it is a string: `stride=[2,1]`, `padding=same`. An
-  unknown parameter is an error, never ignored.
+* A body's **Content-Type** decides how it is read: {read}. **Accept** decides how the response is written; by default
+  it has the format of the request if that is {in_kind}, else {one} for one result and {several} for several.
+* **Parameters** go {places}; each of them in one place only. In a query or a form a value is JSON,
+  or a bare word where it is a string: `stride=[2,1]`, `padding=same`. An unknown parameter is an error, never ignored.
 * The curl commands below call {SERVER} and are for bash. With brackets in a URL curl needs `-g`.
-* **Errors** are `application/problem+json` (RFC 9457) with a list of what is wrong: pointer, message, got, expected.
+* **Errors** are `{PROBLEM_MEDIA_TYPE}` (RFC 9457) with a list of what is wrong: pointer, message, got, expected.
 """.strip()
+
+
+def _alternatives(words: list[str]) -> str:
+    return " or ".join([", ".join(words[:-1]), words[-1]] if words[1:] else words)
+
 
 EXAMPLE_FINDING = Finding(
     "/stride",
@@ -97,7 +102,7 @@ PROBLEMS = {
 
 
 def _json_content(schema: dict[str, Any], example: Any) -> dict[str, Any]:
-    return {"application/json": {"schema": schema, "example": example}}
+    return {JSON_CODEC.media_type: {"schema": schema, "example": example}}
 
 
 def _documented(name: str, summary: str, description: str, answer: dict[str, Any], tag: str) -> dict[str, Any]:
@@ -122,14 +127,15 @@ def _parameters_header() -> dict[str, Any]:
 def of_operation(operation: Operation) -> dict[str, Any]:
     """Return the documentation of an operation's route."""
     entry = operation.entry
-    written: dict[str, Any] = {media_type: {"schema": BINARY} for media_type, codec in CODECS.items() if codec.writes}
-    written |= _json_content(_results_schema(operation), json_answer(operation))
+    described = described_operation(operation)
+    written = {codec.media_type: codec.response_content(described) for codec in writable_codecs()}
+    read = {codec.media_type: codec.request_content(described) for codec in readable_codecs(operation)}
     arguments = _documented(
         operation.name, f"{entry.title}, {operation.direction}", _description(operation), written, entry.name
     )
     arguments["openapi_extra"] |= {
         "parameters": query_parameters(operation),
-        "requestBody": {"required": True, "content": _request_content(operation)},
+        "requestBody": {"required": True, "content": read},
     }
     arguments["openapi_extra"]["responses"]["200"]["headers"] = _parameters_header()
     arguments["openapi_extra"]["responses"] |= PROBLEMS
@@ -144,70 +150,22 @@ def _description(operation: Operation) -> str:
         names = ", ".join(f"`{operand.name}`" for operand in operation.entry.operands)
         lines += [f"This call computes the gradients of `sum(grad_output * output)` with respect to {names}.", ""]
     lines += [
-        f"* `{operand.name}`{' (optional)' if operand.optional else ''}: {_operand_text(operand)}"
+        f"* `{operand.name}`{' (optional)' if operand.optional else ''}: {operand_text(operand)}"
         for operand in operation.operands
     ]
     lines += ["", f"Results: {', '.join(f'`{name}`' for name in operation.results)}.", "", "The example with curl:"]
-    for media_type in readable_media_types(operation):
-        files = ", ".join(f"[{name}](examples/{operation.name}/{name})" for name in file_names(operation, media_type))
-        lines += ["", f"**{media_type}**: {files}", "", "```bash", curl_command(operation, media_type), "```"]
+    described = described_operation(operation)
+    for codec in readable_codecs(operation):
+        files = codec.example_files(described)
+        links = ", ".join(f"[{name}](examples/{operation.name}/{name})" for name in files)
+        lines += ["", f"**{codec.media_type}**: {links}", "", "```bash", codec.curl_command(described), "```"]
     return "\n".join(lines)
-
-
-def _operand_text(operand: Operand) -> str:
-    types = f" Of {', '.join(operand.dtypes)}." if operand.dtypes else ""
-    return f"{operand.description}{types}"
 
 
 def _first_paragraphs(op: type[Op]) -> list[str]:
     """Return what an op's docstring says before its sections: the sentence, and the formula."""
     before = (inspect.getdoc(op) or "").split("\n\nParameters\n")[0]
     return [line for paragraph in before.split("\n\n") for line in (paragraph.replace("\n", " "), "")]
-
-
-def _results_schema(operation: Operation) -> dict[str, Any]:
-    # of several gradients a request may ask for some only; of what forward returns, the output always comes
-    always = operation.results[:1] if operation.direction == "forward" else operation.results
-    required = list(always) if len(always) == 1 else []
-    return {
-        "type": "object",
-        "properties": dict.fromkeys(operation.results, REFERENCE_TO_TENSOR),
-        **({"required": required} if required else {}),
-    }
-
-
-def _request_content(operation: Operation) -> dict[str, Any]:
-    content: dict[str, Any] = {}
-    for media_type in readable_media_types(operation):
-        if media_type == "application/json":
-            content |= _json_content(_json_schema(operation), json_operands(operation))
-        elif media_type == "multipart/form-data":
-            content[media_type] = {"schema": _form_schema(operation)}
-        else:
-            content[media_type] = {"schema": BINARY}
-    return content
-
-
-def _json_schema(operation: Operation) -> dict[str, Any]:
-    operands = {
-        operand.name: {**REFERENCE_TO_TENSOR, "description": _operand_text(operand)} for operand in operation.operands
-    }
-    dtype = {**DTYPE_SCHEMA, "description": "Type of nested lists and bare numbers; float64 if not given."}
-    return {
-        "type": "object",
-        "properties": {**operands, "dtype": dtype, **request_properties(operation)},
-        "required": list(operation.required_operands),
-        "additionalProperties": False,
-    }
-
-
-def _form_schema(operation: Operation) -> dict[str, Any]:
-    files = {
-        operand.name: {**BINARY, "description": f"An npy file. {_operand_text(operand)}"}
-        for operand in operation.operands
-    }
-    # the parameters may stand in fields too, but documented twice they would be asked for twice
-    return {"type": "object", "properties": files, "required": list(operation.required_operands)}
 
 
 def of_shape(entry: CatalogueEntry) -> dict[str, Any]:
@@ -254,56 +212,69 @@ def described(operation: Operation) -> dict[str, Any]:
         },
         "framework_defaults": framework_defaults(operation),
         "results": list(operation.results),
-        "content_types": list(readable_media_types(operation)),
+        "content_types": [codec.media_type for codec in readable_codecs(operation)],
     }
 
 
-def example_file(operation: str, file: str) -> tuple[list[Buffer], str]:
-    """Return a file of /examples and its media type; a 404 if there is none of that name."""
-    for candidate in OPERATIONS:
-        if candidate.name == operation and file in (files := example_files(candidate)):
-            return files[file]
-    raise HTTPException(404)
+def of_ops() -> dict[str, Any]:
+    """Return the documentation of /ops."""
+    return _documented(
+        "list_operations",
+        "List the operations",
+        "Every operation with its operands, its parameters as JSON schema, and its results.",
+        {JSON_CODEC.media_type: {"schema": OPERATIONS_SCHEMA}},
+        "service",
+    )
 
 
-OF_OPS = _documented(
-    "list_operations",
-    "List the operations",
-    "Every operation with its operands, its parameters as JSON schema, and its results.",
-    {"application/json": {"schema": OPERATIONS_SCHEMA}},
-    "service",
-)
-OF_EXAMPLES = _documented(
-    "example_file",
-    "Fetch an example's file",
-    "Bodies and operands of the examples: {operand}.npy, request.npz and request.json for every operation in /ops.",
-    {media_type: {"schema": BINARY} for media_type in ("application/x-npy", "application/x-npz", "application/json")},
-    "service",
-)
-OF_EXAMPLES["openapi_extra"] |= {
-    "parameters": [
+def of_examples() -> dict[str, Any]:
+    """Return the documentation of /examples."""
+    arguments = _documented(
+        "example_file",
+        "Fetch an example's file",
+        "Bodies and operands of the examples: {operand}.npy, request.npz and request.json for every operation in /ops.",
+        {media_type: {"schema": BINARY} for media_type in example_media_types()},
+        "service",
+    )
+    arguments["openapi_extra"]["parameters"] = [
         {"name": name, "in": "path", "required": True, "description": description, "schema": {"type": "string"}}
         for name, description in (
             ("operation", "Name of an operation in /ops, for example conv_forward."),
             ("file", "Name of a file, for example request.npz or input.npy."),
         )
     ]
-}
-OF_EXAMPLES["openapi_extra"]["responses"] |= {"404": _problem(Kind(404, "Not Found"), "There is no such example.")}
-OF_LIVE = _documented(
-    "health_live",
-    "Return whether the process runs",
-    "For restarting: answers as long as the event loop turns.",
-    _json_content(HEALTH_SCHEMA, {"status": "live"}),
-    "service",
-)
-OF_READY = _documented(
-    "health_ready",
-    "Return whether requests are taken",
-    "For routing: answers once the service has started.",
-    _json_content(HEALTH_SCHEMA, {"status": "ready"}),
-    "service",
-)
+    not_found = _problem(Kind(404, "Not Found"), "There is no such example.")
+    arguments["openapi_extra"]["responses"]["404"] = not_found
+    return arguments
+
+
+def of_live() -> dict[str, Any]:
+    """Return the documentation of /health/live."""
+    return _documented(
+        "health_live",
+        "Return whether the process runs",
+        "For restarting: answers as long as the event loop turns.",
+        _json_content(HEALTH_SCHEMA, {"status": "live"}),
+        "service",
+    )
+
+
+def of_ready() -> dict[str, Any]:
+    """Return the documentation of /health/ready."""
+    return _documented(
+        "health_ready",
+        "Return whether requests are taken",
+        "For routing: answers once the service has started.",
+        _json_content(HEALTH_SCHEMA, {"status": "ready"}),
+        "service",
+    )
+
+
+def components() -> dict[str, Any]:
+    """Return what the documentation refers to."""
+    of_codecs = {name: schema for codec in CODECS.values() for name, schema in codec.components.items()}
+    return {"schemas": {**of_codecs, "Problem": PROBLEM_SCHEMA}, "responses": RESPONSES}
+
 
 TAGS = [
     *(

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any, get_args
 
 from cnn_core.parameters import Framework
-from service.documentation.examples import as_text, example_parameters
+from service.codecs.described import as_text
+from service.documentation.examples import example
 from service.operations.operation import Operation
 
 __all__ = [
@@ -106,7 +107,7 @@ def query_parameters(operation: Operation) -> list[dict[str, Any]]:
 
     The example's bodies hold the operands only, so that what is chosen here is not also said in the body.
     """
-    filled_in = example_parameters(operation)
+    filled_in, _ = example(operation)
     return [
         {
             "name": name,

@@ -1,77 +1,29 @@
-"""JSON schemas that do not derive from an op: tensors, problems, and what the service says of itself."""
+"""JSON schemas that derive from neither an op nor a codec: problems, and what the service says of itself."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from service.codecs.message import DTYPES
+__all__ = ["HEALTH_SCHEMA", "OPERATIONS_SCHEMA", "PROBLEM_SCHEMA"]
 
-__all__ = [
-    "BINARY",
-    "COMPONENTS",
-    "DTYPE_SCHEMA",
-    "HEALTH_SCHEMA",
-    "OPERATIONS_SCHEMA",
-    "REFERENCE_TO_TENSOR",
-]
-
-BINARY = {"type": "string", "format": "binary"}
-REFERENCE_TO_TENSOR = {"$ref": "#/components/schemas/Tensor"}
-
-DTYPE_SCHEMA = {"type": "string", "enum": list(DTYPES)}
-
-
-def _tensor_object(member: str, schema: dict[str, Any], description: str) -> dict[str, Any]:
-    shape = {"type": "array", "items": {"type": "integer", "minimum": 0}}
-    return {
-        "type": "object",
-        "description": description,
-        "properties": {"dtype": DTYPE_SCHEMA, "shape": shape, member: schema},
-        "required": ["dtype", "shape", member],
-        "additionalProperties": False,
-    }
-
-
-COMPONENTS: dict[str, Any] = {
-    "Tensor": {
-        "description": "A tensor in one of its forms. An answer's tensors have the form of the request's "
-        "first operand.",
-        "oneOf": [
-            {
-                "type": "array",
-                "items": {},
-                "description": "Nested lists of numbers; operands compute in float64 unless dtype stands beside them.",
-            },
-            {"type": "number", "description": "A tensor without axes, such as a scale."},
-            _tensor_object(
-                "data", {"type": "array", "items": {"type": "number"}}, "A flat list of the numbers in C order."
-            ),
-            _tensor_object(
-                "base64",
-                {"type": "string", "format": "byte"},
-                "Base64 of the little-endian bytes in C order.",
-            ),
-        ],
-    },
-    "Problem": {
-        "description": "What is wrong with a request (RFC 9457).",
-        "type": "object",
-        "properties": {
-            "type": {"type": "string"},
-            "title": {"type": "string"},
-            "status": {"type": "integer"},
-            "detail": {"type": "string"},
-            "errors": {
-                "type": "array",
-                "items": {
-                    "type": "object",
-                    "properties": {name: {"type": "string"} for name in ("pointer", "message", "got", "expected")},
-                    "required": ["pointer", "message", "got", "expected"],
-                },
+PROBLEM_SCHEMA: dict[str, Any] = {
+    "description": "What is wrong with a request (RFC 9457).",
+    "type": "object",
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {name: {"type": "string"} for name in ("pointer", "message", "got", "expected")},
+                "required": ["pointer", "message", "got", "expected"],
             },
         },
-        "required": ["type", "title", "status", "detail", "errors"],
     },
+    "required": ["type", "title", "status", "detail", "errors"],
 }
 
 STRINGS = {"type": "array", "items": {"type": "string"}}

@@ -1,4 +1,4 @@
-"""Choice of the payload formats: Content-Type decides how the body is read, Accept how the answer is written."""
+"""Choice of the payload formats: Content-Type decides how the body is read, Accept how the response is written."""
 
 from __future__ import annotations
 
@@ -8,25 +8,21 @@ from dataclasses import dataclass
 import mimeparse
 
 from service.codecs import CODECS, Codec
+from service.codecs.unreadable import SENT_BY_MISTAKE
 from service.operations.operation import Operation
 from service.problems import NotAcceptable, UnsupportedMediaType
 
 __all__ = [
-    "JSON",
-    "WRITABLE",
     "RequestFormat",
-    "answer_codec",
-    "readable_media_types",
+    "readable_codecs",
     "refuse_unwritable",
     "request_format",
+    "response_codec",
+    "writable_codecs",
 ]
 
-JSON, NPY, NPZ = "application/json", "application/x-npy", "application/x-npz"
-FORM = "application/x-www-form-urlencoded"
 MAX_HEADER = 1024
 """Characters of an Accept or a Content-Type that are read at all: parsing takes time by the square of the length."""
-
-WRITABLE = tuple(media_type for media_type, codec in CODECS.items() if codec.writes)
 
 
 @dataclass(frozen=True)
@@ -37,13 +33,17 @@ class RequestFormat:
     options: Mapping[str, str]
 
 
-def readable_media_types(operation: Operation) -> tuple[str, ...]:
-    """Return the media types of an operation's requests; a format for one tensor is read only where one is needed."""
-    single = len(operation.required_operands) == 1
-    return tuple(media_type for media_type, codec in CODECS.items() if single or not codec.holds_one_tensor)
+def readable_codecs(operation: Operation) -> tuple[Codec, ...]:
+    """Return the codecs that can hold an operation's operands."""
+    return tuple(codec for codec in CODECS.values() if codec.can_read(len(operation.required_operands)))
 
 
-def request_format(content_type: str | None, readable: Sequence[str]) -> RequestFormat:
+def writable_codecs(results: int = 1) -> tuple[Codec, ...]:
+    """Return the codecs that can hold so many results."""
+    return tuple(codec for codec in CODECS.values() if codec.can_write(results))
+
+
+def request_format(content_type: str | None, readable: Sequence[Codec]) -> RequestFormat:
     """Return how the body is to be read, if its media type is one of the readable ones.
 
     Raises
@@ -55,43 +55,54 @@ def request_format(content_type: str | None, readable: Sequence[str]) -> Request
     except mimeparse.MimeTypeParseException:
         main, sub, options = "", "", {}
     media_type = f"{main}/{sub}".lower()
-    charset = options.get("charset", "utf-8").lower().replace("_", "-")
-    expected = f"Content-Type: {' or '.join(readable)}"
-    if media_type in readable:
-        if media_type == JSON and charset not in ("utf-8", "utf8", "us-ascii"):
-            reason = "JSON is read in UTF-8 only, and the Content-Type names another charset"
+    expected = f"Content-Type: {' or '.join(codec.media_type for codec in readable)}"
+    codec = _called(media_type, readable)
+    if codec is not None:
+        if codec.charset and not _is_charset(options.get("charset", codec.charset), codec.charset):
+            reason = (
+                f"{codec.title} is read in {codec.charset.upper()} only, and the Content-Type names another charset"
+            )
             raise UnsupportedMediaType.of("", f"{reason}; needed: {expected}", got="another charset", expected=expected)
-        return RequestFormat(CODECS[media_type], options)
-    got = FORM if media_type == FORM else "another Content-Type" if content_type else "nothing"
-    if media_type == FORM:
-        reason = (
-            "a form without files is not read; curl -d sends this Content-Type unless another is given: add -H "
-            "'Content-Type: application/json' for JSON, or the file's own and --data-binary in place of -d for a file"
-        )
-    elif media_type in CODECS and CODECS[media_type].holds_one_tensor:
-        reason = "this format holds one tensor and the operation needs several"
+        return RequestFormat(codec, options)
+    other = _called(media_type, tuple(CODECS.values()))
+    got = media_type if media_type in SENT_BY_MISTAKE else "another Content-Type" if content_type else "nothing"
+    if media_type in SENT_BY_MISTAKE:
+        reason = SENT_BY_MISTAKE[media_type]
+    elif other is not None and other.limitation:
+        reason = f"this format {other.limitation}"
     else:
-        reason = "the Content-Type is missing or is none that this call reads"
+        reason = "the Content-Type is missing or is not one that this call reads"
     raise UnsupportedMediaType.of("", f"{reason}; needed: {expected}", got=got, expected=expected)
 
 
-def refuse_unwritable(accept: str | None, writable: Sequence[str]) -> None:
-    """Raise NotAcceptable if no answer format at all is acceptable, before any work is done."""
-    _best(list(writable), accept)
+def _called(media_type: str, codecs: Sequence[Codec]) -> Codec | None:
+    return next((codec for codec in codecs if media_type in (codec.media_type, *codec.aliases)), None)
 
 
-def answer_codec(accept: str | None, request_codec: Codec, results: int) -> Codec:
-    """Return the codec of an answer: what Accept prefers, else JSON for JSON, else npy for one result, npz for several.
+def _is_charset(written: str, charset: str) -> bool:
+    """Return whether a charset is the one that a codec reads, or a part of it, as ASCII is of UTF-8."""
+    written = written.lower().replace("_", "-")
+    return written in (charset, charset.replace("-", "")) or (charset == "utf-8" and written == "us-ascii")
+
+
+def refuse_unwritable(accept: str | None, writable: Sequence[Codec]) -> None:
+    """Raise NotAcceptable if no response format at all is acceptable, before any work is done."""
+    _best([codec.media_type for codec in writable], accept)
+
+
+def response_codec(accept: str | None, request_codec: Codec | None, results: int) -> Codec:
+    """Return the codec of a response: what Accept prefers, else the request's own if it responds in kind.
+
+    Otherwise, and among formats that are equally acceptable, it is the one with the highest preference.
 
     Raises
     ------
     NotAcceptable
     """
-    default = JSON if request_codec.media_type == JSON else NPY if results == 1 else NPZ
-    available = [media_type for media_type in WRITABLE if results == 1 or not CODECS[media_type].holds_one_tensor]
+    in_kind = request_codec if request_codec is not None and request_codec.responds_in_kind else None
     # the last one wins among equals
-    available.sort(key=lambda media_type: (media_type == default, CODECS[media_type].holds_one_tensor))
-    return CODECS[_best(available, accept)]
+    available = sorted(writable_codecs(results), key=lambda codec: (codec is in_kind, codec.preference))
+    return CODECS[_best([codec.media_type for codec in available], accept)]
 
 
 def _best(available: list[str], accept: str | None) -> str:
@@ -102,7 +113,7 @@ def _best(available: list[str], accept: str | None) -> str:
     best = str(mimeparse.best_match(available, ",".join(ranges))) if ranges else ""
     if not best:
         expected = f"Accept: {' or '.join(available)}"
-        message = f"no format that this answer can have is acceptable; needed: {expected}"
+        message = f"no format that this response can have is acceptable; needed: {expected}"
         raise NotAcceptable.of("", message, got="another Accept", expected=expected)
     return best
 

@@ -39,12 +39,12 @@ RULES: dict[str, tuple[str, str, str]] = {
     "illegal header line": (
         "each header field is a line of a name, a colon and a value",
         "another line",
-        "a line such as Content-Type: application/json, without a space before the colon",
+        "a line such as Content-Length: 12, without a space before the colon",
     ),
     "continuation line at start of headers": (
         "each header field is a line of a name, a colon and a value",
         "a line that begins with a space",
-        "a line such as Content-Type: application/json",
+        "a line such as Content-Length: 12",
     ),
     "Missing mandatory Host": ("an HTTP/1.1 request names its host", "no Host field", "one Host field"),
     "Found multiple Host": ("a request names its host once", "several Host fields", "one Host field"),

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from cnn_core import ParameterError
+from cnn_core import ParameterError, get_threads
 from cnn_core.ops.base import Op, Operand, ResolvedOp
 from cnn_core.parameters import Direction, Rule, one_of, subset_of
 from service.codecs.message import TensorType
@@ -71,7 +71,8 @@ class CatalogueEntry:
 
     def resolve(self, op: Op, shapes: Mapping[str, Sequence[int]]) -> ResolvedOp[Any]:
         """Resolve an op for operands of these shapes, by name."""
-        return op.resolve(*(shapes.get(operand.name) for operand in self.operands))
+        given = (shapes.get(operand.name) for operand in self.operands)
+        return op.cached_resolve(*(None if shape is None else tuple(shape) for shape in given))
 
     def choose(self, parameters: Mapping[str, Any]) -> type[Op]:
         """Return the op that the parameters select.
@@ -301,34 +302,8 @@ class Operation:
         ConvpoolError
             If the operands fit neither each other nor the parameters.
         """
-        entry = self._resolve(call.op, {name: tensor.shape for name, tensor in tensors.items()})
-        dtypes = {name: tensor.dtype for name, tensor in tensors.items()}
-        if self.direction == "forward":
-            types, shapes = call.op.result_dtypes(dtypes), entry.result_shapes
-            costs = [entry.costs().forward]
-        else:
-            wrt = call.options.get("wrt", call.op.differentiable)
-            types, shapes = dict.fromkeys(wrt, call.op.gradient_dtype(dtypes)), entry.gradient_shapes
-            costs = [cost for name, cost in entry.costs().backward.items() if name in wrt]
-        results = tuple(TensorType(shapes[name], dtype) for name, dtype in types.items())
-        computed_in = call.op.computation_dtype(dtypes)
-        # operands, and at last the results, may stand in two types at a time
-        converted = sum(tensor.size for tensor in tensors.values() if tensor.dtype != computed_in)
-        converted += sum(math.prod(result.shape) for result in results if result.dtype != computed_in)
-        resolved = self.entry.resolved_parameters(call.op, entry, computed_in.itemsize, self.direction)
-        return Prediction(
-            parameters=resolved | dict(call.options),
-            results=results,
-            workspace_bytes=computed_in.itemsize * (max(cost.workspace_elements for cost in costs) + converted),
-            work=sum(cost.work for cost in costs),
-        )
-
-    def _resolve(self, op: Op, shapes: Mapping[str, tuple[int, ...]]) -> ResolvedOp[Any]:
-        entry = self.entry.resolve(op, shapes)
-        if all(math.prod(shape) for shape in shapes.values()):
-            return entry
-        # an empty batch, the only size that may be 0, still takes the steps, and the counts of taps, of one image
-        return self.entry.resolve(op, {name: [max(1, size) for size in shape] for name, shape in shapes.items()})
+        operands = tuple((name, tensor.shape, tensor.dtype) for name, tensor in tensors.items())
+        return _predicted(self, call.op, call.options.get("wrt"), operands, get_threads())
 
     def compute(self, call: ParsedCall, tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Compute the results by name."""
@@ -343,3 +318,49 @@ class Operation:
 def _is_integer_of(value: float, dtype: np.dtype[Any]) -> bool:
     """Return whether a number is an integer that a type holds."""
     return dtype.kind in "iu" and np.iinfo(dtype).min <= value <= np.iinfo(dtype).max and value.is_integer()
+
+
+OperandTypes = tuple[tuple[str, tuple[int, ...], np.dtype[Any]], ...]
+"""Name, shape and type of each operand."""
+
+MAX_CACHED_PREDICTIONS = 1024
+
+
+@functools.lru_cache(MAX_CACHED_PREDICTIONS)
+def _predicted(
+    operation: Operation,
+    op: Op,
+    wrt: tuple[str, ...] | None,
+    operands: OperandTypes,
+    threads: int,  # noqa: ARG001  (the memory depends on it)
+) -> Prediction:
+    """Predict a call; for a tiny layer this takes longer than computing it, so it is kept."""
+    shapes = {name: shape for name, shape, _ in operands}
+    dtypes = {name: dtype for name, _, dtype in operands}
+    resolved = _resolved_as_one_image(operation.entry, op, shapes)
+    if operation.direction == "forward":
+        types, result_shapes = op.result_dtypes(dtypes), resolved.result_shapes
+    else:
+        types = dict.fromkeys(wrt or op.differentiable, op.gradient_dtype(dtypes))
+        result_shapes = resolved.gradient_shapes
+    costs = resolved.costs().of(operation.direction, wrt or op.differentiable)
+    results = tuple(TensorType(result_shapes[name], dtype) for name, dtype in types.items())
+    computed_in = op.computation_dtype(dtypes)
+    # operands, and finally the results, may exist in two types at a time
+    converted = sum(math.prod(shape) for name, shape in shapes.items() if dtypes[name] != computed_in)
+    converted += sum(math.prod(result.shape) for result in results if result.dtype != computed_in)
+    parameters = operation.entry.resolved_parameters(op, resolved, computed_in.itemsize, operation.direction)
+    return Prediction(
+        parameters=parameters if wrt is None else parameters | {"wrt": wrt},
+        results=results,
+        workspace_bytes=computed_in.itemsize * (max(cost.workspace_elements for cost in costs) + converted),
+        work=sum(cost.work for cost in costs),
+    )
+
+
+def _resolved_as_one_image(entry: CatalogueEntry, op: Op, shapes: Mapping[str, tuple[int, ...]]) -> ResolvedOp[Any]:
+    """Resolve an op; an empty batch, the only size that may be 0, still takes the iterations and taps of one image."""
+    resolved = entry.resolve(op, shapes)
+    if all(math.prod(shape) for shape in shapes.values()):
+        return resolved
+    return entry.resolve(op, {name: [max(1, size) for size in shape] for name, shape in shapes.items()})

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from service.codecs import CODECS, Limits
+from service.codecs import CODECS, Limits, RequestContext
 from service.problems import InvalidRequest, UnreadablePayload
 from tests.clients import ApplicationClient
 from tests.service import payloads
@@ -35,7 +35,7 @@ each_float = pytest.mark.parametrize("dtype", FORMATS)
 
 def read(text: str | bytes) -> AnyArray:
     body = bytearray(text if isinstance(text, bytes) else text.encode())
-    return CODECS[JSON].decode(body, ["input"], {}, Limits(0, lambda _: None)).tensors["input"]
+    return CODECS[JSON].decode(body, RequestContext(["input"]), Limits(0, lambda _: None)).tensors["input"]
 
 
 def rounded(value: Fraction, dtype: str) -> Fraction | None:

@@ -1,0 +1,145 @@
+"""What a payload format is: a codec, which says everything about itself.
+
+Routes, negotiation, limits, examples, /openapi.json and /ops ask the codecs in ``service.codecs.CODECS``, and know no
+media type themselves.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from numpy.typing import NDArray
+
+from service.codecs.described import BINARY, DescribedOperation, ExampleFile, command
+from service.codecs.media_types import JSON
+from service.codecs.message import Decoded, Encoded, Limits, RequestContext, ResponseContext, TensorType
+
+__all__ = ["Codec"]
+
+
+class Codec(ABC):
+    """A payload format: how a request is read, how a response is written, and what the documentation says of both.
+
+    A new format is a subclass and one entry in ``service.codecs.CODECS``. It must define ``media_type``, ``title`` and
+    ``decode``, and ``encode`` unless it is for requests only; everything else has a default, which suits a binary file
+    with all operands, and the parameters in the query string.
+
+    Attributes
+    ----------
+    media_type : str
+        What Content-Type and Accept call it.
+    aliases : tuple of str
+        Other media types by which a Content-Type may call it.
+    title : str
+        What the documentation and the errors call it.
+    charset : str
+        The one charset of a text format; empty for a binary format. Bodies in text have a size limit of their own,
+        because they take several times their size in memory.
+    parameters_in : str
+        Where a body holds parameters, in words that follow "parameters go"; empty if they go in the query string only.
+    extension : str
+        Of the file of its example.
+    limitation : str
+        Why ``can_read`` refuses an operation, in words that follow "this format".
+    responds_in_kind : bool
+        Whether a request in this format gets a response in this format if there is no Accept header.
+    preference : int
+        Of several formats that are equally acceptable for a response, the one with the highest preference is written.
+    components : mapping of str to dict
+        Schemas that its documentation refers to as ``#/components/schemas/{name}``.
+    """
+
+    media_type: ClassVar[str]
+    aliases: ClassVar[tuple[str, ...]] = ()
+    title: ClassVar[str]
+    charset: ClassVar[str] = ""
+    parameters_in: ClassVar[str] = ""
+    extension: ClassVar[str] = "bin"
+    limitation: ClassVar[str] = ""
+    responds_in_kind: ClassVar[bool] = True
+    preference: ClassVar[int] = 0
+    components: ClassVar[Mapping[str, Any]] = {}
+
+    def can_read(self, operands: int) -> bool:
+        """Return whether a request can hold so many operands."""
+        return True
+
+    def can_write(self, results: int) -> bool:
+        """Return whether a response can hold so many results."""
+        return True
+
+    @abstractmethod
+    def decode(self, body: bytearray, request: RequestContext, limits: Limits) -> Decoded:
+        """Decode a request body.
+
+        Parameters
+        ----------
+        body : bytearray
+            The whole body. Tensors may be views of it.
+        request : RequestContext
+            The names of the operands, and the headers.
+        limits : Limits
+            To be told of the memory that decoding takes, before it is taken.
+
+        Raises
+        ------
+        UnreadablePayload, InvalidRequest, TooLarge
+        """
+
+    def response_memory(self, results: Sequence[TensorType], options: Mapping[str, Any]) -> int:
+        """Return the bytes that a response takes in addition to its results: none where their own memory is sent.
+
+        Parameters
+        ----------
+        results : sequence of TensorType
+        options : mapping of str to object
+            The ``response_options`` of the decoded request.
+        """
+        return 0
+
+    def encode(self, results: Mapping[str, NDArray[Any]], response: ResponseContext) -> Encoded:
+        """Encode the results of an operation.
+
+        Parameters
+        ----------
+        results : mapping of str to ndarray
+        response : ResponseContext
+
+        Raises
+        ------
+        InvalidRequest
+            If the format cannot hold the results.
+        """
+        raise TypeError(f"{self.media_type} is not a response format")
+
+    # --------------------------------------------------------------------------------------------------- documentation
+
+    def encode_example(self, operation: DescribedOperation) -> Encoded:
+        """Encode the request that is an operation's example: by default, as a response that holds its operands."""
+        return self.encode(operation.example_operands, ResponseContext(parameters=operation.example_parameters))
+
+    def example_files(self, operation: DescribedOperation) -> dict[str, ExampleFile]:
+        """Return the files, by name, that an operation's example is sent with."""
+        body = self.encode_example(operation).buffers
+        return {f"request.{self.extension}": ExampleFile(body, self.media_type)}
+
+    def curl_command(self, operation: DescribedOperation) -> str:
+        """Return a command for bash that runs an operation's example: by default, one that sends its file."""
+        (file,) = self.example_files(operation)
+        headers = {"Content-Type": self.media_type, "Accept": JSON, **self.encode_example(operation).headers}
+        return command(
+            f"curl -s {operation.files_url}/{file} |",
+            f"curl -s {operation.url if self.parameters_in else operation.url_with_parameters}",
+            " ".join(f"-H '{name}: {value}'" for name, value in headers.items()),
+            "--data-binary @-",
+        )
+
+    def request_content(self, operation: DescribedOperation) -> dict[str, Any]:
+        """Return OpenAPI's media type object of a request: schema and, where it can have one, example."""
+        return {"schema": BINARY}
+
+    def response_content(self, operation: DescribedOperation) -> dict[str, Any]:
+        """Return OpenAPI's media type object of a response."""
+        return {"schema": BINARY}

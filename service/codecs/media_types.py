@@ -1,0 +1,11 @@
+"""The media types of the payload formats."""
+
+from __future__ import annotations
+
+__all__ = ["FORM_DATA", "JSON", "NPY", "NPZ", "URL_ENCODED"]
+
+JSON = "application/json"
+NPY = "application/x-npy"
+NPZ = "application/x-npz"
+FORM_DATA = "multipart/form-data"
+URL_ENCODED = "application/x-www-form-urlencoded"
