@@ -8,37 +8,33 @@ from typing import Any
 import numpy as np
 import pytest
 
-import cnn_core
 from cnn_core import AvgPool, Conv, LpPool, MaxPool, MaxUnpool, ParameterError
 from tests.comparisons import normal
+from tests.declarations import DECLARATIONS
+from tests.declarations.declaration import FRAMEWORKS, LAYOUTS, Declaration
 from tests.oracle import loops
 
-FRAMEWORKS = ["torch", "tensorflow", "onnx", "jax"]
 every_framework = pytest.mark.parametrize("framework", FRAMEWORKS)
 every_pool = pytest.mark.parametrize("pool", [MaxPool, AvgPool, LpPool])
 
-POOLS = {"MaxPool": {"kernel_size": 2}, "AvgPool": {"kernel_size": 2}, "LpPool": {"kernel_size": 2}}
-REQUIRED: dict[str, dict[str, Any]] = {
-    "Conv": {},
-    "ConvTranspose": {},
-    **POOLS,
-    "MaxUnpool": {"kernel_size": 2},
-    "Unfold": {"kernel_size": 2},
-    "Fold": {"output_size": [4, 4], "kernel_size": 2},
-    "ConvInteger": {},
-    "QLinearConv": {},
-}
-"""Every op with the parameters that it cannot do without."""
 
-LAYOUTS = {"torch": "channels_first", "onnx": "channels_first", "tensorflow": "channels_last", "jax": "channels_last"}
-LAYOUTS_OF_JAX_LAX = LAYOUTS | {"jax": "channels_first"}  # lax.conv_general_dilated, lax.conv_general_dilated_patches
-LAX = {"Conv", "Unfold", "Fold"}
-QUANTIZED = {"ConvInteger", "QLinearConv"}  # ops of ONNX; the rules leave open what they are in JAX
+def required_parameters(declared: Declaration) -> dict[str, Any]:
+    """The parameters that the op has no default for, and the size of windows, as in the declaration."""
+    given = declared.same_in_both_layouts.parameters
+    fields = {field.name: field.default for field in declared.op.parameters()}
+    required = {name for name, default in fields.items() if default is dataclasses.MISSING} | {"kernel_size"}
+    return {name: value for name, value in given.items() if name in required}
+
+
+POOLS = {"MaxPool": {"kernel_size": 2}, "AvgPool": {"kernel_size": 2}, "LpPool": {"kernel_size": 2}}
+DECLARED = {declared.op.__name__: declared for declared in DECLARATIONS}
+REQUIRED = {name: required_parameters(declared) for name, declared in DECLARED.items()}
+"""Every op with the parameters that it cannot do without."""
 
 
 def made(name: str, **parameters: Any) -> Any:
     """An op by its name."""
-    return getattr(cnn_core, name)(**REQUIRED[name] | parameters)
+    return DECLARED[name].made(**REQUIRED[name] | parameters)
 
 
 def resolved_stride(op: Any) -> int:
@@ -55,10 +51,9 @@ def resolved_stride(op: Any) -> int:
 @pytest.mark.parametrize(
     ("name", "framework", "expected"),
     [
-        (name, framework, (LAYOUTS_OF_JAX_LAX if name in LAX else LAYOUTS)[framework])
-        for name in REQUIRED
-        for framework in FRAMEWORKS
-        if not (name in QUANTIZED and framework == "jax")
+        (name, framework, declared.defaults(framework)["data_format"])
+        for name, declared in DECLARED.items()
+        for framework in declared.frameworks
     ],
 )
 def test_data_format(name: str, framework: str, expected: str) -> None:

@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-import cnn_core
-from tests.cnn_core.ops.test_framework_defaults import FRAMEWORKS, POOLS, REQUIRED, made
+from tests.cnn_core.ops.test_framework_defaults import DECLARED, POOLS, made
 from tests.comparisons import normal
+from tests.declarations.declaration import FRAMEWORKS
 
 WITH_DEFAULTS = [
     (name, framework, parameter)
-    for name in REQUIRED
+    for name in DECLARED
     for framework in FRAMEWORKS
-    for parameter in getattr(cnn_core, name).defaults_of(framework)
+    for parameter in DECLARED[name].op.defaults_of(framework)
 ]
 BESIDE: dict[str, dict[str, Any]] = {
     "count_include_pad": {"padding": 1},
@@ -30,7 +30,7 @@ BESIDE: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("padding", [0, "same", "valid"])
 def test_the_op_s_own_default_wins_where_it_is_given(name: str, framework: str, parameter: str, padding: Any) -> None:
     """Whatever else is said; None is not given, and an op that is made of another one's parameters has them."""
-    known = {field.name for field in getattr(cnn_core, name).parameters()}
+    known = {field.name for field in DECLARED[name].op.parameters()}
     beside = {one: value for one, value in BESIDE.get(parameter, {}).items() if one in known}
     if "padding" in known:
         beside = {"padding": padding, **beside}

@@ -13,85 +13,66 @@ from service.codecs.message import TensorType
 from service.operations.catalogue import OPERATIONS
 from tests.clients import ApplicationClient
 from tests.service import payloads
-from tests.service.calls import CALLS_BY_NAME
-from tests.service.payloads import attacked, json_body, limited
+from tests.service.calls import CALLS, CALLS_BY_NAME, EXAMPLES, case_of, computed, declared
+from tests.service.payloads import Call, attacked, json_body, limited
 
-BACKWARD = {"grad_output": np.ones((1, 9, 2)), "input": np.ones((1, 10, 1)), "weight": np.ones((2, 1, 2))}
-POOL = {"mode": "avg", "kernel_size": 2, "stride": 1}
-TRANSPOSED = {"input": np.ones((1, 10, 2)), "weight": np.ones((2, 1, 2))}
-INDEXED = {**POOL, "mode": "max", "return_indices": True}
-UNPOOL = {"input": np.ones((1, 10, 1)), "indices": np.arange(10).reshape(1, 10, 1)}
-UNFOLDED = {"input": np.ones((1, 10, 3)), "grad_output": np.ones((1, 9, 6))}
-FOLD = {"output_size": [10], "kernel_size": 2}
-COSTS: list[tuple[str, dict[str, Any], dict[str, Any], int, int]] = [  # bytes of the results, multiply-accumulates
-    ("/conv/forward", {"input": np.ones((1, 10, 1)), "weight": np.ones((2, 1, 2))}, {}, 9 * 2 * 8, 9 * 2 * 2),
-    (
-        "/conv/forward",
-        {"input": np.ones((3, 10, 4), "f4"), "weight": np.ones((2, 2, 6), "f4")},
-        {"groups": 2},
-        648,
-        648,
-    ),
-    ("/conv/backward", BACKWARD, {}, (10 + 4 + 2) * 8, 2 * 36),
-    ("/conv/backward", BACKWARD, {"wrt": ["weight", "bias"]}, (4 + 2) * 8, 36),
-    ("/pool/forward", {"input": np.ones((1, 10, 3))}, POOL, 27 * 8, 54),
-    ("/pool/backward", {"input": np.ones((1, 10, 3)), "grad_output": np.ones((1, 9, 3))}, POOL, 30 * 8, 54),
-    ("/conv_transpose/forward", TRANSPOSED, {"stride": 2}, 20 * 8, 10 * 2 * 2),
-    ("/conv_transpose/backward", {"grad_output": np.ones((1, 20, 1)), **TRANSPOSED}, {"stride": 2}, 25 * 8, 2 * 40),
-    ("/pool/forward", {"input": np.ones((1, 10, 3), "f4")}, {**POOL, "mode": "lp"}, 27 * 4, 54),
-    ("/pool/forward", {"input": np.ones((1, 10, 3), "f4")}, {**POOL, "mode": "max"}, 27 * 4, 54),
-    ("/pool/forward", {"input": np.ones((1, 10, 3), "f4")}, INDEXED, 27 * (4 + 8), 54),  # indices have 64 bits
-    ("/pool/forward", {"input": np.ones((1, 10, 3))}, {"mode": "max", "output_size": 4}, 12 * 8, 36),
-    ("/unpool/forward", UNPOOL, {"output_size": 50}, 50 * 8, 10),
-    ("/unpool/backward", {"grad_output": np.ones((1, 50, 1)), **UNPOOL}, {"output_size": 50}, 10 * 8, 10),
-    ("/unfold/forward", {"input": np.ones((1, 10, 3))}, {"kernel_size": 2}, 54 * 8, 54),
-    ("/unfold/backward", UNFOLDED, {"kernel_size": 2}, 30 * 8, 54),
-    ("/fold/forward", {"input": np.ones((1, 9, 6), "f4")}, FOLD, 30 * 4, 54),
-    ("/fold/backward", {"input": np.ones((1, 9, 6)), "grad_output": np.ones((1, 10, 3))}, FOLD, 54 * 8, 54),
-    ("/conv_integer/forward", {"input": np.ones((1, 10, 1), "u1"), "weight": np.ones((2, 1, 2), "i1")}, {}, 72, 36),
-    ("/qlinear_conv/forward", CALLS_BY_NAME["qlinear_conv"].operands, {"groups": 2}, 192, 192 * 2 * 6),
-]
-each_cost = pytest.mark.parametrize(("path", "operands", "parameters", "size", "work"), COSTS)
+each_call = pytest.mark.parametrize("call", CALLS, ids=str)
 
 
-def test_the_costs_are_those_of_every_operation() -> None:
-    assert {path for path, *_ in COSTS} == {operation.path for operation in OPERATIONS}
+def result_bytes(call: Call) -> int:
+    return sum(array.nbytes for array in computed(call, call.operands).values())
 
 
-@each_cost
-def test_the_size_of_the_results_is_limited(
-    path: str, operands: dict[str, Any], parameters: dict[str, Any], size: int, work: int
-) -> None:
-    del work
-    options = payloads.npz_request(operands, parameters)
+def least_work(call: Call) -> int:
+    """The multiply-accumulates of the output, once for each gradient that multiplies."""
+    declaration, case = declared(call), case_of(call)
+    once = declaration.multiply_accumulates(case, np.empty(declaration.output_shape(case)))
+    return once * len(set(call.results) - {"grad_bias", "indices"})
+
+
+@pytest.mark.parametrize(
+    ("call", "work"),
+    [
+        ("conv_forward", 2 * 3 * 5 * 6 * 3 * 2 * 2),  # images, windows, filters; taps, channels of a group
+        ("max_forward", 2 * 4 * 3 * 4 * 3 * 2),
+        ("avg_global_forward", 2 * 4 * 6 * 5),
+        ("conv_transpose_forward", 2 * 3 * 2 * 6 * 3 * 2 * 2),
+        ("unpool_forward", 2 * 3 * 2 * 4),
+    ],
+)
+def test_the_counts_of_the_declarations(call: str, work: int) -> None:
+    assert least_work(CALLS_BY_NAME[call]) == work
+
+
+def test_the_examples_are_those_of_every_operation() -> None:
+    assert {call.path for call in EXAMPLES} == {operation.path for operation in OPERATIONS}
+
+
+@each_call
+def test_the_size_of_the_results_is_limited(call: Call) -> None:
+    options, size = payloads.npz_request(call.operands, call.parameters), result_bytes(call)
     with limited(max_result_bytes=size) as client:
-        assert client.post(path, **options).status_code == 200
+        assert client.post(call.path, **options).status_code == 200
     with limited(max_result_bytes=size - 1) as client:
-        document = payloads.refused(client, path, 413, **options)
+        document = payloads.refused(client, call.path, 413, **options)
         assert str(size) in document["detail"]
 
 
-@each_cost
-def test_the_work_is_limited(
-    path: str, operands: dict[str, Any], parameters: dict[str, Any], size: int, work: int
-) -> None:
-    del size
-    options = payloads.npz_request(operands, parameters)
+@each_call
+def test_the_work_is_limited(call: Call) -> None:
+    options = payloads.npz_request(call.operands, call.parameters)
     with limited(max_work=10**9) as client:
-        assert client.post(path, **options).status_code == 200
-    with limited(max_work=work - 1) as client:
-        payloads.refused(client, path, 413, **options)
+        assert client.post(call.path, **options).status_code == 200
+    with limited(max_work=least_work(call) - 1) as client:
+        payloads.refused(client, call.path, 413, **options)
 
 
-@each_cost
-def test_the_memory_of_a_computation_is_limited(
-    path: str, operands: dict[str, Any], parameters: dict[str, Any], size: int, work: int
-) -> None:
-    del size, work
+@each_call
+def test_the_memory_of_a_computation_is_limited(call: Call) -> None:
     with limited(max_workspace_bytes=1) as client:
-        response = client.post(path, **payloads.npz_request(operands, parameters))
-    if response.status_code == 200:  # without padding, patches are copied straight from where they are to where they go
-        assert path in {"/unfold/forward", "/unfold/backward", "/fold/forward", "/fold/backward"}
+        response = client.post(call.path, **payloads.npz_request(call.operands, call.parameters))
+    if response.status_code == 200:  # what is copied straight from where it is to where it goes
+        assert not declared(call).needs_workspace
     else:
         payloads.problem(response, 413)
 

@@ -11,71 +11,34 @@ import pytest
 
 from service.operations.catalogue import CATALOGUE, OPERATIONS
 from tests.clients import ApplicationClient
-from tests.comparisons import normal
+from tests.declarations import BY_NAME, DECLARATIONS
+from tests.declarations.declaration import FRAMEWORKS
 from tests.service import payloads
-from tests.service.calls import CALLS, CALLS_BY_NAME
+from tests.service.calls import CALLS, CALLS_BY_NAME, call_of
 from tests.service.payloads import AnyArray, json_body
 
-FRAMEWORKS = ("torch", "tensorflow", "onnx", "jax")
 WAYS = ("json", "query", "form", "json_and_query")
 each_way = pytest.mark.parametrize("way", WAYS)
 each_framework = pytest.mark.parametrize("framework", FRAMEWORKS)
 
 FIRST, LAST = "channels_first", "channels_last"
-LAYOUTS = {"torch": FIRST, "tensorflow": LAST, "onnx": FIRST, "jax": LAST}
-LAYOUTS_OF_LAX = LAYOUTS | {"jax": FIRST}
-
 # Sizes that are the same in either layout, so that no layout is refused and every one is another computation.
-CUBE = normal(3, 3, 3, seed=1)
-IMAGES = normal(2, 4, 4, 4, seed=2)
-PLACES = np.arange(27).reshape(3, 3, 3) % 3
-EIGHT_BITS = np.arange(27, dtype=np.uint8).reshape(3, 3, 3)
-QUANTIZED: dict[str, AnyArray] = {
-    "input": EIGHT_BITS,
-    "weight": EIGHT_BITS,
-    **{f"{name}_scale": np.array(0.5) for name in ("input", "weight", "output")},
-    **{f"{name}_zero_point": np.array(1, np.uint8) for name in ("input", "weight", "output")},
-}
-LAYER: dict[str, tuple[str, dict[str, AnyArray], dict[str, Any]]] = {
-    "conv": ("/conv/forward", {"input": CUBE, "weight": CUBE}, {}),
-    "conv_transpose": ("/conv_transpose/forward", {"input": CUBE, "weight": CUBE}, {"stride": 5}),
-    "max": ("/pool/forward", {"input": IMAGES}, {"mode": "max", "kernel_size": 2, "return_indices": True}),
-    "avg": ("/pool/forward", {"input": IMAGES}, {"mode": "avg", "kernel_size": 2, "padding": 1}),
-    "lp": ("/pool/forward", {"input": IMAGES}, {"mode": "lp", "kernel_size": 2}),
-    "adaptive": ("/pool/forward", {"input": IMAGES}, {"mode": "avg", "output_size": 3}),
-    "unpool": ("/unpool/forward", {"input": CUBE, "indices": PLACES}, {"kernel_size": 2}),
-    "unfold": ("/unfold/forward", {"input": IMAGES}, {"kernel_size": 2}),
-    "fold": ("/fold/forward", {"input": normal(2, 4, 4, seed=3)}, {"kernel_size": [2, 2], "output_size": [3, 3]}),
-    "conv_integer": ("/conv_integer/forward", {"input": EIGHT_BITS, "weight": EIGHT_BITS}, {}),
-    "qlinear_conv": ("/qlinear_conv/forward", QUANTIZED, {}),
-}
+LAYER = {declared.name: call_of(declared, declared.same_in_both_layouts)[1:4] for declared in DECLARATIONS}
+IMAGES = LAYER["avg"][1]
+LAYER["adaptive"] = ("/pool/forward", IMAGES, {"mode": "avg", "output_size": 3})
 
 
 def defaults(layer: str, framework: str) -> dict[str, Any]:
     """What a framework computes with where nothing is said, written out from its own documentation."""
-    of_lax = layer in {"conv", "unfold", "fold"}
-    taken: dict[str, Any] = {"data_format": (LAYOUTS_OF_LAX if of_lax else LAYOUTS)[framework]}
-    if layer in {"max", "avg", "lp"}:
-        taken["stride"] = 1 if framework in {"onnx", "jax"} else 2
-    if layer == "unpool":
-        taken["stride"] = 1 if framework == "onnx" else 2
-    if layer in {"avg", "adaptive"}:
-        taken["count_include_pad"] = framework in {"torch", "jax"}
-    if layer in {"max", "unpool"}:
-        taken["index_scheme"] = {"tensorflow": "image", "onnx": "tensor"}.get(framework, "plane")
-    if layer == "max":
-        taken["ties"] = "first"  # but with three spatial axes, of which there is a test of its own
-    if layer == "conv_transpose":
-        taken["output_padding"] = 2 if framework in {"tensorflow", "jax"} else 0  # stride 5 over windows of 3
-    return taken
+    if layer != "adaptive":
+        return BY_NAME[layer].defaults(framework)
+    return {name: value for name, value in BY_NAME["avg"].defaults(framework).items() if name != "stride"}
 
 
-# Quantized convolution is none of JAX's, so nothing says what its layout would be there.
+# A framework that does not have an op says nothing of what its layout would be there.
 DEFAULTS = [
-    (layer, framework)
-    for layer in LAYER
-    for framework in FRAMEWORKS
-    if not (layer in {"conv_integer", "qlinear_conv"} and framework == "jax")
+    *[(declared.name, framework) for declared in DECLARATIONS for framework in declared.frameworks],
+    *[("adaptive", framework) for framework in FRAMEWORKS],
 ]
 each_default = pytest.mark.parametrize(("layer", "framework"), DEFAULTS)
 
@@ -103,10 +66,6 @@ def resolved(response: httpx.Response) -> dict[str, Any]:
 
 def _one(value: Any) -> Any:
     return value[0] if isinstance(value, list) and value and all(one == value[0] for one in value) else value
-
-
-def test_the_layers_are_those_of_the_catalogue() -> None:
-    assert {path for path, *_ in LAYER.values()} == {layer.forward.path for layer in CATALOGUE}
 
 
 @each_default

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from tests.clients import ApplicationClient
 from tests.comparisons import normal
+from tests.declarations import DECLARATIONS
+from tests.declarations.declaration import Declaration
 from tests.service import payloads
-from tests.service.calls import CALLS
-from tests.service.layer_cases import LAYER_KINDS, forward_calls
+from tests.service.calls import CALLS, call_of, declared
 from tests.service.payloads import AnyArray, Call
 from tests.strategies_conv import few_settings
 
@@ -36,23 +37,18 @@ def assert_resolved_is_enough(client: ApplicationClient, call: Call) -> dict[str
     return parameters
 
 
-@pytest.mark.parametrize("kind", LAYER_KINDS)
+@pytest.mark.parametrize("declaration", DECLARATIONS, ids=str)
 @given(st.data())
 @few_settings
-def test_resolved_parameters_give_the_same_output(client: ApplicationClient, kind: str, data: st.DataObject) -> None:
-    assert_resolved_is_enough(client, data.draw(forward_calls(kind)))
+def test_resolved_parameters_give_the_same_output(
+    client: ApplicationClient, declaration: Declaration, data: st.DataObject
+) -> None:
+    assert_resolved_is_enough(client, call_of(declaration, data.draw(declaration.cases)))
 
 
 @pytest.mark.parametrize("call", CALLS, ids=str)
 def test_resolved_parameters_give_the_same_gradients(client: ApplicationClient, call: Call) -> None:
     assert_resolved_is_enough(client, call)
-
-
-OF_ONE_MODE: dict[str, set[str]] = {
-    "max": {"ties", "return_indices", "index_scheme", "storage_order"},
-    "avg": {"count_include_pad"},
-    "lp": {"norm_type"},
-}
 
 
 @pytest.mark.parametrize("call", CALLS, ids=str)
@@ -61,10 +57,10 @@ def test_every_parameter_is_said(client: ApplicationClient, call: Call) -> None:
     parameters = resolved(client.post(call.path, **payloads.npz_request(call.operands, call.parameters)))
     listed = {operation["path"]: operation for operation in client.get("/ops").json()["operations"]}
     schema = listed[call.path]["parameters"]["properties"]
-    of_other_modes = set().union(*(names for mode, names in OF_ONE_MODE.items() if mode != call.parameters.get("mode")))
-    defaults = {name for name, described in schema.items() if described.get("default") is not None} - {"wrt"}
-    unsaid = of_other_modes if "mode" in schema else set()
-    assert parameters.keys() >= call.parameters.keys() | (defaults - unsaid)
+    # the schema of a pooling has the parameters of the other modes too
+    own = {field.name for field in declared(call).op.parameters()}
+    defaults = {name for name, described in schema.items() if described.get("default") is not None}
+    assert parameters.keys() >= call.parameters.keys() | (defaults & own)
     assert parameters.keys() <= schema.keys()
 
 

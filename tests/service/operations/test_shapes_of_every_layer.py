@@ -11,16 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.operations.catalogue import CATALOGUE
 from tests.clients import ApplicationClient
+from tests.declarations import DECLARATIONS
+from tests.declarations.declaration import Declaration
 from tests.service import payloads
-from tests.service.calls import CALLS, OPS, as_type
-from tests.service.layer_cases import LAYER_KINDS, forward_calls
+from tests.service.calls import CALLS, CALLS_BY_NAME, as_type, call_of
 from tests.service.payloads import AnyArray, Call, json_body
 from tests.strategies_conv import few_settings
 
 dtypes = st.sampled_from([None, "float16", "float32", "float64"])
-each_kind = pytest.mark.parametrize("kind", LAYER_KINDS)
+each_op = pytest.mark.parametrize("declaration", DECLARATIONS, ids=str)
 
 
 def shape_call(client: ApplicationClient, call: Call, operands: dict[str, AnyArray], **more: Any) -> dict[str, Any]:
@@ -32,42 +32,15 @@ def shape_call(client: ApplicationClient, call: Call, operands: dict[str, AnyArr
     return predicted
 
 
-def taps_of_windows(call: Call, output: AnyArray) -> int:
-    """The pairs of a window and a tap of it in all planes."""
-    if "kernel_size" in call.parameters:
-        size = call.parameters["kernel_size"]
-        taps: int = size ** (output.ndim - 2) if isinstance(size, int) else math.prod(size)
-        return output.size * taps
-    first = call.parameters.get("data_format") == "channels_first"
-    axes = range(2, output.ndim) if first else range(1, output.ndim - 1)
-    pairs: int = output.shape[0] * output.shape[1 if first else -1]
-    for axis in axes:
-        size, count = call.operands["input"].shape[axis], output.shape[axis]
-        pairs *= sum(math.ceil((i + 1) * size / count) - i * size // count for i in range(count))
-    return pairs
-
-
-def multiply_accumulates(kind: str, call: Call, output: AnyArray) -> int:
-    """What the layer does for its output, counted from the arrays themselves."""
-    if "weight" in call.operands:
-        weight = call.operands["weight"]
-        filters: int = weight.shape[0] if call.parameters.get("data_format") == "channels_first" else weight.shape[-1]
-        # each element of the output gathers one product for each weight of its filter; of a transposed convolution
-        # each element of the input scatters one
-        elements: int = call.operands["input"].size if kind == "conv_transpose" else output.size
-        return elements * (weight.size // filters)
-    if kind in {"unpool", "fold"}:  # nothing is multiplied: elements are moved
-        return call.operands["input"].size
-    return output.size if kind == "unfold" else taps_of_windows(call, output)
-
-
-@each_kind
+@each_op
 @given(st.data(), dtypes)
 @few_settings
 def test_what_a_shape_call_predicts_is_done(
-    client: ApplicationClient, kind: str, data: st.DataObject, dtype: str | None
+    client: ApplicationClient, declaration: Declaration, data: st.DataObject, dtype: str | None
 ) -> None:
-    call = data.draw(forward_calls(kind))
+    cases = declaration.cases if declaration.moderate_cases is None else declaration.moderate_cases
+    case = data.draw(cases)
+    call = call_of(declaration, case)
     operands = as_type(call.operands, dtype or "float64")
     predicted = shape_call(client, call, operands, **({} if dtype is None else {"dtype": dtype}))
 
@@ -79,17 +52,12 @@ def test_what_a_shape_call_predicts_is_done(
     assert predicted["dtype"] in ({dtype or "float64"} if shares else {"int8", "uint8"})
     assert predicted["bytes_in"] == sum(array.nbytes for array in operands.values())
     assert predicted["bytes_out"] == sum(array.nbytes for array in done.values())
-    assert predicted["multiply_accumulates"] == multiply_accumulates(kind, call, done["output"])
+    assert predicted["multiply_accumulates"] == declaration.multiply_accumulates(case, done["output"])
     assert predicted["parameters"] == json.loads(response.headers["convpool-parameters"])
     pads = predicted["parameters"].get("padding")
     # a word stays where no list gives the same output; adaptive windows and unpooling may have pads that do nothing
-    if isinstance(pads, list) and kind != "unpool" and "output_size" not in call.parameters:
+    if isinstance(pads, list) and declaration.layer != "unpool" and "output_size" not in call.parameters:
         assert predicted["padding"] == pads
-
-
-def test_the_layers_are_those_of_the_catalogue() -> None:
-    assert sorted(LAYER_KINDS) == sorted(OPS)
-    assert sorted(LAYER_KINDS) == sorted(mode or layer.name for layer in CATALOGUE for mode in layer.ops)
 
 
 @pytest.mark.parametrize("call", [call for call in CALLS if call.path.endswith("backward")], ids=str)
@@ -106,7 +74,7 @@ def test_backward_resolves_its_parameters_as_forward_does(client: ApplicationCli
 @pytest.mark.parametrize("dtype", [None, "float16", "float32", "float64", "int8", "uint8", "int64"])
 def test_operands_with_types_of_their_own_are_counted_in_them(client: ApplicationClient, dtype: str | None) -> None:
     """8 bits of activations and weights, 32 of bias and sums, whatever the type of the others is."""
-    (call,) = [call for call in CALLS if call.name == "qlinear_conv"]
+    call = CALLS_BY_NAME["qlinear_conv_forward"]
     predicted = shape_call(client, call, call.operands, **({} if dtype is None else {"dtype": dtype}))
     eight_bits = ("input", "weight", "input_zero_point", "weight_zero_point", "output_zero_point")
     size = {"float16": 2, "float64": 8, None: 8}.get(dtype, 4)  # a scale is no integer: it is counted as float32
@@ -115,7 +83,7 @@ def test_operands_with_types_of_their_own_are_counted_in_them(client: Applicatio
     assert predicted["bytes_in"] == expected
     assert predicted["bytes_out"] == math.prod(predicted["output_shape"])
 
-    (sums,) = [call for call in CALLS if call.name == "conv_integer_mixed"]
+    sums = CALLS_BY_NAME["conv_integer_forward"]
     predicted = shape_call(client, sums, sums.operands, **({} if dtype is None else {"dtype": dtype}))
     assert predicted["bytes_in"] == sum(array.size for array in sums.operands.values())
     assert predicted["bytes_out"] == 4 * math.prod(predicted["output_shape"])

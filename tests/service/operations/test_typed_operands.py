@@ -14,8 +14,8 @@ from tests.service import payloads
 from tests.service.calls import CALLS_BY_NAME, assert_identical
 from tests.service.payloads import JSON, NPY, NPZ, AnyArray
 
-SUMS = CALLS_BY_NAME["conv_integer_mixed"]
-QUANTIZED = CALLS_BY_NAME["qlinear_conv"]
+SUMS = CALLS_BY_NAME["conv_integer_forward"]
+QUANTIZED = CALLS_BY_NAME["qlinear_conv_forward"]
 TYPED = ("flat", "base64", "npz", "deflated_npz", "multipart", "multipart_with_query")
 each_encoder = pytest.mark.parametrize("encoder", TYPED)
 Arrays = dict[str, AnyArray]
