@@ -108,10 +108,8 @@ class Rule:
         try:
             return self.canonical(value.tolist() if isinstance(value, np.ndarray) else value)
         except (TypeError, ValueError) as error:
-            got = describe(value)
-            hint = f"; did you mean {error.word}?" if isinstance(error, _Misspelt) else ""
-            message = f"{name} must be {self.text}; got {got}{hint}"
-            raise ParameterError(name, message, got=got, expected=self.text) from None
+            hint = f"did you mean {error.word}?" if isinstance(error, _Misspelt) else ""
+            raise ParameterError(name, f"{name} must be", expected=self.text, got=describe(value), hint=hint) from None
 
 
 def parameter(rule: Rule, description: str, default: Any = dataclasses.MISSING) -> Any:
@@ -359,9 +357,7 @@ def is_padded(padding: Padding) -> bool:
 def require_size(subject: str, kernel_size: PerAxis | None, output_size: PerAxis | None) -> None:
     """Raise ParameterError unless the size of windows is given, or the sizes that they lead to."""
     if kernel_size is None and output_size is None:
-        expected = "kernel_size, or output_size"
-        message = f"{subject} needs {expected}; got neither"
-        raise ParameterError("kernel_size", message, got="neither", expected=expected)
+        raise ParameterError("kernel_size", f"{subject} needs", expected="kernel_size, or output_size", got="neither")
 
 
 def one_per_axis(name: str, value: PerAxis, rank: int) -> tuple[int, ...]:
@@ -383,12 +379,12 @@ def one_per_axis(name: str, value: PerAxis, rank: int) -> tuple[int, ...]:
 def require_length(name: str, length: int, rank: int) -> None:
     """Raise ParameterError unless a per-axis parameter has one entry for each spatial axis."""
     if length != rank:
-        # what a single image gives away: its sizes are one axis short
-        hint = "; if the input is a single image, its batch axis is missing" if length == rank + 1 else ""
         raise ParameterError(
             name,
-            f"{name} has {number_of(length, 'entry', 'entries')}; needed: {number_of(rank, 'entry', 'entries')}, one "
-            f"for each spatial axis{hint}",
-            got=number_of(length, "entry", "entries"),
+            f"{name} must have",
             expected=number_of(rank, "entry", "entries"),
+            got=number_of(length, "entry", "entries"),
+            reason="one for each spatial axis",
+            # a single image without its batch axis has one spatial axis less than is meant
+            hint="if the input is a single image, its batch axis is missing" if length == rank + 1 else "",
         )

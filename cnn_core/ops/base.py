@@ -244,7 +244,7 @@ class Op(ABC):
             If it has not the shape of a layer's output, or no type that is computed with.
         """
         gradient = as_operand("grad_output", grad_output)
-        require_shape("grad_output", gradient.shape, resolved.output_shape, "the output of forward")
+        require_shape("grad_output", gradient.shape, resolved.output_shape, "that of the output of forward")
         return gradient
 
     @classmethod
@@ -267,7 +267,8 @@ def suggest_layout(resolved: Callable[Arguments, Returned]) -> Callable[Argument
                 resolved(dataclasses.replace(op, data_format=other), *arguments[1:], **options)  # type: ignore[arg-type]
             except ConvpoolError:
                 raise error from None
-            raise error.with_hint(f"the shapes fit data_format={other}") from None
+            error.add_hint(f"the shapes fit data_format={other}")
+            raise error from None
 
     return wrapped
 

@@ -100,7 +100,7 @@ class Conv(DifferentiableConvolution):
         """
         batch, spatial, channels = split_layer_shape("input", input_shape, self.data_format, self.spatial_axes)
         weight, windows = self._over_input(spatial, channels, weight_shape)
-        checked_bias = checked_bias_shape(bias_shape, weight.features, len(spatial), weight)
+        checked_bias = checked_bias_shape(bias_shape, weight.features, len(spatial))
         for number, axis in enumerate(windows.axes):
             require_padding_source(self.padding_mode, number, axis.size, axis.before, axis.after)
         return ResolvedOp(

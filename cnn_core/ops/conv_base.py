@@ -20,7 +20,6 @@ from cnn_core.operands import (
     checked_sequence,
     common_dtype,
     describe_shape,
-    require_shape,
     require_sizes,
 )
 from cnn_core.ops.base import Op, ResolvedOp, computation
@@ -98,17 +97,18 @@ class Convolution(Op):
             layout = (
                 "(*kernel, C/groups, C_out)" if self.data_format == "channels_last" else "(C_out, C/groups, *kernel)"
             )
-            error = ShapeError(
-                "weight",
-                f"input has {rank + 2} axes, weight {len(shape)}; needed for both: {rank + 2}, {layout} for weight",
-                got=f"{len(shape)} axes",
-                expected=f"{rank + 2} axes: {layout}",
-            )
             hints = {
                 rank + 3: "the batch axis of input is missing, or weight has an axis too many",
                 rank + 1: "weight lacks an axis, perhaps one of size 1, or input has one too many",
             }
-            raise error.with_hint(hints[len(shape)]) if len(shape) in hints else error
+            raise ShapeError(
+                "weight",
+                "weight must have",
+                expected=f"{rank + 2} axes: {layout}",
+                got=f"{len(shape)} axes",
+                reason="as many as input",
+                hint=hints.get(len(shape), ""),
+            )
         require_sizes("weight", shape)
         if self.data_format == "channels_last":
             return Weight(shape, shape[:-2], shape[-2], shape[-1])
@@ -129,25 +129,25 @@ class Convolution(Op):
         if weight.features % self.groups:
             raise ParameterError(
                 "groups",
-                f"groups={self.groups} does not divide the {weight.features} channels C_out of weight "
-                f"{describe_shape(weight.shape)}",
-                got=describe(self.groups),
+                "groups must be",
                 expected=f"a divisor of {weight.features}",
+                got=describe(self.groups),
+                reason="the channels C_out of weight",
             )
 
     def _require_group_channels(self, channels: int, weight: Weight) -> None:
         if channels != weight.group_channels * self.groups:
             raise ShapeError(
                 "weight",
-                f"input has {number_of(channels, 'channel', 'channels')}; weight {describe_shape(weight.shape)} with "
-                f"groups={self.groups} needs {weight.group_channels * self.groups}",
-                got=f"{number_of(weight.group_channels, 'channel', 'channels')} in each of {self.groups} groups",
+                "weight must have",
                 expected=f"{number_of(channels, 'channel', 'channels')} in all groups together",
+                got=f"{weight.group_channels * self.groups}: {weight.group_channels} in each of {self.groups} groups",
+                reason="as input has",
             )
         self._require_groups(weight)
 
 
-def checked_bias_shape(bias_shape: Sequence[int] | None, channels: int, rank: int, weight: Weight) -> tuple[int, ...]:
+def checked_bias_shape(bias_shape: Sequence[int] | None, channels: int, rank: int) -> tuple[int, ...]:
     """Return the shape of a bias, (channels,) if there is none.
 
     Raises
@@ -161,14 +161,20 @@ def checked_bias_shape(bias_shape: Sequence[int] | None, channels: int, rank: in
     if not shape:
         raise ShapeError(
             "bias",
-            f"bias is a single number without an axis; needed: a list of {number_of(channels, 'value', 'values')}, one "
-            "for each output channel, such as [0.5] for one channel",
-            got="a number",
+            "bias must be",
             expected=f"a list of {number_of(channels, 'value', 'values')}",
+            got="a number",
+            reason="one for each output channel, such as [0.5] for one channel",
         )
-    if shape != (1,) * (rank + 1) + (channels,):
-        reason = f"weight {describe_shape(weight.shape)} (or as many axes of size 1 before it as input has)"
-        require_shape("bias", shape, (channels,), reason)
+    whole = (1,) * (rank + 1) + (channels,)
+    if shape not in ((channels,), whole):
+        raise ShapeError(
+            "bias",
+            "bias must have shape",
+            expected=f"{(channels,)} or {whole}",
+            got=describe_shape(shape),
+            reason="one value for each output channel",
+        )
     return shape
 
 

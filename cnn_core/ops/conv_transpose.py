@@ -16,7 +16,7 @@ from cnn_core.geometry import Windows, resolve_transposed
 from cnn_core.kernels.conv import correlate, correlate_grad_input, correlate_grad_weight, taken_algorithm
 from cnn_core.kernels.conv.costs import correlation_costs
 from cnn_core.kernels.cost import MOVED_ELEMENT, Cost, Costs
-from cnn_core.operands import describe_shape, layer_shape, split_layer_shape
+from cnn_core.operands import layer_shape, split_layer_shape
 from cnn_core.ops.base import Operand, ResolvedOp, suggest_layout
 from cnn_core.ops.conv_base import DifferentiableConvolution, checked_bias_shape
 from cnn_core.parameters import (
@@ -129,12 +129,12 @@ class ConvTranspose(DifferentiableConvolution):
         if self.output_size is None or self._sizes_set_padding:
             return
         if self.output_padding != "to_stride" and np.any(np.asarray(self.output_padding) != 0):
-            expected = "one of output_size and output_padding"
             raise ParameterError(
                 "output_padding",
-                f"output_size says what output_padding is to be; needed: {expected}",
+                "output_padding must be",
+                expected="left out with output_size",
                 got=describe(self.output_padding),
-                expected=expected,
+                reason="which determines it",
             )
 
     def _defaults_beside(self, given: Mapping[str, Any], framework: Framework) -> Mapping[str, Any]:
@@ -166,14 +166,14 @@ class ConvTranspose(DifferentiableConvolution):
         if features != weight.features:
             raise ShapeError(
                 "weight",
-                f"input has {number_of(features, 'channel', 'channels')}; weight {describe_shape(weight.shape)}, that "
-                f"of the convolution which is transposed, needs {weight.features}",
-                got=number_of(weight.features, "channel", "channels"),
+                "C_out of weight, which is that of the convolution that is transposed, must be",
                 expected=number_of(features, "channel", "channels"),
+                got=number_of(weight.features, "channel", "channels"),
+                reason="as input has",
             )
         self._require_groups(weight)
         channels = weight.group_channels * self.groups
-        checked_bias = checked_bias_shape(bias_shape, channels, len(spatial), weight)
+        checked_bias = checked_bias_shape(bias_shape, channels, len(spatial))
         windows = resolve_transposed(
             spatial,
             weight.kernel_sizes,

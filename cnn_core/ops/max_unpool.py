@@ -111,12 +111,11 @@ class MaxUnpool(Indexed):
         if self.kernel_size is None:
             for name, is_given in (("stride", self.stride is not None), ("padding", is_padded(self.padding))):
                 if is_given:
-                    expected = "kernel_size beside it, or output_size alone"
                     raise ParameterError(
                         name,
-                        f"{name} has no meaning without kernel_size; needed: {expected}",
+                        f"{name} must be",
+                        expected="left out without kernel_size",
                         got=describe(getattr(self, name)),
-                        expected=expected,
                     )
 
     def _defaults_beside(self, given: Mapping[str, Any], framework: Framework) -> Mapping[str, Any]:
@@ -244,10 +243,10 @@ class MaxUnpool(Indexed):
             if size < least:
                 raise ParameterError(
                     "output_size",
-                    f"output_size is {size} on spatial axis {axis}; the indices of framework=onnx count {least} there, "
-                    "which is what kernel_size gives",
-                    got=str(size),
+                    f"output_size on spatial axis {axis} must be",
                     expected=f"at least {least}",
+                    got=str(size),
+                    reason="the size that kernel_size gives and that indices of framework=onnx refer to",
                 )
         return sizes
 

@@ -82,12 +82,12 @@ class Pool(Op):
         }
         for name, is_given in given.items():
             if is_given:
-                got = describe(getattr(self, name))
                 raise ParameterError(
                     name,
-                    f"{name} has no meaning with output_size, which lays the windows itself; got {got}",
-                    got=got,
-                    expected="output_size alone",
+                    f"{name} must be",
+                    expected="left out with output_size",
+                    got=describe(getattr(self, name)),
+                    reason="which determines the windows",
                 )
 
     def _defaults_beside(self, given: Mapping[str, Any], framework: Framework) -> Mapping[str, Any]:
@@ -120,9 +120,9 @@ class Pool(Op):
         try:
             return super()._checked_gradient(grad_output, resolved)
         except ShapeError as error:
-            if self.stride is not None or self.kernel_size is None:
-                raise
-            raise error.with_hint("stride is not given, so it is kernel_size") from None
+            if self.stride is None and self.kernel_size is not None:
+                error.add_hint("stride is not given, so it is kernel_size")
+            raise
 
     def _windows(self, spatial: tuple[int, ...]) -> AnyWindows:
         if self.output_size is not None:
@@ -167,8 +167,8 @@ def _require_real_taps(windows: AnyWindows) -> None:
         if axis.has_window_in_padding():
             raise ShapeError(
                 "input",
-                f"a window lies wholly in the padding {windows.padding[number]} of spatial axis {number}, where the "
-                f"input has {axis.size} elements; every window needs at least one tap inside the input",
-                got="a window without a tap inside the input",
-                expected="at least one tap of every window inside the input",
+                f"on spatial axis {number} every window must have",
+                expected="at least one tap inside the input",
+                got="a window that lies wholly in the padding",
+                hint=f"input has {axis.size} elements there, and the padding is {windows.padding[number]}",
             )

@@ -194,6 +194,6 @@ def _scale(name: str, value: ArrayLike) -> Array:
     scale = as_operand(name, value, FLOATS)
     wrong = ~(np.isfinite(scale) & (scale > 0))
     if wrong.any():
-        got, expected = repr(float(scale[wrong].flat[0])), "finite numbers greater than 0"
-        raise OperandError(name, f"{name} holds {got}; needed: {expected}", got=got, expected=expected)
+        got = repr(float(scale[wrong].flat[0]))
+        raise OperandError(name, f"{name} must hold", expected="finite numbers greater than 0", got=got)
     return scale

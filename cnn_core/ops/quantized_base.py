@@ -18,7 +18,7 @@ from cnn_core.kernels.conv.costs import correlation_costs
 from cnn_core.kernels.cost import MOVED_ELEMENT, Cost, Costs
 from cnn_core.operands import channels_last_view, checked_sequence, describe_shape, layer_shape, split_layer_shape
 from cnn_core.ops.base import Operand, ResolvedOp, suggest_layout
-from cnn_core.ops.conv_base import Convolution, Weight
+from cnn_core.ops.conv_base import Convolution
 
 __all__ = ["BYTES", "INPUT", "WEIGHT", "QuantizedConvolution"]
 
@@ -55,9 +55,9 @@ class QuantizedConvolution(Convolution):
         batch, spatial, channels = split_layer_shape("input", input_shape, self.data_format, self.spatial_axes)
         weight, windows = self._over_input(spatial, channels, weight_shape)
         each = (weight.features,)
-        _require_one_of(single, [(), (1,)], weight)
-        _require_one_of(by_channel, [(), (1,), each], weight)
-        _require_one_of({"bias": bias_shape}, [each], weight)
+        _require_one_of(single, [(), (1,)])
+        _require_one_of(by_channel, [(), (1,), each])
+        _require_one_of({"bias": bias_shape}, [each])
         outputs = batch * weight.features * math.prod(windows.output_sizes)
         return ResolvedOp(
             result_shapes={"output": layer_shape(batch, windows.output_sizes, weight.features, self.data_format)},
@@ -98,20 +98,13 @@ class QuantizedConvolution(Convolution):
         return np.dtype(np.float64)
 
 
-def _require_one_of(
-    shapes: Mapping[str, Sequence[int] | None], accepted: Sequence[tuple[int, ...]], weight: Weight
-) -> None:
+def _require_one_of(shapes: Mapping[str, Sequence[int] | None], accepted: Sequence[tuple[int, ...]]) -> None:
     """Raise ShapeError unless each operand that is given has one of the accepted shapes."""
     for name, shape in shapes.items():
         sizes = None if shape is None else checked_sequence(name, shape)
         if sizes is not None and sizes not in accepted:
             expected = " or ".join(str(one) for one in dict.fromkeys(accepted))
-            raise ShapeError(
-                name,
-                f"{name} has shape {describe_shape(sizes)}; weight {describe_shape(weight.shape)} needs {expected}",
-                got=describe_shape(sizes),
-                expected=expected,
-            )
+            raise ShapeError(name, f"{name} must have shape", expected=expected, got=describe_shape(sizes))
 
 
 def _costs(batch: int, channels: int, weight_shape: tuple[int, ...], windows: Windows, outputs: int) -> Costs:

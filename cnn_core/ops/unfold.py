@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cnn_core.errors import ParameterError, ShapeError
+from cnn_core.errors import ParameterError, ShapeError, number_of
 from cnn_core.geometry import Windows, resolve_windows
 from cnn_core.kernels.cost import Cost, Costs
 from cnn_core.kernels.folding import fold, patch_costs, unfold
@@ -261,13 +261,13 @@ class Fold(PatchOp):
         super().__post_init__()
         rank = len(self.output_size)
         if rank > MAX_RANK:
-            got, expected = f"{rank} entries", f"1 to {MAX_RANK} entries"
-            message = f"output_size has {got}; needed: {expected}, one for each spatial axis"
-            raise ParameterError("output_size", message, got=got, expected=expected)
+            raise self._wrong_length(f"1 to {MAX_RANK} entries", "one for each spatial axis")
         if self.spatial_axes not in (None, rank):
-            expected = f"{self.spatial_axes} entries, as spatial_axes says"
-            message = f"output_size has {rank} entries; needed: {expected}"
-            raise ParameterError("output_size", message, got=f"{rank} entries", expected=expected)
+            raise self._wrong_length(number_of(self.spatial_axes, "entry", "entries"), "as spatial_axes says")
+
+    def _wrong_length(self, expected: str, reason: str) -> ParameterError:
+        got = number_of(len(self.output_size), "entry", "entries")
+        return ParameterError("output_size", "output_size must have", expected=expected, got=got, reason=reason)
 
     def resolve(self, input_shape: Sequence[int]) -> ResolvedOp[Windows]:
         """Resolve the op for an input of this shape; allocates nothing.
@@ -281,24 +281,19 @@ class Fold(PatchOp):
         last = self.data_format == "channels_last"
         layout = "(N, windows, kernel * C)" if last else "(N, C * kernel, windows)"
         if len(shape) != 3:
-            expected = f"3 axes: {layout}"
-            raise ShapeError(
-                "input",
-                f"input has {len(shape)} axes; needed: {expected}",
-                got=f"{len(shape)} axes",
-                expected=expected,
-            )
+            got = number_of(len(shape), "axis", "axes")
+            raise ShapeError("input", "input must have", expected=f"3 axes: {layout}", got=got)
         require_sizes("input", shape, has_batch=True)
         windows = self._windows(self.output_size, "output_size")
         taps, number = math.prod(windows.kernel_sizes), math.prod(windows.output_sizes)
         columns, rows = (shape[2], shape[1]) if last else (shape[1], shape[2])
         if columns % taps or rows != number:
-            expected = f"{layout} with {number} windows and a multiple of {taps} elements of kernel * C"
             raise ShapeError(
                 "input",
-                f"input has shape {describe_shape(shape)}; output_size {list(self.output_size)} needs {expected}",
+                "input must have shape",
+                expected=f"{layout} with {number} windows and a multiple of {taps} elements of kernel * C",
                 got=describe_shape(shape),
-                expected=expected,
+                reason=f"as output_size is {list(self.output_size)}",
             )
         channels = columns // taps
         return ResolvedOp(
