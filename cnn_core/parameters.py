@@ -20,6 +20,7 @@ from cnn_core.errors import MAX_ECHOED, ParameterError, describe, number_of
 __all__ = [
     "ALGORITHM",
     "DATA_FORMAT",
+    "DILATION_TEXT",
     "FLAG",
     "FRAMEWORK",
     "INDEX_SCHEME",
@@ -33,8 +34,10 @@ __all__ = [
     "PADDING",
     "PADDING_MODE",
     "POSITIVE_PER_AXIS",
+    "SAME_TEXT",
     "SPATIAL_AXES",
     "STORAGE_ORDER",
+    "STRIDE_TEXT",
     "TIES",
     "Algorithm",
     "DataFormat",
@@ -76,6 +79,14 @@ AutomaticPadding = Literal["valid", "same", "same_lower"]
 PerAxis = int | tuple[int, ...]
 OutputPadding = int | tuple[int, ...] | Literal["to_stride"]
 Padding = int | tuple[int, ...] | tuple[tuple[int, int], ...] | AutomaticPadding
+
+STRIDE_TEXT = "Distance from one window to the next."
+DILATION_TEXT = "Distance from one tap of a window to the next; 1 is dense."
+SAME_TEXT = (
+    "same: output size ceil(n/stride); if the total padding is odd, the extra element goes at the end (same_lower: at "
+    "the start)."
+)
+"""Descriptions of parameters that several ops have."""
 
 MIN_RANK, MAX_RANK = 1, 3
 """Spatial axes of an operand."""

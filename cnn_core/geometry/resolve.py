@@ -94,7 +94,7 @@ def _output_size(
             expected=f"at least {needed} elements with padding",
             got=f"{size + before + after} elements with padding",
             reason=f"as a window spans {extent}",
-            hint=f"{subject} has {size} there, and the padding is ({before}, {after})",
+            hint=f"{size} and the padding ({before}, {after})" if before or after else "",
         )
     return output_size
 
