@@ -12,22 +12,6 @@ from numpy.typing import ArrayLike, NDArray
 from cnn_core.errors import DtypeError, MissingAxisError, ShapeError, describe, number_of
 from cnn_core.parameters import MAX_INTEGER, MAX_RANK, MIN_RANK, DataFormat
 
-__all__ = [
-    "MAX_RANK",
-    "accumulation_dtype",
-    "as_operand",
-    "channels_last_view",
-    "checked_sequence",
-    "common_dtype",
-    "describe_shape",
-    "layer_shape",
-    "require_shape",
-    "require_sizes",
-    "shape_of",
-    "spatial_axes",
-    "split_layer_shape",
-]
-
 MISSING_AXIS = (
     "an axis of size 1 may be missing: the batch axis of a single image, the channel axis of a grayscale image, or a "
     "trailing axis that the language dropped"

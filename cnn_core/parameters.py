@@ -1,4 +1,4 @@
-"""Rules for the values of parameters: each rule is written here once, and every op's fields refer to it.
+"""The types of parameters, and rules for their values.
 
 A rule's text is what an error says was expected, what the JSON schema describes and what the docs show.
 """
@@ -17,55 +17,6 @@ import numpy as np
 
 from cnn_core.errors import MAX_ECHOED, ParameterError, describe, number_of
 
-__all__ = [
-    "ALGORITHM",
-    "DATA_FORMAT",
-    "DILATION_TEXT",
-    "FLAG",
-    "FRAMEWORK",
-    "INDEX_SCHEME",
-    "LIST_PER_AXIS",
-    "MAX_INTEGER",
-    "MAX_RANK",
-    "MIN_RANK",
-    "NONZERO_INTEGER",
-    "NORM_TYPE",
-    "OUTPUT_PADDING",
-    "PADDING",
-    "PADDING_MODE",
-    "POSITIVE_PER_AXIS",
-    "SAME_TEXT",
-    "SPATIAL_AXES",
-    "STORAGE_ORDER",
-    "STRIDE_TEXT",
-    "TIES",
-    "Algorithm",
-    "DataFormat",
-    "Direction",
-    "Framework",
-    "IndexScheme",
-    "OutputPadding",
-    "Padding",
-    "PaddingMode",
-    "PerAxis",
-    "Rule",
-    "StorageOrder",
-    "TakenAlgorithm",
-    "Ties",
-    "canonical_fields",
-    "integer_from",
-    "is_padded",
-    "list_per_axis_from",
-    "number_from",
-    "one_of",
-    "one_per_axis",
-    "optional",
-    "parameter",
-    "per_axis_from",
-    "require_size",
-    "subset_of",
-]
-
 DataFormat = Literal["channels_last", "channels_first"]
 Framework = Literal["torch", "tensorflow", "onnx", "jax"]
 IndexScheme = Literal["plane", "image", "tensor"]
@@ -79,14 +30,6 @@ AutomaticPadding = Literal["valid", "same", "same_lower"]
 PerAxis = int | tuple[int, ...]
 OutputPadding = int | tuple[int, ...] | Literal["to_stride"]
 Padding = int | tuple[int, ...] | tuple[tuple[int, int], ...] | AutomaticPadding
-
-STRIDE_TEXT = "Distance from one window to the next."
-DILATION_TEXT = "Distance from one tap of a window to the next; 1 is dense."
-SAME_TEXT = (
-    "same: output size ceil(n/stride); if the total padding is odd, the extra element goes at the end (same_lower: at "
-    "the start)."
-)
-"""Descriptions of parameters that several ops have."""
 
 MIN_RANK, MAX_RANK = 1, 3
 """Spatial axes of an operand."""
@@ -135,34 +78,38 @@ def canonical_fields(op: Any) -> None:
         object.__setattr__(op, field.name, value)
 
 
-def _integer(value: Any, smallest: int) -> int:
+def checked_integer(value: Any, smallest: int, largest: int = MAX_INTEGER) -> int:
+    """Return an integer, or raise TypeError or ValueError."""
     # bool is an int to Python, but stride=True is a slip, not a stride of 1
     if isinstance(value, (bool, np.bool_)):
         raise TypeError
     if isinstance(value, (float, np.floating)) and float(value).is_integer():  # some languages write 2 as 2.0
         value = int(value)
     value = operator.index(value)
-    if not smallest <= value <= MAX_INTEGER:
+    if not smallest <= value <= largest:
         raise ValueError
     return int(value)
 
 
-def _integers_from(smallest: int) -> str:
+def integers_from(smallest: int) -> str:
+    """Return the words for what ``checked_integer`` accepts."""
     return f"an integer from {smallest} to {MAX_INTEGER}"
 
 
-def _integer_schema(smallest: int) -> dict[str, Any]:
+def integer_schema(smallest: int) -> dict[str, Any]:
+    """Return the JSON schema of what ``checked_integer`` accepts."""
     return {"type": "integer", "minimum": smallest, "maximum": MAX_INTEGER}
 
 
-def _per_axis_schema(smallest: int) -> dict[str, Any]:
-    integer = _integer_schema(smallest)
+def per_axis_schema(smallest: int) -> dict[str, Any]:
+    """Return the JSON schema of an integer, or one for each spatial axis."""
+    integer = integer_schema(smallest)
     return {"anyOf": [integer, {"type": "array", "items": integer, "minItems": 1}]}
 
 
 def integer_from(smallest: int) -> Rule:
     """Accept one integer that is at least ``smallest``."""
-    return Rule(_integers_from(smallest), lambda value: _integer(value, smallest), _integer_schema(smallest))
+    return Rule(integers_from(smallest), lambda value: checked_integer(value, smallest), integer_schema(smallest))
 
 
 def per_axis_from(smallest: int) -> Rule:
@@ -172,11 +119,11 @@ def per_axis_from(smallest: int) -> Rule:
         if isinstance(value, (list, tuple)):
             if not value:
                 raise ValueError
-            return tuple(_integer(item, smallest) for item in value)
-        return _integer(value, smallest)
+            return tuple(checked_integer(item, smallest) for item in value)
+        return checked_integer(value, smallest)
 
     return Rule(
-        f"{_integers_from(smallest)}, or a list of one for each spatial axis", canonical, _per_axis_schema(smallest)
+        f"{integers_from(smallest)}, or a list of one for each spatial axis", canonical, per_axis_schema(smallest)
     )
 
 
@@ -189,7 +136,7 @@ def list_per_axis_from(smallest: int) -> Rule:
             raise TypeError
         return tuple(per_axis.canonical(value))
 
-    schema = {"type": "array", "items": _integer_schema(smallest), "minItems": 1}
+    schema = {"type": "array", "items": integer_schema(smallest), "minItems": 1}
     return Rule(f"a list of integers from {smallest} to {MAX_INTEGER}, one for each spatial axis", canonical, schema)
 
 
@@ -276,99 +223,6 @@ def subset_of(words: tuple[str, ...]) -> Rule:
 
     schema = {"type": "array", "items": _words_schema(words), "minItems": 1, "uniqueItems": True}
     return Rule("a list of one or more of " + ", ".join(words) + ", each at most once", canonical, schema)
-
-
-def _flag(value: Any) -> bool:
-    if not isinstance(value, (bool, np.bool_)):
-        raise TypeError
-    return bool(value)
-
-
-def _spatial_axes(value: Any) -> int:
-    number = _integer(value, 1)
-    if number > MAX_RANK:
-        raise ValueError
-    return number
-
-
-def _nonzero(value: Any) -> int:
-    number = _integer(value, -MAX_INTEGER)
-    if number == 0:
-        raise ValueError
-    return number
-
-
-def _output_padding(value: Any) -> OutputPadding:
-    return _TO_STRIDE.canonical(value) if isinstance(value, str) else per_axis_from(0).canonical(value)  # type: ignore[no-any-return]
-
-
-def _padding(value: Any) -> Padding:
-    if isinstance(value, str):
-        return _AUTOMATIC.canonical(value)  # type: ignore[no-any-return]
-    if not isinstance(value, (list, tuple)):
-        return _integer(value, 0)
-    if not value:
-        raise ValueError
-    if all(isinstance(pair, (list, tuple)) for pair in value):
-        pairs = []
-        for before, after in value:
-            pairs.append((_integer(before, 0), _integer(after, 0)))
-        return tuple(pairs)
-    return tuple(_integer(item, 0) for item in value)
-
-
-_AUTOMATIC = one_of(AutomaticPadding)
-_TO_STRIDE = one_of(Literal["to_stride"])
-
-ALGORITHM = one_of(Algorithm)
-DATA_FORMAT = one_of(DataFormat)
-FRAMEWORK = one_of(Framework)
-INDEX_SCHEME = one_of(IndexScheme)
-LIST_PER_AXIS = list_per_axis_from(1)
-NORM_TYPE = number_from(1)
-PADDING_MODE = one_of(PaddingMode)
-STORAGE_ORDER = one_of(StorageOrder)
-TIES = one_of(Ties)
-SPATIAL_AXES = Rule("1, 2 or 3", _spatial_axes, {"type": "integer", "enum": [1, 2, 3]})
-FLAG = Rule("true or false", _flag, {"type": "boolean"})
-NONZERO_INTEGER = Rule(
-    f"{_integers_from(-MAX_INTEGER)} other than 0",
-    _nonzero,
-    {**_integer_schema(-MAX_INTEGER), "not": {"enum": [0]}},
-)
-POSITIVE_PER_AXIS = per_axis_from(1)
-OUTPUT_PADDING = Rule(
-    f"{per_axis_from(0).text}, or to_stride",
-    _output_padding,
-    {"anyOf": [*_per_axis_schema(0)["anyOf"], _TO_STRIDE.schema]},
-)
-PADDING = Rule(
-    f"{_integers_from(0)}, a list of one for each spatial axis, a list of [before, after] for each spatial axis, "
-    "or one of valid, same, same_lower",
-    _padding,
-    {
-        "anyOf": [
-            *_per_axis_schema(0)["anyOf"],
-            {
-                "type": "array",
-                "items": {"type": "array", "items": _integer_schema(0), "minItems": 2, "maxItems": 2},
-                "minItems": 1,
-            },
-            _AUTOMATIC.schema,
-        ]
-    },
-)
-
-
-def is_padded(padding: Padding) -> bool:
-    """Return whether a padding is more than none on every side."""
-    return padding != "valid" and (isinstance(padding, str) or bool(np.any(padding)))
-
-
-def require_size(subject: str, kernel_size: PerAxis | None, output_size: PerAxis | None) -> None:
-    """Raise ParameterError unless the size of windows is given, or the sizes that they lead to."""
-    if kernel_size is None and output_size is None:
-        raise ParameterError("kernel_size", f"{subject} needs", expected="kernel_size, or output_size", got="neither")
 
 
 def one_per_axis(name: str, value: PerAxis, rank: int) -> tuple[int, ...]:

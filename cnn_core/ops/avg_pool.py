@@ -19,7 +19,8 @@ from cnn_core.operands import accumulation_dtype, as_operand, common_dtype
 from cnn_core.ops.base import computation
 from cnn_core.ops.docstrings import documented
 from cnn_core.ops.pool_base import Pool
-from cnn_core.parameters import FLAG, NONZERO_INTEGER, Framework, optional, parameter
+from cnn_core.ops.rules import FLAG, NONZERO_INTEGER
+from cnn_core.parameters import Framework, optional, parameter
 
 __all__ = ["AvgPool"]
 

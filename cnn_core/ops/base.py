@@ -15,18 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 from cnn_core.geometry import AnyWindows
 from cnn_core.kernels.cost import Costs
 from cnn_core.operands import accumulation_dtype, as_operand, common_dtype, require_shape
-from cnn_core.parameters import (
-    DATA_FORMAT,
-    FRAMEWORK,
-    SPATIAL_AXES,
-    DataFormat,
-    Direction,
-    Framework,
-    TakenAlgorithm,
-    canonical_fields,
-    optional,
-    parameter,
-)
+from cnn_core.ops.rules import DATA_FORMAT, FRAMEWORK, SPATIAL_AXES
+from cnn_core.parameters import DataFormat, Direction, Framework, TakenAlgorithm, canonical_fields, optional, parameter
 from cnn_core.runtime.blas import one_blas_thread
 
 __all__ = ["INPUT", "Op", "Operand", "ResolvedOp", "computation"]

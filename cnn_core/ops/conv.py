@@ -20,8 +20,9 @@ from cnn_core.operands import layer_shape, split_layer_shape
 from cnn_core.ops.base import ResolvedOp
 from cnn_core.ops.conv_base import DifferentiableConvolution, checked_bias_shape
 from cnn_core.ops.docstrings import documented
+from cnn_core.ops.rules import PADDING_MODE
 from cnn_core.ops.weight_layout import explains_layout
-from cnn_core.parameters import PADDING_MODE, Direction, PaddingMode, TakenAlgorithm, parameter
+from cnn_core.parameters import Direction, PaddingMode, TakenAlgorithm, parameter
 
 __all__ = ["Conv"]
 

@@ -23,14 +23,9 @@ from cnn_core.operands import (
 )
 from cnn_core.ops.base import INPUT, Op, Operand, ResolvedOp, computation
 from cnn_core.ops.docstrings import documented
+from cnn_core.ops.rules import ALGORITHM, DILATION_TEXT, PADDING, POSITIVE_PER_AXIS, SAME_TEXT, STRIDE_TEXT
 from cnn_core.ops.weight_layout import Weight, split_weight_shape
 from cnn_core.parameters import (
-    ALGORITHM,
-    DILATION_TEXT,
-    PADDING,
-    POSITIVE_PER_AXIS,
-    SAME_TEXT,
-    STRIDE_TEXT,
     Algorithm,
     Framework,
     Padding,

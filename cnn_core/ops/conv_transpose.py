@@ -20,11 +20,9 @@ from cnn_core.operands import layer_shape, split_layer_shape
 from cnn_core.ops.base import Operand, ResolvedOp
 from cnn_core.ops.conv_base import DifferentiableConvolution, checked_bias_shape
 from cnn_core.ops.docstrings import documented
+from cnn_core.ops.rules import OUTPUT_PADDING, PADDING, POSITIVE_PER_AXIS
 from cnn_core.ops.weight_layout import explains_layout, split_weight_shape
 from cnn_core.parameters import (
-    OUTPUT_PADDING,
-    PADDING,
-    POSITIVE_PER_AXIS,
     Algorithm,
     Direction,
     Framework,

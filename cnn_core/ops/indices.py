@@ -17,15 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 from cnn_core.errors import OperandError, describe
 from cnn_core.operands import as_operand, spatial_axes
 from cnn_core.ops.base import Op
-from cnn_core.parameters import (
-    INDEX_SCHEME,
-    STORAGE_ORDER,
-    DataFormat,
-    Framework,
-    IndexScheme,
-    StorageOrder,
-    parameter,
-)
+from cnn_core.ops.rules import INDEX_SCHEME, STORAGE_ORDER
+from cnn_core.parameters import DataFormat, Framework, IndexScheme, StorageOrder, parameter
 
 __all__ = ["ElementIndices", "Indexed", "as_indices"]
 

@@ -16,7 +16,8 @@ from cnn_core.operands import accumulation_dtype, as_operand, common_dtype
 from cnn_core.ops.base import computation
 from cnn_core.ops.docstrings import documented
 from cnn_core.ops.pool_base import Pool
-from cnn_core.parameters import NORM_TYPE, parameter
+from cnn_core.ops.rules import NORM_TYPE
+from cnn_core.parameters import parameter
 
 __all__ = ["LpPool"]
 

@@ -30,7 +30,8 @@ from cnn_core.ops.base import ResolvedOp, computation
 from cnn_core.ops.docstrings import documented
 from cnn_core.ops.indices import Indexed
 from cnn_core.ops.pool_base import Pool
-from cnn_core.parameters import FLAG, TIES, Direction, Framework, Ties, parameter
+from cnn_core.ops.rules import FLAG, TIES
+from cnn_core.parameters import Direction, Framework, Ties, parameter
 from cnn_core.runtime.workspace import Workspace
 
 __all__ = ["MaxPool", "MaxPoolResult"]

@@ -18,20 +18,8 @@ from cnn_core.operands import as_operand, checked_sequence, common_dtype, layer_
 from cnn_core.ops.base import Operand, ResolvedOp
 from cnn_core.ops.docstrings import documented
 from cnn_core.ops.indices import Indexed, as_indices
-from cnn_core.parameters import (
-    PADDING,
-    POSITIVE_PER_AXIS,
-    STRIDE_TEXT,
-    Direction,
-    Framework,
-    Padding,
-    PerAxis,
-    is_padded,
-    one_per_axis,
-    optional,
-    parameter,
-    require_size,
-)
+from cnn_core.ops.rules import PADDING, POSITIVE_PER_AXIS, STRIDE_TEXT, is_padded, require_size
+from cnn_core.parameters import Direction, Framework, Padding, PerAxis, one_per_axis, optional, parameter
 
 __all__ = ["MaxUnpool"]
 

@@ -18,22 +18,17 @@ from cnn_core.kernels.cost import Costs
 from cnn_core.kernels.pool.blocks import PoolSizes
 from cnn_core.operands import accumulation_dtype, common_dtype, layer_shape, spatial_axes, split_layer_shape
 from cnn_core.ops.base import INPUT, Op, Operand, ResolvedOp
-from cnn_core.parameters import (
+from cnn_core.ops.rules import (
     DILATION_TEXT,
     FLAG,
     PADDING,
     POSITIVE_PER_AXIS,
     SAME_TEXT,
     STRIDE_TEXT,
-    Framework,
-    Padding,
-    PerAxis,
     is_padded,
-    one_per_axis,
-    optional,
-    parameter,
     require_size,
 )
+from cnn_core.parameters import Framework, Padding, PerAxis, one_per_axis, optional, parameter
 
 __all__ = ["Pool"]
 

@@ -29,19 +29,8 @@ from cnn_core.operands import (
 )
 from cnn_core.ops.base import INPUT, Op, Operand, ResolvedOp, computation
 from cnn_core.ops.docstrings import documented
-from cnn_core.parameters import (
-    DILATION_TEXT,
-    LIST_PER_AXIS,
-    PADDING,
-    POSITIVE_PER_AXIS,
-    SAME_TEXT,
-    STRIDE_TEXT,
-    Framework,
-    Padding,
-    PerAxis,
-    one_per_axis,
-    parameter,
-)
+from cnn_core.ops.rules import DILATION_TEXT, LIST_PER_AXIS, PADDING, POSITIVE_PER_AXIS, SAME_TEXT, STRIDE_TEXT
+from cnn_core.parameters import Framework, Padding, PerAxis, one_per_axis, parameter
 
 __all__ = ["Fold", "Unfold"]
 
