@@ -2,40 +2,57 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any
 
-__all__ = ["ConvpoolError", "DtypeError", "OperandError", "ParameterError", "ShapeError", "describe", "number_of"]
+__all__ = [
+    "ConvpoolError",
+    "DtypeError",
+    "MissingAxisError",
+    "OperandError",
+    "ParameterError",
+    "ShapeError",
+    "describe",
+    "number_of",
+]
 
 
 MAX_ECHOED = 40
-"""Characters of a parameter's value that an error repeats."""
+"""An error quotes at most this many characters of a parameter's value."""
 
 
 class ConvpoolError(ValueError):
     """Something that was given breaks a rule of an op.
 
+    The message is composed of the parts: ``{rule} {expected}, {reason}; got {got}; {hint}``.
+
     Parameters
     ----------
     subject : str
         Name of the parameter or operand that is wrong, for example ``"stride"`` or ``"weight"``.
-    message : str
-        The rule, what came and what was needed, in one sentence.
-    got : str
-        What came, in a few words. Never longer than a line, whatever was given.
-    expected : str
-        What was needed, in a few words.
+    rule : str
+        The start of the rule, which ``expected`` completes, for example ``"weight must have"``.
+    expected, got : str
+        What was needed, and what came, in a few words. Never longer than a line, whatever was given.
+    reason : str
+        Where the rule comes from, unless it is plain.
+    hint : str
+        The likely cause, or what would mend it.
     """
 
-    def __init__(self, subject: str, message: str, *, got: str, expected: str) -> None:
-        super().__init__(message)
+    def __init__(self, subject: str, rule: str, *, expected: str, got: str, reason: str = "", hint: str = "") -> None:
+        super().__init__(f"{rule} {expected}{reason and f', {reason}'}; got {got}{hint and f'; {hint}'}")
         self.subject = subject
-        self.message = message
-        self.got = got
         self.expected = expected
+        self.got = got
 
-    def with_hint(self, hint: str) -> Self:
-        """Return the same error with a hint at its likely cause at the end of the message."""
-        return type(self)(self.subject, f"{self.message}; {hint}", got=self.got, expected=self.expected)
+    @property
+    def message(self) -> str:
+        """The rule, what came and what was needed, in one sentence."""
+        return str(self)
+
+    def add_hint(self, hint: str) -> None:
+        """Add a hint at the likely cause to the end of the message."""
+        self.args = (f"{self}; {hint}",)
 
 
 class ParameterError(ConvpoolError):
@@ -43,7 +60,11 @@ class ParameterError(ConvpoolError):
 
 
 class ShapeError(ConvpoolError):
-    """The shape of an operand fits neither the op's parameters nor the other operands."""
+    """The shape of an operand does not fit the op's parameters or the other operands."""
+
+
+class MissingAxisError(ShapeError):
+    """An operand has one axis less than it must have."""
 
 
 class DtypeError(ConvpoolError):
@@ -55,7 +76,7 @@ class OperandError(ConvpoolError):
 
 
 def number_of(number: int, singular: str, plural: str) -> str:
-    """Write a number of things.
+    """Write a count with its noun.
 
     Examples
     --------

@@ -9,28 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cnn_core.errors import DtypeError, ShapeError, describe, number_of
+from cnn_core.errors import DtypeError, MissingAxisError, ShapeError, describe, number_of
 from cnn_core.parameters import MAX_INTEGER, MAX_RANK, MIN_RANK, DataFormat
 
-__all__ = [
-    "MAX_RANK",
-    "accumulation_dtype",
-    "as_operand",
-    "channels_last_view",
-    "checked_sequence",
-    "common_dtype",
-    "describe_shape",
-    "layer_shape",
-    "require_shape",
-    "require_sizes",
-    "shape_of",
-    "spatial_axes",
-    "split_layer_shape",
-]
-
 MISSING_AXIS = (
-    "a batch axis of size 1 is missing before a single image, a channel axis of size 1 after gray values, or a "
-    "language that drops trailing axes of size 1 dropped one (send dtype, shape and flat data there)"
+    "an axis of size 1 may be missing: the batch axis of a single image, the channel axis of a grayscale image, or a "
+    "trailing axis that the language dropped"
 )
 FLOATING = tuple(np.dtype(name) for name in ("float16", "float32", "float64"))
 
@@ -55,17 +39,14 @@ def as_operand(name: str, value: ArrayLike, dtypes: tuple[str, ...] = ()) -> NDA
     try:
         array = np.asarray(value)
     except ValueError:
-        expected = "sequences of equal lengths"
         raise ShapeError(
-            name, f"{name} is no array: it is ragged; needed: {expected}", got="ragged sequences", expected=expected
+            name, f"{name} must consist of", expected="sequences of equal lengths", got="ragged sequences"
         ) from None
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
     computable = array.dtype.kind in "iu" or array.dtype in FLOATING
     if not (array.dtype.name in dtypes if dtypes else computable):
         accepted = " or ".join(dtypes) or "float16, float32, float64 or integers"
-        raise DtypeError(
-            name, f"{name} has dtype {array.dtype.name}; needed: {accepted}", got=array.dtype.name, expected=accepted
-        )
+        raise DtypeError(name, f"{name} must have dtype", expected=accepted, got=array.dtype.name)
     return array
 
 
@@ -98,9 +79,8 @@ def checked_sequence(name: str, shape: Sequence[int]) -> tuple[int, ...]:
     try:
         return tuple(operator.index(size) for size in shape)
     except TypeError:
-        got = describe(shape)
         raise ShapeError(
-            name, f"the shape of {name} must be a sequence of integers; got {got}", got=got, expected="integers"
+            name, f"the shape of {name} must be", expected="a sequence of integers", got=describe(shape)
         ) from None
 
 
@@ -109,12 +89,11 @@ def require_sizes(name: str, sizes: Sequence[int], *, has_batch: bool = False) -
     for axis, size in enumerate(sizes):
         smallest = 0 if has_batch and axis == 0 else 1
         if not smallest <= size <= MAX_INTEGER:
-            expected = f"{smallest} to {MAX_INTEGER}"
             raise ShapeError(
                 name,
-                f"axis {axis} of {name} has size {describe(size)}; needed: {expected}",
+                f"the size of axis {axis} of {name} must be",
+                expected=f"{smallest} to {MAX_INTEGER}",
                 got=describe(size),
-                expected=expected,
             )
 
 
@@ -140,15 +119,15 @@ def split_layer_shape(
     layout = "(N, *spatial, C)" if data_format == "channels_last" else "(N, C, *spatial)"
     if not MIN_RANK <= len(sizes) - 2 <= MAX_RANK or len(sizes) - 2 != (spatial_axes or len(sizes) - 2):
         needed = "3, 4 or 5" if spatial_axes is None else str(spatial_axes + 2)
-        reason = "1, 2 or 3 spatial axes" if spatial_axes is None else f"spatial_axes={spatial_axes}"
-        error = ShapeError(
+        is_one_short = len(sizes) + 1 == (3 if spatial_axes is None else spatial_axes + 2)
+        raise (MissingAxisError if is_one_short else ShapeError)(
             name,
-            f"{name} has {number_of(len(sizes), 'axis', 'axes')}; needed: {needed}, {layout} with {reason}",
-            got=number_of(len(sizes), "axis", "axes"),
+            f"{name} must have",
             expected=f"{needed} axes: {layout}",
+            got=number_of(len(sizes), "axis", "axes"),
+            reason="" if spatial_axes is None else f"as spatial_axes={spatial_axes} says",
+            hint=MISSING_AXIS if is_one_short else "",
         )
-        is_one_short = len(sizes) == 2 if spatial_axes is None else len(sizes) == spatial_axes + 1
-        raise error.with_hint(MISSING_AXIS) if is_one_short else error
     require_sizes(name, sizes, has_batch=True)
     if data_format == "channels_last":
         return sizes[0], sizes[1:-1], sizes[-1]
@@ -177,9 +156,10 @@ def require_shape(name: str, shape: Sequence[int], needed: Sequence[int], reason
     if tuple(shape) != tuple(needed):
         raise ShapeError(
             name,
-            f"{name} has shape {describe_shape(shape)}; {reason} needs {describe_shape(needed)}",
-            got=describe_shape(shape),
+            f"{name} must have shape",
             expected=describe_shape(needed),
+            got=describe_shape(shape),
+            reason=reason,
         )
 
 

@@ -1,4 +1,4 @@
-"""Rules for the values of parameters: each rule is written here once, and every op's fields refer to it.
+"""The types of parameters, and rules for their values.
 
 A rule's text is what an error says was expected, what the JSON schema describes and what the docs show.
 """
@@ -16,52 +16,6 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from cnn_core.errors import MAX_ECHOED, ParameterError, describe, number_of
-
-__all__ = [
-    "ALGORITHM",
-    "DATA_FORMAT",
-    "FLAG",
-    "FRAMEWORK",
-    "INDEX_SCHEME",
-    "LIST_PER_AXIS",
-    "MAX_INTEGER",
-    "MAX_RANK",
-    "MIN_RANK",
-    "NONZERO_INTEGER",
-    "NORM_TYPE",
-    "OUTPUT_PADDING",
-    "PADDING",
-    "PADDING_MODE",
-    "POSITIVE_PER_AXIS",
-    "SPATIAL_AXES",
-    "STORAGE_ORDER",
-    "TIES",
-    "Algorithm",
-    "DataFormat",
-    "Direction",
-    "Framework",
-    "IndexScheme",
-    "OutputPadding",
-    "Padding",
-    "PaddingMode",
-    "PerAxis",
-    "Rule",
-    "StorageOrder",
-    "TakenAlgorithm",
-    "Ties",
-    "canonical_fields",
-    "integer_from",
-    "is_padded",
-    "list_per_axis_from",
-    "number_from",
-    "one_of",
-    "one_per_axis",
-    "optional",
-    "parameter",
-    "per_axis_from",
-    "require_size",
-    "subset_of",
-]
 
 DataFormat = Literal["channels_last", "channels_first"]
 Framework = Literal["torch", "tensorflow", "onnx", "jax"]
@@ -108,10 +62,8 @@ class Rule:
         try:
             return self.canonical(value.tolist() if isinstance(value, np.ndarray) else value)
         except (TypeError, ValueError) as error:
-            got = describe(value)
-            hint = f"; did you mean {error.word}?" if isinstance(error, _Misspelt) else ""
-            message = f"{name} must be {self.text}; got {got}{hint}"
-            raise ParameterError(name, message, got=got, expected=self.text) from None
+            hint = f"did you mean {error.word}?" if isinstance(error, _Misspelt) else ""
+            raise ParameterError(name, f"{name} must be", expected=self.text, got=describe(value), hint=hint) from None
 
 
 def parameter(rule: Rule, description: str, default: Any = dataclasses.MISSING) -> Any:
@@ -126,34 +78,38 @@ def canonical_fields(op: Any) -> None:
         object.__setattr__(op, field.name, value)
 
 
-def _integer(value: Any, smallest: int) -> int:
+def checked_integer(value: Any, smallest: int, largest: int = MAX_INTEGER) -> int:
+    """Return an integer, or raise TypeError or ValueError."""
     # bool is an int to Python, but stride=True is a slip, not a stride of 1
     if isinstance(value, (bool, np.bool_)):
         raise TypeError
     if isinstance(value, (float, np.floating)) and float(value).is_integer():  # some languages write 2 as 2.0
         value = int(value)
     value = operator.index(value)
-    if not smallest <= value <= MAX_INTEGER:
+    if not smallest <= value <= largest:
         raise ValueError
     return int(value)
 
 
-def _integers_from(smallest: int) -> str:
+def integers_from(smallest: int) -> str:
+    """Return the words for what ``checked_integer`` accepts."""
     return f"an integer from {smallest} to {MAX_INTEGER}"
 
 
-def _integer_schema(smallest: int) -> dict[str, Any]:
+def integer_schema(smallest: int) -> dict[str, Any]:
+    """Return the JSON schema of what ``checked_integer`` accepts."""
     return {"type": "integer", "minimum": smallest, "maximum": MAX_INTEGER}
 
 
-def _per_axis_schema(smallest: int) -> dict[str, Any]:
-    integer = _integer_schema(smallest)
+def per_axis_schema(smallest: int) -> dict[str, Any]:
+    """Return the JSON schema of an integer, or one for each spatial axis."""
+    integer = integer_schema(smallest)
     return {"anyOf": [integer, {"type": "array", "items": integer, "minItems": 1}]}
 
 
 def integer_from(smallest: int) -> Rule:
     """Accept one integer that is at least ``smallest``."""
-    return Rule(_integers_from(smallest), lambda value: _integer(value, smallest), _integer_schema(smallest))
+    return Rule(integers_from(smallest), lambda value: checked_integer(value, smallest), integer_schema(smallest))
 
 
 def per_axis_from(smallest: int) -> Rule:
@@ -163,11 +119,11 @@ def per_axis_from(smallest: int) -> Rule:
         if isinstance(value, (list, tuple)):
             if not value:
                 raise ValueError
-            return tuple(_integer(item, smallest) for item in value)
-        return _integer(value, smallest)
+            return tuple(checked_integer(item, smallest) for item in value)
+        return checked_integer(value, smallest)
 
     return Rule(
-        f"{_integers_from(smallest)}, or a list of one for each spatial axis", canonical, _per_axis_schema(smallest)
+        f"{integers_from(smallest)}, or a list of one for each spatial axis", canonical, per_axis_schema(smallest)
     )
 
 
@@ -180,7 +136,7 @@ def list_per_axis_from(smallest: int) -> Rule:
             raise TypeError
         return tuple(per_axis.canonical(value))
 
-    schema = {"type": "array", "items": _integer_schema(smallest), "minItems": 1}
+    schema = {"type": "array", "items": integer_schema(smallest), "minItems": 1}
     return Rule(f"a list of integers from {smallest} to {MAX_INTEGER}, one for each spatial axis", canonical, schema)
 
 
@@ -269,101 +225,6 @@ def subset_of(words: tuple[str, ...]) -> Rule:
     return Rule("a list of one or more of " + ", ".join(words) + ", each at most once", canonical, schema)
 
 
-def _flag(value: Any) -> bool:
-    if not isinstance(value, (bool, np.bool_)):
-        raise TypeError
-    return bool(value)
-
-
-def _spatial_axes(value: Any) -> int:
-    number = _integer(value, 1)
-    if number > MAX_RANK:
-        raise ValueError
-    return number
-
-
-def _nonzero(value: Any) -> int:
-    number = _integer(value, -MAX_INTEGER)
-    if number == 0:
-        raise ValueError
-    return number
-
-
-def _output_padding(value: Any) -> OutputPadding:
-    return _TO_STRIDE.canonical(value) if isinstance(value, str) else per_axis_from(0).canonical(value)  # type: ignore[no-any-return]
-
-
-def _padding(value: Any) -> Padding:
-    if isinstance(value, str):
-        return _AUTOMATIC.canonical(value)  # type: ignore[no-any-return]
-    if not isinstance(value, (list, tuple)):
-        return _integer(value, 0)
-    if not value:
-        raise ValueError
-    if all(isinstance(pair, (list, tuple)) for pair in value):
-        pairs = []
-        for before, after in value:
-            pairs.append((_integer(before, 0), _integer(after, 0)))
-        return tuple(pairs)
-    return tuple(_integer(item, 0) for item in value)
-
-
-_AUTOMATIC = one_of(AutomaticPadding)
-_TO_STRIDE = one_of(Literal["to_stride"])
-
-ALGORITHM = one_of(Algorithm)
-DATA_FORMAT = one_of(DataFormat)
-FRAMEWORK = one_of(Framework)
-INDEX_SCHEME = one_of(IndexScheme)
-LIST_PER_AXIS = list_per_axis_from(1)
-NORM_TYPE = number_from(1)
-PADDING_MODE = one_of(PaddingMode)
-STORAGE_ORDER = one_of(StorageOrder)
-TIES = one_of(Ties)
-SPATIAL_AXES = Rule("1, 2 or 3", _spatial_axes, {"type": "integer", "enum": [1, 2, 3]})
-FLAG = Rule("true or false", _flag, {"type": "boolean"})
-NONZERO_INTEGER = Rule(
-    f"{_integers_from(-MAX_INTEGER)} other than 0",
-    _nonzero,
-    {**_integer_schema(-MAX_INTEGER), "not": {"enum": [0]}},
-)
-POSITIVE_PER_AXIS = per_axis_from(1)
-OUTPUT_PADDING = Rule(
-    f"{per_axis_from(0).text}, or to_stride",
-    _output_padding,
-    {"anyOf": [*_per_axis_schema(0)["anyOf"], _TO_STRIDE.schema]},
-)
-PADDING = Rule(
-    f"{_integers_from(0)}, a list of one for each spatial axis, a list of [before, after] for each spatial axis, "
-    "or one of valid, same, same_lower",
-    _padding,
-    {
-        "anyOf": [
-            *_per_axis_schema(0)["anyOf"],
-            {
-                "type": "array",
-                "items": {"type": "array", "items": _integer_schema(0), "minItems": 2, "maxItems": 2},
-                "minItems": 1,
-            },
-            _AUTOMATIC.schema,
-        ]
-    },
-)
-
-
-def is_padded(padding: Padding) -> bool:
-    """Return whether a padding is more than none on every side."""
-    return padding != "valid" and (isinstance(padding, str) or bool(np.any(padding)))
-
-
-def require_size(subject: str, kernel_size: PerAxis | None, output_size: PerAxis | None) -> None:
-    """Raise ParameterError unless the size of windows is given, or the sizes that they lead to."""
-    if kernel_size is None and output_size is None:
-        expected = "kernel_size, or output_size"
-        message = f"{subject} needs {expected}; got neither"
-        raise ParameterError("kernel_size", message, got="neither", expected=expected)
-
-
 def one_per_axis(name: str, value: PerAxis, rank: int) -> tuple[int, ...]:
     """Give a per-axis parameter one value for each of ``rank`` spatial axes.
 
@@ -383,12 +244,12 @@ def one_per_axis(name: str, value: PerAxis, rank: int) -> tuple[int, ...]:
 def require_length(name: str, length: int, rank: int) -> None:
     """Raise ParameterError unless a per-axis parameter has one entry for each spatial axis."""
     if length != rank:
-        # what a single image gives away: its sizes are one axis short
-        hint = "; if the input is a single image, its batch axis is missing" if length == rank + 1 else ""
         raise ParameterError(
             name,
-            f"{name} has {number_of(length, 'entry', 'entries')}; needed: {number_of(rank, 'entry', 'entries')}, one "
-            f"for each spatial axis{hint}",
-            got=number_of(length, "entry", "entries"),
+            f"{name} must have",
             expected=number_of(rank, "entry", "entries"),
+            got=number_of(length, "entry", "entries"),
+            reason="one for each spatial axis",
+            # a single image without its batch axis has one spatial axis less than is meant
+            hint="if the input is a single image, its batch axis is missing" if length == rank + 1 else "",
         )

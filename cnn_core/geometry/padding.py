@@ -58,8 +58,8 @@ def require_padding_source(mode: PaddingMode, axis: int, size: int, before: int,
     if most > limit:
         raise ShapeError(
             "input",
-            f"padding_mode {mode} takes the padding ({before}, {after}) of spatial axis {axis} from the input, whose "
-            f"{size} elements there are enough for {limit} on each side",
-            got=f"padding of {most} elements",
+            f"padding_mode {mode} needs on spatial axis {axis}",
             expected=f"padding of at most {limit} elements on each side",
+            got=f"padding of {most} elements",
+            reason=f"as input has {size} there",
         )

@@ -88,13 +88,13 @@ def _output_size(
             output_size -= 1
     if output_size < 1:
         needed = max(1, extent - stride + 1) if ceil_mode else extent
-        error = ShapeError if subject == "input" else ParameterError
-        raise error(
+        raise (ShapeError if subject == "input" else ParameterError)(
             subject,
-            f"a window spans {extent} elements of spatial axis {axis}; the {subject} has {size} there, "
-            f"{size + before + after} with its padding ({before}, {after})",
-            got=f"{size + before + after} elements with padding",
+            f"spatial axis {axis} of {subject} must have",
             expected=f"at least {needed} elements with padding",
+            got=f"{size + before + after} elements with padding",
+            reason=f"as a window spans {extent}",
+            hint=f"{size} and the padding ({before}, {after})" if before or after else "",
         )
     return output_size
 

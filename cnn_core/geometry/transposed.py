@@ -124,10 +124,10 @@ class _TransposedAxis:
         if least + extra < 1:
             raise ShapeError(
                 "input",
-                f"the windows of {self.size} elements span {self.span} elements of spatial axis {self.number}; the "
-                f"padding {pads} takes away all of them",
-                got=f"{least + extra} elements of output",
+                f"spatial axis {self.number} must lead to",
                 expected="at least 1 element of output",
+                got=f"{least + extra} elements of output",
+                hint=f"the windows of {self.size} elements span {self.span}, and the padding {pads} takes away all",
             )
         return self._windows(least + extra, pads)
 
@@ -166,8 +166,8 @@ class _TransposedAxis:
     def _refuse(self, name: str, value: int, expected: str) -> None:
         raise ParameterError(
             name,
-            f"{name} is {value} on spatial axis {self.number}, where {self.size} elements of input have windows that "
-            f"span {self.span}; needed: {expected}",
-            got=str(value),
+            f"{name} must be",
             expected=expected,
+            got=str(value),
+            reason=f"as on spatial axis {self.number} the windows of {self.size} elements of input span {self.span}",
         )

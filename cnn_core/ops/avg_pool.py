@@ -17,44 +17,18 @@ from cnn_core.kernels.pool.blocks import PoolBlock, PoolSizes, pool_backward, po
 from cnn_core.kernels.pool.sum import sum_costs, window_sum, window_sum_transposed
 from cnn_core.operands import accumulation_dtype, as_operand, common_dtype
 from cnn_core.ops.base import computation
+from cnn_core.ops.docstrings import documented
 from cnn_core.ops.pool_base import Pool
-from cnn_core.parameters import FLAG, NONZERO_INTEGER, Framework, optional, parameter
+from cnn_core.ops.rules import FLAG, NONZERO_INTEGER
+from cnn_core.parameters import Framework, optional, parameter
 
 __all__ = ["AvgPool"]
 
 
+@documented
 @dataclass(frozen=True)
 class AvgPool(Pool):
-    """Average pooling over 1, 2 or 3 spatial axes.
-
-    ``output[n, o, c] = (sum over the taps k inside the input of input[n, o * stride - before + k * dilation, c]) /
-    divisor[o]``.
-
-    Parameters
-    ----------
-    data_format : {"channels_last", "channels_first"}
-        Input (N, *spatial, C) or (N, C, *spatial).
-    framework : {"torch", "tensorflow", "onnx", "jax"} or None
-        Whose defaults are taken for what is not given.
-    kernel_size, stride, dilation : int or tuple of int
-        Size of the windows, distance between them (kernel_size if None), and between the taps of one; in elements.
-    output_size : int, tuple of int or None
-        Number of windows along each axis, instead of kernel_size: window i of o covers the elements from
-        ``floor(i * n / o)`` to ``ceil((i + 1) * n / o)`` of n.
-    padding : int, tuple of int, tuple of (before, after), "valid", "same" or "same_lower"
-        Zeros around the input, in elements.
-    ceil_mode : bool
-        Round the output size up.
-    count_include_pad : bool
-        Whether taps in the padding count in the divisor. The overhang of ceil_mode never does. Without effect where
-        there is no padding, as with output_size.
-    divisor_override : int or None
-        The divisor of every window, any integer other than 0.
-
-    Raises
-    ------
-    ParameterError
-        If a parameter has a value outside its rule.
+    """Average pooling.
 
     Notes
     -----
@@ -72,39 +46,29 @@ class AvgPool(Pool):
     [1.0, 5.0]
     """
 
+    description: ClassVar[str] = (
+        "Average pooling over 1, 2 or 3 spatial axes.\n\n"
+        "`output[n, o, c] = (sum over the taps k inside the input of input[n, o * stride - before + k * dilation, c]) "
+        "/ divisor[o]`."
+    )
+
     framework_defaults: ClassVar[Mapping[Framework, Mapping[str, Any]]] = {
         "torch": {"count_include_pad": True},
         "jax": {"count_include_pad": True},
     }
 
-    count_include_pad: bool = parameter(FLAG, "Whether taps in the padding count in the divisor.", False)
+    count_include_pad: bool = parameter(
+        FLAG,
+        "Whether taps in the padding count in the divisor; the overhang of ceil_mode never does.",
+        False,
+    )
     divisor_override: int | None = parameter(
         optional(NONZERO_INTEGER), "Divisor of every window, instead of the number of its taps.", None
     )
 
     @computation
     def forward(self, input: ArrayLike) -> NDArray[Any]:
-        """Compute the average of each window.
-
-        Parameters
-        ----------
-        input : array_like, shape (N, *spatial, C) or (N, C, *spatial)
-            Of dtype float16, float32, float64 or an integer type.
-
-        Returns
-        -------
-        ndarray, shape (N, *output, C) or (N, C, *output)
-            Of the input's dtype; integers count as float64.
-
-        Raises
-        ------
-        ParameterError
-            If a per-axis parameter has another number of entries than the input has spatial axes.
-        ShapeError
-            If the shapes of the operands fit neither each other nor the parameters.
-        DtypeError
-            If an operand is neither float16, float32, float64 nor an integer of at most 64 bits.
-        """
+        """Compute the average of each window."""
         input = as_operand("input", input)
         resolved = self._resolved(input)
         axes, dtype = self._spatial_axes(resolved.windows), common_dtype(input)
@@ -125,28 +89,7 @@ class AvgPool(Pool):
 
     @computation
     def backward(self, grad_output: ArrayLike, input: ArrayLike) -> NDArray[Any]:
-        """Compute the gradient of ``sum(grad_output * forward(input))`` with respect to the input.
-
-        Parameters
-        ----------
-        grad_output : array_like, shape of the output of ``forward``
-        input : array_like
-            The operand of ``forward``; only its shape and dtype matter.
-
-        Returns
-        -------
-        ndarray, shape of the input
-            Of the operands' common floating dtype.
-
-        Raises
-        ------
-        ParameterError
-            If a per-axis parameter has another number of entries than the input has spatial axes.
-        ShapeError
-            If the shapes of the operands fit neither each other nor the parameters.
-        DtypeError
-            If an operand is neither float16, float32, float64 nor an integer of at most 64 bits.
-        """
+        """Compute the gradient of ``sum(grad_output * forward(input))`` with respect to the input."""
         input = as_operand("input", input)
         resolved = self._resolved(input)
         gradient = self._checked_gradient(grad_output, resolved)

@@ -1,4 +1,4 @@
-"""What every op is: a frozen dataclass of parameters with a shape rule, a forward and a backward computation."""
+"""The base of every op: a frozen dataclass of parameters with a shape rule, a forward and a backward computation."""
 
 from __future__ import annotations
 
@@ -12,25 +12,14 @@ from typing import Any, ClassVar, Generic, ParamSpec, Self, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cnn_core.errors import ConvpoolError, ShapeError
 from cnn_core.geometry import AnyWindows
 from cnn_core.kernels.cost import Costs
 from cnn_core.operands import accumulation_dtype, as_operand, common_dtype, require_shape
-from cnn_core.parameters import (
-    DATA_FORMAT,
-    FRAMEWORK,
-    SPATIAL_AXES,
-    DataFormat,
-    Direction,
-    Framework,
-    TakenAlgorithm,
-    canonical_fields,
-    optional,
-    parameter,
-)
+from cnn_core.ops.rules import DATA_FORMAT, FRAMEWORK, SPATIAL_AXES
+from cnn_core.parameters import DataFormat, Direction, Framework, TakenAlgorithm, canonical_fields, optional, parameter
 from cnn_core.runtime.blas import one_blas_thread
 
-__all__ = ["Op", "Operand", "ResolvedOp", "computation", "suggest_layout"]
+__all__ = ["INPUT", "Op", "Operand", "ResolvedOp", "computation"]
 
 Arguments = ParamSpec("Arguments")
 Returned = TypeVar("Returned")
@@ -39,17 +28,16 @@ WindowsType = TypeVar("WindowsType", bound=AnyWindows)
 
 @dataclass(frozen=True)
 class Operand:
-    """A tensor that an op takes: its name, what it is, and whether it may be left out.
+    """A tensor that an op takes.
 
     Parameters
     ----------
     name, description : str
     optional : bool
     dtypes : tuple of str
-        The types that it may have, where it has a type of its own. Empty where it shares in the floating type that the
-        op computes in.
+        The types that it may have; empty if it takes part in the op's common floating type.
     type_of : str
-        The operand whose type it must have.
+        The operand whose type it must have, if any.
     """
 
     name: str
@@ -57,6 +45,9 @@ class Operand:
     optional: bool = False
     dtypes: tuple[str, ...] = ()
     type_of: str = ""
+
+
+INPUT = Operand("input", "Activations: (N, *spatial, C), or (N, C, *spatial) with channels_first.")
 
 
 @dataclass(frozen=True)
@@ -75,9 +66,9 @@ class ResolvedOp(Generic[WindowsType]):
         Multiplications with addition of a convolution; for pooling, the taps of all windows; for an op that only moves
         elements, the elements moved. Taps in the padding count.
     costs : callable
-        Returns the Costs. They are for limits only, so that computing the layer does not wait for them.
+        Returns the Costs. Only limits need them, so they are computed on demand.
     algorithm : callable, optional
-        Returns the algorithm that a direction takes for sums in a type of so many bytes, where an op has several.
+        Where an op has several algorithms: returns the one for an itemsize of the sums and a direction.
     """
 
     result_shapes: Mapping[str, tuple[int, ...]]
@@ -98,13 +89,16 @@ class Op(ABC):
     """Base of all ops.
 
     A subclass is a frozen dataclass. Its fields, declared with ``parameter``, are checked when it is made; its class
-    attributes say which operands it takes, which of them have gradients, what its results are called and which defaults
-    other frameworks have; it defines ``layer``, ``forward`` and, if it has gradients, ``backward``.
+    attributes say what it computes, which operands it takes, which of them have gradients, what its results are called
+    and which defaults other frameworks have; it defines ``resolve``, ``forward`` and, if it has gradients,
+    ``backward``.
 
-    A framework's defaults are taken when the op is made, and only for what is not given or None. All parameters of an
-    op that there is are given, None too: ``dataclasses.replace(op, framework="torch")`` changes nothing else.
+    A framework's defaults are taken when the op is made, and only for parameters that are omitted or None. An existing
+    op has every parameter set, so ``dataclasses.replace(op, framework="torch")`` changes nothing else.
     """
 
+    description: ClassVar[str]
+    """What the op computes, in Markdown: a sentence, then a paragraph with the formula."""
     operands: ClassVar[tuple[Operand, ...]]
     differentiable: ClassVar[tuple[str, ...]]
     results: ClassVar[tuple[str, ...]] = ("output",)
@@ -120,27 +114,26 @@ class Op(ABC):
         "channels_last",
     )
     framework: Framework | None = parameter(
-        optional(FRAMEWORK), "Framework whose own defaults are taken for all parameters that are not given.", None
+        optional(FRAMEWORK), "Use that framework's defaults for every parameter you omit.", None
     )
-
     spatial_axes: int | None = parameter(
         optional(SPATIAL_AXES),
-        "How many axes are spatial; an operand with another number of axes is an error. If not given it follows from "
-        "the input: state it, so that an image without its batch axis is noticed.",
+        "Number of spatial axes. If given, an operand of any other rank is rejected, which catches a missing batch "
+        "axis.",
         None,
     )
 
     def __new__(cls, *_: Any, **given: Any) -> Self:
-        """Note which parameters are given; ``__post_init__`` looks at it and takes it away."""
+        """Note which parameters are given, for ``__post_init__``."""
         op = super().__new__(cls)
-        if given:  # nothing is where a copy is made, whose fields are set without being given
+        if given:  # copy and pickle give none, and set the fields themselves
             object.__setattr__(op, "_given", given)
         return op
 
     def __post_init__(self) -> None:
         given = vars(self).pop("_given", {})
-        # None is what is written for a parameter that is not given, where it may be None; but where all are written, an
-        # op is replaced, whose None is a value
+        # None means "not given" where it is the default; but dataclasses.replace gives all fields, and there None is a
+        # value
         if len(given) < len(dataclasses.fields(self)):
             given = {
                 name: value
@@ -149,13 +142,13 @@ class Op(ABC):
             }
         framework = optional(FRAMEWORK).check("framework", self.framework)
         if framework is not None:
-            for name, value in self._defaults_beside(given, framework).items():
+            for name, value in self._defaults_for(given, framework).items():
                 if name not in given:
                     object.__setattr__(self, name, value)
         canonical_fields(self)
 
-    def _defaults_beside(self, given: Mapping[str, Any], framework: Framework) -> Mapping[str, Any]:  # noqa: ARG002
-        """Return the defaults of a framework where they are not those of the fields, beside what is given."""
+    def _defaults_for(self, given: Mapping[str, Any], framework: Framework) -> Mapping[str, Any]:  # noqa: ARG002
+        """Return the defaults of a framework where they are not those of the fields, for an op with what is given."""
         return self.defaults_of(framework)
 
     @classmethod
@@ -168,44 +161,44 @@ class Op(ABC):
 
     @abstractmethod
     def resolve(self, *shapes: Any) -> ResolvedOp[Any]:
-        """Resolve the op for operands of these shapes; allocates nothing."""
-
-    def cached_resolve(self, *shapes: tuple[int, ...] | None) -> ResolvedOp[Any]:
-        """Resolve the op as ``resolve`` does, and keep what it returns: a model calls the same layers over and over."""
-        return _cached_resolve(self, shapes)
-
-    def _resolved(self, *operands: NDArray[Any] | None) -> Any:
-        """Return the op resolved for operands."""
-        return self.cached_resolve(*(None if operand is None else operand.shape for operand in operands))
-
-    def output_shape(self, *shapes: Any) -> tuple[int, ...]:
-        """Return the shape of the output for operands of these shapes; allocates nothing.
+        """Resolve the op for operands of these shapes; allocates nothing.
 
         Parameters
         ----------
         *shapes : sequence of int
-            Shapes of the operands of ``forward`` in their order.
+            Shapes of the operands of ``forward`` in their order; None for an optional one that is left out.
 
         Returns
         -------
-        tuple of int
+        ResolvedOp
 
         Raises
         ------
         ParameterError, ShapeError
-            As ``forward`` does for operands of these shapes.
+            If the shapes do not fit each other or the parameters.
         """
+
+    def _resolved(self, *operands: NDArray[Any] | None) -> Any:
+        """Return the op resolved for operands, from a cache: a model uses the same shapes over and over."""
+        return self.cached_resolve(*(None if operand is None else operand.shape for operand in operands))
+
+    def cached_resolve(self, *shapes: tuple[int, ...] | None) -> ResolvedOp[Any]:
+        """Resolve the op as ``resolve`` does, from a cache; shapes are tuples."""
+        return _cached_resolve(self, shapes)
+
+    def output_shape(self, *shapes: Any) -> tuple[int, ...]:
+        """Return the shape of the output for operands of these shapes, as ``resolve`` takes them."""
         return self.resolve(*shapes).output_shape
 
     def resolved_parameters(
         self, resolved: ResolvedOp[Any], itemsize: int = 8, direction: Direction = "forward"
     ) -> dict[str, Any]:
-        """Return every parameter that has a value as it is in a layer: strides for each axis, padding for each side.
+        """Return every parameter that has a value, as resolved: strides for each axis, padding for each side.
 
         Parameters
         ----------
-        layer : Layer
-            What ``layer`` returned.
+        resolved : ResolvedOp
+            What ``resolve`` returned.
         itemsize : int
             Bytes of an element of the type that is computed in, which the algorithm may depend on.
         direction : {"forward", "backward"}
@@ -223,7 +216,7 @@ class Op(ABC):
         return {name: value for name, value in values.items() if value is not None}
 
     def result_names(self) -> tuple[str, ...]:
-        """Return the names of what ``forward`` returns with these parameters; ``results`` names all there may be."""
+        """Return the names of what ``forward`` returns with these parameters; ``results`` has all possible ones."""
         return self.results
 
     def result_dtypes(self, dtypes: Mapping[str, np.dtype[Any]]) -> dict[str, np.dtype[Any]]:
@@ -232,23 +225,17 @@ class Op(ABC):
 
     def gradient_dtype(self, dtypes: Mapping[str, np.dtype[Any]]) -> np.dtype[Any]:
         """Return the type of the gradients for operands of these types, by name."""
-        apart = {operand.name for operand in self.operands if operand.dtypes}
-        return common_dtype(*(dtype for name, dtype in dtypes.items() if name not in apart))
+        typed = {operand.name for operand in self.operands if operand.dtypes}
+        return common_dtype(*(dtype for name, dtype in dtypes.items() if name not in typed))
 
     def computation_dtype(self, dtypes: Mapping[str, np.dtype[Any]]) -> np.dtype[Any]:
         """Return the type that is computed in for operands of these types, by name."""
         return accumulation_dtype(self.gradient_dtype(dtypes))
 
     def _checked_gradient(self, grad_output: ArrayLike, resolved: ResolvedOp[Any]) -> NDArray[Any]:
-        """Return grad_output as an array.
-
-        Raises
-        ------
-        ShapeError, DtypeError
-            If it has not the shape of a layer's output, or no type that is computed with.
-        """
+        """Return grad_output as an array of the output's shape."""
         gradient = as_operand("grad_output", grad_output)
-        require_shape("grad_output", gradient.shape, resolved.output_shape, "the output of forward")
+        require_shape("grad_output", gradient.shape, resolved.output_shape, "that of the output of forward")
         return gradient
 
     @classmethod
@@ -257,35 +244,16 @@ class Op(ABC):
         return dataclasses.fields(cls)
 
 
-def suggest_layout(resolved: Callable[Arguments, Returned]) -> Callable[Arguments, Returned]:
-    """Let an error of an op's ``layer`` say so where the shapes fit the other layout."""
-
-    @functools.wraps(resolved)
-    def wrapped(*arguments: Arguments.args, **options: Arguments.kwargs) -> Returned:
-        try:
-            return resolved(*arguments, **options)
-        except ShapeError as error:
-            op: Any = arguments[0]
-            other = "channels_first" if op.data_format == "channels_last" else "channels_last"
-            try:
-                resolved(dataclasses.replace(op, data_format=other), *arguments[1:], **options)  # type: ignore[arg-type]
-            except ConvpoolError:
-                raise error from None
-            raise error.with_hint(f"the shapes fit data_format={other}") from None
-
-    return wrapped
+MAX_CACHED_OPS = 256
 
 
-MAX_KEPT_OPS = 256
-
-
-@functools.lru_cache(maxsize=MAX_KEPT_OPS)
+@functools.lru_cache(maxsize=MAX_CACHED_OPS)
 def _cached_resolve(op: Op, shapes: tuple[tuple[int, ...] | None, ...]) -> ResolvedOp[Any]:
     return op.resolve(*shapes)
 
 
 def computation(function: Callable[Arguments, Returned]) -> Callable[Arguments, Returned]:
-    """Let infinities and NaNs pass as IEEE 754 has them, without NumPy's warnings, and keep BLAS to one thread."""
+    """Let infinities and NaNs propagate without NumPy's warnings, and keep BLAS to one thread."""
 
     @functools.wraps(function)
     def wrapped(*arguments: Arguments.args, **options: Arguments.kwargs) -> Returned:

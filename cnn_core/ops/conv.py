@@ -17,41 +17,22 @@ from cnn_core.kernels.conv.costs import conv_costs
 from cnn_core.kernels.cost import MOVED_ELEMENT, Cost, Costs
 from cnn_core.kernels.source_padding import fold_source_padding, pad_from_source
 from cnn_core.operands import layer_shape, split_layer_shape
-from cnn_core.ops.base import Operand, ResolvedOp, suggest_layout
+from cnn_core.ops.base import ResolvedOp
 from cnn_core.ops.conv_base import DifferentiableConvolution, checked_bias_shape
-from cnn_core.parameters import PADDING_MODE, Direction, PaddingMode, TakenAlgorithm, parameter
+from cnn_core.ops.docstrings import documented
+from cnn_core.ops.rules import PADDING_MODE
+from cnn_core.ops.weight_layout import explains_layout
+from cnn_core.parameters import Direction, PaddingMode, TakenAlgorithm, parameter
 
 __all__ = ["Conv"]
 
+Array = NDArray[Any]
 
+
+@documented
 @dataclass(frozen=True)
 class Conv(DifferentiableConvolution):
-    """Convolution over 1, 2 or 3 spatial axes: the cross-correlation of every framework, the kernel is not flipped.
-
-    ``output[n, o, f] = bias[f] + sum over taps k and channels c of
-    padded[n, o * stride + k * dilation, c] * weight[k, c, f]``, where output channel f sees only the input channels of
-    its group, number ``f // (C_out / groups)``.
-
-    Parameters
-    ----------
-    data_format : {"channels_last", "channels_first"}
-        channels_last: input (N, *spatial, C), weight (*kernel, C/groups, C_out).
-        channels_first: input (N, C, *spatial), weight (C_out, C/groups, *kernel).
-    framework : {"torch", "tensorflow", "onnx", "jax"} or None
-        Whose defaults are taken for what is not given.
-    stride, dilation : int or tuple of int
-        Distance between windows, and between the taps of one window (1 = dense), in elements.
-    padding : int, tuple of int, tuple of (before, after), "valid", "same" or "same_lower"
-        Padding around the input, in elements.
-    padding_mode : {"zeros", "reflect", "replicate", "circular"}
-        What the padding is made of: zeros, the input mirrored without its edge, its edge repeated, or its other end.
-    groups : int
-        Number of groups that the channels are divided into; C groups make a depthwise convolution.
-
-    Raises
-    ------
-    ParameterError
-        If a parameter has a value outside its rule.
+    """Convolution.
 
     Notes
     -----
@@ -68,41 +49,30 @@ class Conv(DifferentiableConvolution):
     [-1.0, -2.0, -2.0, -2.0, 3.0]
     """
 
-    operands: ClassVar[tuple[Operand, ...]] = (
-        Operand("input", "Activations: (N, *spatial, C), or (N, C, *spatial) with channels_first."),
-        Operand("weight", "Kernels: (*kernel, C/groups, C_out), or (C_out, C/groups, *kernel) with channels_first."),
-        Operand(
-            "bias",
-            "One value for each output channel: (C_out,), or ones and C_out on as many axes as input.",
-            optional=True,
-        ),
+    description: ClassVar[str] = (
+        "Convolution over 1, 2 or 3 spatial axes: the cross-correlation of every framework, the kernel is not flipped."
+        "\n\n"
+        "`output[n, o, f] = bias[f] + sum over taps k and channels c of padded[n, o * stride + k * dilation, c] * "
+        "weight[k, c, f]`, where output channel f sees only the input channels of its group, group "
+        "`f // (C_out / groups)`."
     )
 
     padding_mode: PaddingMode = parameter(
         PADDING_MODE,
-        "What the padding is made of: zeros, the input mirrored without its edge, its edge repeated, or its other end.",
+        "What the padding is filled with: zeros; reflect: the input mirrored (edge not repeated); replicate: its edge "
+        "repeated; circular: its other end.",
         "zeros",
     )
 
-    @suggest_layout
-    def resolve(
-        self,
-        input_shape: Sequence[int],
-        weight_shape: Sequence[int],
-        bias_shape: Sequence[int] | None = None,
+    @explains_layout
+    def resolve(  # noqa: D102
+        self, input_shape: Sequence[int], weight_shape: Sequence[int], bias_shape: Sequence[int] | None = None
     ) -> ResolvedOp[Windows]:
-        """Resolve the convolution for operands of these shapes; allocates nothing.
-
-        Raises
-        ------
-        ParameterError, ShapeError
-            If the shapes fit neither each other nor the parameters.
-        """
         batch, spatial, channels = split_layer_shape("input", input_shape, self.data_format, self.spatial_axes)
         weight, windows = self._over_input(spatial, channels, weight_shape)
-        checked_bias = checked_bias_shape(bias_shape, weight.features, len(spatial), weight)
-        for number, axis in enumerate(windows.axes):
-            require_padding_source(self.padding_mode, number, axis.size, axis.before, axis.after)
+        checked_bias = checked_bias_shape(bias_shape, weight.features, len(spatial))
+        for index, axis in enumerate(windows.axes):
+            require_padding_source(self.padding_mode, index, axis.size, axis.before, axis.after)
         return ResolvedOp(
             result_shapes={"output": layer_shape(batch, windows.output_sizes, weight.features, self.data_format)},
             gradient_shapes={
@@ -118,23 +88,18 @@ class Conv(DifferentiableConvolution):
 
     def _write_output(
         self,
-        input: NDArray[Any],
-        weight: NDArray[Any],
-        bias: NDArray[Any] | None,
+        input: Array,
+        weight: Array,
+        bias: Array | None,
         windows: Windows,
-        output: NDArray[Any],
+        output: Array,
         algorithm: TakenAlgorithm,
     ) -> None:
         input, windows = self._with_padding(input, windows)
         correlate(input, weight, windows, self.groups, output, bias=bias, algorithm=algorithm)
 
     def _write_grad_input(
-        self,
-        grad_output: NDArray[Any],
-        weight: NDArray[Any],
-        windows: Windows,
-        grad_input: NDArray[Any],
-        algorithm: TakenAlgorithm,
+        self, grad_output: Array, weight: Array, windows: Windows, grad_input: Array, algorithm: TakenAlgorithm
     ) -> None:
         if not self._copies_padding(windows):
             correlate_grad_input(grad_output, weight, windows, self.groups, grad_input, algorithm=algorithm)
@@ -144,17 +109,12 @@ class Conv(DifferentiableConvolution):
         grad_input[...] = fold_source_padding(padded, windows.padding, self.padding_mode)
 
     def _write_grad_weight(
-        self,
-        input: NDArray[Any],
-        grad_output: NDArray[Any],
-        windows: Windows,
-        grad_weight: NDArray[Any],
-        algorithm: TakenAlgorithm,
+        self, input: Array, grad_output: Array, windows: Windows, grad_weight: Array, algorithm: TakenAlgorithm
     ) -> None:
         input, windows = self._with_padding(input, windows)
         correlate_grad_weight(input, grad_output, windows, self.groups, grad_weight, algorithm=algorithm)
 
-    def _with_padding(self, input: NDArray[Any], windows: Windows) -> tuple[NDArray[Any], Windows]:
+    def _with_padding(self, input: Array, windows: Windows) -> tuple[Array, Windows]:
         """Return an input with the padding that is copied from it, and its windows; zeros are made block by block."""
         if not self._copies_padding(windows):
             return input, windows
@@ -174,11 +134,17 @@ class Conv(DifferentiableConvolution):
         if not self._copies_padding(windows):
             return conv_costs(batch, channels, weight_shape, windows, self.algorithm)
         costs = conv_costs(batch, channels, weight_shape, windows.over_padded_input(), self.algorithm)
-        # the padded input, or its gradient, is made whole, one axis after the other
+        # the padded input, or its gradient, is built in full, one axis after the other
         padded = batch * channels * math.prod(windows.padded_sizes)
 
         def with_padding(cost: Cost) -> Cost:
             return Cost(cost.work + MOVED_ELEMENT * padded, cost.workspace_elements + 2 * padded)
 
-        backward = {name: with_padding(cost) if name != "bias" else cost for name, cost in costs.backward.items()}
-        return Costs(with_padding(costs.forward), backward)
+        return Costs(
+            lambda: with_padding(costs.forward),
+            {
+                "input": lambda: with_padding(costs.backward["input"]),
+                "weight": lambda: with_padding(costs.backward["weight"]),
+                "bias": lambda: costs.backward["bias"],
+            },
+        )

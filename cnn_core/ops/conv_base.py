@@ -1,4 +1,4 @@
-"""What the convolution ops share: the layout of a weight, its channels and groups, and the shape of a bias."""
+"""What the convolution ops share: channels and groups, the shape of a bias, and the computation in its layout."""
 
 from __future__ import annotations
 
@@ -20,14 +20,12 @@ from cnn_core.operands import (
     checked_sequence,
     common_dtype,
     describe_shape,
-    require_shape,
-    require_sizes,
 )
-from cnn_core.ops.base import Op, ResolvedOp, computation
+from cnn_core.ops.base import INPUT, Op, Operand, ResolvedOp, computation
+from cnn_core.ops.docstrings import documented
+from cnn_core.ops.rules import ALGORITHM, DILATION_TEXT, PADDING, POSITIVE_PER_AXIS, SAME_TEXT, STRIDE_TEXT
+from cnn_core.ops.weight_layout import Weight, split_weight_shape
 from cnn_core.parameters import (
-    ALGORITHM,
-    PADDING,
-    POSITIVE_PER_AXIS,
     Algorithm,
     Framework,
     Padding,
@@ -38,41 +36,19 @@ from cnn_core.parameters import (
     subset_of,
 )
 
-__all__ = ["ConvGradients", "Convolution", "DifferentiableConvolution", "Weight", "checked_bias_shape"]
+__all__ = ["WEIGHT", "ConvGradients", "Convolution", "DifferentiableConvolution", "checked_bias_shape"]
+
+Array = NDArray[Any]
+
+WEIGHT = Operand("weight", "Kernels: (*kernel, C/groups, C_out), or (C_out, C/groups, *kernel) with channels_first.")
 
 
 class ConvGradients(NamedTuple):
     """The gradients of a convolution; None for those that were not asked for."""
 
-    grad_input: NDArray[Any] | None = None
-    grad_weight: NDArray[Any] | None = None
-    grad_bias: NDArray[Any] | None = None
-
-
-@dataclass(frozen=True)
-class Weight:
-    """The sizes of a weight.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        In the layout of its op.
-    kernel_sizes : tuple of int
-    group_channels : int
-        Channels of one group, C/groups.
-    features : int
-        Channels on the other side, C_out.
-    """
-
-    shape: tuple[int, ...]
-    kernel_sizes: tuple[int, ...]
-    group_channels: int
-    features: int
-
-    @property
-    def kernel_first_shape(self) -> tuple[int, ...]:
-        """(*kernel, C/groups, C_out)."""
-        return (*self.kernel_sizes, self.group_channels, self.features)
+    grad_input: Array | None = None
+    grad_weight: Array | None = None
+    grad_bias: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -81,45 +57,34 @@ class Convolution(Op):
 
     framework_defaults: ClassVar[Mapping[Framework, Mapping[str, Any]]] = {"jax": {"data_format": "channels_first"}}
 
-    stride: PerAxis = parameter(POSITIVE_PER_AXIS, "Distance from one window to the next.", 1)
-    padding: Padding = parameter(
-        PADDING, "Padding around the input; same gives ceil(n / stride) outputs with the odd element at the end.", 0
+    stride: PerAxis = parameter(POSITIVE_PER_AXIS, STRIDE_TEXT, 1)
+    padding: Padding = parameter(PADDING, f"Padding around the input; {SAME_TEXT}", 0)
+    dilation: PerAxis = parameter(POSITIVE_PER_AXIS, DILATION_TEXT, 1)
+    groups: int = parameter(
+        integer_from(1),
+        "Number of groups that the channels are divided into; equal to the number of channels: depthwise.",
+        1,
     )
-    dilation: PerAxis = parameter(POSITIVE_PER_AXIS, "Distance from one tap of a window to the next; 1 is dense.", 1)
-    groups: int = parameter(integer_from(1), "Number of groups that the channels are divided into.", 1)
 
-    def _kernel_first(self, weight: NDArray[Any]) -> NDArray[Any]:
+    def _kernel_first(self, weight: Array) -> Array:
         """View a weight of either layout as (*kernel, C/groups, C_out)."""
         return weight if self.data_format == "channels_last" else np.moveaxis(weight, (0, 1), (-1, -2))
-
-    def _split_weight_shape(self, weight_shape: Sequence[int], rank: int) -> Weight:
-        shape = checked_sequence("weight", weight_shape)
-        if len(shape) != rank + 2:
-            layout = (
-                "(*kernel, C/groups, C_out)" if self.data_format == "channels_last" else "(C_out, C/groups, *kernel)"
-            )
-            error = ShapeError(
-                "weight",
-                f"input has {rank + 2} axes, weight {len(shape)}; needed for both: {rank + 2}, {layout} for weight",
-                got=f"{len(shape)} axes",
-                expected=f"{rank + 2} axes: {layout}",
-            )
-            hints = {
-                rank + 3: "the batch axis of input is missing, or weight has an axis too many",
-                rank + 1: "weight lacks an axis, perhaps one of size 1, or input has one too many",
-            }
-            raise error.with_hint(hints[len(shape)]) if len(shape) in hints else error
-        require_sizes("weight", shape)
-        if self.data_format == "channels_last":
-            return Weight(shape, shape[:-2], shape[-2], shape[-1])
-        return Weight(shape, shape[2:], shape[1], shape[0])
 
     def _over_input(
         self, spatial: tuple[int, ...], channels: int, weight_shape: Sequence[int]
     ) -> tuple[Weight, Windows]:
         """Return the weight, which must fit an input, and its windows over that input."""
-        weight = self._split_weight_shape(weight_shape, len(spatial))
-        self._require_group_channels(channels, weight)
+        weight = split_weight_shape(weight_shape, len(spatial), self.data_format)
+        if channels != weight.group_channels * self.groups:
+            raise ShapeError(
+                "weight",
+                "weight must have",
+                expected=f"{number_of(channels, 'channel', 'channels')} in all groups together",
+                got=number_of(weight.group_channels * self.groups, "channel", "channels")
+                + (f", {weight.group_channels} in each of {self.groups} groups" if self.groups > 1 else ""),
+                reason="as input has",
+            )
+        self._require_groups(weight)
         windows = resolve_windows(
             spatial, weight.kernel_sizes, stride=self.stride, padding=self.padding, dilation=self.dilation
         )
@@ -129,131 +94,93 @@ class Convolution(Op):
         if weight.features % self.groups:
             raise ParameterError(
                 "groups",
-                f"groups={self.groups} does not divide the {weight.features} channels C_out of weight "
-                f"{describe_shape(weight.shape)}",
-                got=describe(self.groups),
+                "groups must be",
                 expected=f"a divisor of {weight.features}",
+                got=describe(self.groups),
+                reason="the channels C_out of weight",
             )
 
-    def _require_group_channels(self, channels: int, weight: Weight) -> None:
-        if channels != weight.group_channels * self.groups:
-            raise ShapeError(
-                "weight",
-                f"input has {number_of(channels, 'channel', 'channels')}; weight {describe_shape(weight.shape)} with "
-                f"groups={self.groups} needs {weight.group_channels * self.groups}",
-                got=f"{number_of(weight.group_channels, 'channel', 'channels')} in each of {self.groups} groups",
-                expected=f"{number_of(channels, 'channel', 'channels')} in all groups together",
-            )
-        self._require_groups(weight)
 
-
-def checked_bias_shape(bias_shape: Sequence[int] | None, channels: int, rank: int, weight: Weight) -> tuple[int, ...]:
-    """Return the shape of a bias, (channels,) if there is none.
-
-    Raises
-    ------
-    ShapeError
-        If it is neither (channels,) nor as many axes as the input has, all but the last one of size 1.
-    """
+def checked_bias_shape(bias_shape: Sequence[int] | None, channels: int, rank: int) -> tuple[int, ...]:
+    """Return the shape of a bias: (channels,), also if there is none, or with ones before it for every other axis."""
     if bias_shape is None:
         return (channels,)
     shape = checked_sequence("bias", bias_shape)
     if not shape:
         raise ShapeError(
             "bias",
-            f"bias is a single number without an axis; needed: a list of {number_of(channels, 'value', 'values')}, one "
-            "for each output channel, such as [0.5] for one channel",
-            got="a number",
+            "bias must be",
             expected=f"a list of {number_of(channels, 'value', 'values')}",
+            got="a number",
+            reason="one for each output channel, such as [0.5] for one channel",
         )
-    if shape != (1,) * (rank + 1) + (channels,):
-        reason = f"weight {describe_shape(weight.shape)} (or as many axes of size 1 before it as input has)"
-        require_shape("bias", shape, (channels,), reason)
+    whole = (1,) * (rank + 1) + (channels,)
+    if shape not in ((channels,), whole):
+        raise ShapeError(
+            "bias",
+            "bias must have shape",
+            expected=f"{(channels,)} or {whole}",
+            got=describe_shape(shape),
+            reason="one value for each output channel",
+        )
     return shape
 
 
+@documented
 @dataclass(frozen=True)
 class DifferentiableConvolution(Convolution):
     """Base of the ops that are linear in their input and their weight: what forward and backward have in common."""
 
+    operands: ClassVar[tuple[Operand, ...]] = (
+        INPUT,
+        WEIGHT,
+        Operand(
+            "bias",
+            "One value for each output channel: (C_out,), or ones and C_out on as many axes as input.",
+            optional=True,
+        ),
+    )
     differentiable: ClassVar[tuple[str, ...]] = ("input", "weight", "bias")
 
     algorithm: Algorithm = parameter(
         ALGORITHM,
-        "How the sums are computed: auto and direct add the products themselves, so that sums of integers are exact; "
-        "winograd (windows of 3 x 3) and fft round more; fastest takes whichever is fastest in float32 within that "
-        "bound. Where one does not apply, direct is taken.",
+        "How the sums are computed: auto and direct sum the products directly, so integer-valued sums are exact; "
+        "fastest may lose precision (error up to 1e-5 of the largest result, float32 only); winograd (windows of 3 x "
+        "3) and fft round more. Where one does not apply, direct is used.",
         "auto",
     )
 
     @abstractmethod
-    def resolve(
-        self,
-        input_shape: Sequence[int],
-        weight_shape: Sequence[int],
-        bias_shape: Sequence[int] | None = None,
-    ) -> ResolvedOp[Windows]:
-        """Resolve the op for operands of these shapes; allocates nothing."""
+    def resolve(  # noqa: D102
+        self, input_shape: Sequence[int], weight_shape: Sequence[int], bias_shape: Sequence[int] | None = None
+    ) -> ResolvedOp[Windows]: ...
+
+    # All arrays are channels-last, the weight (*kernel, C/groups, C_out), the bias with one axis.
 
     @abstractmethod
     def _write_output(
         self,
-        input: NDArray[Any],
-        weight: NDArray[Any],
-        bias: NDArray[Any] | None,
+        input: Array,
+        weight: Array,
+        bias: Array | None,
         windows: Windows,
-        output: NDArray[Any],
+        output: Array,
         algorithm: TakenAlgorithm,
-    ) -> None:
-        """Write the output; all arrays channels-last, the weight (*kernel, C/groups, C_out), the bias with one axis."""
+    ) -> None: ...
 
     @abstractmethod
     def _write_grad_input(
-        self,
-        grad_output: NDArray[Any],
-        weight: NDArray[Any],
-        windows: Windows,
-        grad_input: NDArray[Any],
-        algorithm: TakenAlgorithm,
-    ) -> None:
-        """Write the gradient with respect to the input; layouts as in ``_write_output``."""
+        self, grad_output: Array, weight: Array, windows: Windows, grad_input: Array, algorithm: TakenAlgorithm
+    ) -> None: ...
 
     @abstractmethod
     def _write_grad_weight(
-        self,
-        input: NDArray[Any],
-        grad_output: NDArray[Any],
-        windows: Windows,
-        grad_weight: NDArray[Any],
-        algorithm: TakenAlgorithm,
-    ) -> None:
-        """Write the gradient with respect to the weight; layouts as in ``_write_output``."""
+        self, input: Array, grad_output: Array, windows: Windows, grad_weight: Array, algorithm: TakenAlgorithm
+    ) -> None: ...
 
     @computation
-    def forward(self, input: ArrayLike, weight: ArrayLike, bias: ArrayLike | None = None) -> NDArray[Any]:
-        """Compute the convolution.
-
-        Parameters
-        ----------
-        input : array_like, shape (N, *spatial, C) or (N, C, *spatial)
-        weight : array_like, shape (*kernel, C/groups, C_out) or (C_out, C/groups, *kernel)
-        bias : array_like, shape (C_out,) or (1, ..., 1, C_out) with as many axes as input, optional
-            Of dtype float16, float32, float64 or an integer type, as all operands.
-
-        Returns
-        -------
-        ndarray, shape (N, *output, C_out) or (N, C_out, *output)
-            Of the operands' common floating dtype; integers count as float64.
-
-        Raises
-        ------
-        ParameterError
-            If a per-axis parameter has another number of entries than the input has spatial axes.
-        ShapeError
-            If the shapes of the operands fit neither each other nor the parameters.
-        DtypeError
-            If an operand is neither float16, float32, float64 nor an integer of at most 64 bits.
-        """
+    def forward(self, input: ArrayLike, weight: ArrayLike, bias: ArrayLike | None = None) -> Array:
+        """Compute the convolution."""
         input, weight = as_operand("input", input), as_operand("weight", weight)
         bias = None if bias is None else as_operand("bias", bias)
         resolved = self._resolved(input, weight, bias)
@@ -282,29 +209,12 @@ class DifferentiableConvolution(Convolution):
     ) -> ConvGradients:
         """Compute the gradients of ``sum(grad_output * forward(input, weight, bias))``.
 
-        Parameters
-        ----------
-        grad_output : array_like, shape of the output of ``forward``
-        input, weight, bias : array_like
-            The operands of ``forward``.
-        wrt : sequence of {"input", "weight", "bias"}
-            The operands whose gradients are computed.
-
         Returns
         -------
         ConvGradients
             grad_input, grad_weight and grad_bias, each of its operand's shape and of the operands' common floating
-            dtype. grad_bias is computed whether or not a bias was given; without one its shape is (C_out,). Elements of
-            the input that no window covers have gradient 0.
-
-        Raises
-        ------
-        ParameterError
-            If a per-axis parameter has another number of entries than the input has spatial axes.
-        ShapeError
-            If the shapes of the operands fit neither each other nor the parameters.
-        DtypeError
-            If an operand is neither float16, float32, float64 nor an integer of at most 64 bits.
+            dtype. grad_bias is computed whether or not a bias was given; without one its shape is that of one axis.
+            Elements of the input that no window covers have gradient 0.
         """
         wrt = subset_of(self.differentiable).check("wrt", wrt)
         input, weight = as_operand("input", input), as_operand("weight", weight)

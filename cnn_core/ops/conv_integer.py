@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from cnn_core.geometry import Windows
 from cnn_core.operands import as_operand, shape_of
 from cnn_core.ops.base import Operand, ResolvedOp, computation
+from cnn_core.ops.docstrings import documented
 from cnn_core.ops.quantized_base import BYTES, INPUT, WEIGHT, QuantizedConvolution
 
 __all__ = ["ConvInteger"]
@@ -19,32 +20,10 @@ __all__ = ["ConvInteger"]
 Array = NDArray[Any]
 
 
+@documented
 @dataclass(frozen=True)
 class ConvInteger(QuantizedConvolution):
-    """Convolution of 8-bit integers into 32-bit sums, over 1, 2 or 3 spatial axes.
-
-    ``output[n, o, f] = sum over taps k and channels c of
-    (padded[n, o * stride + k * dilation, c] - input_zero_point) * (weight[k, c, f] - weight_zero_point[f])``,
-    where the padding has the value of the zero point, modulo 2^32 as 32-bit integers wrap around.
-
-    Parameters
-    ----------
-    data_format : {"channels_last", "channels_first"}
-        channels_last: input (N, *spatial, C), weight (*kernel, C/groups, C_out).
-        channels_first: input (N, C, *spatial), weight (C_out, C/groups, *kernel).
-    framework : {"torch", "tensorflow", "onnx", "jax"} or None
-        Whose defaults are taken for what is not given.
-    stride, dilation : int or tuple of int
-        Distance between windows, and between the taps of one window (1 = dense), in elements.
-    padding : int, tuple of int, tuple of (before, after), "valid", "same" or "same_lower"
-        Padding around the input, in elements.
-    groups : int
-        Number of groups that the channels are divided into.
-
-    Raises
-    ------
-    ParameterError
-        If a parameter has a value outside its rule.
+    """Convolution of 8-bit integers.
 
     Notes
     -----
@@ -59,6 +38,12 @@ class ConvInteger(QuantizedConvolution):
     [3, 5]
     """
 
+    description: ClassVar[str] = (
+        "Convolution of 8-bit integers into 32-bit sums, over 1, 2 or 3 spatial axes.\n\n"
+        "`output[n, o, f] = sum over taps k and channels c of (padded[n, o * stride + k * dilation, c] - "
+        "input_zero_point) * (weight[k, c, f] - weight_zero_point[f])`, where the padding has the value of the zero "
+        "point, modulo 2^32 as 32-bit integers wrap around."
+    )
     operands: ClassVar[tuple[Operand, ...]] = (
         INPUT,
         WEIGHT,
@@ -74,25 +59,18 @@ class ConvInteger(QuantizedConvolution):
         ),
     )
 
-    def resolve(
+    def resolve(  # noqa: D102
         self,
         input_shape: Sequence[int],
         weight_shape: Sequence[int],
         input_zero_point_shape: Sequence[int] | None = None,
         weight_zero_point_shape: Sequence[int] | None = None,
     ) -> ResolvedOp[Windows]:
-        """Resolve the convolution for operands of these shapes; allocates nothing.
-
-        Raises
-        ------
-        ParameterError, ShapeError
-            If the shapes fit neither each other nor the parameters.
-        """
-        return self._layer(
+        return self._resolve_bytes(
             input_shape,
             weight_shape,
-            single={"input_zero_point": input_zero_point_shape},
-            by_channel={"weight_zero_point": weight_zero_point_shape},
+            input_zero_point=input_zero_point_shape,
+            weight_zero_point=weight_zero_point_shape,
         )
 
     @computation
@@ -105,25 +83,9 @@ class ConvInteger(QuantizedConvolution):
     ) -> Array:
         """Compute the sums.
 
-        Parameters
-        ----------
-        input : array_like of int8 or uint8, shape (N, *spatial, C) or (N, C, *spatial)
-        weight : array_like of int8 or uint8, shape (*kernel, C/groups, C_out) or (C_out, C/groups, *kernel)
-        input_zero_point : array_like of input's type, shape () or (1,), optional
-        weight_zero_point : array_like of weight's type, shape (), (1,) or (C_out,), optional
-
         Returns
         -------
         ndarray of int32, shape (N, *output, C_out) or (N, C_out, *output)
-
-        Raises
-        ------
-        ParameterError
-            If a per-axis parameter has another number of entries than the input has spatial axes.
-        ShapeError
-            If the shapes of the operands fit neither each other nor the parameters.
-        DtypeError
-            If an operand is neither int8 nor uint8, or a zero point is not of its operand's type.
         """
         input, weight = as_operand("input", input, BYTES), as_operand("weight", weight, BYTES)
         input_zero = _zero_point("input_zero_point", input_zero_point, input)

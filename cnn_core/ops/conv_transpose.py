@@ -16,13 +16,13 @@ from cnn_core.geometry import Windows, resolve_transposed
 from cnn_core.kernels.conv import correlate, correlate_grad_input, correlate_grad_weight, taken_algorithm
 from cnn_core.kernels.conv.costs import conv_costs
 from cnn_core.kernels.cost import MOVED_ELEMENT, Cost, Costs
-from cnn_core.operands import describe_shape, layer_shape, split_layer_shape
-from cnn_core.ops.base import Operand, ResolvedOp, suggest_layout
+from cnn_core.operands import layer_shape, split_layer_shape
+from cnn_core.ops.base import Operand, ResolvedOp
 from cnn_core.ops.conv_base import DifferentiableConvolution, checked_bias_shape
+from cnn_core.ops.docstrings import documented
+from cnn_core.ops.rules import OUTPUT_PADDING, PADDING, POSITIVE_PER_AXIS
+from cnn_core.ops.weight_layout import explains_layout, split_weight_shape
 from cnn_core.parameters import (
-    OUTPUT_PADDING,
-    PADDING,
-    POSITIVE_PER_AXIS,
     Algorithm,
     Direction,
     Framework,
@@ -36,41 +36,13 @@ from cnn_core.parameters import (
 
 __all__ = ["ConvTranspose"]
 
+Array = NDArray[Any]
 
+
+@documented
 @dataclass(frozen=True)
 class ConvTranspose(DifferentiableConvolution):
-    """Transposed convolution over 1, 2 or 3 spatial axes: the adjoint of the convolution with the same parameters.
-
-    ``output[n, i * stride - before + k * dilation, c] = bias[c] + sum over i, k and channels f of
-    input[n, i, f] * weight[k, c, f]``, over all i and k that fall on the element. Each element of the input scatters
-    through the kernel; what no window reaches is 0, and the bias.
-
-    Parameters
-    ----------
-    data_format : {"channels_last", "channels_first"}
-        The weight is that of the convolution which is transposed. channels_last: input (N, *spatial, C_out), weight
-        (*kernel, C/groups, C_out), output (N, *spatial, C). channels_first: input (N, C_out, *spatial), weight
-        (C_out, C/groups, *kernel), output (N, C, *spatial).
-    framework : {"torch", "tensorflow", "onnx", "jax"} or None
-        Whose defaults are taken for what is not given. With "onnx" a wanted size, of output_size or of "same", sets
-        the padding and is not limited by it. With "tensorflow" output_padding in numbers sets the size of "same":
-        ``(n - 1) * stride + e % 2 + output_padding`` with the extent ``e = (k - 1) * dilation + 1``.
-    stride, dilation : int or tuple of int
-        Distance between windows over the output, and between the taps of one window (1 = dense), in elements.
-    padding : int, tuple of int, tuple of (before, after), "valid", "same" or "same_lower"
-        What is cut off the output, in elements. "same" gives ``n * stride`` elements.
-    output_padding : int, tuple of int or "to_stride"
-        Elements that are added at the end of the output, less than the stride or the dilation. "to_stride": as many as
-        bring each window's part up to the stride (Keras and ``lax.conv_transpose``).
-    output_size : int, tuple of int or None
-        The wanted spatial sizes, instead of output_padding.
-    groups : int
-        Number of groups that the channels are divided into.
-
-    Raises
-    ------
-    ParameterError
-        If a parameter has a value outside its rule, or output_size and output_padding are both given.
+    """Transposed convolution.
 
     Notes
     -----
@@ -84,11 +56,18 @@ class ConvTranspose(DifferentiableConvolution):
     Examples
     --------
     >>> import numpy as np
-    >>> spread = ConvTranspose(stride=2).forward(np.array([1.0, 10.0]).reshape(1, 2, 1), np.ones((3, 1, 1)))
-    >>> spread.ravel().tolist()
+    >>> scattered = ConvTranspose(stride=2).forward(np.array([1.0, 10.0]).reshape(1, 2, 1), np.ones((3, 1, 1)))
+    >>> scattered.ravel().tolist()
     [1.0, 1.0, 11.0, 10.0, 10.0]
     """
 
+    description: ClassVar[str] = (
+        "Transposed convolution over 1, 2 or 3 spatial axes: the adjoint of the convolution with the same parameters."
+        "\n\n"
+        "`output[n, i * stride - before + k * dilation, c] = bias[c] + sum over i, k and channels f of input[n, i, f] "
+        "* weight[k, c, f]`, over all i and k that fall on the element. Each element of the input scatters through the "
+        "kernel; what no window reaches is 0, plus the bias."
+    )
     operands: ClassVar[tuple[Operand, ...]] = (
         Operand("input", "Activations: (N, *spatial, C_out), or (N, C_out, *spatial) with channels_first."),
         Operand(
@@ -109,18 +88,20 @@ class ConvTranspose(DifferentiableConvolution):
     stride: PerAxis = parameter(POSITIVE_PER_AXIS, "Distance from one window to the next, over the output.", 1)
     padding: Padding = parameter(
         PADDING,
-        "What is cut off the output; same gives n * stride elements, with the odd one cut at the end.",
+        "What is cut off the output; same: n * stride elements of output; if the total is odd, the extra element is "
+        "cut at the end (same_lower: at the start).",
         0,
     )
     output_padding: OutputPadding = parameter(
         OUTPUT_PADDING,
-        "Elements added at the end of the output; to_stride adds as many as the stride exceeds a window (Keras, JAX). "
-        "With framework=tensorflow a number sets the size of padding same, as in Keras.",
+        "Elements added at the end of the output, fewer than the stride or the dilation; to_stride: max(stride - "
+        "window extent, 0) elements (Keras, JAX). With framework=tensorflow a number sets the size of padding same, as "
+        "in Keras: (n - 1) * stride + e % 2 + output_padding for a window extent e.",
         0,
     )
     output_size: PerAxis | None = parameter(
         optional(POSITIVE_PER_AXIS),
-        "The wanted spatial sizes, instead of output_padding. With framework=onnx they set the padding.",
+        "The requested spatial sizes, instead of output_padding. With framework=onnx they set the padding.",
         None,
     )
 
@@ -129,16 +110,16 @@ class ConvTranspose(DifferentiableConvolution):
         if self.output_size is None or self._sizes_set_padding:
             return
         if self.output_padding != "to_stride" and np.any(np.asarray(self.output_padding) != 0):
-            expected = "one of output_size and output_padding"
             raise ParameterError(
                 "output_padding",
-                f"output_size says what output_padding is to be; needed: {expected}",
+                "output_padding must be",
+                expected="left out with output_size",
                 got=describe(self.output_padding),
-                expected=expected,
+                reason="which determines it",
             )
 
-    def _defaults_beside(self, given: Mapping[str, Any], framework: Framework) -> Mapping[str, Any]:
-        defaults = super()._defaults_beside(given, framework)
+    def _defaults_for(self, given: Mapping[str, Any], framework: Framework) -> Mapping[str, Any]:
+        defaults = super()._defaults_for(given, framework)
         # lax.conv_transpose reaches the stride with VALID and SAME only, not with a padding in numbers
         exact = framework == "jax" and not isinstance(given.get("padding", "valid"), str)
         return {name: value for name, value in defaults.items() if not (exact and name == "output_padding")}
@@ -147,33 +128,23 @@ class ConvTranspose(DifferentiableConvolution):
     def _sizes_set_padding(self) -> bool:
         return self.framework == "onnx"
 
-    @suggest_layout
-    def resolve(
-        self,
-        input_shape: Sequence[int],
-        weight_shape: Sequence[int],
-        bias_shape: Sequence[int] | None = None,
+    @explains_layout
+    def resolve(  # noqa: D102
+        self, input_shape: Sequence[int], weight_shape: Sequence[int], bias_shape: Sequence[int] | None = None
     ) -> ResolvedOp[Windows]:
-        """Resolve the transposed convolution for operands of these shapes; allocates nothing.
-
-        Raises
-        ------
-        ParameterError, ShapeError
-            If the shapes fit neither each other nor the parameters.
-        """
         batch, spatial, features = split_layer_shape("input", input_shape, self.data_format, self.spatial_axes)
-        weight = self._split_weight_shape(weight_shape, len(spatial))
+        weight = split_weight_shape(weight_shape, len(spatial), self.data_format)
         if features != weight.features:
             raise ShapeError(
                 "weight",
-                f"input has {number_of(features, 'channel', 'channels')}; weight {describe_shape(weight.shape)}, that "
-                f"of the convolution which is transposed, needs {weight.features}",
-                got=number_of(weight.features, "channel", "channels"),
+                "C_out of weight, that of the convolution which is transposed, must be",
                 expected=number_of(features, "channel", "channels"),
+                got=number_of(weight.features, "channel", "channels"),
+                reason="as input has",
             )
         self._require_groups(weight)
         channels = weight.group_channels * self.groups
-        checked_bias = checked_bias_shape(bias_shape, channels, len(spatial), weight)
+        checked_bias = checked_bias_shape(bias_shape, channels, len(spatial))
         windows = resolve_transposed(
             spatial,
             weight.kernel_sizes,
@@ -220,32 +191,22 @@ class ConvTranspose(DifferentiableConvolution):
 
     def _write_output(
         self,
-        input: NDArray[Any],
-        weight: NDArray[Any],
-        bias: NDArray[Any] | None,
+        input: Array,
+        weight: Array,
+        bias: Array | None,
         windows: Windows,
-        output: NDArray[Any],
+        output: Array,
         algorithm: TakenAlgorithm,
     ) -> None:
         correlate_grad_input(input, weight, windows, self.groups, output, bias=bias, algorithm=algorithm)
 
     def _write_grad_input(
-        self,
-        grad_output: NDArray[Any],
-        weight: NDArray[Any],
-        windows: Windows,
-        grad_input: NDArray[Any],
-        algorithm: TakenAlgorithm,
+        self, grad_output: Array, weight: Array, windows: Windows, grad_input: Array, algorithm: TakenAlgorithm
     ) -> None:
         correlate(grad_output, weight, windows, self.groups, grad_input, algorithm=algorithm)
 
     def _write_grad_weight(
-        self,
-        input: NDArray[Any],
-        grad_output: NDArray[Any],
-        windows: Windows,
-        grad_weight: NDArray[Any],
-        algorithm: TakenAlgorithm,
+        self, input: Array, grad_output: Array, windows: Windows, grad_weight: Array, algorithm: TakenAlgorithm
     ) -> None:
         correlate_grad_weight(grad_output, input, windows, self.groups, grad_weight, algorithm=algorithm)
 
@@ -253,13 +214,17 @@ class ConvTranspose(DifferentiableConvolution):
 def _costs(batch: int, channels: int, weight_shape: tuple[int, ...], windows: Windows, algorithm: Algorithm) -> Costs:
     transposed = conv_costs(batch, channels, weight_shape, windows, algorithm, transposed=True)
     elements = batch * channels * math.prod(windows.sizes)
-    output = transposed.backward["input"]
-    return Costs(
+
+    def forward() -> Cost:
+        output = transposed.backward["input"]
         # an element that no window reaches is still written
-        Cost(output.work + elements, output.workspace_elements),
+        return Cost(output.work + elements, output.workspace_elements)
+
+    return Costs(
+        forward,
         {
-            "input": transposed.forward,
-            "weight": transposed.backward["weight"],
+            "input": lambda: transposed.forward,
+            "weight": lambda: transposed.backward["weight"],
             "bias": Cost(MOVED_ELEMENT * elements, 2 * channels),
         },
     )

@@ -14,18 +14,11 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cnn_core.errors import OperandError
+from cnn_core.errors import OperandError, describe
 from cnn_core.operands import as_operand, spatial_axes
 from cnn_core.ops.base import Op
-from cnn_core.parameters import (
-    INDEX_SCHEME,
-    STORAGE_ORDER,
-    DataFormat,
-    Framework,
-    IndexScheme,
-    StorageOrder,
-    parameter,
-)
+from cnn_core.ops.rules import INDEX_SCHEME, STORAGE_ORDER
+from cnn_core.parameters import DataFormat, Framework, IndexScheme, StorageOrder, parameter
 
 __all__ = ["ElementIndices", "Indexed", "as_indices"]
 
@@ -173,16 +166,13 @@ def as_indices(name: str, value: ArrayLike, count: int) -> Indices:
         exact = 2 ** (np.finfo(array.dtype).nmant + 1)
         wrong = ~(np.abs(array) < exact) | (array != np.floor(array))
         if wrong.any():
-            expected = f"whole numbers below {exact} in {array.dtype.name}, or an integer type"
-            first = float(array[wrong].flat[0])
             raise OperandError(
-                name, f"{name} holds {first!r}; needed: {expected}", got=f"the number {first!r}", expected=expected
+                name,
+                f"{name} must hold",
+                expected=f"whole numbers below {exact} in {array.dtype.name}, or an integer type",
+                got=describe(float(array[wrong].flat[0])),
             )
     outside = (array < 0) | (array >= count)
     if outside.any():
-        first = int(array[outside].flat[0])
-        expected = f"0 to {count - 1}"
-        raise OperandError(
-            name, f"{name} holds {first}; needed: indices from {expected}", got=str(first), expected=expected
-        )
+        raise OperandError(name, f"{name} must be", expected=f"0 to {count - 1}", got=str(int(array[outside].flat[0])))
     return array.astype(np.int64, copy=False)

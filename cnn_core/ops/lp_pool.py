@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,40 +14,18 @@ from cnn_core.kernels.pool.blocks import PoolBlock, PoolSizes, pool_backward, po
 from cnn_core.kernels.pool.norm import norm_costs, route_norm, window_norm
 from cnn_core.operands import accumulation_dtype, as_operand, common_dtype
 from cnn_core.ops.base import computation
+from cnn_core.ops.docstrings import documented
 from cnn_core.ops.pool_base import Pool
-from cnn_core.parameters import NORM_TYPE, parameter
+from cnn_core.ops.rules import NORM_TYPE
+from cnn_core.parameters import parameter
 
 __all__ = ["LpPool"]
 
 
+@documented
 @dataclass(frozen=True)
 class LpPool(Pool):
-    """Lp pooling over 1, 2 or 3 spatial axes: the p-norm of each window.
-
-    ``output[n, o, c] = (sum over the taps k inside the input of
-    |input[n, o * stride - before + k * dilation, c]|^p)^(1 / p)``.
-
-    Parameters
-    ----------
-    data_format : {"channels_last", "channels_first"}
-        Input (N, *spatial, C) or (N, C, *spatial).
-    framework : {"torch", "tensorflow", "onnx", "jax"} or None
-        Whose defaults are taken for what is not given.
-    kernel_size, stride, dilation : int or tuple of int
-        Size of the windows, distance between them (kernel_size if None), and between the taps of one; in elements.
-    output_size : int, tuple of int or None
-        Number of windows along each axis, instead of kernel_size.
-    padding : int, tuple of int, tuple of (before, after), "valid", "same" or "same_lower"
-        Zeros around the input, in elements.
-    ceil_mode : bool
-        Round the output size up.
-    norm_type : float
-        The exponent p, a finite number of at least 1.
-
-    Raises
-    ------
-    ParameterError
-        If a parameter has a value outside its rule.
+    """Lp pooling.
 
     Notes
     -----
@@ -64,31 +42,17 @@ class LpPool(Pool):
     [5.0, 0.0]
     """
 
+    description: ClassVar[str] = (
+        "Lp pooling over 1, 2 or 3 spatial axes: the p-norm of each window.\n\n"
+        "`output[n, o, c] = (sum over the taps k inside the input of |input[n, o * stride - before + k * dilation, "
+        "c]|^p)^(1 / p)`."
+    )
+
     norm_type: float = parameter(NORM_TYPE, "The exponent p of the norm.", 2.0)
 
     @computation
     def forward(self, input: ArrayLike) -> NDArray[Any]:
-        """Compute the norm of each window.
-
-        Parameters
-        ----------
-        input : array_like, shape (N, *spatial, C) or (N, C, *spatial)
-            Of dtype float16, float32, float64 or an integer type.
-
-        Returns
-        -------
-        ndarray, shape (N, *output, C) or (N, C, *output)
-            Of the input's dtype; integers count as float64.
-
-        Raises
-        ------
-        ParameterError
-            If a per-axis parameter has another number of entries than the input has spatial axes.
-        ShapeError
-            If the shapes of the operands fit neither each other nor the parameters.
-        DtypeError
-            If an operand is neither float16, float32, float64 nor an integer of at most 64 bits.
-        """
+        """Compute the norm of each window."""
         input = as_operand("input", input)
         resolved = self._resolved(input)
         axes, dtype = self._spatial_axes(resolved.windows), common_dtype(input)
@@ -106,26 +70,11 @@ class LpPool(Pool):
     def backward(self, grad_output: ArrayLike, input: ArrayLike) -> NDArray[Any]:
         """Compute the gradient of ``sum(grad_output * forward(input))`` with respect to the input.
 
-        Parameters
-        ----------
-        grad_output : array_like, shape of the output of ``forward``
-        input : array_like
-            The operand of ``forward``.
-
         Returns
         -------
-        ndarray, shape of the input
+        ndarray, shape of input
             Of the operands' common floating dtype: ``grad_output * sign(x) * (|x| / output)^(p - 1)``, and 0 where a
             window is all zeros.
-
-        Raises
-        ------
-        ParameterError
-            If a per-axis parameter has another number of entries than the input has spatial axes.
-        ShapeError
-            If the shapes of the operands fit neither each other nor the parameters.
-        DtypeError
-            If an operand is neither float16, float32, float64 nor an integer of at most 64 bits.
         """
         input = as_operand("input", input)
         resolved = self._resolved(input)

@@ -27,16 +27,18 @@ from cnn_core.kernels.pool.argmax_by_axis import (
 from cnn_core.kernels.pool.blocks import PoolBlock, PoolSizes, Reduction, Route, pool_backward, pool_forward, write_rows
 from cnn_core.operands import accumulation_dtype, as_operand, common_dtype, split_layer_shape
 from cnn_core.ops.base import ResolvedOp, computation
+from cnn_core.ops.docstrings import documented
 from cnn_core.ops.indices import Indexed
 from cnn_core.ops.pool_base import Pool
-from cnn_core.parameters import FLAG, TIES, Direction, Framework, Ties, parameter
+from cnn_core.ops.rules import FLAG, TIES
+from cnn_core.parameters import Direction, Framework, Ties, parameter
 from cnn_core.runtime.workspace import Workspace
 
 __all__ = ["MaxPool", "MaxPoolResult"]
 
 
 class MaxPoolResult(NamedTuple):
-    """The maxima of all windows, and where they lie."""
+    """The maxima of all windows, and their indices."""
 
     output: NDArray[Any]
     indices: NDArray[np.int64]
@@ -46,43 +48,10 @@ OFTEN_HELD = 8
 """Elements held for each of the input that a block of full size may have."""
 
 
+@documented
 @dataclass(frozen=True)
 class MaxPool(Indexed, Pool):
-    """Max pooling over 1, 2 or 3 spatial axes.
-
-    ``output[n, o, c] = max over the taps k inside the input of input[n, o * stride - before + k * dilation, c]``.
-
-    Parameters
-    ----------
-    data_format : {"channels_last", "channels_first"}
-        Input (N, *spatial, C) or (N, C, *spatial).
-    framework : {"torch", "tensorflow", "onnx", "jax"} or None
-        Whose defaults are taken for what is not given.
-    kernel_size, stride, dilation : int or tuple of int
-        Size of the windows, distance between them (kernel_size if None), and between the taps of one; in elements.
-    output_size : int, tuple of int or None
-        Number of windows along each axis, instead of kernel_size: window i of o covers the elements from
-        ``floor(i * n / o)`` to ``ceil((i + 1) * n / o)`` of n.
-    padding : int, tuple of int, tuple of (before, after), "valid", "same" or "same_lower"
-        Padding in elements. It never wins: it counts as minus infinity.
-    ceil_mode : bool
-        Round the output size up.
-    ties : {"first", "all", "split", "tensorflow"}
-        Who gets the gradient where several taps of a window hold its maximum: the first in row-major order; all of
-        them, each the whole of it; or all of them, in equal shares. "tensorflow": the first, but all of them where
-        there are three spatial axes.
-    return_indices : bool
-        Whether forward returns also where the maxima lie.
-    index_scheme : {"plane", "image", "tensor"}
-        What an index counts the elements of, in their order in memory: the spatial plane of a channel (PyTorch), an
-        image (TensorFlow), or the whole input (ONNX).
-    storage_order : {"row_major", "column_major"}
-        Order of the spatial axes within an index, as ONNX has it.
-
-    Raises
-    ------
-    ParameterError
-        If a parameter has a value outside its rule.
+    """Max pooling.
 
     Notes
     -----
@@ -105,39 +74,30 @@ class MaxPool(Indexed, Pool):
     [1, 2]
     """
 
+    description: ClassVar[str] = (
+        "Max pooling over 1, 2 or 3 spatial axes.\n\n"
+        "`output[n, o, c] = max over the taps k inside the input of input[n, o * stride - before + k * dilation, c]`."
+    )
+
     results: ClassVar[tuple[str, ...]] = ("output", "indices")
     framework_defaults: ClassVar[Mapping[Framework, Mapping[str, Any]]] = {"tensorflow": {"ties": "tensorflow"}}
 
     ties: Ties = parameter(
         TIES,
-        "Who gets the gradient of a maximum that several taps hold: the first in row-major order, all of it to all, "
-        "or an equal share to all; tensorflow is that framework's rule: the first, but all with three spatial axes.",
+        "Which of several equal maxima receives the gradient; first: the first in row-major order; all: each gets the "
+        "full gradient; split: each gets an equal share; tensorflow: the first, but all with three spatial axes.",
         "first",
     )
-    return_indices: bool = parameter(FLAG, "Whether forward returns also where the maxima lie.", False)
+    return_indices: bool = parameter(FLAG, "Whether forward also returns the index of each maximum.", False)
 
     @computation
     def forward(self, input: ArrayLike) -> NDArray[Any] | Any:  # a union with MaxPoolResult would burden every caller
         """Compute the maximum of each window.
 
-        Parameters
-        ----------
-        input : array_like, shape (N, *spatial, C) or (N, C, *spatial)
-            Of dtype float16, float32, float64 or an integer type.
-
         Returns
         -------
-        ndarray, shape (N, *output, C) or (N, C, *output)
-            Of the input's dtype; integers count as float64. With return_indices a MaxPoolResult of it and the indices.
-
-        Raises
-        ------
-        ParameterError
-            If a per-axis parameter has another number of entries than the input has spatial axes.
-        ShapeError
-            If the shapes of the operands fit neither each other nor the parameters.
-        DtypeError
-            If an operand is neither float16, float32, float64 nor an integer of at most 64 bits.
+        ndarray or MaxPoolResult
+            The output, of the input's dtype; integers count as float64. With return_indices also the indices.
         """
         input = as_operand("input", input)
         resolved = self._resolved(input)
@@ -174,28 +134,7 @@ class MaxPool(Indexed, Pool):
 
     @computation
     def backward(self, grad_output: ArrayLike, input: ArrayLike) -> NDArray[Any]:
-        """Compute the gradient of ``sum(grad_output * forward(input))`` with respect to the input.
-
-        Parameters
-        ----------
-        grad_output : array_like, shape of the output of ``forward``
-        input : array_like
-            The operand of ``forward``.
-
-        Returns
-        -------
-        ndarray, shape of the input
-            Of the operands' common floating dtype.
-
-        Raises
-        ------
-        ParameterError
-            If a per-axis parameter has another number of entries than the input has spatial axes.
-        ShapeError
-            If the shapes of the operands fit neither each other nor the parameters.
-        DtypeError
-            If an operand is neither float16, float32, float64 nor an integer of at most 64 bits.
-        """
+        """Compute the gradient of ``sum(grad_output * forward(input))`` with respect to the input."""
         input = as_operand("input", input)
         resolved = self._resolved(input)
         gradient = self._checked_gradient(grad_output, resolved)

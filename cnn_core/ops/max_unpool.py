@@ -1,4 +1,4 @@
-"""Max unpooling: the values of a max pooling back at their places."""
+"""Max unpooling: the values of a max pooling back at their positions."""
 
 from __future__ import annotations
 
@@ -16,20 +16,10 @@ from cnn_core.geometry import AdaptiveAxis, AnyWindows, resolve_transposed
 from cnn_core.kernels.cost import Cost, Costs
 from cnn_core.operands import as_operand, checked_sequence, common_dtype, layer_shape, require_shape, split_layer_shape
 from cnn_core.ops.base import Operand, ResolvedOp
+from cnn_core.ops.docstrings import documented
 from cnn_core.ops.indices import Indexed, as_indices
-from cnn_core.parameters import (
-    PADDING,
-    POSITIVE_PER_AXIS,
-    Direction,
-    Framework,
-    Padding,
-    PerAxis,
-    is_padded,
-    one_per_axis,
-    optional,
-    parameter,
-    require_size,
-)
+from cnn_core.ops.rules import PADDING, POSITIVE_PER_AXIS, STRIDE_TEXT, is_padded, require_size
+from cnn_core.parameters import Direction, Framework, Padding, PerAxis, one_per_axis, optional, parameter
 
 __all__ = ["MaxUnpool"]
 
@@ -40,42 +30,19 @@ INDEX_DTYPES = (
     "float16",
 )
 MOVE = 50
-"""Work of an element that is moved to, or fetched from, a place of its own."""
+"""Work of an element that is scattered or gathered by its index."""
 
 
+@documented
 @dataclass(frozen=True)
 class MaxUnpool(Indexed):
-    """Max unpooling over 1, 2 or 3 spatial axes: zeros, and each value at the place that its index names.
-
-    ``output[position that indices[n, i, c] counts] = input[n, i, c]``.
-
-    Parameters
-    ----------
-    data_format : {"channels_last", "channels_first"}
-        Input (N, *spatial, C) or (N, C, *spatial).
-    framework : {"torch", "tensorflow", "onnx", "jax"} or None
-        Whose defaults are taken for what is not given. With "onnx", indices count in the sizes that follow from
-        kernel_size, even if output_size is larger; the values then stand at its start.
-    kernel_size, stride : int, tuple of int or None
-        Of the max pooling that is undone: the output has ``(n - 1) * stride - before - after + kernel_size`` elements
-        along an axis.
-    padding : int, tuple of int, tuple of (before, after), "valid", "same" or "same_lower"
-        Of the max pooling that is undone, in elements.
-    output_size : int, tuple of int or None
-        The wanted spatial sizes instead.
-    index_scheme, storage_order : str
-        How the indices count, as of ``MaxPool``.
-
-    Raises
-    ------
-    ParameterError
-        If a parameter has a value outside its rule, or neither kernel_size nor output_size is given.
+    """Max unpooling.
 
     Notes
     -----
     Sizes as in PyTorch (``MaxUnpool2d``) and ONNX (``MaxUnpool``). Where several values have the same index, the last
-    one in row-major order stands in the output, and it alone gets the gradient; PyTorch leaves the value open and gives
-    all of them the gradient.
+    one in row-major order is in the output, and it alone gets the gradient; PyTorch leaves the value undefined and
+    gives all of them the gradient.
 
     Examples
     --------
@@ -84,6 +51,11 @@ class MaxUnpool(Indexed):
     >>> MaxUnpool(kernel_size=2).forward(values, places).ravel().tolist()
     [0.0, 3.0, 0.0, 2.0]
     """
+
+    description: ClassVar[str] = (
+        "Max unpooling over 1, 2 or 3 spatial axes: zeros, and each value at the position that its index names.\n\n"
+        "`output[position that indices[n, i, c] counts] = input[n, i, c]`."
+    )
 
     operands: ClassVar[tuple[Operand, ...]] = (
         Operand("input", "Pooled values: (N, *spatial, C), or (N, C, *spatial) with channels_first."),
@@ -95,13 +67,12 @@ class MaxUnpool(Indexed):
     kernel_size: PerAxis | None = parameter(
         optional(POSITIVE_PER_AXIS), "Size of the windows that were pooled; needed unless output_size is given.", None
     )
-    stride: PerAxis | None = parameter(
-        optional(POSITIVE_PER_AXIS), "Distance from one window to the next; kernel_size if not given.", None
-    )
+    stride: PerAxis | None = parameter(optional(POSITIVE_PER_AXIS), f"{STRIDE_TEXT} kernel_size if not given.", None)
     padding: Padding = parameter(PADDING, "Padding of the input that was pooled.", 0)
     output_size: PerAxis | None = parameter(
         optional(POSITIVE_PER_AXIS),
-        "The wanted spatial sizes. With framework=onnx, indices still count in those of kernel_size.",
+        "The requested spatial sizes. With framework=onnx, indices still refer to those that kernel_size gives; the "
+        "values are then at the start of the output.",
         None,
     )
 
@@ -111,27 +82,21 @@ class MaxUnpool(Indexed):
         if self.kernel_size is None:
             for name, is_given in (("stride", self.stride is not None), ("padding", is_padded(self.padding))):
                 if is_given:
-                    expected = "kernel_size beside it, or output_size alone"
                     raise ParameterError(
                         name,
-                        f"{name} has no meaning without kernel_size; needed: {expected}",
+                        f"{name} must be",
+                        expected="left out without kernel_size",
                         got=describe(getattr(self, name)),
-                        expected=expected,
                     )
 
-    def _defaults_beside(self, given: Mapping[str, Any], framework: Framework) -> Mapping[str, Any]:
-        defaults = super()._defaults_beside(given, framework)
-        # without windows there is no stride, whatever a framework's is
+    def _defaults_for(self, given: Mapping[str, Any], framework: Framework) -> Mapping[str, Any]:
+        defaults = super()._defaults_for(given, framework)
+        # without kernel_size there is no stride, whatever the framework's default is
         return {name: value for name, value in defaults.items() if name != "stride" or "kernel_size" in given}
 
-    def resolve(self, input_shape: Sequence[int], indices_shape: Sequence[int] | None = None) -> ResolvedOp[AnyWindows]:
-        """Resolve the unpooling for operands of these shapes; allocates nothing.
-
-        Raises
-        ------
-        ParameterError, ShapeError
-            If the shapes fit neither each other nor the parameters.
-        """
+    def resolve(  # noqa: D102
+        self, input_shape: Sequence[int], indices_shape: Sequence[int] | None = None
+    ) -> ResolvedOp[AnyWindows]:
         batch, spatial, channels = split_layer_shape("input", input_shape, self.data_format, self.spatial_axes)
         shape = layer_shape(batch, spatial, channels, self.data_format)
         if indices_shape is not None:
@@ -154,35 +119,17 @@ class MaxUnpool(Indexed):
     ) -> dict[str, Any]:
         values = super().resolved_parameters(resolved, itemsize, direction)
         if self.padding in ("same", "same_lower"):
-            # what it means here, n * stride elements, no padding says where the stride exceeds the windows
+            # n * stride elements, which no padding in numbers leads to where the stride exceeds the windows
             values["padding"] = self.padding
         return values
 
     def forward(self, input: ArrayLike, indices: ArrayLike) -> NDArray[Any]:
-        """Put each value at the place that its index names.
-
-        Parameters
-        ----------
-        input : array_like, shape (N, *spatial, C) or (N, C, *spatial)
-            Of dtype float16, float32, float64 or an integer type.
-        indices : array_like, shape of input
-            Integers, or floats that are whole numbers.
-
-        Returns
-        -------
-        ndarray, shape (N, *output, C) or (N, C, *output)
-            Of the input's dtype; integers count as float64.
+        """Put each value at the position that its index names.
 
         Raises
         ------
-        ParameterError
-            If a per-axis parameter has another number of entries than the input has spatial axes.
-        ShapeError
-            If the shapes of the operands fit neither each other nor the parameters.
-        DtypeError
-            If an operand is neither float16, float32, float64 nor an integer of at most 64 bits.
         OperandError
-            If an index is no whole number, or lies outside what it counts.
+            If an index is not a whole number, or is out of range.
         """
         input, indices = as_operand("input", input), as_operand("indices", indices)
         resolved = self._resolved(input, indices)
@@ -195,37 +142,25 @@ class MaxUnpool(Indexed):
     def backward(self, grad_output: ArrayLike, input: ArrayLike, indices: ArrayLike) -> NDArray[Any]:
         """Compute the gradient of ``sum(grad_output * forward(input, indices))`` with respect to the input.
 
-        Parameters
-        ----------
-        grad_output : array_like, shape of the output of ``forward``
-        input, indices : array_like
-            The operands of ``forward``; of the input only its shape and dtype matter.
-
         Returns
         -------
-        ndarray, shape of the input
-            Of the common floating dtype of grad_output and input. A value that another one was put over has gradient 0.
+        ndarray, shape of input
+            Of the common floating dtype of grad_output and input. A value that another one overwrote has gradient 0.
 
         Raises
         ------
-        ParameterError
-            If a per-axis parameter has another number of entries than the input has spatial axes.
-        ShapeError
-            If the shapes of the operands fit neither each other nor the parameters.
-        DtypeError
-            If an operand is neither float16, float32, float64 nor an integer of at most 64 bits.
         OperandError
-            If an index is no whole number, or lies outside what it counts.
+            If an index is not a whole number, or is out of range.
         """
         input, indices = as_operand("input", input), as_operand("indices", indices)
         resolved = self._resolved(input, indices)
         gradient = self._checked_gradient(grad_output, resolved)
         places = self._places(indices, resolved)
-        numbers = np.arange(places.size)
+        counter = np.arange(places.size)
         shown = np.empty(gradient.size, dtype=np.int64)
-        shown[places] = numbers
+        shown[places] = counter
         fetched = gradient.reshape(-1)[places].astype(common_dtype(gradient, input), copy=False)
-        fetched[shown[places] != numbers] = 0
+        fetched[shown[places] != counter] = 0
         return fetched.reshape(input.shape)
 
     def _places(self, indices: NDArray[Any], resolved: ResolvedOp[AnyWindows]) -> NDArray[np.int64]:
@@ -235,7 +170,7 @@ class MaxUnpool(Indexed):
         return counted.places(as_indices("indices", indices, counted.count), sizes).reshape(-1)
 
     def _sizes(self, windows: AnyWindows) -> tuple[int, ...]:
-        """Return the spatial sizes of the output: those that indices count in, unless others are wanted."""
+        """Return the spatial sizes of the output: output_size, or those that indices refer to."""
         counted = windows.sizes
         if self.output_size is None:
             return counted
@@ -244,18 +179,18 @@ class MaxUnpool(Indexed):
             if size < least:
                 raise ParameterError(
                     "output_size",
-                    f"output_size is {size} on spatial axis {axis}; the indices of framework=onnx count {least} there, "
-                    "which is what kernel_size gives",
-                    got=str(size),
+                    f"output_size on spatial axis {axis} must be",
                     expected=f"at least {least}",
+                    got=str(size),
+                    reason="the size that kernel_size gives and that indices of framework=onnx refer to",
                 )
         return sizes
 
     def _windows(self, spatial: tuple[int, ...]) -> AnyWindows:
-        """Return windows over what indices count in, one for each value."""
+        """Return windows over the sizes that indices refer to, one for each value."""
         rank = len(spatial)
         if self.output_size is not None and (self.framework != "onnx" or self.kernel_size is None):
-            # nothing needs to be known of the windows: those that a pooling to the input's sizes would have
+            # the windows do not matter: take those of a pooling to the input's sizes
             sizes = one_per_axis("output_size", self.output_size, rank)
             return AnyWindows(tuple(AdaptiveAxis(size, number) for size, number in zip(sizes, spatial, strict=True)))
         assert self.kernel_size is not None  # noqa: S101  (checked when the op was made)
@@ -272,7 +207,7 @@ class MaxUnpool(Indexed):
 
 
 def _costs(elements: int, output_elements: int) -> Costs:
-    # of each value: masks of its index, and, in 64 bits, the index, its digits, its place and its number
+    # for each value: masks of its index and, in 64 bits, the index, its digits, its position and a counter
     workspace = 16 * elements
     forward = Cost(MOVE * elements + output_elements, workspace)
     return Costs(forward, {"input": Cost(MOVE * elements + output_elements, workspace + 2 * output_elements)})

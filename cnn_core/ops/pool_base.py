@@ -17,20 +17,18 @@ from cnn_core.geometry import AnyWindows, resolve_adaptive, resolve_windows
 from cnn_core.kernels.cost import Costs
 from cnn_core.kernels.pool.blocks import PoolSizes
 from cnn_core.operands import accumulation_dtype, common_dtype, layer_shape, spatial_axes, split_layer_shape
-from cnn_core.ops.base import Op, Operand, ResolvedOp
-from cnn_core.parameters import (
+from cnn_core.ops.base import INPUT, Op, Operand, ResolvedOp
+from cnn_core.ops.rules import (
+    DILATION_TEXT,
     FLAG,
     PADDING,
     POSITIVE_PER_AXIS,
-    Framework,
-    Padding,
-    PerAxis,
+    SAME_TEXT,
+    STRIDE_TEXT,
     is_padded,
-    one_per_axis,
-    optional,
-    parameter,
     require_size,
 )
+from cnn_core.parameters import Framework, Padding, PerAxis, one_per_axis, optional, parameter
 
 __all__ = ["Pool"]
 
@@ -40,11 +38,9 @@ MIN_ITEMSIZE = 4
 
 @dataclass(frozen=True)
 class Pool(Op):
-    """Base of the pooling ops: windows of one size, or as many as are wanted, over every channel of an input."""
+    """Base of the pooling ops: windows of one size, or a requested number of them, over every channel of an input."""
 
-    operands: ClassVar[tuple[Operand, ...]] = (
-        Operand("input", "Activations: (N, *spatial, C), or (N, C, *spatial) with channels_first."),
-    )
+    operands: ClassVar[tuple[Operand, ...]] = (INPUT,)
     differentiable: ClassVar[tuple[str, ...]] = ("input",)
     framework_defaults: ClassVar[Mapping[Framework, Mapping[str, Any]]] = {"onnx": {"stride": 1}, "jax": {"stride": 1}}
 
@@ -57,13 +53,9 @@ class Pool(Op):
         "ceil((i + 1) * n / o) of n (adaptive pooling; 1 is global).",
         None,
     )
-    stride: PerAxis | None = parameter(
-        optional(POSITIVE_PER_AXIS), "Distance from one window to the next; kernel_size if not given.", None
-    )
-    padding: Padding = parameter(
-        PADDING, "Padding around the input; same gives ceil(n / stride) outputs with the odd element at the end.", 0
-    )
-    dilation: PerAxis = parameter(POSITIVE_PER_AXIS, "Distance from one tap of a window to the next; 1 is dense.", 1)
+    stride: PerAxis | None = parameter(optional(POSITIVE_PER_AXIS), f"{STRIDE_TEXT} kernel_size if not given.", None)
+    padding: Padding = parameter(PADDING, f"Padding around the input; {SAME_TEXT}", 0)
+    dilation: PerAxis = parameter(POSITIVE_PER_AXIS, DILATION_TEXT, 1)
     ceil_mode: bool = parameter(
         FLAG, "Round the output size up; the last window must start in the input or its leading padding.", False
     )
@@ -82,27 +74,20 @@ class Pool(Op):
         }
         for name, is_given in given.items():
             if is_given:
-                got = describe(getattr(self, name))
                 raise ParameterError(
                     name,
-                    f"{name} has no meaning with output_size, which lays the windows itself; got {got}",
-                    got=got,
-                    expected="output_size alone",
+                    f"{name} must be",
+                    expected="left out with output_size",
+                    got=describe(getattr(self, name)),
+                    reason="which determines the windows",
                 )
 
-    def _defaults_beside(self, given: Mapping[str, Any], framework: Framework) -> Mapping[str, Any]:
-        defaults = super()._defaults_beside(given, framework)
-        # windows of a wanted number have no stride, whatever a framework's is
+    def _defaults_for(self, given: Mapping[str, Any], framework: Framework) -> Mapping[str, Any]:
+        defaults = super()._defaults_for(given, framework)
+        # with output_size there is no stride, whatever the framework's default is
         return {name: value for name, value in defaults.items() if name != "stride" or "output_size" not in given}
 
-    def resolve(self, input_shape: Sequence[int]) -> ResolvedOp[AnyWindows]:
-        """Resolve the pooling for an input of this shape; allocates nothing.
-
-        Raises
-        ------
-        ParameterError, ShapeError
-            If the shape and the parameters do not fit each other.
-        """
+    def resolve(self, input_shape: Sequence[int]) -> ResolvedOp[AnyWindows]:  # noqa: D102
         batch, spatial, channels = split_layer_shape("input", input_shape, self.data_format, self.spatial_axes)
         windows = self._windows(spatial)
         if self._needs_real_taps():
@@ -120,9 +105,9 @@ class Pool(Op):
         try:
             return super()._checked_gradient(grad_output, resolved)
         except ShapeError as error:
-            if self.stride is not None or self.kernel_size is None:
-                raise
-            raise error.with_hint("stride is not given, so it is kernel_size") from None
+            if self.stride is None and self.kernel_size is not None:
+                error.add_hint("stride is not given, so it is kernel_size")
+            raise
 
     def _windows(self, spatial: tuple[int, ...]) -> AnyWindows:
         if self.output_size is not None:
@@ -163,12 +148,12 @@ class Pool(Op):
 
 
 def _require_real_taps(windows: AnyWindows) -> None:
-    for number, axis in enumerate(windows.axes):
+    for index, axis in enumerate(windows.axes):
         if axis.has_window_in_padding():
             raise ShapeError(
                 "input",
-                f"a window lies wholly in the padding {windows.padding[number]} of spatial axis {number}, where the "
-                f"input has {axis.size} elements; every window needs at least one tap inside the input",
-                got="a window without a tap inside the input",
-                expected="at least one tap of every window inside the input",
+                f"on spatial axis {index} every window must have",
+                expected="at least one tap inside the input",
+                got="a window that lies wholly in the padding",
+                hint=f"input has {axis.size} elements there, and the padding is {windows.padding[index]}",
             )

@@ -14,6 +14,7 @@ from cnn_core.geometry import Windows
 from cnn_core.kernels.requantize import requantized
 from cnn_core.operands import as_operand, shape_of
 from cnn_core.ops.base import Operand, ResolvedOp, computation
+from cnn_core.ops.docstrings import documented
 from cnn_core.ops.quantized_base import BYTES, INPUT, WEIGHT, QuantizedConvolution
 
 __all__ = ["QLinearConv"]
@@ -23,38 +24,15 @@ FLOATS = ("float32", "float16", "float64")
 Array = NDArray[Any]
 
 
+@documented
 @dataclass(frozen=True)
 class QLinearConv(QuantizedConvolution):
-    """Convolution of quantized tensors into a quantized tensor, over 1, 2 or 3 spatial axes.
-
-    ``output = saturate(round((sums + bias) * input_scale * weight_scale / output_scale) + output_zero_point)`` with the
-    sums of ConvInteger; sums and bias wrap around in 32 bits, what follows is exact, and half-way cases are rounded to
-    even.
-
-    Parameters
-    ----------
-    data_format : {"channels_last", "channels_first"}
-        channels_last: input (N, *spatial, C), weight (*kernel, C/groups, C_out).
-        channels_first: input (N, C, *spatial), weight (C_out, C/groups, *kernel).
-    framework : {"torch", "tensorflow", "onnx", "jax"} or None
-        Whose defaults are taken for what is not given.
-    stride, dilation : int or tuple of int
-        Distance between windows, and between the taps of one window (1 = dense), in elements.
-    padding : int, tuple of int, tuple of (before, after), "valid", "same" or "same_lower"
-        Padding around the input, in elements; it has the value of the zero point.
-    groups : int
-        Number of groups that the channels are divided into.
-
-    Raises
-    ------
-    ParameterError
-        If a parameter has a value outside its rule.
+    """Convolution of quantized tensors.
 
     Notes
     -----
-    The op ``QLinearConv`` of ONNX. The sums with the bias wrap around in 32 bits; the result is the one that exact
-    fractions of the given scales have. ONNX Runtime scales in float32, so that its results may differ by one where a
-    scaled sum is next to half-way.
+    The op ``QLinearConv`` of ONNX. The result is that of exact fractions of the given scales. ONNX Runtime scales in
+    float32, so its results may differ by one where a scaled sum is close to half-way.
 
     Examples
     --------
@@ -66,6 +44,12 @@ class QLinearConv(QuantizedConvolution):
     [0, 1, 2]
     """
 
+    description: ClassVar[str] = (
+        "Convolution of quantized tensors into a quantized tensor, over 1, 2 or 3 spatial axes.\n\n"
+        "`output = saturate(round((sums + bias) * input_scale * weight_scale / output_scale) + output_zero_point)` "
+        "with the sums of ConvInteger; sums and bias wrap around in 32 bits, what follows is exact, and half-way cases "
+        "are rounded to even."
+    )
     operands: ClassVar[tuple[Operand, ...]] = (
         INPUT,
         Operand("input_scale", "Scale of input: one value.", dtypes=FLOATS),
@@ -88,7 +72,7 @@ class QLinearConv(QuantizedConvolution):
         ),
     )
 
-    def resolve(
+    def resolve(  # noqa: D102
         self,
         input_shape: Sequence[int],
         input_scale_shape: Sequence[int],
@@ -100,24 +84,16 @@ class QLinearConv(QuantizedConvolution):
         output_zero_point_shape: Sequence[int],
         bias_shape: Sequence[int] | None = None,
     ) -> ResolvedOp[Windows]:
-        """Resolve the convolution for operands of these shapes; allocates nothing.
-
-        Raises
-        ------
-        ParameterError, ShapeError
-            If the shapes fit neither each other nor the parameters.
-        """
-        return self._layer(
+        return self._resolve_bytes(
             input_shape,
             weight_shape,
-            single={
-                "input_scale": input_scale_shape,
-                "input_zero_point": input_zero_point_shape,
-                "output_scale": output_scale_shape,
-                "output_zero_point": output_zero_point_shape,
-            },
-            by_channel={"weight_scale": weight_scale_shape, "weight_zero_point": weight_zero_point_shape},
-            bias_shape=bias_shape,
+            input_scale=input_scale_shape,
+            input_zero_point=input_zero_point_shape,
+            output_scale=output_scale_shape,
+            output_zero_point=output_zero_point_shape,
+            weight_scale=weight_scale_shape,
+            weight_zero_point=weight_zero_point_shape,
+            bias=bias_shape,
         )
 
     @computation
@@ -135,30 +111,12 @@ class QLinearConv(QuantizedConvolution):
     ) -> Array:
         """Compute the convolution.
 
-        Parameters
-        ----------
-        input : array_like of int8 or uint8, shape (N, *spatial, C) or (N, C, *spatial)
-        input_scale : array_like of a floating type, shape () or (1,)
-        input_zero_point : array_like of input's type, shape () or (1,)
-        weight : array_like of int8 or uint8, shape (*kernel, C/groups, C_out) or (C_out, C/groups, *kernel)
-        weight_scale : array_like of a floating type, shape (), (1,) or (C_out,)
-        weight_zero_point : array_like of weight's type, shape (), (1,) or (C_out,)
-        output_scale : array_like of a floating type, shape () or (1,)
-        output_zero_point : array_like of int8 or uint8, shape () or (1,)
-        bias : array_like of int32, shape (C_out,), optional
-
         Returns
         -------
         ndarray of output_zero_point's type, shape (N, *output, C_out) or (N, C_out, *output)
 
         Raises
         ------
-        ParameterError
-            If a per-axis parameter has another number of entries than the input has spatial axes.
-        ShapeError
-            If the shapes of the operands fit neither each other nor the parameters.
-        DtypeError
-            If an operand has another type than the ones above.
         OperandError
             If a scale is not a finite number greater than 0.
         """
@@ -194,6 +152,6 @@ def _scale(name: str, value: ArrayLike) -> Array:
     scale = as_operand(name, value, FLOATS)
     wrong = ~(np.isfinite(scale) & (scale > 0))
     if wrong.any():
-        got, expected = repr(float(scale[wrong].flat[0])), "finite numbers greater than 0"
-        raise OperandError(name, f"{name} holds {got}; needed: {expected}", got=got, expected=expected)
+        got = repr(float(scale[wrong].flat[0]))
+        raise OperandError(name, f"{name} must hold", expected="finite numbers greater than 0", got=got)
     return scale

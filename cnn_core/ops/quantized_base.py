@@ -1,7 +1,8 @@
-"""What the convolutions of 8-bit integers share: exact sums of products, whose zero points are taken away first."""
+"""What the convolutions of 8-bit integers share: exact sums of products, with their zero points subtracted first."""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Mapping, Sequence
@@ -17,23 +18,22 @@ from cnn_core.kernels.conv import correlate
 from cnn_core.kernels.conv.costs import conv_costs
 from cnn_core.kernels.cost import MOVED_ELEMENT, Cost, Costs
 from cnn_core.operands import channels_last_view, checked_sequence, describe_shape, layer_shape, split_layer_shape
-from cnn_core.ops.base import Operand, ResolvedOp, suggest_layout
-from cnn_core.ops.conv_base import Convolution, Weight
+from cnn_core.ops import base, conv_base
+from cnn_core.ops.base import ResolvedOp
+from cnn_core.ops.conv_base import Convolution
+from cnn_core.ops.weight_layout import explains_layout
 
 __all__ = ["BYTES", "INPUT", "WEIGHT", "QuantizedConvolution"]
 
 BYTES = ("uint8", "int8")
-INPUT = Operand("input", "Activations: (N, *spatial, C), or (N, C, *spatial) with channels_first.", dtypes=BYTES)
-WEIGHT = Operand(
-    "weight", "Kernels: (*kernel, C/groups, C_out), or (C_out, C/groups, *kernel) with channels_first.", dtypes=BYTES
-)
+INPUT, WEIGHT = (dataclasses.replace(operand, dtypes=BYTES) for operand in (base.INPUT, conv_base.WEIGHT))
 
 Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
 class QuantizedConvolution(Convolution):
-    """Base of the two ops: the sums of a convolution of integers whose zero points are taken away first.
+    """Base of the two ops: the sums of a convolution of integers with their zero points subtracted first.
 
     They are computed in float64, which holds every sum of fewer than 2^37 products of 8-bit integers, and wrap around
     as 32-bit integers do.
@@ -41,23 +41,20 @@ class QuantizedConvolution(Convolution):
 
     differentiable: ClassVar[tuple[str, ...]] = ()
 
-    @suggest_layout
-    def _layer(
-        self,
-        input_shape: Sequence[int],
-        weight_shape: Sequence[int],
-        *,
-        single: Mapping[str, Sequence[int] | None],
-        by_channel: Mapping[str, Sequence[int] | None],
-        bias_shape: Sequence[int] | None = None,
+    @explains_layout
+    def _resolve_bytes(
+        self, input_shape: Sequence[int], weight_shape: Sequence[int], **shapes: Sequence[int] | None
     ) -> ResolvedOp[Windows]:
-        """Resolve the op for an input, a weight, and operands of one value, or of one or one for each channel."""
+        """Resolve the op for an input, a weight and the other operands: a bias, and scales and zero points by name."""
         batch, spatial, channels = split_layer_shape("input", input_shape, self.data_format, self.spatial_axes)
         weight, windows = self._over_input(spatial, channels, weight_shape)
-        each = (weight.features,)
-        _require_one_of(single, [(), (1,)], weight)
-        _require_one_of(by_channel, [(), (1,), each], weight)
-        _require_one_of({"bias": bias_shape}, [each], weight)
+        for name, shape in shapes.items():
+            accepted = {(weight.features,): None} if name == "bias" else {(): None, (1,): None}
+            if name.startswith("weight"):
+                accepted[(weight.features,)] = None
+            if shape is not None and checked_sequence(name, shape) not in accepted:
+                expected = " or ".join(map(str, accepted))
+                raise ShapeError(name, f"{name} must have shape", expected=expected, got=describe_shape(shape))
         outputs = batch * weight.features * math.prod(windows.output_sizes)
         return ResolvedOp(
             result_shapes={"output": layer_shape(batch, windows.output_sizes, weight.features, self.data_format)},
@@ -76,10 +73,10 @@ class QuantizedConvolution(Convolution):
         resolved: ResolvedOp[Windows],
         bias: Array | None = None,
     ) -> Array:
-        """Return the sums of ``(input - input_zero) * (weight - weight_zero)`` and a bias as int32; channels-last."""
+        """Return the sums of ``(input - input_zero) * (weight - weight_zero)`` and a bias: int32, channels-last."""
         by_position = channels_last_view(input, self.data_format).astype(np.float64)
         kernels = self._kernel_first(weight).astype(np.float64)
-        # so that the zeros of the padding stand for the zero point
+        # so that the zeros of the padding have the meaning of the zero point
         if input_zero is not None:
             by_position -= input_zero.reshape(-1)
         if weight_zero is not None:
@@ -98,24 +95,8 @@ class QuantizedConvolution(Convolution):
         return np.dtype(np.float64)
 
 
-def _require_one_of(
-    shapes: Mapping[str, Sequence[int] | None], accepted: Sequence[tuple[int, ...]], weight: Weight
-) -> None:
-    """Raise ShapeError unless each operand that is given has one of the accepted shapes."""
-    for name, shape in shapes.items():
-        sizes = None if shape is None else checked_sequence(name, shape)
-        if sizes is not None and sizes not in accepted:
-            expected = " or ".join(str(one) for one in dict.fromkeys(accepted))
-            raise ShapeError(
-                name,
-                f"{name} has shape {describe_shape(sizes)}; weight {describe_shape(weight.shape)} needs {expected}",
-                got=describe_shape(sizes),
-                expected=expected,
-            )
-
-
 def _costs(batch: int, channels: int, weight_shape: tuple[int, ...], windows: Windows, outputs: int) -> Costs:
     sums = conv_costs(batch, channels, weight_shape, windows, "direct").forward
-    # the operands and the sums in float64 count as what they are converted from and to; beside them the sums as 64-bit
-    # integers, or the results in the one layout and in the other
+    # the operands and the sums in float64 count as what they are converted from and to; added are the sums as 64-bit
+    # integers, or the results in both layouts
     return Costs(Cost(sums.work + MOVED_ELEMENT * outputs, sums.workspace_elements + outputs), {})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -12,12 +11,11 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cnn_core.errors import ParameterError, ShapeError
+from cnn_core.errors import ParameterError, ShapeError, number_of
 from cnn_core.geometry import Windows, resolve_windows
 from cnn_core.kernels.cost import Cost, Costs
 from cnn_core.kernels.folding import fold, patch_costs, unfold
 from cnn_core.operands import (
-    MAX_RANK,
     accumulation_dtype,
     as_operand,
     channels_last_view,
@@ -28,17 +26,10 @@ from cnn_core.operands import (
     require_sizes,
     split_layer_shape,
 )
-from cnn_core.ops.base import Op, Operand, ResolvedOp, computation
-from cnn_core.parameters import (
-    LIST_PER_AXIS,
-    PADDING,
-    POSITIVE_PER_AXIS,
-    Framework,
-    Padding,
-    PerAxis,
-    one_per_axis,
-    parameter,
-)
+from cnn_core.ops.base import INPUT, Op, Operand, ResolvedOp, computation
+from cnn_core.ops.docstrings import documented
+from cnn_core.ops.rules import DILATION_TEXT, LIST_PER_AXIS, PADDING, POSITIVE_PER_AXIS, SAME_TEXT, STRIDE_TEXT
+from cnn_core.parameters import MAX_RANK, Framework, Padding, PerAxis, one_per_axis, parameter
 
 __all__ = ["Fold", "Unfold"]
 
@@ -51,15 +42,9 @@ class PatchOp(Op):
     framework_defaults: ClassVar[Mapping[Framework, Mapping[str, Any]]] = {"jax": {"data_format": "channels_first"}}
 
     kernel_size: PerAxis = parameter(POSITIVE_PER_AXIS, "Size of the windows.")
-    stride: PerAxis = parameter(POSITIVE_PER_AXIS, "Distance from one window to the next.", 1)
-    padding: Padding = parameter(
-        PADDING, "Zeros around the activations; same gives ceil(n / stride) windows with the odd zero at the end.", 0
-    )
-    dilation: PerAxis = parameter(POSITIVE_PER_AXIS, "Distance from one tap of a window to the next; 1 is dense.", 1)
-
-    @abstractmethod
-    def resolve(self, input_shape: Sequence[int]) -> ResolvedOp[Windows]:
-        """Resolve the op for an input of this shape; allocates nothing."""
+    stride: PerAxis = parameter(POSITIVE_PER_AXIS, STRIDE_TEXT, 1)
+    padding: Padding = parameter(PADDING, f"Zeros around the activations; {SAME_TEXT}", 0)
+    dilation: PerAxis = parameter(POSITIVE_PER_AXIS, DILATION_TEXT, 1)
 
     def _windows(self, spatial: tuple[int, ...], subject: str) -> Windows:
         return resolve_windows(
@@ -101,30 +86,10 @@ class PatchOp(Op):
         return activations.astype(dtype, copy=False)
 
 
+@documented
 @dataclass(frozen=True)
 class Unfold(PatchOp):
-    """The patches of an input as a matrix (im2col), over 1, 2 or 3 spatial axes.
-
-    Each window is a row of the matrix (channels_last), ``matrix[n, o, (k, c)] = padded[n, o * stride + k * dilation,
-    c]``, or a column of it (channels_first), ``matrix[n, (c, k), o]``. So a convolution is a product of matrices:
-    ``matrix @ weight.reshape(-1, F)``, or ``weight.reshape(F, -1) @ matrix``.
-
-    Parameters
-    ----------
-    data_format : {"channels_last", "channels_first"}
-        channels_last: input (N, *spatial, C), output (N, windows, kernel * C). channels_first: input (N, C, *spatial),
-        output (N, C * kernel, windows).
-    framework : {"torch", "tensorflow", "onnx", "jax"} or None
-        Whose defaults are taken for what is not given.
-    kernel_size, stride, dilation : int or tuple of int
-        Size of the windows, distance between them, and between the taps of one; in elements.
-    padding : int, tuple of int, tuple of (before, after), "valid", "same" or "same_lower"
-        Zeros around the input, in elements.
-
-    Raises
-    ------
-    ParameterError
-        If a parameter has a value outside its rule.
+    """The patches of an input as a matrix (im2col).
 
     Notes
     -----
@@ -138,18 +103,16 @@ class Unfold(PatchOp):
     [[[1.0, 2.0], [2.0, 3.0]]]
     """
 
-    operands: ClassVar[tuple[Operand, ...]] = (
-        Operand("input", "Activations: (N, *spatial, C), or (N, C, *spatial) with channels_first."),
+    description: ClassVar[str] = (
+        "The patches of an input as a matrix (im2col), over 1, 2 or 3 spatial axes.\n\n"
+        "Each window is a row of the matrix (channels_last), `matrix[n, o, (k, c)] = padded[n, o * stride + k * "
+        "dilation, c]`, or a column of it (channels_first), `matrix[n, (c, k), o]`. So a convolution is a product of "
+        "matrices: `matrix @ weight.reshape(-1, F)`, or `weight.reshape(F, -1) @ matrix`."
     )
 
-    def resolve(self, input_shape: Sequence[int]) -> ResolvedOp[Windows]:
-        """Resolve the op for an input of this shape; allocates nothing.
+    operands: ClassVar[tuple[Operand, ...]] = (INPUT,)
 
-        Raises
-        ------
-        ParameterError, ShapeError
-            If the shape and the parameters do not fit each other.
-        """
+    def resolve(self, input_shape: Sequence[int]) -> ResolvedOp[Windows]:  # noqa: D102
         batch, spatial, channels = split_layer_shape("input", input_shape, self.data_format, self.spatial_axes)
         windows = self._windows(spatial, "input")
         return ResolvedOp(
@@ -163,82 +126,27 @@ class Unfold(PatchOp):
     def forward(self, input: ArrayLike) -> NDArray[Any]:
         """Copy each window into a row, or a column, of a matrix.
 
-        Parameters
-        ----------
-        input : array_like, shape (N, *spatial, C) or (N, C, *spatial)
-            Of dtype float16, float32, float64 or an integer type.
-
         Returns
         -------
         ndarray, shape (N, windows, kernel * C) or (N, C * kernel, windows)
             Of the input's dtype; integers count as float64.
-
-        Raises
-        ------
-        ParameterError
-            If a per-axis parameter has another number of entries than the input has spatial axes.
-        ShapeError
-            If the shape of the input does not fit the parameters.
-        DtypeError
-            If the input is neither float16, float32, float64 nor an integer of at most 64 bits.
         """
         input = as_operand("input", input)
-        return self._unfolded(input, common_dtype(input), self.resolve(input.shape).windows)
+        return self._unfolded(input, common_dtype(input), self._resolved(input).windows)
 
     @computation
     def backward(self, grad_output: ArrayLike, input: ArrayLike) -> NDArray[Any]:
-        """Compute the gradient of ``sum(grad_output * forward(input))`` with respect to the input: fold grad_output.
-
-        Parameters
-        ----------
-        grad_output : array_like, shape of the output of ``forward``
-        input : array_like
-            The operand of ``forward``; only its shape and dtype matter.
-
-        Returns
-        -------
-        ndarray, shape of the input
-            Of the operands' common floating dtype.
-
-        Raises
-        ------
-        ParameterError
-            If a per-axis parameter has another number of entries than the input has spatial axes.
-        ShapeError
-            If the shapes of the operands fit neither each other nor the parameters.
-        DtypeError
-            If an operand is neither float16, float32, float64 nor an integer of at most 64 bits.
-        """
+        """Compute the gradient of ``sum(grad_output * forward(input))`` with respect to input: fold grad_output."""
         input = as_operand("input", input)
         resolved = self._resolved(input)
         gradient = self._checked_gradient(grad_output, resolved)
         return self._folded(gradient, common_dtype(gradient, input), resolved.windows, input.shape)
 
 
+@documented
 @dataclass(frozen=True)
 class Fold(PatchOp):
-    """Activations from a matrix of patches (col2im), over 1, 2 or 3 spatial axes: the adjoint of ``Unfold``.
-
-    Each element of a patch is added to where ``Unfold`` takes it from; what comes from the padding is left out.
-
-    Parameters
-    ----------
-    data_format : {"channels_last", "channels_first"}
-        channels_last: input (N, windows, kernel * C), output (N, *output_size, C). channels_first: input
-        (N, C * kernel, windows), output (N, C, *output_size).
-    framework : {"torch", "tensorflow", "onnx", "jax"} or None
-        Whose defaults are taken for what is not given.
-    output_size : tuple of int
-        The spatial sizes of the output, one for each axis.
-    kernel_size, stride, dilation : int or tuple of int
-        Size of the windows, distance between them, and between the taps of one; in elements.
-    padding : int, tuple of int, tuple of (before, after), "valid", "same" or "same_lower"
-        Zeros around the output, in elements.
-
-    Raises
-    ------
-    ParameterError
-        If a parameter has a value outside its rule.
+    """Activations from a matrix of patches (col2im).
 
     Notes
     -----
@@ -251,6 +159,11 @@ class Fold(PatchOp):
     [1.0, 2.0, 1.0]
     """
 
+    description: ClassVar[str] = (
+        "Activations from a matrix of patches (col2im), over 1, 2 or 3 spatial axes: the adjoint of `Unfold`.\n\n"
+        "Each element of a patch is added to where `Unfold` takes it from; what comes from the padding is left out."
+    )
+
     operands: ClassVar[tuple[Operand, ...]] = (
         Operand("input", "Patches: (N, windows, kernel * C), or (N, C * kernel, windows) with channels_first."),
     )
@@ -261,44 +174,32 @@ class Fold(PatchOp):
         super().__post_init__()
         rank = len(self.output_size)
         if rank > MAX_RANK:
-            got, expected = f"{rank} entries", f"1 to {MAX_RANK} entries"
-            message = f"output_size has {got}; needed: {expected}, one for each spatial axis"
-            raise ParameterError("output_size", message, got=got, expected=expected)
+            raise self._wrong_length(f"1 to {MAX_RANK} entries", "one for each spatial axis")
         if self.spatial_axes not in (None, rank):
-            expected = f"{self.spatial_axes} entries, as spatial_axes says"
-            message = f"output_size has {rank} entries; needed: {expected}"
-            raise ParameterError("output_size", message, got=f"{rank} entries", expected=expected)
+            raise self._wrong_length(number_of(self.spatial_axes, "entry", "entries"), "as spatial_axes says")
 
-    def resolve(self, input_shape: Sequence[int]) -> ResolvedOp[Windows]:
-        """Resolve the op for an input of this shape; allocates nothing.
+    def _wrong_length(self, expected: str, reason: str) -> ParameterError:
+        got = number_of(len(self.output_size), "entry", "entries")
+        return ParameterError("output_size", "output_size must have", expected=expected, got=got, reason=reason)
 
-        Raises
-        ------
-        ParameterError, ShapeError
-            If the shape and the parameters do not fit each other.
-        """
+    def resolve(self, input_shape: Sequence[int]) -> ResolvedOp[Windows]:  # noqa: D102
         shape = checked_sequence("input", input_shape)
         last = self.data_format == "channels_last"
         layout = "(N, windows, kernel * C)" if last else "(N, C * kernel, windows)"
         if len(shape) != 3:
-            expected = f"3 axes: {layout}"
-            raise ShapeError(
-                "input",
-                f"input has {len(shape)} axes; needed: {expected}",
-                got=f"{len(shape)} axes",
-                expected=expected,
-            )
+            got = number_of(len(shape), "axis", "axes")
+            raise ShapeError("input", "input must have", expected=f"3 axes: {layout}", got=got)
         require_sizes("input", shape, has_batch=True)
         windows = self._windows(self.output_size, "output_size")
         taps, number = math.prod(windows.kernel_sizes), math.prod(windows.output_sizes)
         columns, rows = (shape[2], shape[1]) if last else (shape[1], shape[2])
         if columns % taps or rows != number:
-            expected = f"{layout} with {number} windows and a multiple of {taps} elements of kernel * C"
             raise ShapeError(
                 "input",
-                f"input has shape {describe_shape(shape)}; output_size {list(self.output_size)} needs {expected}",
+                "input must have shape",
+                expected=f"{layout} with {number} windows and a multiple of {taps} elements of kernel * C",
                 got=describe_shape(shape),
-                expected=expected,
+                reason=f"as output_size is {list(self.output_size)}",
             )
         channels = columns // taps
         return ResolvedOp(
@@ -313,52 +214,17 @@ class Fold(PatchOp):
     def forward(self, input: ArrayLike) -> NDArray[Any]:
         """Add each patch to where it belongs.
 
-        Parameters
-        ----------
-        input : array_like, shape (N, windows, kernel * C) or (N, C * kernel, windows)
-            Of dtype float16, float32, float64 or an integer type.
-
         Returns
         -------
         ndarray, shape (N, *output_size, C) or (N, C, *output_size)
             Of the input's dtype; integers count as float64. float16 is summed in float32.
-
-        Raises
-        ------
-        ParameterError
-            If a per-axis parameter has another number of entries than output_size.
-        ShapeError
-            If the shape of the input does not fit the parameters.
-        DtypeError
-            If the input is neither float16, float32, float64 nor an integer of at most 64 bits.
         """
         input = as_operand("input", input)
         resolved = self._resolved(input)
         return self._folded(input, common_dtype(input), resolved.windows, resolved.output_shape)
 
     def backward(self, grad_output: ArrayLike, input: ArrayLike) -> NDArray[Any]:
-        """Compute the gradient of ``sum(grad_output * forward(input))`` with respect to the input: unfold grad_output.
-
-        Parameters
-        ----------
-        grad_output : array_like, shape of the output of ``forward``
-        input : array_like
-            The operand of ``forward``; only its shape and dtype matter.
-
-        Returns
-        -------
-        ndarray, shape of the input
-            Of the operands' common floating dtype.
-
-        Raises
-        ------
-        ParameterError
-            If a per-axis parameter has another number of entries than output_size.
-        ShapeError
-            If the shapes of the operands fit neither each other nor the parameters.
-        DtypeError
-            If an operand is neither float16, float32, float64 nor an integer of at most 64 bits.
-        """
+        """Compute the gradient of ``sum(grad_output * forward(input))`` with respect to input: unfold grad_output."""
         input = as_operand("input", input)
         resolved = self._resolved(input)
         gradient = self._checked_gradient(grad_output, resolved)

@@ -104,9 +104,8 @@ def set_threads(count: int) -> None:
         If it is not.
     """
     if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= MAX_THREADS:
-        expected = f"an integer from 1 to {MAX_THREADS}"
         raise ParameterError(
-            "count", f"count is {describe(count)}; needed: {expected}", got=describe(count), expected=expected
+            "count", "count must be", expected=f"an integer from 1 to {MAX_THREADS}", got=describe(count)
         )
     _threads.resize(count)
 

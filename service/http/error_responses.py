@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from cnn_core import ConvpoolError
+from cnn_core.errors import MissingAxisError
 from service.codecs.names import pointer_to
 from service.http.access_log import note_problem
 from service.problems import (
@@ -106,6 +107,8 @@ def install_error_handlers(app: FastAPI) -> None:
 
     async def on_core_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, ConvpoolError)  # noqa: S101
+        if isinstance(error, MissingAxisError):
+            error.add_hint("a tensor sent as dtype, shape and flat data keeps its axes of size 1")
         finding = Finding(pointer_to(error.subject), error.message, error.got, error.expected)
         return respond(request, _kind(error), [finding])
 

@@ -7,13 +7,14 @@ for sums that are computed directly.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from cnn_core.geometry import Windows
 from cnn_core.kernels.conv.direct import direct_kernel
-from cnn_core.kernels.conv.problem import conv_problem
+from cnn_core.kernels.conv.problem import ConvProblem, conv_problem
 from cnn_core.kernels.conv.select import forward_kernel, grad_input_kernel, taken
 from cnn_core.kernels.cost import MOVED_ELEMENT, Cost, Costs
-from cnn_core.parameters import Algorithm, Direction
+from cnn_core.parameters import Algorithm, Direction, TakenAlgorithm
 
 __all__ = ["conv_costs"]
 
@@ -30,7 +31,7 @@ def conv_costs(
     *,
     transposed: bool = False,
 ) -> Costs:
-    """Return what a convolution costs, and what each of its gradients costs.
+    """Return what a convolution costs, and what each of its gradients costs; each is predicted when it is asked for.
 
     Parameters
     ----------
@@ -43,23 +44,36 @@ def conv_costs(
         Whether it is for a transposed convolution, whose output is the gradient with respect to the input.
     """
     groups = channels // weight_shape[-2]
-    forward, grad_input, grad_weight = 0, 0, 0
-    for itemsize in (4, 8):
-        problem = conv_problem(batch, weight_shape, groups, windows, itemsize)
-        directions: tuple[Direction, Direction] = ("backward", "forward") if transposed else ("forward", "backward")
-        of_forward, of_input = (taken(problem, algorithm, each, transposed=transposed) for each in directions)
-        of_weight = taken(problem, algorithm, "backward", transposed=transposed)
-        forward = max(forward, forward_kernel(problem, of_forward).forward_workspace(problem))
-        grad_input = max(grad_input, grad_input_kernel(problem, of_input).workspace(problem))
-        grad_weight = max(grad_weight, forward_kernel(problem, of_weight).grad_weight_workspace(problem))
-    work = direct_kernel(problem).work(problem)
-    return Costs(
-        Cost(work, forward),
-        {
-            "input": Cost(grad_input_kernel(problem, "direct").work(problem), grad_input),
-            "weight": Cost(work, grad_weight),
-            "bias": Cost(
-                MOVED_ELEMENT * math.prod(problem.positions) * problem.features, BIAS_ELEMENTS + 4 * problem.features
-            ),
-        },
-    )
+    in_float32, in_float64 = (conv_problem(batch, weight_shape, groups, windows, itemsize) for itemsize in (4, 8))
+
+    def algorithm_of(problem: ConvProblem, direction: Direction) -> TakenAlgorithm:
+        return taken(problem, algorithm, direction, transposed=transposed)
+
+    def most(workspace: Callable[[ConvProblem], int]) -> int:
+        return max(workspace(in_float32), workspace(in_float64))
+
+    def forward() -> Cost:
+        direction: Direction = "backward" if transposed else "forward"
+        return Cost(
+            direct_kernel(in_float64).work(in_float64),
+            most(lambda problem: forward_kernel(problem, algorithm_of(problem, direction)).forward_workspace(problem)),
+        )
+
+    def grad_input() -> Cost:
+        direction: Direction = "forward" if transposed else "backward"
+        return Cost(
+            grad_input_kernel(in_float64, "direct").work(in_float64),
+            most(lambda problem: grad_input_kernel(problem, algorithm_of(problem, direction)).workspace(problem)),
+        )
+
+    def grad_weight() -> Cost:
+        return Cost(
+            direct_kernel(in_float64).work(in_float64),
+            most(lambda each: forward_kernel(each, algorithm_of(each, "backward")).grad_weight_workspace(each)),
+        )
+
+    def grad_bias() -> Cost:
+        elements = math.prod(in_float64.positions) * in_float64.features
+        return Cost(MOVED_ELEMENT * elements, BIAS_ELEMENTS + 4 * in_float64.features)
+
+    return Costs(forward, {"input": grad_input, "weight": grad_weight, "bias": grad_bias})

@@ -385,7 +385,7 @@ def test_shapes_that_are_no_input(pool: Any, shape: tuple[int, ...]) -> None:
 
 @every_pool
 def test_grad_output_must_have_the_shape_of_the_output(pool: Any) -> None:
-    with pytest.raises(ShapeError, match=r"grad_output.*\(1, 3, 2\).*\(1, 4, 2\)") as caught:
+    with pytest.raises(ShapeError, match=r"grad_output.*\(1, 4, 2\).*\(1, 3, 2\)") as caught:
         pool(output_size=4).backward(normal(1, 3, 2), normal(1, 5, 2))
     assert caught.value.subject == "grad_output"
     assert isinstance(caught.value, ConvpoolError)

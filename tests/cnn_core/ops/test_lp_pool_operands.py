@@ -40,7 +40,7 @@ def test_the_dtype_of_grad_output_counts() -> None:
 
 @pytest.mark.parametrize("dtype", ["bool", "complex128", "object", "U1"])
 def test_dtypes_that_are_refused(dtype: str) -> None:
-    with pytest.raises(DtypeError, match=r"input has dtype .*float16, float32, float64") as caught:
+    with pytest.raises(DtypeError, match=r"input must have dtype float16, float32, float64.*; got") as caught:
         LpPool(kernel_size=2).forward(np.zeros((1, 2, 1), dtype=dtype))
     assert caught.value.subject == "input"
     with pytest.raises(DtypeError) as caught:
@@ -92,7 +92,7 @@ def test_a_window_larger_than_the_padded_input() -> None:
 
 
 def test_grad_output_must_have_the_shape_of_the_output() -> None:
-    with pytest.raises(ShapeError, match=r"grad_output.*\(1, 3, 2\).*\(1, 2, 2\)") as caught:
+    with pytest.raises(ShapeError, match=r"grad_output.*\(1, 2, 2\).*\(1, 3, 2\)") as caught:
         LpPool(kernel_size=2).backward(normal(1, 3, 2), normal(1, 5, 2))
     assert caught.value.subject == "grad_output"
 

@@ -191,7 +191,8 @@ def test_a_kernel_size_for_each_axis_of_an_image_without_batch(client: Applicati
 def test_a_weight_with_an_axis_more_than_input(client: ApplicationClient) -> None:
     body = {"data_format": "channels_first", "input": [[[1, 2], [3, 4]]], "weight": [[[[1]]]]}
     message = only_error(sent(client, "/conv/forward", **body))["message"]
-    assert "input has 3 axes, weight 4" in message
+    assert "weight must have 3 axes" in message
+    assert "as many as input; got 4 axes" in message
     assert "batch axis of input is missing, or weight has an axis too many" in message
 
 
