@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = vars(parser.parse_args(arguments))
     options.pop("command")
-    # The workers are processes of their own and read the environment: what a flag says must stand there too.
+    # The workers are processes of their own and read the environment: the flags must be set there too.
     for name, value in options.items():
         if value is not None:
             os.environ[f"CONVPOOL_{name.upper()}"] = str(value)
@@ -78,7 +78,7 @@ def _run(config: uvicorn.Config) -> None:
 def _settings_listed() -> str:
     lines = ["Settings are environment variables, each with its default:"]
     for name, field in Settings.model_fields.items():
-        default = "the processors it may use" if field.default_factory else field.default
+        default = "the cores it may use" if field.default_factory else field.default
         lines.append(f"  CONVPOOL_{name.upper()}={default}\n      {field.description}")
     return "\n".join(lines)
 

@@ -21,8 +21,8 @@ __all__ = ["MultipartCodec"]
 
 MAX_PARTS = 64
 PADDING = re.compile(rb"(?:--)?([ \t]++)(?=\r\n|\Z)")
-"""What may stand between a boundary and the end of its line: RFC 2046, section 5.1.1, has receivers take blanks that
-were added on the way. Possessive: a way back would take memory for every blank."""
+"""Blanks between a boundary and the end of its line, which receivers must accept (RFC 2046, section 5.1.1).
+Possessive: backtracking would take memory for every blank."""
 
 
 class MultipartCodec(Codec):
@@ -46,9 +46,8 @@ class MultipartCodec(Codec):
             elif not content:
                 continue  # a file that was not chosen in a browser's form
             elif name in tensors:
-                raise InvalidRequest.of(
-                    f"/{name}", f"{name} is in the form more than once", got="two parts", expected="one part"
-                )
+                fault = f"{name} is in the form more than once"
+                raise InvalidRequest.of(f"/{name}", fault, got="two parts", expected="one part")
             else:
                 tensors[name] = decode_npy(memoryview(content), name)
         return Decoded(tensors, parse_text_parameters(fields))

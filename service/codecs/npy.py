@@ -70,7 +70,7 @@ OTHER_KINDS = {
     "U": "text",
     "V": "raw bytes",
 }
-"""What the letters of other dtypes stand for, to be named in errors."""
+"""What the letters of other dtypes mean, to be named in errors."""
 
 OTHER_DESCRIPTION = re.compile(r"[<>=|]?([?bcfMmOSUV])[0-9]*(\[.*\])?")
 
@@ -93,7 +93,7 @@ def decode_npy(content: memoryview, name: str) -> NDArray[Any]:
     UnreadablePayload
         If the bytes are not an npy file, or hold more or fewer bytes than its header says.
     InvalidRequest
-        If the type or the number of axes is none that a tensor has here.
+        If it has a type or a number of axes that no tensor may have.
     """
     header, start = _read_header(content, name)
     description, fortran_order, shape = header["descr"], header["fortran_order"], header["shape"]
@@ -103,19 +103,14 @@ def decode_npy(content: memoryview, name: str) -> NDArray[Any]:
         if isinstance(description, str):
             match = OTHER_DESCRIPTION.fullmatch(description)
             got = OTHER_KINDS[match[1]] if match else "another dtype"
-        raise InvalidRequest.of(
-            f"/{name}",
-            f"{name} has {got}; needed: {', '.join(DTYPES)}",
-            got=got,
-            expected=", ".join(DTYPES),
-        )
+        raise InvalidRequest.of(f"/{name}", f"{name} has another dtype", got=got, expected=", ".join(DTYPES))
     require_plausible_shape(name, shape, dtype.itemsize)
-    needed, there = dtype.itemsize * math.prod(shape), len(content) - start
-    if needed != there:
+    needed, present = dtype.itemsize * math.prod(shape), len(content) - start
+    if needed != present:
         raise _unreadable(
             name,
             f"its header promises {counted(needed, 'bytes of data')}",
-            f"{there} bytes of data",
+            f"{present} bytes of data",
             f"{counted(needed, 'bytes of data')}",
             content,
         )
@@ -173,10 +168,10 @@ def _parse_header(raw: bytes, encoding: str) -> dict[str, Any] | None:
 
 
 def _unreadable(name: str, reason: str, got: str, expected: str, content: memoryview) -> Exception:
-    message = f"{name} is not a readable npy file: {reason}; got {got}, needed {expected}"
-    if bytes(content[: len(MAGIC)]) == MAGIC and not LINE_END.search(content[:MAX_HEADER]):
-        message += f"; it has no line end, which numpy puts after the header: {SENT_AS_TEXT}"
-    return UnreadablePayload.of(f"/{name}", message, got=got, expected=expected)
+    is_stripped = bytes(content[: len(MAGIC)]) == MAGIC and not LINE_END.search(content[:MAX_HEADER])
+    hint = f"it has no line end, which numpy puts after the header: {SENT_AS_TEXT}" if is_stripped else ""
+    fault = f"{name} is not a readable npy file: {reason}"
+    return UnreadablePayload.of(f"/{name}", fault, got=got, expected=expected, hint=hint)
 
 
 def encode_npy(array: NDArray[Any]) -> list[Buffer]:

@@ -89,12 +89,12 @@ def problem_content(kind: Kind, findings: Sequence[Finding], detail: str = "") -
 def problem_response(
     kind: Kind, findings: Sequence[Finding], detail: str = "", headers: Mapping[str, str] | None = None
 ) -> Response:
-    """Return an answer that holds a problem document."""
+    """Return a response that holds a problem document."""
     return Response(problem_content(kind, findings, detail), kind.status, headers, PROBLEM_MEDIA_TYPE)
 
 
 def install_error_handlers(app: FastAPI) -> None:
-    """Make an application answer every error with a problem document."""
+    """Make an application respond to every error with a problem document."""
 
     def respond(request: Request, kind: Kind, *arguments: Any, **options: Any) -> Response:
         note_problem(request.scope, kind.title)
@@ -120,11 +120,9 @@ def install_error_handlers(app: FastAPI) -> None:
         return respond(request, Kind(status, status.phrase), [], detail, error.headers)
 
     async def on_memory_error(request: Request, error: Exception) -> Response:
-        message = "the server has not the memory for this request now; try again later, or with smaller tensors"
-        expected = "smaller tensors, or a later try"
-        return await on_problem(
-            request, Busy.of("", message, got="a request that needs more memory than is free", expected=expected)
-        )
+        fault = "not enough free memory for this request right now"
+        got, expected = "a request that needs more memory than is free", "smaller tensors, or another try later"
+        return await on_problem(request, Busy.of("", fault, got=got, expected=expected))
 
     async def on_any_error(request: Request, error: Exception) -> Response:
         logger.error("unexpected error", exc_info=error)

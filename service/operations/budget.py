@@ -16,21 +16,21 @@ def check_budget(prediction: Prediction, text: int, settings: Settings) -> None:
     ----------
     prediction : Prediction
     text : int
-        Bytes that the answer's text may take, if it is text.
+        Bytes that the response takes in addition to the results, as text does.
     settings : Settings
     """
     costs = (
         ("bytes of results", prediction.result_bytes, settings.max_result_bytes),
-        ("bytes of text (npy and npz need none)", text, settings.max_result_bytes),
+        ("bytes of text (binary formats need none)", text, settings.max_result_bytes),
         ("bytes of workspace", prediction.workspace_bytes, settings.max_workspace_bytes),
         ("units of work, each a multiply-accumulate", prediction.work, settings.max_work),
     )
     findings = [
-        Finding(
+        Finding.of(
             "",
-            f"the request would take {counted(cost, what)}; this server takes at most {limit}",
-            counted(cost, what),
-            f"at most {limit} {what}",
+            "the request exceeds a limit of this server",
+            got=counted(cost, what),
+            expected=f"at most {limit} {what}",
         )
         for what, cost, limit in costs
         if cost > limit

@@ -86,14 +86,14 @@ class CatalogueEntry:
         value = parameters.get(self.selector)
         rule = self._selector_rule
         if value is None or value is NOT_GIVEN:
-            message = f"{self.selector} is required; it must be {rule.text}"
-            raise InvalidRequest.of(f"/{self.selector}", message, got="nothing", expected=rule.text)
+            raise InvalidRequest.of(
+                f"/{self.selector}", f"{self.selector} is required", got="nothing", expected=rule.text
+            )
         try:
             return self.ops[rule.check(self.selector, value)]
         except ParameterError as error:
-            raise InvalidRequest.of(
-                f"/{self.selector}", error.message, got=error.got, expected=error.expected
-            ) from None
+            finding = Finding(f"/{self.selector}", error.message, error.got, error.expected)
+            raise InvalidRequest(finding) from None
 
     @functools.cached_property
     def _selector_rule(self) -> Rule:
@@ -133,7 +133,7 @@ class Prediction:
         All of the op's parameters, resolved for each axis and side.
     results : tuple of TensorType
     workspace_bytes : int
-        Memory beside the results and the operands.
+        Memory in addition to the results and the operands.
     work : int
         See ``cnn_core.kernels.cost.Cost``.
     """
@@ -174,7 +174,7 @@ class Operation:
 
     @functools.cached_property
     def results(self) -> tuple[str, ...]:
-        """The tensors that an answer may hold; some of them only if asked for."""
+        """The tensors that a response may hold; some of them only if asked for."""
         ops = self.entry.ops.values()
         if self.direction == "forward":
             return tuple(dict.fromkeys(name for op in ops for name in op.results))
@@ -205,14 +205,14 @@ class Operation:
         description = "Operands whose gradients are computed and returned."
         return {"wrt": rule_field("wrt", tuple[str, ...], rule, description, op.differentiable)}
 
-    def call(self, parameters: Mapping[str, Any], beside: Sequence[str] = ()) -> ParsedCall:
+    def parse_parameters(self, parameters: Mapping[str, Any], other_known_names: Sequence[str] = ()) -> ParsedCall:
         """Check the parameters and return what is to be called.
 
         Parameters
         ----------
         parameters : mapping of str to object
-        beside : sequence of str
-            Names that may stand beside the parameters, to be suggested for an unknown one.
+        other_known_names : sequence of str
+            Names that may be given but are not parameters, to be suggested for an unknown one.
 
         Raises
         ------
@@ -223,25 +223,25 @@ class Operation:
         except InvalidRequest as problem:
             # the name that selects the op may be the misspelt one
             accepted = dict.fromkeys(name for model in self.models.values() for name in model.model_fields)
-            raise InvalidRequest(*problem.findings, *unknown_names(accepted, parameters, beside)) from None
+            raise InvalidRequest(*problem.findings, *unknown_names(accepted, parameters, other_known_names)) from None
         parameters = {**parameters, **self.entry.selecting(op)}
         selector = self.entry.selector
-        elsewhere = {
+        allowed_with = {
             name: f"{selector}={value}"
             for value, other in self.entry.ops.items()
             for name in self.models[other].model_fields
             if name not in self.models[op].model_fields
         }
-        values = validated(self.models[op], parameters, beside, elsewhere)
+        values = validated(self.models[op], parameters, other_known_names, allowed_with)
         own = {field.name for field in op.parameters()}
         options = {name: value for name, value in values.items() if name not in own | {selector}}
         try:
             return ParsedCall(op(**{name: value for name, value in values.items() if name in own}), options)
         except ParameterError as error:  # parameters that do not go together
             pointer = pointer_to(error.subject)
-            raise InvalidRequest.of(pointer, error.message, got=error.got, expected=error.expected) from None
+            raise InvalidRequest(Finding(pointer, error.message, error.got, error.expected)) from None
 
-    def request(self, parameters: Mapping[str, Any], operands: Collection[str]) -> ParsedCall:
+    def parse(self, parameters: Mapping[str, Any], operands: Collection[str]) -> ParsedCall:
         """Check the parameters, and that every required operand is there; return what is to be called.
 
         Raises
@@ -251,12 +251,12 @@ class Operation:
         """
         expected = f"the operands {', '.join(self.required_operands)}"
         findings = [
-            Finding(f"/{name}", f"the operand {name} is missing; needed: {expected}", "nothing", expected)
+            Finding.of(f"/{name}", f"the operand {name} is missing", got="nothing", expected=expected)
             for name in self.required_operands
             if name not in operands
         ]
         try:
-            call = self.call(parameters, self.operand_names)
+            call = self.parse_parameters(parameters, self.operand_names)
         except InvalidRequest as problem:
             raise InvalidRequest(*findings, *problem.findings) from None
         if findings:
@@ -269,7 +269,7 @@ class Operation:
         Raises
         ------
         InvalidRequest
-            If a number stands for an operand whose type nothing else tells.
+            If a number is given for an operand whose type cannot be derived.
         """
         typed = dict(tensors)
         for operand in self.operands:
@@ -283,13 +283,14 @@ class Operation:
                 typed[operand.name] = tensor.astype(belongs_to.dtype)
                 continue
             example = f'{{"dtype": "{operand.dtypes[0]}", "shape": [], "data": [0]}}'
-            message = f"{operand.name} is a number without a type, or not one of its type; write it like {example}"
+            fault = f"{operand.name} is a number without a type, or outside the range of its type"
             expected = f"a tensor of {' or '.join(operand.dtypes)}"
-            raise InvalidRequest.of(f"/{operand.name}", message, got=tensor.dtype.name, expected=expected)
+            hint = f"write it like {example}"
+            raise InvalidRequest.of(f"/{operand.name}", fault, got=tensor.dtype.name, expected=expected, hint=hint)
         return typed
 
     def number_of_results(self, call: ParsedCall) -> int:
-        """Return how many tensors a call answers with."""
+        """Return how many tensors a call returns."""
         if self.direction == "forward":
             return len(call.op.result_names())
         return len(call.options.get("wrt", call.op.differentiable))

@@ -24,10 +24,10 @@ from service.problems import Finding, InvalidRequest
 __all__ = ["parameter_model", "rule_field", "unknown_names", "validated"]
 
 MAX_PARAMETERS = 32
-"""More than any operation has: a bound on the findings of one answer."""
+"""Maximum number of parameters, more than any operation has: a bound on the findings of one response."""
 
 
-NAMES_OF_OTHERS = {
+OTHER_NAMES = {
     # the notebook's
     "a_prev": "input",
     "prev_a": "input",
@@ -57,7 +57,7 @@ NAMES_OF_OTHERS = {
     "dout": "grad_output",
     "dy": "grad_output",
 }
-"""What an operand or a parameter is called elsewhere, in lower case, and what it is called here; to be suggested."""
+"""Other names of operands and parameters, in lower case, and what they are called here; to be suggested."""
 
 
 def rule_field(name: str, annotation: Any, rule: Rule, description: str, default: Any) -> tuple[Any, Any]:
@@ -93,8 +93,8 @@ def parameter_model(op: type[Op], extra: Mapping[str, tuple[Any, Any]]) -> type[
 def validated(
     model: type[BaseModel],
     values: Mapping[str, Any],
-    beside: Sequence[str] = (),
-    elsewhere: Mapping[str, str] = MappingProxyType({}),
+    other_known_names: Sequence[str] = (),
+    allowed_with: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Return the parameters that were given, in canonical form; null, where it is not refused, is not given.
 
@@ -103,10 +103,10 @@ def validated(
     model : type of BaseModel
     values : mapping of str to object
         The parameters as they came; those that are NOT_GIVEN are left out.
-    beside : sequence of str
-        Names that may stand beside the parameters, to be suggested for an unknown one.
-    elsewhere : mapping of str to str
-        Names that are parameters under another condition, and the condition.
+    other_known_names : sequence of str
+        Names that may be given but are not parameters, to be suggested for an unknown one.
+    allowed_with : mapping of str to str
+        Names that are parameters under a condition that is not met, and the condition.
 
     Raises
     ------
@@ -115,9 +115,9 @@ def validated(
     """
     if len(values) > MAX_PARAMETERS:
         got, expected = f"{len(values)} parameters", f"at most {MAX_PARAMETERS}"
-        raise InvalidRequest.of("", f"there are {got}; needed: {expected}", got=got, expected=expected)
+        raise InvalidRequest.of("", "there are too many parameters", got=got, expected=expected)
     given = {name: value for name, value in values.items() if value is not NOT_GIVEN}
-    unknown = unknown_names(model.model_fields, values, beside, elsewhere)
+    unknown = unknown_names(model.model_fields, values, other_known_names, allowed_with)
     try:
         checked = model.model_validate({name: value for name, value in given.items() if name in model.model_fields})
     except ValidationError as error:
@@ -132,27 +132,25 @@ def validated(
 def unknown_names(
     accepted: Iterable[str],
     values: Mapping[str, Any],
-    beside: Sequence[str],
-    elsewhere: Mapping[str, str] = MappingProxyType({}),
+    other_known_names: Sequence[str],
+    allowed_with: Mapping[str, str] = MappingProxyType({}),
 ) -> list[Finding]:
     """Return a finding for each name that is not accepted, with the name that it is closest to."""
-    known = [*beside, *accepted]
+    known = [*other_known_names, *accepted]
     expected = f"one of {', '.join(known)}"
     findings: list[Finding] = []
     is_listed = False
-    for name in [name for name in values if name not in known[len(beside) :]][:MAX_PARAMETERS]:
-        if name in beside:
+    for name in [name for name in values if name not in known[len(other_known_names) :]][:MAX_PARAMETERS]:
+        if name in other_known_names:
             message = f"{name} is an operand, not a parameter; send it in the request body"
             findings.append(Finding(f"/{name}", message, "an operand", "a parameter"))
             continue
-        if name in elsewhere:
-            message = f"{name} is a parameter only with {elsewhere[name]}"
-            findings.append(
-                Finding(f"/{name}", message, "a parameter that does not apply", f"{elsewhere[name]}, or none")
-            )
+        if name in allowed_with:
+            fault, expected = f"{name} is a parameter only with {allowed_with[name]}", f"{allowed_with[name]}, or none"
+            findings.append(Finding.of(f"/{name}", fault, got="a parameter that does not apply", expected=expected))
             continue
         pointer = pointer_to(name)
-        meant = NAMES_OF_OTHERS.get(name.lower(), "")
+        meant = OTHER_NAMES.get(name.lower(), "")
         close = [meant] if meant in known else difflib.get_close_matches(name[:40], known, n=1)
         message = f"unknown name {pointer.removeprefix('/')}".rstrip() + (
             f"; did you mean {close[0]}?" if close else ""

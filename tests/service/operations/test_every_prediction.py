@@ -53,7 +53,7 @@ def nothing_kept() -> Iterator[None]:
 def many_images(operation: Operation, op: type[Op]) -> tuple[ParsedCall, Tensors]:
     """The catalogue's example for an op, with so large a batch that what the op holds can be told from its overhead."""
     parameters, tensors = example(operation)
-    call = operation.call({**parameters, **operation.entry.selecting(op)})
+    call = operation.parse_parameters({**parameters, **operation.entry.selecting(op)})
     image = tensors["input"]
     batch = INPUT_BYTES // image.nbytes
     many = {
@@ -99,7 +99,7 @@ def test_an_op_predicts_its_work(operation: Operation, op: type[Op]) -> None:
 def test_a_prediction_is_kept_for_equal_calls_only(operation: Operation, op: type[Op]) -> None:
     call, tensors = many_images(operation, op)
     prediction = operation.predict(call, tensors)
-    again = operation.call({**example(operation)[0], **operation.entry.selecting(op)})
+    again = operation.parse_parameters({**example(operation)[0], **operation.entry.selecting(op)})
     assert operation.predict(again, {name: tensor.copy() for name, tensor in tensors.items()}) is prediction
     halves = {
         name: tensor[: len(tensor) // 2] if len(tensor) == len(tensors["input"]) else tensor

@@ -275,7 +275,7 @@ def require_predicted_memory(layer: ResolvedOp, dtype: str) -> None:
     name, parameters, operands = layer
     tensors = {operand: tensor(operand, shape, own or dtype) for operand, (shape, own) in operands.items()}
     for operation in directions(name):
-        call = operation.call(parameters)
+        call = operation.parse_parameters(parameters)
         if operation.direction == "backward":
             shapes = {operand: shape for operand, (shape, _) in operands.items()}
             output_shape = operation.entry.resolve(call.op, shapes).output_shape
@@ -299,7 +299,7 @@ def test_memory_stays_within_the_prediction_in_any_geometry(layer: ResolvedOp, d
     operation = OPERATIONS_BY_NAME[f"{name}_forward"]
     assume(all(math.prod(shape) < 2**20 for shape in shapes.values()))
     try:
-        resolved = operation.entry.resolve(operation.call(parameters).op, shapes)
+        resolved = operation.entry.resolve(operation.parse_parameters(parameters).op, shapes)
     except ConvpoolError:
         reject()
     assume(math.prod(resolved.output_shape) < 2**20)
