@@ -145,7 +145,7 @@ def operation_route(operation: Operation) -> dict[str, Any]:
 def _description(operation: Operation) -> str:
     lines = []
     for op in operation.entry.ops.values():
-        lines += [*(paragraph.replace("``", "`") for paragraph in _first_paragraphs(op)), ""]
+        lines += [_op_text(op), ""]
     if operation.direction == "backward":
         names = ", ".join(f"`{operand.name}`" for operand in operation.entry.operands)
         lines += [f"This call computes the gradients of `sum(grad_output * output)` with respect to {names}.", ""]
@@ -162,10 +162,14 @@ def _description(operation: Operation) -> str:
     return "\n".join(lines)
 
 
-def _first_paragraphs(op: type[Op]) -> list[str]:
-    """Return what an op's docstring says before its sections: the sentence, and the formula."""
-    before = (inspect.getdoc(op) or "").split("\n\nParameters\n")[0]
-    return [line for paragraph in before.split("\n\n") for line in (paragraph.replace("\n", " "), "")]
+def _op_text(op: type[Op]) -> str:
+    """Return what an op says about itself, in Markdown."""
+    declared = getattr(op, "description", "")
+    if declared:
+        return str(declared)
+    # until every op declares it: its docstring before the sections
+    paragraphs = (inspect.getdoc(op) or "").split("\n\nParameters\n")[0].split("\n\n")
+    return "\n\n".join(paragraph.replace("\n", " ").replace("``", "`") for paragraph in paragraphs)
 
 
 def shape_route(entry: CatalogueEntry) -> dict[str, Any]:
