@@ -8,19 +8,22 @@ import re
 import orjson
 
 from service.codecs.json_numbers import without_mark
+from service.codecs.media_types import FORM_DATA, NPY, NPZ
 from service.problems import UnreadablePayload
 
 __all__ = ["syntax_error"]
 
 FILES = {
-    b"\x93NUMPY": ("an npy file", "application/x-npy"),
-    b"PK\x03\x04": ("a zip file, as an npz is", "application/x-npz"),
+    b"\x93NUMPY": ("an npy file", NPY),
+    b"PK\x03\x04": ("a zip file, as an npz is", NPZ),
 }
 """How binary files begin, what they are, and the Content-Type that they are sent with."""
 
 NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][+-]?[0-9]++)?(?![\w.+-])", re.ASCII)
 LIKE_A_NUMBER = re.compile(r"[+-]*\.?[0-9][\w.+-]*", re.ASCII)
 CHARACTERS_AROUND = 40
+FORM_BYTES = 1024
+"""The start of a form, with the headers of its first part."""
 
 HINTS = [
     (re.compile(pattern), hint)
@@ -58,6 +61,10 @@ def syntax_error(body: bytearray, error: orjson.JSONDecodeError) -> UnreadablePa
         if body.startswith(magic):
             expected = f"Content-Type: {media_type}, and with curl --data-binary"
             return UnreadablePayload.of("", "the Content-Type says JSON", got=kind, expected=expected)
+    if body.startswith(b"--") and b"content-disposition:" in body[:FORM_BYTES].lower():
+        expected = "a Content-Type with the form's boundary"
+        hint = f"drop your own Content-Type header: curl -F and HTTP libraries set {FORM_DATA} with its boundary"
+        return UnreadablePayload.of("", "the Content-Type says JSON", got="a form", expected=expected, hint=hint)
     if body.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in body[:2]:
         return _problem("its text is not UTF-8 but most likely UTF-16", "another encoding")
     try:

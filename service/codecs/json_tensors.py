@@ -41,6 +41,9 @@ MAX_NUMBER = {"float16": 17, "float32": 17, "float64": 25, **{name: 22 for name 
 MAX_TENSOR_HEADER = 256
 """Maximum length of dtype and shape in JSON."""
 
+TYPED_ARRAY = "a typed array of JavaScript? send {dtype, shape, data: Array.from(x)}"
+"""What to do where JSON.stringify has made an object with the members "0", "1" and so on."""
+
 Position = Callable[[int], str]
 """Returns the JSON pointer of an element from its index in the flattened tensor."""
 
@@ -145,7 +148,8 @@ def read_tensor(value: Any, pointer: str, default_dtype: str | None, text: Exact
         raise _invalid(pointer, "is not a tensor", json_kind(value), expected)
     if set(value) not in ({"dtype", "shape", "data"}, {"dtype", "shape", "base64"}):
         expected = "exactly the members dtype, shape and one of data and base64"
-        raise _invalid(pointer, "is an object with other members", f"{len(value)} members", expected)
+        hint = TYPED_ARRAY if "0" in value else ""
+        raise _invalid(pointer, "is an object with other members", f"{len(value)} members", expected, hint)
     dtype = read_dtype(value["dtype"], f"{pointer}/dtype")
     shape = _shape(value["shape"], f"{pointer}/shape")
     require_plausible_shape(name, shape, np.dtype(dtype).itemsize)
@@ -324,6 +328,6 @@ def json_kind(value: Any) -> str:
     return names.get(type(value), "null")
 
 
-def _invalid(pointer: str, fault: str, got: str, expected: str) -> RequestProblem:
+def _invalid(pointer: str, fault: str, got: str, expected: str, hint: str = "") -> RequestProblem:
     subject = pointer.split("/")[1]
-    return InvalidRequest.of(pointer, f"a value in {subject} {fault}", got=got, expected=expected)
+    return InvalidRequest.of(pointer, f"a value in {subject} {fault}", got=got, expected=expected, hint=hint)

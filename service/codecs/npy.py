@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from service.codecs.codec import Codec
 from service.codecs.described import DescribedOperation, ExampleFile
-from service.codecs.media_types import NPY
+from service.codecs.media_types import JSON, NPY
 from service.codecs.message import (
     DTYPES,
     Buffer,
@@ -30,9 +30,10 @@ from service.codecs.message import (
     ResponseContext,
     require_plausible_shape,
 )
+from service.codecs.names import looks_like_json
 from service.problems import InvalidRequest, UnreadablePayload, counted
 
-__all__ = ["SENT_AS_TEXT", "NpyCodec", "decode_npy", "encode_npy", "npy_files"]
+__all__ = ["LOOKS_LIKE_JSON", "MAGIC", "SENT_AS_TEXT", "NpyCodec", "decode_npy", "encode_npy", "npy_files"]
 
 MAGIC = b"\x93NUMPY"
 FORMATS: dict[tuple[int, ...], tuple[struct.Struct, str]] = {
@@ -76,6 +77,8 @@ OTHER_DESCRIPTION = re.compile(r"[<>=|]?([?bcfMmOSUV])[0-9]*(\[.*\])?")
 
 LINE_END = re.compile(rb"[\r\n]")
 SENT_AS_TEXT = "if curl sent it, use --data-binary and not -d, which removes line ends and null bytes"
+
+LOOKS_LIKE_JSON = f"it looks like JSON, which is sent with Content-Type: {JSON}"
 
 
 def decode_npy(content: memoryview, name: str) -> NDArray[Any]:
@@ -170,6 +173,8 @@ def _parse_header(raw: bytes, encoding: str) -> dict[str, Any] | None:
 def _unreadable(name: str, reason: str, got: str, expected: str, content: memoryview) -> Exception:
     is_stripped = bytes(content[: len(MAGIC)]) == MAGIC and not LINE_END.search(content[:MAX_HEADER])
     hint = f"it has no line end, which numpy puts after the header: {SENT_AS_TEXT}" if is_stripped else ""
+    if looks_like_json(content):
+        hint = LOOKS_LIKE_JSON
     fault = f"{name} is not a readable npy file: {reason}"
     return UnreadablePayload.of(f"/{name}", fault, got=got, expected=expected, hint=hint)
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from service.codecs.codec import Codec
 from service.codecs.media_types import NPZ
 from service.codecs.message import Buffer, Decoded, Encoded, Limits, RequestContext, ResponseContext
-from service.codecs.names import pointer_to
-from service.codecs.npy import SENT_AS_TEXT, decode_npy, encode_npy
+from service.codecs.names import joined, looks_like_json, pointer_to
+from service.codecs.npy import LOOKS_LIKE_JSON, SENT_AS_TEXT, decode_npy, encode_npy
 from service.problems import Finding, InvalidRequest, TooLarge, UnreadablePayload
 
 __all__ = ["NpzCodec"]
@@ -116,13 +116,13 @@ def _checked_members(
     for info in infos:
         name = info.filename.removesuffix(".npy")
         if name not in operands or info.filename == name:
-            expected = " or ".join(f"{operand}.npy" for operand in operands)
+            expected = f"members for {joined(operands)} only"
             pointer = pointer_to(name)
             fault, hint = f"the npz has a member {pointer.removeprefix('/')}".rstrip(), ""
             if name in operands:
                 fault, expected = f"{fault} whose name does not end in .npy", f"{name}.npy"
             elif "/" in name or "\\" in name:
-                fault, expected = f"{fault} in a directory", f"{expected}, without a directory"
+                fault, expected = f"{fault} in a directory", f"a name without one, such as {operands[0]}.npy"
             else:
                 fault, hint = f"{fault} that is not an operand", "parameters go in the query string"
             findings.append(Finding.of(pointer, fault, got="another member", expected=expected, hint=hint))
@@ -184,6 +184,8 @@ def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo, body: bytearray) -> m
 
 def _hint(body: bytearray) -> str:
     """Say how to send an archive as it is, if this one may have been sent as text."""
+    if looks_like_json(body):
+        return f"; {LOOKS_LIKE_JSON}"
     may_be_stripped = body.startswith(LOCAL_HEADER) and not (b"\0" in body and b"\n" in body)
     return f"; {SENT_AS_TEXT}" if may_be_stripped else ""
 

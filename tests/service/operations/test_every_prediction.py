@@ -19,9 +19,9 @@ from cnn_core.ops.base import Op
 from cnn_core.runtime import workspace
 from cnn_core.runtime.packing import touch_packing_buffers
 from service.documentation.examples import example
-from service.operations import operation as operation_module
 from service.operations.catalogue import OPERATIONS
 from service.operations.operation import Operation, ParsedCall
+from service.operations.prediction import predicted
 
 INPUT_BYTES = 2**22
 OVERHEAD = 2**18
@@ -45,9 +45,9 @@ def nothing_kept() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(workspace, "MAX_KEPT_BYTES", 0)
         touch_packing_buffers(get_threads())
-        operation_module._predicted.cache_clear()
+        predicted.cache_clear()
         yield
-    operation_module._predicted.cache_clear()
+    predicted.cache_clear()
 
 
 def many_images(operation: Operation, op: type[Op]) -> tuple[ParsedCall, Tensors]:
