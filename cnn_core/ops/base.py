@@ -170,6 +170,88 @@ class Op(ABC):
     def resolve(self, *shapes: Any) -> ResolvedOp[Any]:
         """Resolve the op for operands of these shapes; allocates nothing."""
 
+    def output_shape(self) -> tuple[int, ...]:
+        """Shape of the output."""
+        return self.result_shapes["output"]
+
+
+@dataclass(frozen=True)
+class Op(ABC):
+    """Base of all ops.
+
+    A subclass is a frozen dataclass. Its fields, declared with ``parameter``, are checked when it is made; its class
+    attributes say which operands it takes, which of them have gradients, what its results are called and which defaults
+    other frameworks have; it defines ``layer``, ``forward`` and, if it has gradients, ``backward``.
+
+    A framework's defaults are taken when the op is made, and only for what is not given or None. All parameters of an
+    op that there is are given, None too: ``dataclasses.replace(op, framework="torch")`` changes nothing else.
+    """
+
+    operands: ClassVar[tuple[Operand, ...]]
+    differentiable: ClassVar[tuple[str, ...]]
+    results: ClassVar[tuple[str, ...]] = ("output",)
+    framework_defaults: ClassVar[Mapping[Framework, Mapping[str, Any]]] = {
+        "torch": {"data_format": "channels_first"},
+        "onnx": {"data_format": "channels_first"},
+    }
+    """Defaults of each framework where they are not the fields' own; a subclass has those of its bases too."""
+
+    data_format: DataFormat = parameter(
+        DATA_FORMAT,
+        "Layout of the operands: channels_last is (N, *spatial, C), channels_first is (N, C, *spatial).",
+        "channels_last",
+    )
+    framework: Framework | None = parameter(
+        optional(FRAMEWORK), "Framework whose own defaults are taken for all parameters that are not given.", None
+    )
+
+    spatial_axes: int | None = parameter(
+        optional(SPATIAL_AXES),
+        "How many axes are spatial; an operand with another number of axes is an error. If not given it follows from "
+        "the input: state it, so that an image without its batch axis is noticed.",
+        None,
+    )
+
+    def __new__(cls, *_: Any, **given: Any) -> Self:
+        """Note which parameters are given; ``__post_init__`` looks at it and takes it away."""
+        op = super().__new__(cls)
+        if given:  # nothing is where a copy is made, whose fields are set without being given
+            object.__setattr__(op, "_given", given)
+        return op
+
+    def __post_init__(self) -> None:
+        given = vars(self).pop("_given", {})
+        # None is what is written for a parameter that is not given, where it may be None; but where all are written, an
+        # op is replaced, whose None is a value
+        if len(given) < len(dataclasses.fields(self)):
+            given = {
+                name: value
+                for name, value in given.items()
+                if value is not None or getattr(type(self), name, None) is not None
+            }
+        framework = optional(FRAMEWORK).check("framework", self.framework)
+        if framework is not None:
+            for name, value in self._defaults_beside(given, framework).items():
+                if name not in given:
+                    object.__setattr__(self, name, value)
+        canonical_fields(self)
+
+    def _defaults_beside(self, given: Mapping[str, Any], framework: Framework) -> Mapping[str, Any]:  # noqa: ARG002
+        """Return the defaults of a framework where they are not those of the fields, beside what is given."""
+        return self.defaults_of(framework)
+
+    @classmethod
+    def defaults_of(cls, framework: Framework) -> dict[str, Any]:
+        """Return the defaults of a framework where they are not those of the fields."""
+        merged: dict[str, Any] = {}
+        for base in reversed(cls.__mro__):
+            merged |= vars(base).get("framework_defaults", {}).get(framework, {})
+        return merged
+
+    @abstractmethod
+    def resolve(self, *shapes: Any) -> ResolvedOp[Any]:
+        """Resolve the op for operands of these shapes; allocates nothing."""
+
     def cached_resolve(self, *shapes: tuple[int, ...] | None) -> ResolvedOp[Any]:
         """Resolve the op as ``resolve`` does, and keep what it returns: a model calls the same layers over and over."""
         return _cached_resolve(self, shapes)
@@ -196,6 +278,10 @@ class Op(ABC):
             As ``forward`` does for operands of these shapes.
         """
         return self.resolve(*shapes).output_shape
+
+    def cached_resolve(self, *shapes: tuple[int, ...] | None) -> ResolvedOp[Any]:
+        """Resolve the op as ``resolve`` does, and keep what it returns: a model calls the same layers over and over."""
+        return _cached_resolve(self, shapes)
 
     def resolved_parameters(
         self, resolved: ResolvedOp[Any], itemsize: int = 8, direction: Direction = "forward"
@@ -276,10 +362,10 @@ def suggest_layout(resolved: Callable[Arguments, Returned]) -> Callable[Argument
     return wrapped
 
 
-MAX_KEPT_OPS = 256
+MAX_CACHED_OPS = 256
 
 
-@functools.lru_cache(maxsize=MAX_KEPT_OPS)
+@functools.lru_cache(maxsize=MAX_CACHED_OPS)
 def _cached_resolve(op: Op, shapes: tuple[tuple[int, ...] | None, ...]) -> ResolvedOp[Any]:
     return op.resolve(*shapes)
 
