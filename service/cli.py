@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = vars(parser.parse_args(arguments))
     options.pop("command")
-    # The workers are processes of their own and read the environment: what a flag says must stand there too.
+    # The workers are processes of their own and read the environment: the flags must be set there too.
     for name, value in options.items():
         if value is not None:
             os.environ[f"CONVPOOL_{name.upper()}"] = str(value)

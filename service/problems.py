@@ -36,15 +36,21 @@ class Finding:
         JSON pointer (RFC 6901) to the operand or parameter, such as ``/stride`` or ``/input/0/2``; empty for the whole
         request. The same in every payload format.
     message : str
-        The rule, what came and what was needed.
+        What is wrong, what came and what was expected.
     got, expected : str
-        What came and what was needed, in a few words. Never a copy of what the client sent beyond a number or a shape.
+        Both in a few words. Never a copy of what the client sent beyond a number or a shape.
     """
 
     pointer: str
     message: str
     got: str
     expected: str
+
+    @classmethod
+    def of(cls, pointer: str, fault: str, *, got: str, expected: str, hint: str = "") -> Self:
+        """Make a finding whose message says what is wrong, what came, what was expected and, if known, what to do."""
+        message = f"{fault}; got {got}, expected {expected}"
+        return cls(pointer, f"{message}; {hint}" if hint else message, got, expected)
 
 
 def counted(number: int, things: str) -> str:
@@ -61,9 +67,9 @@ class RequestProblem(Exception):
         self.headers = headers or {}
 
     @classmethod
-    def of(cls, pointer: str, message: str, *, got: str, expected: str) -> Self:
-        """Make a problem with a single finding."""
-        return cls(Finding(pointer, message, got, expected))
+    def of(cls, pointer: str, fault: str, *, got: str, expected: str, hint: str = "") -> Self:
+        """Make a problem with a single finding, whose message is composed as ``Finding.of`` does."""
+        return cls(Finding.of(pointer, fault, got=got, expected=expected, hint=hint))
 
 
 class UnreadablePayload(RequestProblem):
@@ -83,7 +89,7 @@ class UnsupportedMediaType(RequestProblem):
 
 
 class NotAcceptable(RequestProblem):
-    """No answer format that the operation writes is acceptable to the client."""
+    """The client accepts no response format that the operation writes."""
 
 
 class BodyTimeout(RequestProblem):

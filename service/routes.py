@@ -44,7 +44,7 @@ from service.settings import Settings
 __all__ = ["build_router"]
 
 SHAPE_BODY_BYTES = 2**19
-"""A shape call's body holds a few numbers. It is answered on the event loop, past the computations that wait."""
+"""Maximum size of a shape call's body, which holds a few numbers. It is handled on the event loop, not in the queue."""
 
 
 def build_router(settings: Settings) -> APIRouter:
@@ -55,20 +55,20 @@ def build_router(settings: Settings) -> APIRouter:
             operation.path,
             _operation_endpoint(operation, settings),
             methods=["POST"],
-            **documentation.of_operation(operation),
+            **documentation.operation_route(operation),
         )
     for entry in CATALOGUE:
         router.add_api_route(
             f"/{entry.name}/shape",
             _shape_endpoint(entry, settings),
             methods=["POST"],
-            **documentation.of_shape(entry),
+            **documentation.shape_route(entry),
         )
-    router.add_api_route("/ops", _list_endpoint(), methods=["GET"], **documentation.of_ops())
-    router.add_api_route("/examples/{operation}/{file}", _example, methods=["GET"], **documentation.of_examples())
+    router.add_api_route("/ops", _list_endpoint(), methods=["GET"], **documentation.ops_route())
+    router.add_api_route("/examples/{operation}/{file}", _example, methods=["GET"], **documentation.examples_route())
     for path, endpoint, documented in (
-        ("/health/live", _alive, documentation.of_live()),
-        ("/health/ready", _ready, documentation.of_ready()),
+        ("/health/live", _alive, documentation.live_route()),
+        ("/health/ready", _ready, documentation.ready_route()),
     ):
         router.add_api_route(path, endpoint, methods=["GET"], **documented)
     return router
@@ -113,7 +113,7 @@ def _operation_endpoint(operation: Operation, settings: Settings) -> Any:
     def respond(received: Received, context: RequestContext, ticket: Ticket) -> BufferResponse:
         codec = received.read_as.codec
         decoded = codec.decode(received.body, context, Limits(settings.max_decompressed_bytes, ticket.charge))
-        call = operation.request(_merged(received.query, decoded.parameters), decoded.tensors)
+        call = operation.parse(_merged(received.query, decoded.parameters), decoded.tensors)
         tensors = operation.with_types(decoded.tensors)
         prediction = operation.predict(call, tensors)
         write_as = response_codec(received.accept, codec, operation.number_of_results(call))
@@ -153,8 +153,10 @@ def _merged(query: Mapping[str, Any], payload: Mapping[str, Any]) -> dict[str, A
     payload = {name: value for name, value in payload.items() if value is not NOT_GIVEN or name not in query}
     twice = [name for name in query if name in payload]
     if twice:
-        message = "a parameter is given both in the query string and in the body"
-        raise InvalidRequest(*(Finding(pointer_to(name), message, "two values", "one value") for name in twice))
+        fault = "a parameter is given both in the query string and in the body"
+        raise InvalidRequest(
+            *(Finding.of(pointer_to(name), fault, got="two values", expected="one value") for name in twice)
+        )
     return {**query, **payload}
 
 
@@ -183,7 +185,7 @@ async def _ready() -> Response:
 
 
 def _header(request: Request, name: str) -> str | None:
-    """Return a header that may stand on several lines, which are one list (RFC 9110, section 5.3)."""
+    """Return a header that may be sent on several lines, which are one list (RFC 9110, section 5.3)."""
     return ", ".join(request.headers.getlist(name)) or None
 
 

@@ -18,8 +18,8 @@ class WorkerSupervisor(Multiprocess):
     """uvicorn's process manager, for which a worker lives as long as its process does.
 
     uvicorn's own also kills a worker that does not answer a ping within some seconds. A worker that still imports the
-    application answers none, so on a loaded machine no worker ever came to serve. A thread of its own answers, so
-    a ping says nothing of a stuck event loop either: that, and a worker that hangs, is for ``/health/live`` to tell.
+    application answers none, so on a loaded machine no worker would ever serve. A separate thread answers pings, so
+    they do not detect a stuck event loop either: ``/health/live`` does.
     """
 
     def keep_subprocess_alive(self) -> None:

@@ -45,8 +45,8 @@ Tensors may hold many lists, but no request holds more than a few objects and st
 DEFAULT_FORM: TensorForm = "nested"
 
 MEMORY_OF_CHARACTER, MEMORY_OF_LIST = 16, 100
-"""Bytes that are taken while JSON is parsed. The shortest number and its comma make an object, its place in two lists,
-and its place in an array; a list is an object of its own."""
+"""Bytes allocated while JSON is parsed. The shortest number and its comma become an object, a slot in each of two lists
+and an element of an array; a list is an object of its own."""
 
 
 def load_object(body: bytearray) -> dict[str, Any]:
@@ -57,41 +57,36 @@ def load_object(body: bytearray) -> dict[str, Any]:
     UnreadablePayload, TooLarge
     """
     if body.count(b"[") > MAX_LISTS:
-        expected = f"at most {MAX_LISTS} lists"
-        message = f"the body has more lists than are taken; needed: {expected}, or flat, base64 or binary tensors"
-        raise TooLarge.of("", message, got="more lists", expected=expected)
+        expected = f"at most {MAX_LISTS} lists, or flat, base64 or binary tensors"
+        raise TooLarge.of("", "the body has too many lists", got="more lists", expected=expected)
     if body.count(b"{") > MAX_OBJECTS or body.count(b'"') > MAX_QUOTATION_MARKS:
         expected = "operands and parameters side by side in one object"
-        message = f"the body has more objects or strings than any request; needed: {expected}"
-        raise UnreadablePayload.of("", message, got="more objects or strings", expected=expected)
+        fault = "the body has too many objects or strings"
+        raise UnreadablePayload.of("", fault, got="more objects or strings", expected=expected)
     try:
         content = orjson.loads(without_mark(body))
     except orjson.JSONDecodeError as error:
         raise syntax_error(body, error) from None
     if not isinstance(content, dict):
-        raise UnreadablePayload.of(
-            "",
-            "the body is JSON but no object; needed: operands and parameters side by side in one object",
-            got=json_kind(content),
-            expected="an object",
-        )
+        expected = "an object with operands and parameters side by side"
+        raise UnreadablePayload.of("", "the body is JSON but not an object", got=json_kind(content), expected=expected)
     _refuse_repeated(content, body)
     return content
 
 
 def _refuse_repeated(content: Mapping[str, Any], body: bytearray) -> None:
-    """Refuse a member that stands in an object twice; the parser keeps the last one and says nothing."""
+    """Refuse a member that occurs in an object twice; the parser keeps the last one without an error."""
     written = collections.Counter(
         orjson.loads(b'"%b"' % match.group(1)) for match in STRING.finditer(body) if match.group(2)
     )
     kept = collections.Counter(_member_names(content))
-    # a name that stands only in objects within lists is none of a request's, and an error of its own
+    # a name that occurs only in objects within lists is not one of a request's, and an error of its own
     repeated = [name for name, count in written.items() if 0 < kept[name] < count]
     if repeated:
-        message = "a member stands in its object more than once"
+        fault = "a member occurs in its object more than once"
         raise InvalidRequest(
             *(
-                Finding(pointer_to(name) if name in content else "", message, "two values", "one value")
+                Finding.of(pointer_to(name) if name in content else "", fault, got="two values", expected="one value")
                 for name in repeated
             )
         )
@@ -147,10 +142,9 @@ class JsonCodec(Codec):
             if form != "base64" and not np.isfinite(result).all():
                 raise InvalidRequest.of(
                     f"/{name}",
-                    f"{name} contains NaN or infinity, which JSON cannot represent; ask for npy or npz with the Accept "
-                    "header, or send the first operand as base64",
+                    f"{name} contains NaN or infinity, which JSON cannot represent",
                     got="a result that is not finite",
-                    expected=f"Accept: {NPY} or {NPZ}, or base64 tensors",
+                    expected=f"Accept: {NPY} or {NPZ}, or the first operand as base64",
                 )
             chunks.append(b"%b%b:" % (b"," if chunks else b"{", orjson.dumps(name)))
             chunks.extend(write_tensor(result, form))

@@ -78,9 +78,8 @@ class ExactNumbers:
         try:
             return json.loads(self._text(), parse_int=_integer, parse_float=round_to_odd)  # type: ignore[no-any-return]
         except RecursionError:
-            got, expected = "more levels", "lists of as many levels as the operands have axes"
-            message = f"the body is nested too deeply; got {got}, needed {expected}"
-            raise InvalidRequest.of("", message, got=got, expected=expected) from None
+            expected = "lists of as many levels as the operands have axes"
+            raise InvalidRequest.of("", "the body is nested too deeply", got="more levels", expected=expected) from None
 
     def _text(self) -> bytes:
         text = bytes(without_mark(self._body))

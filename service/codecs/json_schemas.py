@@ -28,12 +28,12 @@ def _tensor_object(member: str, schema: dict[str, Any], description: str) -> dic
 
 
 TENSOR_SCHEMA: dict[str, Any] = {
-    "description": "A tensor in one of its forms. An answer's tensors have the form of the request's first operand.",
+    "description": "A tensor in one of its forms. A response's tensors have the form of the request's first operand.",
     "oneOf": [
         {
             "type": "array",
             "items": {},
-            "description": "Nested lists of numbers; operands compute in float64 unless dtype stands beside them.",
+            "description": "Nested lists of numbers; operands are float64 unless dtype is given next to them.",
         },
         {"type": "number", "description": "A tensor without axes, such as a scale."},
         _tensor_object(

@@ -1,4 +1,4 @@
-"""What is wrong with a text that is not JSON, and where: the parser's finding, in other words where they say more."""
+"""What is wrong with a text that is not JSON, and where: the parser's own words, or clearer ones where there are."""
 
 from __future__ import annotations
 
@@ -8,19 +8,22 @@ import re
 import orjson
 
 from service.codecs.json_numbers import without_mark
+from service.codecs.media_types import FORM_DATA, NPY, NPZ
 from service.problems import UnreadablePayload
 
 __all__ = ["syntax_error"]
 
 FILES = {
-    b"\x93NUMPY": ("an npy file", "application/x-npy"),
-    b"PK\x03\x04": ("a zip file, as an npz is", "application/x-npz"),
+    b"\x93NUMPY": ("an npy file", NPY),
+    b"PK\x03\x04": ("a zip file, as an npz is", NPZ),
 }
-"""How files that are no text begin, what they are, and the Content-Type that they are sent with."""
+"""How binary files begin, what they are, and the Content-Type that they are sent with."""
 
 NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][+-]?[0-9]++)?(?![\w.+-])", re.ASCII)
 LIKE_A_NUMBER = re.compile(r"[+-]*\.?[0-9][\w.+-]*", re.ASCII)
 CHARACTERS_AROUND = 40
+FORM_BYTES = 1024
+"""The start of a form, with the headers of its first part."""
 
 HINTS = [
     (re.compile(pattern), hint)
@@ -43,10 +46,13 @@ HINTS = [
         (r"\(", "JSON writes lists in square brackets"),
         (r"\\u[0-9A-Fa-f]{4}", "an escape is half of a surrogate pair without its other half"),
         (r"\\", 'JSON has only the escapes \\" \\\\ \\/ \\b \\f \\n \\r \\t and \\u with four hexadecimal digits'),
-        (r"[\x00-\x1f]", "a control character stands there; a string has it as an escape, such as \\n or \\t"),
+        (
+            r"[\x00-\x1f]",
+            "a control character is not allowed here; write it as an escape in a string, such as \\n or \\t",
+        ),
     )
 ]
-"""What stands where the parser stopped, and what to say of it."""
+"""The text at which the parser stopped, and what to say about it."""
 
 
 def syntax_error(body: bytearray, error: orjson.JSONDecodeError) -> UnreadablePayload:
@@ -54,8 +60,11 @@ def syntax_error(body: bytearray, error: orjson.JSONDecodeError) -> UnreadablePa
     for magic, (kind, media_type) in FILES.items():
         if body.startswith(magic):
             expected = f"Content-Type: {media_type}, and with curl --data-binary"
-            message = f"the body is {kind}, and the Content-Type says JSON; needed: {expected}"
-            return UnreadablePayload.of("", message, got=kind, expected=expected)
+            return UnreadablePayload.of("", "the Content-Type says JSON", got=kind, expected=expected)
+    if body.startswith(b"--") and b"content-disposition:" in body[:FORM_BYTES].lower():
+        expected = "a Content-Type with the form's boundary"
+        hint = f"drop your own Content-Type header: curl -F and HTTP libraries set {FORM_DATA} with its boundary"
+        return UnreadablePayload.of("", "the Content-Type says JSON", got="a form", expected=expected, hint=hint)
     if body.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in body[:2]:
         return _problem("its text is not UTF-8 but most likely UTF-16", "another encoding")
     try:
@@ -75,9 +84,7 @@ def syntax_error(body: bytearray, error: orjson.JSONDecodeError) -> UnreadablePa
 
 
 def _problem(reason: str, got: str) -> UnreadablePayload:
-    expected = "a JSON object in UTF-8"
-    message = f"the body is not JSON: {reason}; needed: {expected}"
-    return UnreadablePayload.of("", message, got=got, expected=expected)
+    return UnreadablePayload.of("", f"the body is not JSON: {reason}", got=got, expected="a JSON object in UTF-8")
 
 
 def _place(text: str, position: int) -> str:

@@ -1,10 +1,10 @@
 """Tensors in JSON: a nested list; or {"dtype", "shape", "data"} with a flat list; or the same with "base64".
 
-A list that is not nested at all, a number, is a tensor without axes.
+A number is a tensor without axes.
 
 The structure of nested lists is verified level by level with whole-list operations, so that a ragged list, a null or a
-string among the numbers is found at the speed of the interpreter's own loops. Tensors are written piece by piece: one
-piece takes some milliseconds, so that the threads that serve others get their turn in between.
+string among the numbers is found at the speed of the interpreter's own loops. Tensors are written in chunks: one chunk
+takes some milliseconds, so that the threads that serve other requests get the GIL in between.
 """
 
 from __future__ import annotations
@@ -31,21 +31,24 @@ TensorForm = str
 """nested, flat or base64."""
 
 DEFAULT_DTYPE = "float64"
-NUMBERS_OF_A_PIECE = 2**14
-BYTES_OF_A_PIECE = 3 * 2**18
-"""A multiple of three, so that pieces of base64 join without padding between them."""
+CHUNK_NUMBERS = 2**14
+CHUNK_BYTES = 3 * 2**18
+"""A multiple of three, so that chunks of base64 join without padding between them."""
 
 MAX_NUMBER = {"float16": 17, "float32": 17, "float64": 25, **{name: 22 for name in DTYPES if "int" in name}}
-"""Characters of the longest number that a type is written as, with the comma after it."""
+"""Maximum length of a number of each type in JSON, including the comma after it."""
 
-MAX_HEADER = 256
-"""Characters of dtype and shape."""
+MAX_TENSOR_HEADER = 256
+"""Maximum length of dtype and shape in JSON."""
+
+TYPED_ARRAY = "a typed array of JavaScript? send {dtype, shape, data: Array.from(x)}"
+"""What to do where JSON.stringify has made an object with the members "0", "1" and so on."""
 
 Position = Callable[[int], str]
-"""Gives the JSON pointer of an element from its number in the flattened tensor."""
+"""Returns the JSON pointer of an element from its index in the flattened tensor."""
 
 Flatten = Callable[[dict[str, Any]], list[Any]]
-"""Gives the numbers of the tensor from the members of the whole text."""
+"""Returns the numbers of the tensor from the members of the whole text."""
 
 
 def form_of(value: Any) -> TensorForm:
@@ -63,13 +66,13 @@ def longest_text(tensor: TensorType, form: TensorForm) -> int:
     shape, dtype = tensor
     elements = math.prod(shape)
     if form == "base64":
-        return MAX_HEADER + 4 * math.ceil(elements * dtype.itemsize / 3)
+        return MAX_TENSOR_HEADER + 4 * math.ceil(elements * dtype.itemsize / 3)
     lists = sum(math.prod(shape[:axis]) for axis in range(len(shape))) if form == "nested" else 0
-    return MAX_HEADER + elements * MAX_NUMBER[dtype.name] + lists * len("[],")
+    return MAX_TENSOR_HEADER + elements * MAX_NUMBER[dtype.name] + lists * len("[],")
 
 
 def write_tensor(array: NDArray[Any], form: TensorForm) -> Iterator[Buffer]:
-    """Yield the pieces of a tensor's text.
+    """Yield the chunks of a tensor's text.
 
     Parameters
     ----------
@@ -89,17 +92,17 @@ def write_tensor(array: NDArray[Any], form: TensorForm) -> Iterator[Buffer]:
         return
     yield b',"base64":"'
     content = array.reshape(-1).data.cast("B") if array.size else memoryview(b"")
-    for start in range(0, len(content), BYTES_OF_A_PIECE):
-        yield base64.b64encode(content[start : start + BYTES_OF_A_PIECE])
+    for start in range(0, len(content), CHUNK_BYTES):
+        yield base64.b64encode(content[start : start + CHUNK_BYTES])
     yield b'"}'
 
 
 def _nested_text(array: NDArray[Any]) -> Iterator[Buffer]:
-    """Yield the text of nested lists: of one row after the other, or of as many rows as make a piece."""
-    if array.size <= NUMBERS_OF_A_PIECE:
+    """Yield the text of nested lists: of one row after the other, or of as many rows as make a chunk."""
+    if array.size <= CHUNK_NUMBERS:
         yield orjson.dumps(array, option=orjson.OPT_SERIALIZE_NUMPY)
         return
-    rows = max(1, NUMBERS_OF_A_PIECE * len(array) // array.size)
+    rows = max(1, CHUNK_NUMBERS * len(array) // array.size)
     yield b"["
     for start in range(0, len(array), rows):
         if start:
@@ -123,11 +126,11 @@ def read_tensor(value: Any, pointer: str, default_dtype: str | None, text: Exact
     value : object
         What the parser made of it.
     pointer : str
-        Where it stands, to be named in errors.
+        Where it is, to be named in errors.
     default_dtype : str or None
-        The type beside the operands, if there is one: that of nested lists.
+        The body's ``dtype``, if there is one: the type of nested lists.
     text : ExactNumbers
-        The text that it stands in.
+        The whole text.
 
     Raises
     ------
@@ -142,10 +145,11 @@ def read_tensor(value: Any, pointer: str, default_dtype: str | None, text: Exact
         return _numbers([value], dtype, lambda _: pointer, text, lambda members: [members[name]]).reshape(())
     if not isinstance(value, dict):
         expected = "a nested list, a number, or an object with dtype, shape and data or base64"
-        raise _invalid(pointer, "is no tensor", json_kind(value), expected)
+        raise _invalid(pointer, "is not a tensor", json_kind(value), expected)
     if set(value) not in ({"dtype", "shape", "data"}, {"dtype", "shape", "base64"}):
         expected = "exactly the members dtype, shape and one of data and base64"
-        raise _invalid(pointer, "is an object with other members", f"{len(value)} members", expected)
+        hint = TYPED_ARRAY if "0" in value else ""
+        raise _invalid(pointer, "is an object with other members", f"{len(value)} members", expected, hint)
     dtype = read_dtype(value["dtype"], f"{pointer}/dtype")
     shape = _shape(value["shape"], f"{pointer}/shape")
     require_plausible_shape(name, shape, np.dtype(dtype).itemsize)
@@ -159,16 +163,16 @@ def read_tensor(value: Any, pointer: str, default_dtype: str | None, text: Exact
 def read_dtype(value: Any, pointer: str) -> str:
     """Return the name of a type, or raise InvalidRequest."""
     if not isinstance(value, str) or value not in DTYPES:
-        raise _invalid(pointer, "is no dtype", json_kind(value), f"one of {', '.join(DTYPES)}")
+        raise _invalid(pointer, "is not a dtype", json_kind(value), f"one of {', '.join(DTYPES)}")
     return value
 
 
 def _shape(value: Any, pointer: str) -> tuple[int, ...]:
     expected = f"a list of at most {MAX_NDIM} integers >= 0"
     if not isinstance(value, list) or len(value) > MAX_NDIM:
-        raise _invalid(pointer, "is no shape", json_kind(value), expected)
+        raise _invalid(pointer, "is not a shape", json_kind(value), expected)
     if any(type(size) is not int or size < 0 for size in value):
-        raise _invalid(pointer, "has an entry that is no size", "another entry", expected)
+        raise _invalid(pointer, "has an entry that is not a size", "another entry", expected)
     return tuple(value)
 
 
@@ -184,7 +188,12 @@ def _nested(value: list[Any], pointer: str, dtype: str, text: ExactNumbers) -> N
             raise _invalid(pointer, "is nested too deeply", f"more than {MAX_NDIM} levels", "3 to 5 levels")
         if kinds != {list}:
             index = next(index for index, item in enumerate(items) if not isinstance(item, list))
-            raise _invalid(_path(pointer, shape, index), "stands among lists", json_kind(items[index]), "a list")
+            raise _invalid(
+                _path(pointer, shape, index),
+                "is among lists but is not a list itself",
+                json_kind(items[index]),
+                "a list",
+            )
         lengths = set(map(len, items))
         if len(lengths) > 1:
             first = len(items[0])
@@ -203,7 +212,7 @@ def _nested(value: list[Any], pointer: str, dtype: str, text: ExactNumbers) -> N
 
 
 def _path(pointer: str, shape: Sequence[int], index: int) -> str:
-    """Return the pointer of the element that is number ``index`` in row-major order."""
+    """Return the pointer of the element with an index in row-major order."""
     steps = []
     for size in reversed(shape):
         index, step = divmod(index, size)
@@ -215,7 +224,7 @@ def _flat(value: Any, pointer: str, dtype: str, shape: tuple[int, ...], text: Ex
     name = pointer.removeprefix("/")
     pointer = f"{pointer}/data"
     if not isinstance(value, list):
-        raise _invalid(pointer, "is no list", json_kind(value), "a flat list of numbers")
+        raise _invalid(pointer, "is not a list", json_kind(value), "a flat list of numbers")
     if len(value) != math.prod(shape):
         raise _invalid(pointer, "does not fit the shape", f"{len(value)} numbers", counted(math.prod(shape), "numbers"))
 
@@ -228,7 +237,7 @@ def _flat(value: Any, pointer: str, dtype: str, shape: tuple[int, ...], text: Ex
 def _base64(value: Any, pointer: str, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
     pointer = f"{pointer}/base64"
     if not isinstance(value, str):
-        raise _invalid(pointer, "is no string", json_kind(value), "a string of base64")
+        raise _invalid(pointer, "is not a string", json_kind(value), "a string of base64")
     size = np.dtype(dtype).itemsize * math.prod(shape)
     characters = 4 * math.ceil(size / 3) if size < 2**53 else 4 * (size // 3 + 1)
     if len(value) != characters:
@@ -252,7 +261,7 @@ def _numbers(items: list[Any], dtype: str, position: Position, text: ExactNumber
     kinds = set(map(type, items))
     if not kinds <= {int, float}:
         index = next(index for index, item in enumerate(items) if type(item) not in {int, float})
-        raise _invalid(position(index), "stands where a number is needed", json_kind(items[index]), "a number")
+        raise _invalid(position(index), "is not a number", json_kind(items[index]), "a number")
     target = np.dtype(dtype)
     if target.kind in "iu":
         _require_integers(items, target, position)
@@ -260,9 +269,9 @@ def _numbers(items: list[Any], dtype: str, position: Position, text: ExactNumber
     largest = max(numbers.max(initial=0), -numbers.min(initial=0))
     if int in kinds and largest >= MAX_EXACT_INTEGER:
         inexact = (index for index, item in enumerate(items) if type(item) is int and not _is_written_float(item))
-        if (found := next(inexact, None)) is not None:
+        if (first := next(inexact, None)) is not None:
             expected = "an integer up to 2^53, or a number with a decimal point to be rounded"
-            raise _invalid(position(found), "is an integer that float64 cannot hold", "a larger integer", expected)
+            raise _invalid(position(first), "is an integer that float64 cannot hold", "a larger integer", expected)
     if target.kind in "iu":
         return np.array(items, dtype=target)
     may_be_inexact = float in kinds or largest >= MAX_EXACT_INTEGER
@@ -284,9 +293,9 @@ def _numbers(items: list[Any], dtype: str, position: Position, text: ExactNumber
 def _is_near_a_tie(numbers: NDArray[Any], target: np.dtype[Any]) -> bool:
     """Return whether one of the numbers, or a neighbour of it, is the middle between two numbers of a narrower type."""
     with np.errstate(over="ignore"):
-        for start in range(0, len(numbers), NUMBERS_OF_A_PIECE):
-            piece = numbers[start : start + NUMBERS_OF_A_PIECE]
-            below, above = (np.nextafter(piece, limit).astype(target) for limit in (-np.inf, np.inf))
+        for start in range(0, len(numbers), CHUNK_NUMBERS):
+            chunk = numbers[start : start + CHUNK_NUMBERS]
+            below, above = (np.nextafter(chunk, limit).astype(target) for limit in (-np.inf, np.inf))
             if (below != above).any():
                 return True
     return False
@@ -303,7 +312,7 @@ def _require_integers(items: list[Any], target: np.dtype[Any], position: Positio
     for index, item in enumerate(items):
         if type(item) is not int or not limits.min <= item <= limits.max:
             expected = f"an integer from {limits.min} to {limits.max}"
-            raise _invalid(position(index), f"is no {target.name}", "another number", expected)
+            raise _invalid(position(index), f"is not of type {target.name}", "another number", expected)
 
 
 def json_kind(value: Any) -> str:
@@ -319,8 +328,6 @@ def json_kind(value: Any) -> str:
     return names.get(type(value), "null")
 
 
-def _invalid(pointer: str, fault: str, got: str, expected: str) -> RequestProblem:
+def _invalid(pointer: str, fault: str, got: str, expected: str, hint: str = "") -> RequestProblem:
     subject = pointer.split("/")[1]
-    return InvalidRequest.of(
-        pointer, f"a value in {subject} {fault}; got {got}, needed {expected}", got=got, expected=expected
-    )
+    return InvalidRequest.of(pointer, f"a value in {subject} {fault}", got=got, expected=expected, hint=hint)

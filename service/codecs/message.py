@@ -59,8 +59,8 @@ def require_plausible_shape(name: str, shape: Sequence[int], itemsize: int) -> N
     elements = math.prod(max(1, size) for size in shape)
     if len(shape) > MAX_NDIM or any(size > MAX_SIZE for size in shape) or elements * itemsize > MAX_TENSOR_BYTES:
         expected = f"at most {MAX_NDIM} axes, each of at most {MAX_SIZE} elements, that memory can hold"
-        message = f"{name} has a shape that no tensor has; needed: {expected}"
-        raise InvalidRequest.of(f"/{name}", message, got="more axes or elements", expected=expected)
+        fault = f"{name} has a shape that no tensor can have"
+        raise InvalidRequest.of(f"/{name}", fault, got="more axes or elements", expected=expected)
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class RequestContext:
     Parameters
     ----------
     operands : sequence of str
-        Names of the operation's operands, the required ones first; every other name is a parameter's.
+        Names of the operation's operands in their order; every other name is a parameter's.
     options : mapping of str to str
         The parameters of the Content-Type header, such as ``boundary``.
     headers : mapping of str to str

@@ -13,7 +13,7 @@ from service.codecs.codec import Codec
 from service.codecs.described import BINARY, DescribedOperation, ExampleFile, as_text, command
 from service.codecs.media_types import FORM_DATA, JSON
 from service.codecs.message import Decoded, Limits, RequestContext
-from service.codecs.npy import decode_npy, npy_files
+from service.codecs.npy import MAGIC, decode_npy, npy_files
 from service.codecs.text import parse_text_parameters
 from service.problems import InvalidRequest, UnreadablePayload
 
@@ -21,8 +21,8 @@ __all__ = ["MultipartCodec"]
 
 MAX_PARTS = 64
 PADDING = re.compile(rb"(?:--)?([ \t]++)(?=\r\n|\Z)")
-"""What may stand between a boundary and the end of its line: RFC 2046, section 5.1.1, has receivers take blanks that
-were added on the way. Possessive: a way back would take memory for every blank."""
+"""Blanks between a boundary and the end of its line, which receivers must accept (RFC 2046, section 5.1.1).
+Possessive: backtracking would take memory for every blank."""
 
 
 class MultipartCodec(Codec):
@@ -40,15 +40,17 @@ class MultipartCodec(Codec):
         limits.charge(2 * len(body))  # the parser's copy, and the parts
         tensors: dict[str, NDArray[Any]] = {}
         fields: list[tuple[str, str | bytes]] = []
-        for name, content in _parts(body, request.options.get("boundary", "")):
+        for name, content, has_file in _parts(body, request.options.get("boundary", "")):
             if name not in request.operands:
                 fields.append((name, _text(content)))
             elif not content:
                 continue  # a file that was not chosen in a browser's form
             elif name in tensors:
-                raise InvalidRequest.of(
-                    f"/{name}", f"{name} is in the form more than once", got="two parts", expected="one part"
-                )
+                fault = f"{name} is in the form more than once"
+                raise InvalidRequest.of(f"/{name}", fault, got="two parts", expected="one part")
+            elif not has_file and not content.startswith(MAGIC):
+                fault, hint = f"{name} is a field of text", f"with curl an @ sends the file: -F {name}=@{name}.npy"
+                raise UnreadablePayload.of(f"/{name}", fault, got="text", expected="an npy file", hint=hint)
             else:
                 tensors[name] = decode_npy(memoryview(content), name)
         return Decoded(tensors, parse_text_parameters(fields))
@@ -70,20 +72,21 @@ class MultipartCodec(Codec):
         return {"schema": {"type": "object", "properties": files, "required": operation.required_operands}}
 
 
-def _parts(body: bytearray, boundary: str) -> Iterator[tuple[str, bytes]]:
+def _parts(body: bytearray, boundary: str) -> Iterator[tuple[str, bytes, bool]]:
+    """Yield the name and the content of each part, and whether it is a file."""
     try:
         # latin-1 reads any bytes: a file's own name, which nobody asks for, may be in any encoding
         parsing = PushMultipartParser(boundary, max_segment_count=MAX_PARTS, header_charset="latin-1", strict=True)
         with parsing as parser:
-            name = ""
+            name, has_file = "", False
             chunks: list[bytes] = []
             for event in parser.parse(_without_padding(body, parser.boundary)):
                 if isinstance(event, MultipartSegment):
-                    name, chunks = event.name, []
+                    name, has_file, chunks = event.name, event.filename is not None, []
                 elif event is not None:
                     chunks.append(event)
                 else:
-                    yield name, chunks[0] if len(chunks) == 1 else b"".join(chunks)
+                    yield name, chunks[0] if len(chunks) == 1 else b"".join(chunks), has_file
     except MultipartError:
         raise UnreadablePayload.of(
             "",

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from service.codecs.codec import Codec
 from service.codecs.described import DescribedOperation, ExampleFile
-from service.codecs.media_types import NPY
+from service.codecs.media_types import JSON, NPY
 from service.codecs.message import (
     DTYPES,
     Buffer,
@@ -30,9 +30,10 @@ from service.codecs.message import (
     ResponseContext,
     require_plausible_shape,
 )
+from service.codecs.names import looks_like_json
 from service.problems import InvalidRequest, UnreadablePayload, counted
 
-__all__ = ["SENT_AS_TEXT", "NpyCodec", "decode_npy", "encode_npy", "npy_files"]
+__all__ = ["LOOKS_LIKE_JSON", "MAGIC", "SENT_AS_TEXT", "NpyCodec", "decode_npy", "encode_npy", "npy_files"]
 
 MAGIC = b"\x93NUMPY"
 FORMATS: dict[tuple[int, ...], tuple[struct.Struct, str]] = {
@@ -70,12 +71,14 @@ OTHER_KINDS = {
     "U": "text",
     "V": "raw bytes",
 }
-"""What the letters of other dtypes stand for, to be named in errors."""
+"""What the letters of other dtypes mean, to be named in errors."""
 
 OTHER_DESCRIPTION = re.compile(r"[<>=|]?([?bcfMmOSUV])[0-9]*(\[.*\])?")
 
 LINE_END = re.compile(rb"[\r\n]")
 SENT_AS_TEXT = "if curl sent it, use --data-binary and not -d, which removes line ends and null bytes"
+
+LOOKS_LIKE_JSON = f"it looks like JSON, which is sent with Content-Type: {JSON}"
 
 
 def decode_npy(content: memoryview, name: str) -> NDArray[Any]:
@@ -93,7 +96,7 @@ def decode_npy(content: memoryview, name: str) -> NDArray[Any]:
     UnreadablePayload
         If the bytes are not an npy file, or hold more or fewer bytes than its header says.
     InvalidRequest
-        If the type or the number of axes is none that a tensor has here.
+        If it has a type or a number of axes that no tensor may have.
     """
     header, start = _read_header(content, name)
     description, fortran_order, shape = header["descr"], header["fortran_order"], header["shape"]
@@ -103,19 +106,14 @@ def decode_npy(content: memoryview, name: str) -> NDArray[Any]:
         if isinstance(description, str):
             match = OTHER_DESCRIPTION.fullmatch(description)
             got = OTHER_KINDS[match[1]] if match else "another dtype"
-        raise InvalidRequest.of(
-            f"/{name}",
-            f"{name} has {got}; needed: {', '.join(DTYPES)}",
-            got=got,
-            expected=", ".join(DTYPES),
-        )
+        raise InvalidRequest.of(f"/{name}", f"{name} has another dtype", got=got, expected=", ".join(DTYPES))
     require_plausible_shape(name, shape, dtype.itemsize)
-    needed, there = dtype.itemsize * math.prod(shape), len(content) - start
-    if needed != there:
+    needed, present = dtype.itemsize * math.prod(shape), len(content) - start
+    if needed != present:
         raise _unreadable(
             name,
             f"its header promises {counted(needed, 'bytes of data')}",
-            f"{there} bytes of data",
+            f"{present} bytes of data",
             f"{counted(needed, 'bytes of data')}",
             content,
         )
@@ -173,10 +171,12 @@ def _parse_header(raw: bytes, encoding: str) -> dict[str, Any] | None:
 
 
 def _unreadable(name: str, reason: str, got: str, expected: str, content: memoryview) -> Exception:
-    message = f"{name} is not a readable npy file: {reason}; got {got}, needed {expected}"
-    if bytes(content[: len(MAGIC)]) == MAGIC and not LINE_END.search(content[:MAX_HEADER]):
-        message += f"; it has no line end, which numpy puts after the header: {SENT_AS_TEXT}"
-    return UnreadablePayload.of(f"/{name}", message, got=got, expected=expected)
+    is_stripped = bytes(content[: len(MAGIC)]) == MAGIC and not LINE_END.search(content[:MAX_HEADER])
+    hint = f"it has no line end, which numpy puts after the header: {SENT_AS_TEXT}" if is_stripped else ""
+    if looks_like_json(content):
+        hint = LOOKS_LIKE_JSON
+    fault = f"{name} is not a readable npy file: {reason}"
+    return UnreadablePayload.of(f"/{name}", fault, got=got, expected=expected, hint=hint)
 
 
 def encode_npy(array: NDArray[Any]) -> list[Buffer]:

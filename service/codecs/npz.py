@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from service.codecs.codec import Codec
 from service.codecs.media_types import NPZ
 from service.codecs.message import Buffer, Decoded, Encoded, Limits, RequestContext, ResponseContext
-from service.codecs.names import pointer_to
-from service.codecs.npy import SENT_AS_TEXT, decode_npy, encode_npy
+from service.codecs.names import joined, looks_like_json, pointer_to
+from service.codecs.npy import LOOKS_LIKE_JSON, SENT_AS_TEXT, decode_npy, encode_npy
 from service.problems import Finding, InvalidRequest, TooLarge, UnreadablePayload
 
 __all__ = ["NpzCodec"]
@@ -66,30 +66,30 @@ class NpzCodec(Codec):
             return Decoded({name: decode_npy(_read(archive, member, body), name) for name, member in members.items()})
 
     def encode(self, results: Mapping[str, NDArray[Any]], response: ResponseContext) -> Encoded:  # noqa: D102
-        content = _Pieces()
+        content = _Chunks()
         with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as archive:  # type: ignore[call-overload]
             for name, array in results.items():
                 # a ZipInfo without a date of its own: the same results give the same bytes
                 with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
                     for chunk in encode_npy(array):
                         member.write(chunk)
-        return Encoded(content.pieces)
+        return Encoded(content.chunks)
 
 
-class _Pieces:
+class _Chunks:
     """A file for zipfile to write, which keeps what it is given as it is: a tensor's data stays where it is.
 
     zipfile completes a member's header once its data is written, by writing it a second time over the first.
     """
 
     def __init__(self) -> None:
-        self.pieces: list[Buffer] = []
-        self._number_at: dict[int, int] = {}
+        self.chunks: list[Buffer] = []
+        self._index_at: dict[int, int] = {}
         self._position = 0
 
     def write(self, data: Buffer) -> int:
-        number = self._number_at.setdefault(self._position, len(self.pieces))
-        self.pieces[number : number + 1] = [data]
+        index = self._index_at.setdefault(self._position, len(self.chunks))
+        self.chunks[index : index + 1] = [data]
         self._position += len(data)
         return len(data)
 
@@ -116,35 +116,36 @@ def _checked_members(
     for info in infos:
         name = info.filename.removesuffix(".npy")
         if name not in operands or info.filename == name:
-            expected = " or ".join(f"{operand}.npy" for operand in operands)
+            expected = f"members for {joined(operands)} only"
             pointer = pointer_to(name)
-            message = f"the npz has a member {pointer.removeprefix('/')}".rstrip()
+            fault, hint = f"the npz has a member {pointer.removeprefix('/')}".rstrip(), ""
             if name in operands:
-                message += f" whose name does not end in .npy; needed: {name}.npy"
+                fault, expected = f"{fault} whose name does not end in .npy", f"{name}.npy"
             elif "/" in name or "\\" in name:
-                message += f" in a directory; needed: {expected}, in none"
+                fault, expected = f"{fault} in a directory", f"a name without one, such as {operands[0]}.npy"
             else:
-                message += f" that is no operand; needed: {expected}; parameters stand in the query string"
-            findings.append(Finding(pointer, message, "another member", expected))
+                fault, hint = f"{fault} that is not an operand", "parameters go in the query string"
+            findings.append(Finding.of(pointer, fault, got="another member", expected=expected, hint=hint))
         elif name in members:
-            findings.append(Finding(f"/{name}", f"{name} is in the npz more than once", "two members", "one member"))
+            fault = f"{name} is in the npz more than once"
+            findings.append(Finding.of(f"/{name}", fault, got="two members", expected="one member"))
         members[name] = info
     if findings:
         raise InvalidRequest(*findings)
     for name, info in members.items():
         if info.flag_bits & ENCRYPTED:
-            message = f"{name} is encrypted in the npz; needed: no encryption"
-            raise UnreadablePayload.of(f"/{name}", message, got="encryption", expected="no encryption")
+            fault = f"{name} is encrypted in the npz"
+            raise UnreadablePayload.of(f"/{name}", fault, got="encryption", expected="no encryption")
         if info.compress_type not in READABLE_METHODS:
             method = OTHER_METHODS.get(info.compress_type, f"method {info.compress_type}")
-            message = f"{name} is compressed with {method} in the npz; needed: stored or deflated, as numpy writes them"
-            raise UnreadablePayload.of(f"/{name}", message, got=method, expected="stored or deflated")
+            fault, expected = f"{name} has another compression in the npz", "stored or deflated, as numpy writes it"
+            raise UnreadablePayload.of(f"/{name}", fault, got=method, expected=expected)
     _refuse_overlaps(infos, body_size)
     inflated = sum(info.file_size for info in infos)
     if inflated > limits.decompressed_bytes:
         raise TooLarge.of(
             "",
-            f"the npz inflates to {inflated} bytes; this server takes at most {limits.decompressed_bytes}",
+            "the members of the npz inflate to more than this server allows",
             got=f"{inflated} bytes",
             expected=f"at most {limits.decompressed_bytes} bytes",
         )
@@ -153,16 +154,16 @@ def _checked_members(
 
 
 def _refuse_overlaps(infos: Sequence[zipfile.ZipInfo], body_size: int) -> None:
-    """Refuse members that share bytes: the way to make a small file inflate without end."""
+    """Refuse members that share bytes, by which a small file could inflate without end."""
     following = body_size
     for info in sorted(infos, key=lambda info: info.header_offset, reverse=True):
         if info.header_offset + LOCAL_HEADER_BYTES + info.compress_size > following:
-            raise _unreadable("its members overlap", "members that share bytes", "one place for each member")
+            raise _unreadable("its members overlap", "members that share bytes", "members that do not overlap")
         following = info.header_offset
 
 
 def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo, body: bytearray) -> memoryview:
-    """Inflate a member into a buffer of the size that its directory entry promises, and not a byte further."""
+    """Inflate a member into a buffer of the size that its directory entry promises, and not a byte more."""
     content = memoryview(bytearray(info.file_size))
     try:
         with archive.open(info) as member:
@@ -183,6 +184,8 @@ def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo, body: bytearray) -> m
 
 def _hint(body: bytearray) -> str:
     """Say how to send an archive as it is, if this one may have been sent as text."""
+    if looks_like_json(body):
+        return f"; {LOOKS_LIKE_JSON}"
     may_be_stripped = body.startswith(LOCAL_HEADER) and not (b"\0" in body and b"\n" in body)
     return f"; {SENT_AS_TEXT}" if may_be_stripped else ""
 

@@ -14,17 +14,17 @@ from service.problems import Finding, InvalidRequest
 __all__ = ["MAX_VALUE", "MAX_VALUES", "NOT_GIVEN", "parse_text_parameters"]
 
 NOT_GIVEN: Any = object()
-"""Value of a form's field that nobody filled in; browsers send it all the same."""
+"""Value of a form field that was left empty, which browsers send nevertheless."""
 
 PYTHON_LITERALS = {"": NOT_GIVEN, "None": NOT_GIVEN, "True": True, "False": False}
 LIST = re.compile(r"[(\[]?((?:\s*[\w.+-]+\s*,)+\s*[\w.+-]*\s*)[)\]]?")
 """Items with commas between them, with or without brackets: "2,1", "(2, 1)", "(2,)", "input,weight"."""
 
 MAX_VALUE = 4096
-"""Characters of the longest value."""
+"""Maximum length of a value, in characters."""
 
 MAX_VALUES = 64
-"""More than any request has: a bound on the findings of one answer."""
+"""Maximum number of values, more than any request needs: a bound on the findings of one response."""
 
 
 def parse_text_parameters(pairs: Sequence[tuple[str, str | bytes]]) -> dict[str, Any]:
@@ -42,7 +42,7 @@ def parse_text_parameters(pairs: Sequence[tuple[str, str | bytes]]) -> dict[str,
     """
     if len(pairs) > MAX_VALUES:
         got, expected = f"{len(pairs)} parameters", f"at most {MAX_VALUES}"
-        raise InvalidRequest.of("", f"there are {got}; needed: {expected}", got=got, expected=expected)
+        raise InvalidRequest.of("", "there are too many parameters", got=got, expected=expected)
     values: dict[str, list[Any]] = {}
     lists = set()
     findings = []
@@ -53,7 +53,7 @@ def parse_text_parameters(pairs: Sequence[tuple[str, str | bytes]]) -> dict[str,
         if isinstance(text, str) and len(text) > MAX_VALUE:
             got = f"{len(text)} characters"
             expected = f"at most {MAX_VALUE} characters"
-            findings.append(Finding(pointer_to(name), f"a parameter has {got}; needed: {expected}", got, expected))
+            findings.append(Finding.of(pointer_to(name), "a parameter is too long", got=got, expected=expected))
             continue
         values.setdefault(name, []).append(text if isinstance(text, bytes) else _parse(text))
     if findings:

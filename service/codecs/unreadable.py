@@ -6,7 +6,10 @@ from service.codecs.media_types import JSON, URL_ENCODED
 
 __all__ = ["SENT_BY_MISTAKE"]
 
-SENT_BY_MISTAKE = {
-    URL_ENCODED: "a form without files is not read; curl -d sends this Content-Type unless another is given: add -H "
-    f"'Content-Type: {JSON}' for JSON, or the file's own and --data-binary in place of -d for a file"
-}
+CURL_SENDS_IT = (
+    f"curl -d sends this Content-Type unless another is given: add -H 'Content-Type: {JSON}' for JSON, or the file's "
+    "own and --data-binary in place of -d for a file"
+)
+
+SENT_BY_MISTAKE = {URL_ENCODED: ("a form without files is not read", CURL_SENDS_IT)}
+"""By content type: what is wrong, and what to do."""

@@ -35,7 +35,7 @@ def example(operation: Operation) -> tuple[dict[str, Any], dict[str, NDArray[Any
     """Return the parameters and operands of an operation's example; grad_output is all ones. Not to be changed."""
     parameters, tensors = _split(operation.entry)
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
-    resolved = operation.entry.resolve(operation.call(parameters).op, shapes)
+    resolved = operation.entry.resolve(operation.parse_parameters(parameters).op, shapes)
     if operation.direction == "backward":
         tensors = {"grad_output": np.ones(resolved.output_shape), **tensors}
     return {**parameters, "spatial_axes": len(resolved.windows.axes)}, tensors

@@ -26,7 +26,7 @@ from service.http.negotiation import readable_codecs, response_codec, writable_c
 from service.http.responses import PARAMETERS_HEADER
 from service.operations.catalogue import CATALOGUE
 from service.operations.operation import CatalogueEntry, Operation
-from service.operations.shapes import DTYPE, ShapeAnswer, predict_shapes, shapes_model
+from service.operations.shapes import DTYPE, ShapeResponse, predict_shapes, shapes_model
 from service.problems import Busy, Finding, InvalidRequest, RequestProblem
 
 __all__ = [
@@ -36,12 +36,12 @@ __all__ = [
     "components",
     "described",
     "description",
-    "of_examples",
-    "of_live",
-    "of_operation",
-    "of_ops",
-    "of_ready",
-    "of_shape",
+    "examples_route",
+    "live_route",
+    "operation_route",
+    "ops_route",
+    "ready_route",
+    "shape_route",
 ]
 
 
@@ -105,7 +105,7 @@ def _json_content(schema: dict[str, Any], example: Any) -> dict[str, Any]:
     return {JSON_CODEC.media_type: {"schema": schema, "example": example}}
 
 
-def _documented(name: str, summary: str, description: str, answer: dict[str, Any], tag: str) -> dict[str, Any]:
+def _documented(name: str, summary: str, description: str, response: dict[str, Any], tag: str) -> dict[str, Any]:
     """Return the arguments of a route: everything is said in ``openapi_extra``, nothing inferred."""
     return {
         "name": name,
@@ -114,7 +114,7 @@ def _documented(name: str, summary: str, description: str, answer: dict[str, Any
         "description": description,
         "tags": [tag],
         "response_model": None,
-        "openapi_extra": {"responses": {"200": {"description": "The answer.", "content": answer}}},
+        "openapi_extra": {"responses": {"200": {"description": "The results.", "content": response}}},
     }
 
 
@@ -124,7 +124,7 @@ def _parameters_header() -> dict[str, Any]:
     return {PARAMETERS_HEADER: {"description": description, "schema": {"type": "string"}}}
 
 
-def of_operation(operation: Operation) -> dict[str, Any]:
+def operation_route(operation: Operation) -> dict[str, Any]:
     """Return the documentation of an operation's route."""
     entry = operation.entry
     described = described_operation(operation)
@@ -145,7 +145,7 @@ def of_operation(operation: Operation) -> dict[str, Any]:
 def _description(operation: Operation) -> str:
     lines = []
     for op in operation.entry.ops.values():
-        lines += [*(paragraph.replace("``", "`") for paragraph in _first_paragraphs(op)), ""]
+        lines += [_op_text(op), ""]
     if operation.direction == "backward":
         names = ", ".join(f"`{operand.name}`" for operand in operation.entry.operands)
         lines += [f"This call computes the gradients of `sum(grad_output * output)` with respect to {names}.", ""]
@@ -162,13 +162,17 @@ def _description(operation: Operation) -> str:
     return "\n".join(lines)
 
 
-def _first_paragraphs(op: type[Op]) -> list[str]:
-    """Return what an op's docstring says before its sections: the sentence, and the formula."""
-    before = (inspect.getdoc(op) or "").split("\n\nParameters\n")[0]
-    return [line for paragraph in before.split("\n\n") for line in (paragraph.replace("\n", " "), "")]
+def _op_text(op: type[Op]) -> str:
+    """Return what an op says about itself, in Markdown."""
+    declared = getattr(op, "description", "")
+    if declared:
+        return str(declared)
+    # until every op declares it: its docstring before the sections
+    paragraphs = (inspect.getdoc(op) or "").split("\n\nParameters\n")[0].split("\n\n")
+    return "\n\n".join(paragraph.replace("\n", " ").replace("``", "`") for paragraph in paragraphs)
 
 
-def of_shape(entry: CatalogueEntry) -> dict[str, Any]:
+def shape_route(entry: CatalogueEntry) -> dict[str, Any]:
     """Return the documentation of a layer's shape call."""
     operation = entry.forward
     shapes = {**shapes_model(entry).model_json_schema(), "description": "Shape of each operand of forward."}
@@ -183,8 +187,8 @@ def of_shape(entry: CatalogueEntry) -> dict[str, Any]:
     }
     description = "The output's shape, the padding resolved per side, multiply-accumulates and bytes, without a tensor."
     example = shape_example(entry)
-    answer = _json_content(ShapeAnswer.model_json_schema(), predict_shapes(entry, example))
-    arguments = _documented(f"{entry.name}_shape", f"{entry.title}, shapes", description, answer, entry.name)
+    response = _json_content(ShapeResponse.model_json_schema(), predict_shapes(entry, example))
+    arguments = _documented(f"{entry.name}_shape", f"{entry.title}, shapes", description, response, entry.name)
     arguments["openapi_extra"]["requestBody"] = {"required": True, "content": _json_content(schema, example)}
     arguments["openapi_extra"]["responses"] |= PROBLEMS
     return arguments
@@ -216,7 +220,7 @@ def described(operation: Operation) -> dict[str, Any]:
     }
 
 
-def of_ops() -> dict[str, Any]:
+def ops_route() -> dict[str, Any]:
     """Return the documentation of /ops."""
     return _documented(
         "list_operations",
@@ -227,7 +231,7 @@ def of_ops() -> dict[str, Any]:
     )
 
 
-def of_examples() -> dict[str, Any]:
+def examples_route() -> dict[str, Any]:
     """Return the documentation of /examples."""
     arguments = _documented(
         "example_file",
@@ -248,23 +252,23 @@ def of_examples() -> dict[str, Any]:
     return arguments
 
 
-def of_live() -> dict[str, Any]:
+def live_route() -> dict[str, Any]:
     """Return the documentation of /health/live."""
     return _documented(
         "health_live",
         "Return whether the process runs",
-        "For restarting: answers as long as the event loop turns.",
+        "For restarting: it responds as long as the event loop runs.",
         _json_content(HEALTH_SCHEMA, {"status": "live"}),
         "service",
     )
 
 
-def of_ready() -> dict[str, Any]:
+def ready_route() -> dict[str, Any]:
     """Return the documentation of /health/ready."""
     return _documented(
         "health_ready",
         "Return whether requests are taken",
-        "For routing: answers once the service has started.",
+        "For routing: it responds once the service has started.",
         _json_content(HEALTH_SCHEMA, {"status": "ready"}),
         "service",
     )
@@ -285,7 +289,7 @@ TAGS = [
 ]
 
 SERVERS = [{"url": ".", "description": "where this document comes from"}]
-"""Relative to the document's address, which alone is known to be right behind a proxy."""
+"""Relative to the document's address, the only one that is known to be right behind a proxy."""
 
 PAGE = (Path(__file__).parent / "docs.html").read_text(encoding="utf-8").replace("{{SERVER}}", SERVER)
 """The page /docs: Swagger UI."""

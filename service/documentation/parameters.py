@@ -62,7 +62,7 @@ def framework_defaults(operation: Operation) -> dict[str, dict[str, Any]]:
 def request_properties(operation: Operation) -> dict[str, Any]:
     """Return the JSON schema of every parameter, its default said in words.
 
-    As the schema's own, clients that are generated from it send a default along: in a query beside a body that has the
+    As the schema's own, clients that are generated from it send a default along: in a query although the body has the
     parameter too, and as given, so that no framework's default and no other mode applies.
     """
     properties = {}
@@ -97,7 +97,7 @@ def _alternatives(words: list[str]) -> str:
 
 
 def without_null(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a schema without the null that stands for "not given": who writes a request leaves the parameter out."""
+    """Return a schema without the null that means "not given": a request simply leaves the parameter out."""
     kept = [alternative for alternative in schema.get("anyOf", []) if alternative != {"type": "null"}]
     return dict(kept[0]) if len(kept) == 1 else dict(schema)
 
@@ -131,5 +131,5 @@ def _as_text_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
         return {"type": "string", "pattern": r"[\[,]"}
     if "anyOf" in schema:
         alternatives = [_as_text_schema(alternative) for alternative in schema["anyOf"]]
-        return {"anyOf": [each for place, each in enumerate(alternatives) if each not in alternatives[:place]]}
+        return {"anyOf": [each for index, each in enumerate(alternatives) if each not in alternatives[:index]]}
     return dict(schema)

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 __all__ = ["AccessLogMiddleware", "LineFormatter", "log_config", "log_request", "note_problem"]
 
 MAX_TARGET = 200
-"""Characters of a path that are logged."""
+"""Maximum length of a path in the log, in characters."""
 
 logger = logging.getLogger("convpool.access")
 
@@ -49,7 +49,7 @@ def log_config(level: str) -> dict[str, Any]:
 
 
 def note_problem(scope: Any, title: str, status: int = 0) -> None:
-    """Let a request's line in the log name the problem that it is answered with.
+    """Let a request's line in the log name the problem in its response.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def note_problem(scope: Any, title: str, status: int = 0) -> None:
 class AccessLogMiddleware:
     """Logs each request once its response is sent: client, method, target, status, duration, bytes and problem.
 
-    No tensor is ever logged: bodies are not, nor are the values of a query, where one may stand by mistake. A path is
+    No tensor is ever logged: bodies are not, nor are the values of a query, which may hold one by mistake. A path is
     logged as it was sent, percent-encoded, and cut.
 
     Parameters
@@ -94,7 +94,7 @@ class AccessLogMiddleware:
         try:
             await self._app(scope, receive, counted)
         except Exception:
-            if not status:  # what stands around the middlewares answers
+            if not status:  # the server around the middlewares responds
                 note_problem(scope, "Internal error", 500)
             raise
         finally:

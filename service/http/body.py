@@ -11,8 +11,8 @@ from service.problems import BodyTimeout, TooLarge, UnreadablePayload, Unsupport
 
 __all__ = ["disconnected", "read_body"]
 
-SLOWEST_RATE = 2**14
-"""Bytes in a second. A large body over a slow line may take as long as it needs; one that drips may not."""
+MIN_RATE = 2**14
+"""Bytes per second. A large body over a slow line may take as long as it needs; one that drips may not."""
 
 POLLING_SECONDS = 0.1
 
@@ -24,9 +24,9 @@ async def read_body(request: Request, limit: int, seconds: float, charge: Callab
     ----------
     request : Request
     limit : int
-        Bytes of the largest body.
+        Maximum size of the body, in bytes.
     seconds : float
-        Time within which it must arrive, beside the time that SLOWEST_RATE gives what has arrived.
+        Time limit for receiving it, plus one second for each MIN_RATE bytes received.
     charge : callable
         Called with the bytes of memory that are about to be taken.
 
@@ -58,11 +58,10 @@ async def read_body(request: Request, limit: int, seconds: float, charge: Callab
                     raise _wrong_length("more", f"{length} bytes, as Content-Length says")
                 body[filled : filled + len(chunk)] = chunk
                 filled += len(chunk)
-                timeout.reschedule(deadline + filled / SLOWEST_RATE)
+                timeout.reschedule(deadline + filled / MIN_RATE)
     except TimeoutError:
-        expected = f"the whole body within {seconds} s and a second for every {SLOWEST_RATE} bytes"
-        message = f"the body did not arrive in time; needed: {expected}"
-        raise BodyTimeout.of("", message, got="less", expected=expected) from None
+        expected = f"the whole body within {seconds} s plus one second for every {MIN_RATE} bytes"
+        raise BodyTimeout.of("", "the body did not arrive in time", got="less", expected=expected) from None
     except ClientDisconnect:
         raise _wrong_length("the connection's end", "the whole body") from None
     if length is not None and filled < length:
@@ -74,15 +73,14 @@ async def read_body(request: Request, limit: int, seconds: float, charge: Callab
 async def disconnected(request: Request) -> None:
     """Return when the client is gone; to be called once its body has been read."""
     while (await request.receive())["type"] != "http.disconnect":
-        await asyncio.sleep(POLLING_SECONDS)  # a server need not wait for anything before it says that nothing came
+        await asyncio.sleep(POLLING_SECONDS)  # a server may return at once without a message
 
 
 def _refuse_encoding(request: Request) -> None:
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("", "identity"):
-        raise UnsupportedMediaType.of(
-            "", "compressed bodies are not read; needed: no Content-Encoding", got="a Content-Encoding", expected="none"
-        )
+        fault = "compressed bodies are not read"
+        raise UnsupportedMediaType.of("", fault, got="a Content-Encoding", expected="no Content-Encoding")
 
 
 def _content_length(request: Request) -> int | None:
@@ -90,17 +88,16 @@ def _content_length(request: Request) -> int | None:
     if text is None:
         return None
     if not (text.isascii() and text.isdigit() and len(text) < 20):
-        raise _wrong_length("a Content-Length that is no number", "the number of bytes in the body")
+        fault, expected = "Content-Length is not a number", "the number of bytes in the body"
+        raise UnreadablePayload.of("", fault, got="something else", expected=expected)
     return int(text)
 
 
 def _require_room(size: int, limit: int) -> None:
     if size > limit:
         got, expected = f"{size} bytes or more", f"at most {limit} bytes"
-        raise TooLarge.of("", f"the body has {got}; this server takes {expected}", got=got, expected=expected)
+        raise TooLarge.of("", "the body is larger than this server allows", got=got, expected=expected)
 
 
 def _wrong_length(got: str, expected: str) -> UnreadablePayload:
-    return UnreadablePayload.of(
-        "", f"the body is incomplete or too long: got {got}, needed {expected}", got=got, expected=expected
-    )
+    return UnreadablePayload.of("", "the body is incomplete or too long", got=got, expected=expected)

@@ -1,7 +1,7 @@
 """Lets a client finish sending before it is told that its request was refused.
 
-A server that answers and closes while the body is still on its way makes the kernel reset the connection, and many
-clients then report a broken connection instead of the answer that says what is wrong.
+A server that responds and closes while the body is still on its way makes the kernel reset the connection, and many
+clients then report a broken connection instead of the response that says what is wrong.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ MAX_BYTES = 2**28
 
 
 class DrainingMiddleware:
-    """Reads and discards what is left of a request's body before its answer starts, up to a size and a time.
+    """Reads and discards what is left of a request's body before its response starts, up to a size and a time.
 
-    A client that sent ``Expect: 100-continue`` waits for the answer before it sends anything; nothing is read from it.
+    A client that sent ``Expect: 100-continue`` waits for the response before it sends anything:
+    nothing is read from it.
 
     Parameters
     ----------
@@ -54,7 +55,7 @@ class DrainingMiddleware:
 
         async def draining_send(message: Message) -> None:
             if message["type"] == "http.response.start" and not complete:
-                # who was too slow is not waited for again
+                # the client already timed out; do not wait again
                 if not waits and message["status"] != HTTPStatus.REQUEST_TIMEOUT:
                     await drain()
                 if not complete:

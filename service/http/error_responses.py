@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -18,6 +19,7 @@ from cnn_core import ConvpoolError
 from cnn_core.errors import MissingAxisError
 from service.codecs.names import pointer_to
 from service.http.access_log import note_problem
+from service.operations.catalogue import CATALOGUE
 from service.problems import (
     BodyTimeout,
     Busy,
@@ -66,6 +68,9 @@ KINDS: dict[type[Exception], Kind] = {
     ConvpoolError: Kind(422, "Invalid request"),
     Busy: Kind(503, "Busy"),
 }
+MAX_PATH = 100
+"""Characters of an unknown path that are compared with the known ones."""
+
 INTERNAL = Kind(500, "Internal error")
 
 logger = logging.getLogger("convpool")
@@ -90,12 +95,12 @@ def problem_content(kind: Kind, findings: Sequence[Finding], detail: str = "") -
 def problem_response(
     kind: Kind, findings: Sequence[Finding], detail: str = "", headers: Mapping[str, str] | None = None
 ) -> Response:
-    """Return an answer that holds a problem document."""
+    """Return a response that holds a problem document."""
     return Response(problem_content(kind, findings, detail), kind.status, headers, PROBLEM_MEDIA_TYPE)
 
 
 def install_error_handlers(app: FastAPI) -> None:
-    """Make an application answer every error with a problem document."""
+    """Make an application respond to every error with a problem document."""
 
     def respond(request: Request, kind: Kind, *arguments: Any, **options: Any) -> Response:
         note_problem(request.scope, kind.title)
@@ -117,17 +122,18 @@ def install_error_handlers(app: FastAPI) -> None:
         status = HTTPStatus(error.status_code)
         detail = status.description
         if status == HTTPStatus.NOT_FOUND:
-            detail = "There is nothing at this path. GET /ops lists the operations, and /docs describes every call."
+            detail = (
+                f"There is nothing at this path.{_paths_meant(request.url.path)} GET /ops lists the operations, and "
+            )
+            detail += "/docs describes every call."
         elif error.headers and "Allow" in error.headers:
             detail = f"This path is called with {error.headers['Allow']}."
         return respond(request, Kind(status, status.phrase), [], detail, error.headers)
 
     async def on_memory_error(request: Request, error: Exception) -> Response:
-        message = "the server has not the memory for this request now; try again later, or with smaller tensors"
-        expected = "smaller tensors, or a later try"
-        return await on_problem(
-            request, Busy.of("", message, got="a request that needs more memory than is free", expected=expected)
-        )
+        fault = "not enough free memory for this request right now"
+        got, expected = "a request that needs more memory than is free", "smaller tensors, or another try later"
+        return await on_problem(request, Busy.of("", fault, got=got, expected=expected))
 
     async def on_any_error(request: Request, error: Exception) -> Response:
         logger.error("unexpected error", exc_info=error)
@@ -138,6 +144,17 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, on_http_error)
     app.add_exception_handler(MemoryError, on_memory_error)
     app.add_exception_handler(Exception, on_any_error)
+
+
+def _paths_meant(path: str) -> str:
+    """Return a sentence with the paths that were most likely meant by one that there is not; empty if none is close."""
+    paths = {
+        entry.name: [*(operation.path for operation in entry.operations), f"/{entry.name}/shape"] for entry in CATALOGUE
+    }
+    of_layer = paths.get(path[:MAX_PATH].strip("/").partition("/")[0], [])
+    close = difflib.get_close_matches(path[:MAX_PATH], [each for some in paths.values() for each in some], n=1)
+    meant = of_layer or close
+    return f" {'Paths of this layer' if of_layer else 'Most like it is'}: {', '.join(meant)}." if meant else ""
 
 
 def _kind(error: Exception) -> Kind:

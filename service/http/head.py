@@ -1,4 +1,4 @@
-"""HEAD wherever there is GET: the same answer, of which the server then sends the headers alone (RFC 9110, 9.3.2)."""
+"""HEAD wherever there is GET: the same response, of which the server then sends only the headers (RFC 9110, 9.3.2)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["HeadMiddleware"]
 
 
 class HeadMiddleware:
-    """Has a HEAD request answered as a GET. The ASGI server knows what was asked, and leaves the body out.
+    """Handles a HEAD request as a GET. The ASGI server knows the original method and leaves the body out.
 
     Parameters
     ----------

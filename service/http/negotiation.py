@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -21,8 +22,11 @@ __all__ = [
     "writable_codecs",
 ]
 
+SHORT_AND_PLAIN = re.compile(r"(?=.{1,40}\Z)[\w*.+/-]+(?:(?:=|[;,] ?)[\w*.+/-]+)*", re.ASCII)
+"""Media types with parameters, and no other text, that may be repeated in an error."""
+
 MAX_HEADER = 1024
-"""Characters of an Accept or a Content-Type that are read at all: parsing takes time by the square of the length."""
+"""Maximum length of an Accept or a Content-Type, in characters: parsing takes time by the square of the length."""
 
 
 @dataclass(frozen=True)
@@ -59,20 +63,26 @@ def request_format(content_type: str | None, readable: Sequence[Codec]) -> Reque
     codec = _called(media_type, readable)
     if codec is not None:
         if codec.charset and not _is_charset(options.get("charset", codec.charset), codec.charset):
-            reason = (
-                f"{codec.title} is read in {codec.charset.upper()} only, and the Content-Type names another charset"
-            )
-            raise UnsupportedMediaType.of("", f"{reason}; needed: {expected}", got="another charset", expected=expected)
+            fault = f"{codec.title} is read in {codec.charset.upper()} only"
+            raise UnsupportedMediaType.of("", fault, got="another charset", expected=expected)
         return RequestFormat(codec, options)
     other = _called(media_type, tuple(CODECS.values()))
-    got = media_type if media_type in SENT_BY_MISTAKE else "another Content-Type" if content_type else "nothing"
+    hint = ""
     if media_type in SENT_BY_MISTAKE:
-        reason = SENT_BY_MISTAKE[media_type]
+        fault, hint = SENT_BY_MISTAKE[media_type]
     elif other is not None and other.limitation:
-        reason = f"this format {other.limitation}"
+        fault = f"this format {other.limitation}"
     else:
-        reason = "the Content-Type is missing or is not one that this call reads"
-    raise UnsupportedMediaType.of("", f"{reason}; needed: {expected}", got=got, expected=expected)
+        fault = "the Content-Type is missing or is not one that this call reads"
+    got = _shown("Content-Type", content_type)
+    raise UnsupportedMediaType.of("", fault, got=got, expected=expected, hint=hint)
+
+
+def _shown(name: str, value: str | None) -> str:
+    """Return a header as it came, if it is short and plain enough to be sent back."""
+    if not value:
+        return "nothing"
+    return f"{name}: {value}" if SHORT_AND_PLAIN.fullmatch(value) else f"another {name}"
 
 
 def _called(media_type: str, codecs: Sequence[Codec]) -> Codec | None:
@@ -113,8 +123,8 @@ def _best(available: list[str], accept: str | None) -> str:
     best = str(mimeparse.best_match(available, ",".join(ranges))) if ranges else ""
     if not best:
         expected = f"Accept: {' or '.join(available)}"
-        message = f"no format that this response can have is acceptable; needed: {expected}"
-        raise NotAcceptable.of("", message, got="another Accept", expected=expected)
+        fault = "Accept allows no format that this response can have"
+        raise NotAcceptable.of("", fault, got=_shown("Accept", accept), expected=expected)
     return best
 
 

@@ -84,7 +84,7 @@ RULES: dict[str, tuple[str, str, str]] = {
         f"at most {MAX_HEAD_BYTES} bytes together",
     ),
 }
-"""What h11's words for an error begin with: the rule, what came and what was needed. The rest of h11's words may hold
+"""What h11's words for an error begin with: the rule, what came and what was expected. The rest of h11's words may hold
 the client's bytes, which are not repeated."""
 
 BREAKS_A_RULE = ("a request keeps to the rules of HTTP/1.1", "one that does not", "a request as RFC 9112 has it")
@@ -96,7 +96,7 @@ class Malformed(Exception):
     def __init__(self, status: HTTPStatus, rule: str, got: str, expected: str) -> None:
         super().__init__(rule)
         self.kind = Kind(status, status.phrase)
-        self.finding = Finding("", f"{rule}; got {got}, needed {expected}", got, expected)
+        self.finding = Finding.of("", rule, got=got, expected=expected)
 
 
 class Connection(h11.Connection):
@@ -127,7 +127,7 @@ class Connection(h11.Connection):
 
 
 def in_origin_form(request: h11.Request) -> h11.Request:
-    """Return the request with the path and the query alone as its target, and the host where a host stands.
+    """Return the request with only the path and the query as its target, and the URL's host as its Host field.
 
     A client that takes the server for its proxy sends the whole URL, and a server must read that; the host in it comes
     before the Host field (RFC 9112, 3.2.2).

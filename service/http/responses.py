@@ -1,4 +1,4 @@
-"""Answers whose body is sent as views of the results' memory."""
+"""Responses whose body is sent as views of the results' memory."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ CHUNK_BYTES = 2**20
 
 
 class BufferResponse(Response):
-    """A response whose body is a list of buffers, sent piece by piece without joining or copying them.
+    """A response whose body is a list of buffers, sent in chunks without joining or copying them.
 
     Parameters
     ----------
     buffers : sequence of bytes-like
     media_type : str
     seconds : float
-        Time for which the client may leave a piece unread; then the answer is broken off.
+        Write timeout of each chunk: the connection is closed if the client stops reading.
     headers : mapping of str to str
     """
 
@@ -42,20 +42,20 @@ class BufferResponse(Response):
         self._views = [memoryview(buffer) for buffer in buffers]
         self._seconds = seconds
         self.held: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
-        """Left once the answer is sent, or broken off: what the request holds until then."""
+        """Exited once the response is sent or aborted: what the request holds until then."""
         length = sum(view.nbytes for view in self._views)
         super().__init__(None, 200, {"Content-Length": str(length), **headers}, media_type)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the answer."""
+        """Send the response."""
         with self.held:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             for view in self._views:
                 for start in range(0, view.nbytes, CHUNK_BYTES):
-                    part = view[start : start + CHUNK_BYTES]
+                    chunk = view[start : start + CHUNK_BYTES]
                     try:
                         async with asyncio.timeout(self._seconds):
-                            await send({"type": "http.response.body", "body": part, "more_body": True})
+                            await send({"type": "http.response.body", "body": chunk, "more_body": True})
                     except TimeoutError:
-                        return  # the server closes a connection whose answer is not complete
+                        return  # the server closes a connection whose response is not complete
             await send({"type": "http.response.body", "body": b"", "more_body": False})

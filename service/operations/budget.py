@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from service.operations.operation import Prediction
+from service.codecs import CODECS
+from service.codecs.names import joined
+from service.operations.prediction import Prediction
 from service.problems import Finding, TooLarge, counted
 from service.settings import Settings
 
@@ -16,21 +18,22 @@ def check_budget(prediction: Prediction, text: int, settings: Settings) -> None:
     ----------
     prediction : Prediction
     text : int
-        Bytes that the answer's text may take, if it is text.
+        Bytes that the response takes in addition to the results, as text does.
     settings : Settings
     """
+    without_text = [codec.title for codec in CODECS.values() if codec.can_write(1) and not codec.charset]
     costs = (
         ("bytes of results", prediction.result_bytes, settings.max_result_bytes),
-        ("bytes of text (npy and npz need none)", text, settings.max_result_bytes),
+        (f"bytes of text ({joined(without_text)} need none)", text, settings.max_result_bytes),
         ("bytes of workspace", prediction.workspace_bytes, settings.max_workspace_bytes),
         ("units of work, each a multiply-accumulate", prediction.work, settings.max_work),
     )
     findings = [
-        Finding(
+        Finding.of(
             "",
-            f"the request would take {counted(cost, what)}; this server takes at most {limit}",
-            counted(cost, what),
-            f"at most {limit} {what}",
+            "the request exceeds a limit of this server",
+            got=counted(cost, what),
+            expected=f"at most {limit} {what}",
         )
         for what, cost, limit in costs
         if cost > limit

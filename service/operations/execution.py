@@ -55,10 +55,10 @@ class Ticket:
 
 
 class ComputePool:
-    """Threads that compute, and the bounds on the requests that are under way: being read, computed or answered.
+    """Threads that compute, and the bounds on the requests that are under way: being read, computed or sent.
 
-    The core computes a request on as many of these threads as others leave idle: requests side by side use as many
-    processors together as one alone.
+    The core computes a request on as many of these threads as others leave idle: several requests at a time use as many
+    cores together as one alone.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -76,7 +76,7 @@ class ComputePool:
         ----------
         function : callable
         abandoned : coroutine
-            Ends when nobody waits for the result any more. A function that has not been started by then never is; one
+            Ends when nobody waits for the result any longer. A function that has not been started by then never is; one
             that has been cannot be stopped.
 
         Raises
@@ -90,7 +90,7 @@ class ComputePool:
         try:
             await asyncio.wait((result, watch), return_when=asyncio.FIRST_COMPLETED)
             if not result.done() and future.cancel():
-                raise _busy("nobody waits for the answer", "a client that stays")
+                raise _busy("nobody waits for the response", "a client that stays")
             return await result
         except asyncio.CancelledError:
             future.cancel()
@@ -104,4 +104,4 @@ class ComputePool:
 
 
 def _busy(got: str, expected: str) -> Busy:
-    return Busy.of("", f"the server is busy: {got}, needed {expected}; try again later", got=got, expected=expected)
+    return Busy.of("", "the server is busy", got=got, expected=expected, hint="try again later")

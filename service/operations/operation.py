@@ -6,7 +6,6 @@ Everything that routes, documentation and validation need is derived here from t
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -18,13 +17,14 @@ from pydantic import BaseModel
 from cnn_core import ParameterError, get_threads
 from cnn_core.ops.base import Op, Operand, ResolvedOp
 from cnn_core.parameters import Direction, Rule, one_of, subset_of
-from service.codecs.message import TensorType
 from service.codecs.names import pointer_to
 from service.codecs.text import NOT_GIVEN
-from service.operations.parameters import parameter_model, rule_field, unknown_names, validated
+from service.operations.parameters import parameter_model, rule_field, validated
+from service.operations.prediction import Prediction, predicted
+from service.operations.unknown_names import unknown_names
 from service.problems import Finding, InvalidRequest
 
-__all__ = ["CatalogueEntry", "Operation", "ParsedCall", "Prediction"]
+__all__ = ["CatalogueEntry", "Operation", "ParsedCall"]
 
 GRAD_OUTPUT = Operand("grad_output", "Gradient with respect to the output: of the output's shape.")
 
@@ -72,7 +72,13 @@ class CatalogueEntry:
     def resolve(self, op: Op, shapes: Mapping[str, Sequence[int]]) -> ResolvedOp[Any]:
         """Resolve an op for operands of these shapes, by name."""
         given = (shapes.get(operand.name) for operand in self.operands)
-        return op.cached_resolve(*(None if shape is None else tuple(shape) for shape in given))
+        try:
+            return op.cached_resolve(*(None if shape is None else tuple(shape) for shape in given))
+        except ParameterError as error:
+            hint = _padding_hint(op, len(shapes["input"]) - 2) if error.subject == "padding" else ""
+            if not hint:
+                raise
+            raise InvalidRequest(Finding("/padding", f"{error.message}; {hint}", error.got, error.expected)) from None
 
     def choose(self, parameters: Mapping[str, Any]) -> type[Op]:
         """Return the op that the parameters select.
@@ -86,14 +92,14 @@ class CatalogueEntry:
         value = parameters.get(self.selector)
         rule = self._selector_rule
         if value is None or value is NOT_GIVEN:
-            message = f"{self.selector} is required; it must be {rule.text}"
-            raise InvalidRequest.of(f"/{self.selector}", message, got="nothing", expected=rule.text)
+            raise InvalidRequest.of(
+                f"/{self.selector}", f"{self.selector} is required", got="nothing", expected=rule.text
+            )
         try:
             return self.ops[rule.check(self.selector, value)]
         except ParameterError as error:
-            raise InvalidRequest.of(
-                f"/{self.selector}", error.message, got=error.got, expected=error.expected
-            ) from None
+            finding = Finding(f"/{self.selector}", error.message, error.got, error.expected)
+            raise InvalidRequest(finding) from None
 
     @functools.cached_property
     def _selector_rule(self) -> Rule:
@@ -123,32 +129,6 @@ class ParsedCall:
     options: Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """What a call will do, known from the shapes and types of its operands alone.
-
-    Parameters
-    ----------
-    parameters : mapping of str to object
-        All of the op's parameters, resolved for each axis and side.
-    results : tuple of TensorType
-    workspace_bytes : int
-        Memory beside the results and the operands.
-    work : int
-        See ``cnn_core.kernels.cost.Cost``.
-    """
-
-    parameters: Mapping[str, Any]
-    results: tuple[TensorType, ...]
-    workspace_bytes: int
-    work: int
-
-    @property
-    def result_bytes(self) -> int:
-        """Memory of the results."""
-        return sum(result.nbytes for result in self.results)
-
-
 @dataclass(frozen=True, eq=False)
 class Operation:
     """One direction of a layer."""
@@ -174,7 +154,7 @@ class Operation:
 
     @functools.cached_property
     def results(self) -> tuple[str, ...]:
-        """The tensors that an answer may hold; some of them only if asked for."""
+        """The tensors that a response may hold; some of them only if asked for."""
         ops = self.entry.ops.values()
         if self.direction == "forward":
             return tuple(dict.fromkeys(name for op in ops for name in op.results))
@@ -205,14 +185,14 @@ class Operation:
         description = "Operands whose gradients are computed and returned."
         return {"wrt": rule_field("wrt", tuple[str, ...], rule, description, op.differentiable)}
 
-    def call(self, parameters: Mapping[str, Any], beside: Sequence[str] = ()) -> ParsedCall:
+    def parse_parameters(self, parameters: Mapping[str, Any], other_known_names: Sequence[str] = ()) -> ParsedCall:
         """Check the parameters and return what is to be called.
 
         Parameters
         ----------
         parameters : mapping of str to object
-        beside : sequence of str
-            Names that may stand beside the parameters, to be suggested for an unknown one.
+        other_known_names : sequence of str
+            Names that may be given but are not parameters, to be suggested for an unknown one.
 
         Raises
         ------
@@ -223,25 +203,40 @@ class Operation:
         except InvalidRequest as problem:
             # the name that selects the op may be the misspelt one
             accepted = dict.fromkeys(name for model in self.models.values() for name in model.model_fields)
-            raise InvalidRequest(*problem.findings, *unknown_names(accepted, parameters, beside)) from None
+            raise InvalidRequest(*problem.findings, *unknown_names(accepted, parameters, other_known_names)) from None
         parameters = {**parameters, **self.entry.selecting(op)}
-        selector = self.entry.selector
-        elsewhere = {
-            name: f"{selector}={value}"
-            for value, other in self.entry.ops.items()
-            for name in self.models[other].model_fields
-            if name not in self.models[op].model_fields
-        }
-        values = validated(self.models[op], parameters, beside, elsewhere)
+        values = validated(self.models[op], parameters, other_known_names, self._explained[op])
         own = {field.name for field in op.parameters()}
-        options = {name: value for name, value in values.items() if name not in own | {selector}}
+        options = {name: value for name, value in values.items() if name not in own | {self.entry.selector}}
         try:
             return ParsedCall(op(**{name: value for name, value in values.items() if name in own}), options)
         except ParameterError as error:  # parameters that do not go together
             pointer = pointer_to(error.subject)
-            raise InvalidRequest.of(pointer, error.message, got=error.got, expected=error.expected) from None
+            raise InvalidRequest(Finding(pointer, error.message, error.got, error.expected)) from None
 
-    def request(self, parameters: Mapping[str, Any], operands: Collection[str]) -> ParsedCall:
+    @functools.cached_property
+    def _explained(self) -> Mapping[type[Op], Mapping[str, str]]:
+        """Why names are not accepted for an op, although they are known elsewhere."""
+        selector, ops = self.entry.selector, self.entry.ops
+        general = {}
+        if "weight" in self.operand_names:
+            general["kernel_size"] = "is not a parameter here: it is taken from the shape of weight"
+        if self.direction == "forward" and len(self.entry.operations) > 1:
+            of_backward = Operation(self.entry, "backward")
+            only = f"belongs to {of_backward.path}, not to this call"
+            general |= dict.fromkeys([GRAD_OUTPUT.name, "wrt"], only)
+        return {
+            op: general
+            | {
+                name: f"is a parameter only with {selector}={value}"
+                for value, other in ops.items()
+                for name in self.models[other].model_fields
+                if name not in self.models[op].model_fields
+            }
+            for op in ops.values()
+        }
+
+    def parse(self, parameters: Mapping[str, Any], operands: Collection[str]) -> ParsedCall:
         """Check the parameters, and that every required operand is there; return what is to be called.
 
         Raises
@@ -251,12 +246,12 @@ class Operation:
         """
         expected = f"the operands {', '.join(self.required_operands)}"
         findings = [
-            Finding(f"/{name}", f"the operand {name} is missing; needed: {expected}", "nothing", expected)
+            Finding.of(f"/{name}", f"the operand {name} is missing", got="nothing", expected=expected)
             for name in self.required_operands
             if name not in operands
         ]
         try:
-            call = self.call(parameters, self.operand_names)
+            call = self.parse_parameters(parameters, self.operand_names)
         except InvalidRequest as problem:
             raise InvalidRequest(*findings, *problem.findings) from None
         if findings:
@@ -269,7 +264,7 @@ class Operation:
         Raises
         ------
         InvalidRequest
-            If a number stands for an operand whose type nothing else tells.
+            If a number is given for an operand whose type cannot be derived.
         """
         typed = dict(tensors)
         for operand in self.operands:
@@ -283,13 +278,14 @@ class Operation:
                 typed[operand.name] = tensor.astype(belongs_to.dtype)
                 continue
             example = f'{{"dtype": "{operand.dtypes[0]}", "shape": [], "data": [0]}}'
-            message = f"{operand.name} is a number without a type, or not one of its type; write it like {example}"
+            fault = f"{operand.name} is a number without a type, or outside the range of its type"
             expected = f"a tensor of {' or '.join(operand.dtypes)}"
-            raise InvalidRequest.of(f"/{operand.name}", message, got=tensor.dtype.name, expected=expected)
+            hint = f"write it like {example}"
+            raise InvalidRequest.of(f"/{operand.name}", fault, got=tensor.dtype.name, expected=expected, hint=hint)
         return typed
 
     def number_of_results(self, call: ParsedCall) -> int:
-        """Return how many tensors a call answers with."""
+        """Return how many tensors a call returns."""
         if self.direction == "forward":
             return len(call.op.result_names())
         return len(call.options.get("wrt", call.op.differentiable))
@@ -303,7 +299,7 @@ class Operation:
             If the operands fit neither each other nor the parameters.
         """
         operands = tuple((name, tensor.shape, tensor.dtype) for name, tensor in tensors.items())
-        return _predicted(self, call.op, call.options.get("wrt"), operands, get_threads())
+        return predicted(self, call.op, call.options.get("wrt"), operands, get_threads())
 
     def compute(self, call: ParsedCall, tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Compute the results by name."""
@@ -315,52 +311,15 @@ class Operation:
         return {name: array for name, array in returned._asdict().items() if array is not None}
 
 
+def _padding_hint(op: Op, rank: int) -> str:
+    """Say how padding is written per side, if it is as ONNX has it: all begins, then all ends."""
+    padding: Any = getattr(op, "padding", None)
+    if not isinstance(padding, tuple) or len(padding) != 2 * rank or not all(isinstance(each, int) for each in padding):
+        return ""
+    pairs = ", ".join(f"[{padding[axis]}, {padding[axis + rank]}]" for axis in range(rank))
+    return f"for ONNX's pads write [before, after] for each axis: [{pairs}]"
+
+
 def _is_integer_of(value: float, dtype: np.dtype[Any]) -> bool:
     """Return whether a number is an integer that a type holds."""
     return dtype.kind in "iu" and np.iinfo(dtype).min <= value <= np.iinfo(dtype).max and value.is_integer()
-
-
-OperandTypes = tuple[tuple[str, tuple[int, ...], np.dtype[Any]], ...]
-"""Name, shape and type of each operand."""
-
-MAX_CACHED_PREDICTIONS = 1024
-
-
-@functools.lru_cache(MAX_CACHED_PREDICTIONS)
-def _predicted(
-    operation: Operation,
-    op: Op,
-    wrt: tuple[str, ...] | None,
-    operands: OperandTypes,
-    threads: int,  # noqa: ARG001  (the memory depends on it)
-) -> Prediction:
-    """Predict a call; for a tiny layer this takes longer than computing it, so it is kept."""
-    shapes = {name: shape for name, shape, _ in operands}
-    dtypes = {name: dtype for name, _, dtype in operands}
-    resolved = _resolved_as_one_image(operation.entry, op, shapes)
-    if operation.direction == "forward":
-        types, result_shapes = op.result_dtypes(dtypes), resolved.result_shapes
-    else:
-        types = dict.fromkeys(wrt or op.differentiable, op.gradient_dtype(dtypes))
-        result_shapes = resolved.gradient_shapes
-    costs = resolved.costs().of(operation.direction, wrt or op.differentiable)
-    results = tuple(TensorType(result_shapes[name], dtype) for name, dtype in types.items())
-    computed_in = op.computation_dtype(dtypes)
-    # operands, and finally the results, may exist in two types at a time
-    converted = sum(math.prod(shape) for name, shape in shapes.items() if dtypes[name] != computed_in)
-    converted += sum(math.prod(result.shape) for result in results if result.dtype != computed_in)
-    parameters = operation.entry.resolved_parameters(op, resolved, computed_in.itemsize, operation.direction)
-    return Prediction(
-        parameters=parameters if wrt is None else parameters | {"wrt": wrt},
-        results=results,
-        workspace_bytes=computed_in.itemsize * (max(cost.workspace_elements for cost in costs) + converted),
-        work=sum(cost.work for cost in costs),
-    )
-
-
-def _resolved_as_one_image(entry: CatalogueEntry, op: Op, shapes: Mapping[str, tuple[int, ...]]) -> ResolvedOp[Any]:
-    """Resolve an op; an empty batch, the only size that may be 0, still takes the iterations and taps of one image."""
-    resolved = entry.resolve(op, shapes)
-    if all(math.prod(shape) for shape in shapes.values()):
-        return resolved
-    return entry.resolve(op, {name: [max(1, size) for size in shape] for name, shape in shapes.items()})

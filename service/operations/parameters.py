@@ -7,57 +7,21 @@ checked by the field's own rule. pydantic adds what a wire needs: all faults at 
 from __future__ import annotations
 
 import dataclasses
-import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Annotated, Any, get_type_hints
 
+import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema, create_model
 
 from cnn_core.errors import ParameterError, describe
 from cnn_core.ops.base import Op
 from cnn_core.parameters import Rule
-from service.codecs.names import pointer_to
 from service.codecs.text import NOT_GIVEN
+from service.operations.unknown_names import MAX_PARAMETERS, unknown_names
 from service.problems import Finding, InvalidRequest
 
-__all__ = ["parameter_model", "rule_field", "unknown_names", "validated"]
-
-MAX_PARAMETERS = 32
-"""More than any operation has: a bound on the findings of one answer."""
-
-
-NAMES_OF_OTHERS = {
-    # the notebook's
-    "a_prev": "input",
-    "prev_a": "input",
-    "b": "bias",
-    "pad": "padding",
-    "filter_size": "kernel_size",
-    "grad_y": "grad_output",
-    "grad_a": "grad_output",
-    # the frameworks'
-    "x": "input",
-    "w": "weight",
-    "kernel": "kernel_size",
-    "filter": "weight",
-    "filters": "weight",
-    "ksize": "kernel_size",
-    "kernel_shape": "kernel_size",
-    "pool_size": "kernel_size",
-    "window_shape": "kernel_size",
-    "pads": "padding",
-    "auto_pad": "padding",
-    "strides": "stride",
-    "dilations": "dilation",
-    "dilation_rate": "dilation",
-    "group": "groups",
-    "feature_group_count": "groups",
-    "p": "norm_type",
-    "dout": "grad_output",
-    "dy": "grad_output",
-}
-"""What an operand or a parameter is called elsewhere, in lower case, and what it is called here; to be suggested."""
+__all__ = ["parameter_model", "rule_field", "validated"]
 
 
 def rule_field(name: str, annotation: Any, rule: Rule, description: str, default: Any) -> tuple[Any, Any]:
@@ -93,8 +57,8 @@ def parameter_model(op: type[Op], extra: Mapping[str, tuple[Any, Any]]) -> type[
 def validated(
     model: type[BaseModel],
     values: Mapping[str, Any],
-    beside: Sequence[str] = (),
-    elsewhere: Mapping[str, str] = MappingProxyType({}),
+    other_known_names: Sequence[str] = (),
+    explained: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Return the parameters that were given, in canonical form; null, where it is not refused, is not given.
 
@@ -103,10 +67,10 @@ def validated(
     model : type of BaseModel
     values : mapping of str to object
         The parameters as they came; those that are NOT_GIVEN are left out.
-    beside : sequence of str
-        Names that may stand beside the parameters, to be suggested for an unknown one.
-    elsewhere : mapping of str to str
-        Names that are parameters under another condition, and the condition.
+    other_known_names : sequence of str
+        Names that may be given but are not parameters, to be suggested for an unknown one.
+    explained : mapping of str to str
+        Names that are not accepted here, and why; see ``unknown_names``.
 
     Raises
     ------
@@ -115,9 +79,9 @@ def validated(
     """
     if len(values) > MAX_PARAMETERS:
         got, expected = f"{len(values)} parameters", f"at most {MAX_PARAMETERS}"
-        raise InvalidRequest.of("", f"there are {got}; needed: {expected}", got=got, expected=expected)
+        raise InvalidRequest.of("", "there are too many parameters", got=got, expected=expected)
     given = {name: value for name, value in values.items() if value is not NOT_GIVEN}
-    unknown = unknown_names(model.model_fields, values, beside, elsewhere)
+    unknown = unknown_names(model.model_fields, values, other_known_names, explained)
     try:
         checked = model.model_validate({name: value for name, value in given.items() if name in model.model_fields})
     except ValidationError as error:
@@ -129,41 +93,6 @@ def validated(
     return {name: value for name, value in parameters.items() if value is not None}
 
 
-def unknown_names(
-    accepted: Iterable[str],
-    values: Mapping[str, Any],
-    beside: Sequence[str],
-    elsewhere: Mapping[str, str] = MappingProxyType({}),
-) -> list[Finding]:
-    """Return a finding for each name that is not accepted, with the name that it is closest to."""
-    known = [*beside, *accepted]
-    expected = f"one of {', '.join(known)}"
-    findings: list[Finding] = []
-    is_listed = False
-    for name in [name for name in values if name not in known[len(beside) :]][:MAX_PARAMETERS]:
-        if name in beside:
-            message = f"{name} is an operand, not a parameter; send it in the request body"
-            findings.append(Finding(f"/{name}", message, "an operand", "a parameter"))
-            continue
-        if name in elsewhere:
-            message = f"{name} is a parameter only with {elsewhere[name]}"
-            findings.append(
-                Finding(f"/{name}", message, "a parameter that does not apply", f"{elsewhere[name]}, or none")
-            )
-            continue
-        pointer = pointer_to(name)
-        meant = NAMES_OF_OTHERS.get(name.lower(), "")
-        close = [meant] if meant in known else difflib.get_close_matches(name[:40], known, n=1)
-        message = f"unknown name {pointer.removeprefix('/')}".rstrip() + (
-            f"; did you mean {close[0]}?" if close else ""
-        )
-        if not is_listed:  # once is enough
-            message += f"{' ' if close else '. '}Known here: {', '.join(known)}"
-        findings.append(Finding(pointer, message, "an unknown name", "a known name" if is_listed else expected))
-        is_listed = True
-    return findings
-
-
 def _finding(model: type[BaseModel], values: Mapping[str, Any], fault: dict[str, Any]) -> Finding:
     name = str(fault["loc"][0])
     description = model.model_fields[name].description or ""
@@ -171,6 +100,20 @@ def _finding(model: type[BaseModel], values: Mapping[str, Any], fault: dict[str,
         return Finding(f"/{name}", f"{name} is required. {description}", "nothing", description)
     cause = fault.get("ctx", {}).get("error")
     if isinstance(cause, ParameterError):
-        return Finding(f"/{name}", cause.message, cause.got, cause.expected)
+        message = f"{cause.message}; {QUOTED}" if _is_quoted(values[name]) else cause.message
+        return Finding(f"/{name}", message, cause.got, cause.expected)
     got = describe(values[name])
     return Finding(f"/{name}", f"{name} is not valid; got {got}. {description}", got, description)
+
+
+QUOTED = "write numbers and lists in JSON without quotes"
+
+
+def _is_quoted(value: Any) -> bool:
+    """Return whether a value is text that would be a number or a list without its quotes."""
+    if not isinstance(value, str):
+        return False
+    try:
+        return isinstance(orjson.loads(value), (int, float, list))
+    except orjson.JSONDecodeError:
+        return False

@@ -21,9 +21,9 @@ from service.operations.operation import CatalogueEntry
 from service.operations.parameters import rule_field, validated
 from service.problems import Finding, InvalidRequest
 
-__all__ = ["DTYPE", "ShapeAnswer", "predict_shapes", "shapes_model"]
+__all__ = ["DTYPE", "ShapeResponse", "predict_shapes", "shapes_model"]
 
-BESIDE_PARAMETERS = ("shapes", "dtype")
+OTHER_MEMBERS = ("shapes", "dtype")
 DTYPE = one_of(Literal[DTYPES])
 
 
@@ -43,7 +43,7 @@ SHAPE = Rule(
 Pair = Annotated[list[int], Field(min_length=2, max_length=2)]
 
 
-class ShapeAnswer(BaseModel):
+class ShapeResponse(BaseModel):
     """What a layer does to operands of given shapes."""
 
     output_shape: list[int] = Field(description="Shape of the output.")
@@ -70,17 +70,17 @@ def shapes_model(entry: CatalogueEntry) -> type[BaseModel]:
 
 
 def predict_shapes(entry: CatalogueEntry, content: Mapping[str, Any]) -> dict[str, Any]:
-    """Answer a shape call.
+    """Return the response to a shape call.
 
     Raises
     ------
     InvalidRequest
         If a parameter or a shape breaks a rule. Pointers to shapes start with ``/shapes``.
     """
-    parameters = {name: value for name, value in content.items() if name not in BESIDE_PARAMETERS}
+    parameters = {name: value for name, value in content.items() if name not in OTHER_MEMBERS}
     findings: list[Finding] = []
     try:
-        op = entry.forward.call(parameters, BESIDE_PARAMETERS).op
+        op = entry.forward.parse_parameters(parameters, OTHER_MEMBERS).op
     except InvalidRequest as problem:
         findings.extend(problem.findings)
     try:
@@ -102,7 +102,7 @@ def predict_shapes(entry: CatalogueEntry, content: Mapping[str, Any]) -> dict[st
     types = {operand.name: _type_of(operand, operand_type) for operand in entry.operands if operand.name in shapes}
     operands = [TensorType(shape, types[name]) for name, shape in shapes.items()]
     results = [TensorType(resolved.result_shapes[name], dtype) for name, dtype in op.result_dtypes(types).items()]
-    return ShapeAnswer(
+    return ShapeResponse(
         output_shape=list(resolved.output_shape),
         parameters=entry.resolved_parameters(op, resolved, op.computation_dtype(types).itemsize),
         padding=[list(pair) for pair in resolved.windows.padding],
@@ -125,7 +125,7 @@ def _shapes(entry: CatalogueEntry, value: Any) -> dict[str, tuple[int, ...]]:
     if not isinstance(value, dict):
         got = "nothing" if value is None else describe(value)
         expected = "an object with the shape of each operand of forward"
-        raise InvalidRequest.of("/shapes", f"shapes must be {expected}; got {got}", got=got, expected=expected)
+        raise InvalidRequest.of("/shapes", "shapes is missing or not an object", got=got, expected=expected)
     try:
         return validated(shapes_model(entry), value)
     except InvalidRequest as problem:

@@ -301,3 +301,25 @@ def test_another_method_is_a_405(client: ApplicationClient, method: str, path: s
 )
 def test_an_unknown_path_is_a_404(client: ApplicationClient, path: str) -> None:
     payloads.problem(client.post(path, **pool_forward(JSON)), 404, marker=MARKER)
+
+
+@pytest.mark.parametrize(
+    ("header", "written", "shown"),
+    [
+        ("Content-Type", "text/plain", True),
+        ("Content-Type", "text/plain; charset=latin-1", True),
+        ("Accept", "text/html, image/*", True),
+        ("Accept", f"text/{'x' * 100}", False),
+        ("Accept", "text/<script>", False),
+        ("Content-Type", "one two", False),
+    ],
+)
+def test_a_short_plain_header_is_repeated_in_the_error(
+    client: ApplicationClient, header: str, written: str, shown: bool
+) -> None:
+    options = pool_forward(JSON)
+    response = client.post("/pool/forward", **{**options, "headers": {**options["headers"], header: written}})
+    (error,) = response.json()["errors"]
+    assert response.status_code in (406, 415)
+    assert error["got"] == (f"{header}: {written}" if shown else f"another {header}")
+    assert error["got"] in error["message"]

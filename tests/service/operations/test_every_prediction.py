@@ -19,9 +19,9 @@ from cnn_core.ops.base import Op
 from cnn_core.runtime import workspace
 from cnn_core.runtime.packing import touch_packing_buffers
 from service.documentation.examples import example
-from service.operations import operation as operation_module
 from service.operations.catalogue import OPERATIONS
 from service.operations.operation import Operation, ParsedCall
+from service.operations.prediction import predicted
 
 INPUT_BYTES = 2**22
 OVERHEAD = 2**18
@@ -45,15 +45,15 @@ def nothing_kept() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(workspace, "MAX_KEPT_BYTES", 0)
         touch_packing_buffers(get_threads())
-        operation_module._predicted.cache_clear()
+        predicted.cache_clear()
         yield
-    operation_module._predicted.cache_clear()
+    predicted.cache_clear()
 
 
 def many_images(operation: Operation, op: type[Op]) -> tuple[ParsedCall, Tensors]:
     """The catalogue's example for an op, with so large a batch that what the op holds can be told from its overhead."""
     parameters, tensors = example(operation)
-    call = operation.call({**parameters, **operation.entry.selecting(op)})
+    call = operation.parse_parameters({**parameters, **operation.entry.selecting(op)})
     image = tensors["input"]
     batch = INPUT_BYTES // image.nbytes
     many = {
@@ -99,7 +99,7 @@ def test_an_op_predicts_its_work(operation: Operation, op: type[Op]) -> None:
 def test_a_prediction_is_kept_for_equal_calls_only(operation: Operation, op: type[Op]) -> None:
     call, tensors = many_images(operation, op)
     prediction = operation.predict(call, tensors)
-    again = operation.call({**example(operation)[0], **operation.entry.selecting(op)})
+    again = operation.parse_parameters({**example(operation)[0], **operation.entry.selecting(op)})
     assert operation.predict(again, {name: tensor.copy() for name, tensor in tensors.items()}) is prediction
     halves = {
         name: tensor[: len(tensor) // 2] if len(tensor) == len(tensors["input"]) else tensor
