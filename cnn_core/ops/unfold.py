@@ -16,7 +16,6 @@ from cnn_core.geometry import Windows, resolve_windows
 from cnn_core.kernels.cost import Cost, Costs
 from cnn_core.kernels.folding import fold, patch_costs, unfold
 from cnn_core.operands import (
-    MAX_RANK,
     accumulation_dtype,
     as_operand,
     channels_last_view,
@@ -30,7 +29,7 @@ from cnn_core.operands import (
 from cnn_core.ops.base import INPUT, Op, Operand, ResolvedOp, computation
 from cnn_core.ops.docstrings import documented
 from cnn_core.ops.rules import DILATION_TEXT, LIST_PER_AXIS, PADDING, POSITIVE_PER_AXIS, SAME_TEXT, STRIDE_TEXT
-from cnn_core.parameters import Framework, Padding, PerAxis, one_per_axis, parameter
+from cnn_core.parameters import MAX_RANK, Framework, Padding, PerAxis, one_per_axis, parameter
 
 __all__ = ["Fold", "Unfold"]
 
