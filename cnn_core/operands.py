@@ -19,7 +19,7 @@ MISSING_AXIS = (
 FLOATING = tuple(np.dtype(name) for name in ("float16", "float32", "float64"))
 
 
-def as_operand(name: str, value: ArrayLike, dtypes: tuple[str, ...] = ()) -> NDArray[Any]:
+def as_operand(name: str, value: ArrayLike | None, dtypes: tuple[str, ...] = ()) -> NDArray[Any]:
     """Return an operand as an array of native byte order, whose type must be one that the op computes with.
 
     Parameters
@@ -48,11 +48,6 @@ def as_operand(name: str, value: ArrayLike, dtypes: tuple[str, ...] = ()) -> NDA
         accepted = " or ".join(dtypes) or "float16, float32, float64 or integers"
         raise DtypeError(name, f"{name} must have dtype", expected=accepted, got=array.dtype.name)
     return array
-
-
-def shape_of(operand: NDArray[Any] | None) -> tuple[int, ...] | None:
-    """Return the shape of an operand that may be left out."""
-    return None if operand is None else operand.shape
 
 
 def common_dtype(*operands: NDArray[Any] | np.dtype[Any] | None) -> np.dtype[Any]:

@@ -1,7 +1,7 @@
 """The windows along one axis, at equal distances.
 
-Tap ``j`` of window ``i`` lies at input index ``i * stride - before + j * dilation``. A tap outside ``[0, size)`` lies
-in the padding, or in the overhang that ceil_mode allows at the end.
+Tap ``j`` of window ``i`` is at input index ``i * stride - before + j * dilation``. A tap outside ``[0, size)`` is in
+the padding, or in the overhang that ceil_mode allows at the end.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Axis(ABC):
 
     @abstractmethod
     def starts(self) -> NDArray[np.int64]:
-        """Return the index of each window's first tap; it may lie in the padding, before index 0."""
+        """Return the index of each window's first tap; it may be in the padding, before index 0."""
 
     def first_taps(self) -> NDArray[np.int64]:
         """Return the offset of each window's first tap inside the input, or 0 where there is none."""
@@ -193,7 +193,7 @@ class AxisWindows(Axis):
         if self.size >= self.dilation:
             return False
         # Only windows that start in the leading padding are left. Their taps step over the whole input where the first
-        # tap at an index >= 0, which is start mod dilation, lies at or beyond the end. Count those:
+        # tap at an index >= 0, which is start mod dilation, is at or beyond the end. Count those:
         # [start mod d >= n] = floor((start + d - n) / d) - floor(start / d).
         windows = min(self.output_size, -(-self.before // self.stride))
         shifted = _floor_sum(windows, self.dilation, self.stride, self.dilation - self.size - self.before)

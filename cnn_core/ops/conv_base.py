@@ -15,7 +15,6 @@ from cnn_core.geometry import Windows, resolve_windows
 from cnn_core.kernels.channel_sums import channel_sums
 from cnn_core.operands import (
     accumulation_dtype,
-    as_operand,
     channels_last_view,
     checked_sequence,
     common_dtype,
@@ -23,18 +22,9 @@ from cnn_core.operands import (
 )
 from cnn_core.ops.base import INPUT, Op, Operand, ResolvedOp, computation
 from cnn_core.ops.docstrings import documented
-from cnn_core.ops.rules import ALGORITHM, DILATION_TEXT, PADDING, POSITIVE_PER_AXIS, SAME_TEXT, STRIDE_TEXT
+from cnn_core.ops.rules import ALGORITHM, DILATION_TEXT, GROUPS, PADDING, POSITIVE_PER_AXIS, SAME_TEXT, STRIDE_TEXT
 from cnn_core.ops.weight_layout import Weight, split_weight_shape
-from cnn_core.parameters import (
-    Algorithm,
-    Framework,
-    Padding,
-    PerAxis,
-    TakenAlgorithm,
-    integer_from,
-    parameter,
-    subset_of,
-)
+from cnn_core.parameters import Algorithm, Framework, Padding, PerAxis, TakenAlgorithm, parameter, subset_of
 
 __all__ = ["WEIGHT", "ConvGradients", "Convolution", "DifferentiableConvolution", "checked_bias_shape"]
 
@@ -61,7 +51,7 @@ class Convolution(Op):
     padding: Padding = parameter(PADDING, f"Padding around the input; {SAME_TEXT}", 0)
     dilation: PerAxis = parameter(POSITIVE_PER_AXIS, DILATION_TEXT, 1)
     groups: int = parameter(
-        integer_from(1),
+        GROUPS,
         "Number of groups that the channels are divided into; equal to the number of channels: depthwise.",
         1,
     )
@@ -181,8 +171,7 @@ class DifferentiableConvolution(Convolution):
     @computation
     def forward(self, input: ArrayLike, weight: ArrayLike, bias: ArrayLike | None = None) -> Array:
         """Compute the convolution."""
-        input, weight = as_operand("input", input), as_operand("weight", weight)
-        bias = None if bias is None else as_operand("bias", bias)
+        input, weight, bias = self._arrays(input, weight, bias)
         resolved = self._resolved(input, weight, bias)
         dtype = common_dtype(input, weight, bias)
         sums = accumulation_dtype(dtype)
@@ -217,8 +206,7 @@ class DifferentiableConvolution(Convolution):
             Elements of the input that no window covers have gradient 0.
         """
         wrt = subset_of(self.differentiable).check("wrt", wrt)
-        input, weight = as_operand("input", input), as_operand("weight", weight)
-        bias = None if bias is None else as_operand("bias", bias)
+        input, weight, bias = self._arrays(input, weight, bias)
         resolved = self._resolved(input, weight, bias)
         gradient = self._checked_gradient(grad_output, resolved)
         dtype = common_dtype(gradient, input, weight, bias)

@@ -70,7 +70,7 @@ class ElementIndices:
             indices += step * _arange_along(indices, axis)
         return indices
 
-    def places(self, indices: Indices, spatial: tuple[int, ...]) -> Indices:
+    def flat_positions(self, indices: Indices, spatial: tuple[int, ...]) -> Indices:
         """Return the positions in memory that indices refer to in a tensor of other, larger spatial sizes.
 
         Where indices do not count the image and the channel, those of their own position apply.
@@ -79,19 +79,19 @@ class ElementIndices:
         axes = (0, *spatial_axes(len(spatial), self.data_format), self._channel_axis)
         sizes = (self.batch, *self.spatial, self.channels)
         digits = []
-        places = np.zeros(indices.shape, dtype=np.int64)
-        for axis, size, step, place in zip(axes, sizes, self._steps(), target._steps(), strict=True):
+        positions = np.zeros(indices.shape, dtype=np.int64)
+        for axis, size, step, target_step in zip(axes, sizes, self._steps(), target._steps(), strict=True):
             if step and size > 1:
-                digits.append((step, place))
+                digits.append((step, target_step))
             elif not step:
-                places += place * _arange_along(indices, axis)
+                positions += target_step * _arange_along(indices, axis)
         # the digits of an index are the positions; the one with the largest step comes first
         remaining = indices
-        for step, place in sorted(digits, reverse=True):
+        for step, target_step in sorted(digits, reverse=True):
             digit, remaining = np.divmod(remaining, step)
-            digit *= place
-            places += digit
-        return places
+            digit *= target_step
+            positions += digit
+        return positions
 
 
 @dataclass(frozen=True)

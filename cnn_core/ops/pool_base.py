@@ -33,7 +33,7 @@ from cnn_core.parameters import Framework, Padding, PerAxis, one_per_axis, optio
 __all__ = ["Pool"]
 
 MIN_ITEMSIZE = 4
-"""Of a type that is computed in: its blocks hold the most elements."""
+"""Bytes of an element of float32, the smallest type that is computed in: its blocks have the most elements."""
 
 
 @dataclass(frozen=True)
@@ -154,6 +154,6 @@ def _require_real_taps(windows: AnyWindows) -> None:
                 "input",
                 f"on spatial axis {index} every window must have",
                 expected="at least one tap inside the input",
-                got="a window that lies wholly in the padding",
+                got="a window entirely in the padding",
                 hint=f"input has {axis.size} elements there, and the padding is {windows.padding[index]}",
             )
