@@ -39,14 +39,12 @@ def as_operand(name: str, value: ArrayLike | None, dtypes: tuple[str, ...] = ())
     try:
         array = np.asarray(value)
     except ValueError:
-        raise ShapeError(
-            name, f"{name} must consist of", expected="sequences of equal lengths", got="ragged sequences"
-        ) from None
+        raise ShapeError(name, "must consist of", "sequences of equal lengths", got="ragged sequences") from None
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
     computable = array.dtype.kind in "iu" or array.dtype in FLOATING
     if not (array.dtype.name in dtypes if dtypes else computable):
         accepted = " or ".join(dtypes) or "float16, float32, float64 or integers"
-        raise DtypeError(name, f"{name} must have dtype", expected=accepted, got=array.dtype.name)
+        raise DtypeError(name, "must have dtype", accepted, got=array.dtype.name)
     return array
 
 
@@ -68,9 +66,7 @@ def checked_sequence(name: str, shape: Sequence[int]) -> tuple[int, ...]:
     try:
         return tuple(operator.index(size) for size in shape)
     except TypeError:
-        raise ShapeError(
-            name, f"the shape of {name} must be", expected="a sequence of integers", got=describe(shape)
-        ) from None
+        raise ShapeError(name, "must have as shape", "a sequence of integers", got=describe(shape)) from None
 
 
 def require_sizes(name: str, sizes: Sequence[int], *, has_batch: bool = False) -> None:
@@ -79,10 +75,7 @@ def require_sizes(name: str, sizes: Sequence[int], *, has_batch: bool = False) -
         smallest = 0 if has_batch and axis == 0 else 1
         if not smallest <= size <= MAX_INTEGER:
             raise ShapeError(
-                name,
-                f"the size of axis {axis} of {name} must be",
-                expected=f"{smallest} to {MAX_INTEGER}",
-                got=describe(size),
+                name, f"must have on axis {axis} a size of", f"{smallest} to {MAX_INTEGER}", got=describe(size)
             )
 
 
@@ -103,8 +96,8 @@ def split_layer_shape(
         is_one_short = len(sizes) + 1 == (3 if spatial_axes is None else spatial_axes + 2)
         raise (MissingAxisError if is_one_short else ShapeError)(
             name,
-            f"{name} must have",
-            expected=f"{needed} axes: {layout}",
+            "must have",
+            f"{needed} axes: {layout}",
             got=number_of(len(sizes), "axis", "axes"),
             reason="" if spatial_axes is None else f"as spatial_axes={spatial_axes} says",
             hint=MISSING_AXIS if is_one_short else "",
@@ -135,13 +128,7 @@ def channels_last_view(array: NDArray[Any], data_format: DataFormat) -> NDArray[
 def require_shape(name: str, shape: Sequence[int], needed: Sequence[int], reason: str) -> None:
     """Raise ShapeError unless an operand has exactly the needed shape."""
     if tuple(shape) != tuple(needed):
-        raise ShapeError(
-            name,
-            f"{name} must have shape",
-            expected=describe_shape(needed),
-            got=describe_shape(shape),
-            reason=reason,
-        )
+        raise ShapeError(name, "must have shape", describe_shape(needed), got=describe_shape(shape), reason=reason)
 
 
 def describe_shape(shape: Sequence[int]) -> str:

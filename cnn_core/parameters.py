@@ -61,7 +61,7 @@ class Rule:
             return self.canonical(value.tolist() if isinstance(value, np.ndarray) else value)
         except (TypeError, ValueError) as error:
             hint = f"did you mean {error.word}?" if isinstance(error, _Misspelt) else ""
-            raise ParameterError(name, f"{name} must be", expected=self.text, got=describe(value), hint=hint) from None
+            raise ParameterError(name, "must be", self.text, got=describe(value), hint=hint) from None
 
 
 def parameter(rule: Rule, description: str, default: Any = dataclasses.MISSING) -> Any:
@@ -165,8 +165,8 @@ def require_length(name: str, length: int, rank: int) -> None:
     if length != rank:
         raise ParameterError(
             name,
-            f"{name} must have",
-            expected=number_of(rank, "entry", "entries"),
+            "must have",
+            number_of(rank, "entry", "entries"),
             got=number_of(length, "entry", "entries"),
             reason="one for each spatial axis",
             # a single image without its batch axis has one spatial axis less than is meant

@@ -46,8 +46,8 @@ def require_padding_source(mode: PaddingMode, axis: int, size: int, before: int,
     if largest > limit:
         raise ShapeError(
             "input",
-            f"padding_mode {mode} needs on spatial axis {axis}",
-            expected=f"padding of at most {limit} elements on each side",
+            f"with padding_mode {mode} allows on spatial axis {axis}",
+            f"padding of at most {limit} elements on each side",
             got=f"padding of {largest} elements",
-            reason=f"as input has {size} there",
+            reason=f"as it has {size} there",
         )

@@ -84,8 +84,8 @@ def _output_size(
         needed = max(1, extent - stride + 1) if ceil_mode else extent
         raise (ShapeError if subject == "input" else ParameterError)(
             subject,
-            f"spatial axis {axis} of {subject} must have",
-            expected=f"at least {needed} elements with padding",
+            f"must have on spatial axis {axis}",
+            f"at least {needed} elements with padding",
             got=f"{size + before + after} elements with padding",
             reason=f"as a window spans {extent}",
             hint=f"{size} and the padding ({before}, {after})" if before or after else "",

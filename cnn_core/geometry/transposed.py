@@ -119,8 +119,8 @@ class _TransposedAxis:
         if smallest + extra < 1:
             raise ShapeError(
                 "input",
-                f"spatial axis {self.index} must lead to",
-                expected="at smallest 1 element of output",
+                f"must lead on spatial axis {self.index} to",
+                "at least 1 element of output",
                 got=f"{smallest + extra} elements of output",
                 hint=f"the windows of {self.size} elements span {self.span}, and the padding {pads} takes away all",
             )
@@ -163,8 +163,8 @@ class _TransposedAxis:
     def _refuse(self, name: str, value: int, expected: str) -> None:
         raise ParameterError(
             name,
-            f"{name} must be",
-            expected=expected,
+            "must be",
+            expected,
             got=str(value),
             reason=f"as on spatial axis {self.index} the windows of {self.size} elements of input span {self.span}",
         )

@@ -68,8 +68,8 @@ class Convolution(Op):
         if channels != weight.group_channels * self.groups:
             raise ShapeError(
                 "weight",
-                "weight must have",
-                expected=f"{number_of(channels, 'channel', 'channels')} in all groups together",
+                "must have",
+                f"{number_of(channels, 'channel', 'channels')} in all groups together",
                 got=number_of(weight.group_channels * self.groups, "channel", "channels")
                 + (f", {weight.group_channels} in each of {self.groups} groups" if self.groups > 1 else ""),
                 reason="as input has",
@@ -84,8 +84,8 @@ class Convolution(Op):
         if weight.features % self.groups:
             raise ParameterError(
                 "groups",
-                "groups must be",
-                expected=f"a divisor of {weight.features}",
+                "must be",
+                f"a divisor of {weight.features}",
                 got=describe(self.groups),
                 reason="the channels C_out of weight",
             )
@@ -99,8 +99,8 @@ def checked_bias_shape(bias_shape: Sequence[int] | None, channels: int, rank: in
     if not shape:
         raise ShapeError(
             "bias",
-            "bias must be",
-            expected=f"a list of {number_of(channels, 'value', 'values')}",
+            "must be",
+            f"a list of {number_of(channels, 'value', 'values')}",
             got="a number",
             reason="one for each output channel, such as [0.5] for one channel",
         )
@@ -108,8 +108,8 @@ def checked_bias_shape(bias_shape: Sequence[int] | None, channels: int, rank: in
     if shape not in ((channels,), whole):
         raise ShapeError(
             "bias",
-            "bias must have shape",
-            expected=f"{(channels,)} or {whole}",
+            "must have shape",
+            f"{(channels,)} or {whole}",
             got=describe_shape(shape),
             reason="one value for each output channel",
         )

@@ -144,11 +144,11 @@ def as_indices(name: str, value: ArrayLike, count: int) -> Indices:
         if wrong.any():
             raise OperandError(
                 name,
-                f"{name} must hold",
-                expected=f"whole numbers below {exact} in {array.dtype.name}, or an integer type",
+                "must hold",
+                f"whole numbers below {exact} in {array.dtype.name}, or an integer type",
                 got=describe(float(array[wrong].flat[0])),
             )
     outside = (array < 0) | (array >= count)
     if outside.any():
-        raise OperandError(name, f"{name} must be", expected=f"0 to {count - 1}", got=str(int(array[outside].flat[0])))
+        raise OperandError(name, "must be", f"0 to {count - 1}", got=str(int(array[outside].flat[0])))
     return array.astype(np.int64, copy=False)

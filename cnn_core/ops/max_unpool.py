@@ -78,15 +78,12 @@ class MaxUnpool(Indexed):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_size("an unpooling", self.kernel_size, self.output_size)
+        require_size(self.kernel_size, self.output_size)
         if self.kernel_size is None:
             for name, is_given in (("stride", self.stride is not None), ("padding", is_padded(self.padding))):
                 if is_given:
                     raise ParameterError(
-                        name,
-                        f"{name} must be",
-                        expected="left out without kernel_size",
-                        got=describe(getattr(self, name)),
+                        name, "must be", "left out without kernel_size", got=describe(getattr(self, name))
                     )
 
     def _defaults_for(self, given: Mapping[str, Any], framework: Framework) -> Mapping[str, Any]:
@@ -179,8 +176,8 @@ class MaxUnpool(Indexed):
             if size < smallest:
                 raise ParameterError(
                     "output_size",
-                    f"output_size on spatial axis {axis} must be",
-                    expected=f"at least {smallest}",
+                    f"must be on spatial axis {axis}",
+                    f"at least {smallest}",
                     got=str(size),
                     reason="the size that kernel_size gives and that indices of framework=onnx refer to",
                 )

@@ -120,4 +120,4 @@ def _require_positive(name: str, scale: Array) -> None:
     wrong = ~(np.isfinite(scale) & (scale > 0))
     if wrong.any():
         got = repr(float(scale[wrong].flat[0]))
-        raise OperandError(name, f"{name} must hold", expected="finite numbers greater than 0", got=got)
+        raise OperandError(name, "must hold", "finite numbers greater than 0", got=got)

@@ -58,7 +58,7 @@ class QuantizedConvolution(Convolution):
             accepted = [each] if name == "bias" else [(), (1,), *([each] if name.startswith("weight") else [])]
             if shape is not None and checked_sequence(name, shape) not in accepted:
                 expected = " or ".join(map(str, dict.fromkeys(accepted)))
-                raise ShapeError(name, f"{name} must have shape", expected=expected, got=describe_shape(shape))
+                raise ShapeError(name, "must have shape", expected, got=describe_shape(shape))
         outputs = batch * weight.features * math.prod(windows.output_sizes)
         return ResolvedOp(
             result_shapes={"output": layer_shape(batch, windows.output_sizes, weight.features, self.data_format)},

@@ -157,7 +157,7 @@ def is_padded(padding: Padding) -> bool:
     return padding != "valid" and (isinstance(padding, str) or bool(np.any(padding)))
 
 
-def require_size(subject: str, kernel_size: PerAxis | None, output_size: PerAxis | None) -> None:
+def require_size(kernel_size: PerAxis | None, output_size: PerAxis | None) -> None:
     """Raise ParameterError unless the size of windows is given, or the sizes that they lead to."""
     if kernel_size is None and output_size is None:
-        raise ParameterError("kernel_size", f"{subject} needs", expected="kernel_size, or output_size", got="neither")
+        raise ParameterError("kernel_size", "must be", "given unless output_size is", got="neither")

@@ -180,7 +180,7 @@ class Fold(PatchOp):
 
     def _wrong_length(self, expected: str, reason: str) -> ParameterError:
         got = number_of(len(self.output_size), "entry", "entries")
-        return ParameterError("output_size", "output_size must have", expected=expected, got=got, reason=reason)
+        return ParameterError("output_size", "must have", expected, got=got, reason=reason)
 
     def resolve(self, input_shape: Sequence[int]) -> ResolvedOp[Windows]:  # noqa: D102
         shape = checked_sequence("input", input_shape)
@@ -188,7 +188,7 @@ class Fold(PatchOp):
         layout = "(N, windows, kernel * C)" if last else "(N, C * kernel, windows)"
         if len(shape) != 3:
             got = number_of(len(shape), "axis", "axes")
-            raise ShapeError("input", "input must have", expected=f"3 axes: {layout}", got=got)
+            raise ShapeError("input", "must have", f"3 axes: {layout}", got=got)
         require_sizes("input", shape, has_batch=True)
         windows = self._windows(self.output_size, "output_size")
         taps, count = math.prod(windows.kernel_sizes), math.prod(windows.output_sizes)
@@ -196,8 +196,8 @@ class Fold(PatchOp):
         if columns % taps or rows != count:
             raise ShapeError(
                 "input",
-                "input must have shape",
-                expected=f"{layout} with {count} windows and a multiple of {taps} elements of kernel * C",
+                "must have shape",
+                f"{layout} with {count} windows and a multiple of {taps} elements of kernel * C",
                 got=describe_shape(shape),
                 reason=f"as output_size is {list(self.output_size)}",
             )
