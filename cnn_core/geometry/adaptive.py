@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,11 +28,7 @@ class AdaptiveAxis(Axis):
 
     size: int
     output_size: int
-
-    @property
-    def dilation(self) -> int:  # type: ignore[override]
-        """The taps of a window are dense."""
-        return 1
+    dilation: ClassVar[int] = 1  # type: ignore[misc]
 
     @property
     def _repeats(self) -> int:
@@ -43,16 +40,8 @@ class AdaptiveAxis(Axis):
         return self.size + self.output_size - self._repeats
 
     @property
-    def piece_count(self) -> int:  # noqa: D102
-        return self.output_size if self.goes_by_window else self._taps_of_all_classes
-
-    @property
-    def _taps_of_all_classes(self) -> int:
+    def tap_piece_count(self) -> int:  # noqa: D102
         return self.tap_count // self._repeats
-
-    @property
-    def goes_by_window(self) -> bool:  # noqa: D102
-        return self._taps_of_all_classes > self.output_size
 
     @property
     def overlaps(self) -> bool:  # noqa: D102

@@ -50,13 +50,18 @@ class Axis(ABC):
 
     @property
     @abstractmethod
-    def piece_count(self) -> int:
-        """Upper bound of the number of pieces."""
+    def tap_piece_count(self) -> int:
+        """Pieces that there are if each is one tap of many windows."""
 
     @property
-    @abstractmethod
     def goes_by_window(self) -> bool:
-        """Whether each piece is one window with all its taps."""
+        """Whether each piece is one window with all its taps: where these are fewer pieces."""
+        return self.tap_piece_count > self.output_size
+
+    @property
+    def piece_count(self) -> int:
+        """Upper bound of the number of pieces."""
+        return min(self.tap_piece_count, self.output_size)
 
     @property
     @abstractmethod
@@ -131,12 +136,8 @@ class AxisWindows(Axis):
         return self.output_size * self.kernel_size
 
     @property
-    def piece_count(self) -> int:  # noqa: D102
-        return min(self.kernel_size, self.output_size)
-
-    @property
-    def goes_by_window(self) -> bool:  # noqa: D102
-        return self.kernel_size > self.output_size
+    def tap_piece_count(self) -> int:  # noqa: D102
+        return self.kernel_size
 
     @property
     def overlaps(self) -> bool:  # noqa: D102

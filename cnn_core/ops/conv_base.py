@@ -13,13 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from cnn_core.errors import ParameterError, ShapeError, describe, number_of
 from cnn_core.geometry import Windows, resolve_windows
 from cnn_core.kernels.channel_sums import channel_sums
-from cnn_core.operands import (
-    accumulation_dtype,
-    channels_last_view,
-    checked_sequence,
-    common_dtype,
-    describe_shape,
-)
+from cnn_core.operands import accumulation_dtype, channels_last_view, checked_sequence, common_dtype, describe_shape
 from cnn_core.ops.base import INPUT, Op, Operand, ResolvedOp, computation
 from cnn_core.ops.docstrings import documented
 from cnn_core.ops.rules import ALGORITHM, DILATION_TEXT, GROUPS, PADDING, POSITIVE_PER_AXIS, SAME_TEXT, STRIDE_TEXT
@@ -51,9 +45,7 @@ class Convolution(Op):
     padding: Padding = parameter(PADDING, f"Padding around the input; {SAME_TEXT}", 0)
     dilation: PerAxis = parameter(POSITIVE_PER_AXIS, DILATION_TEXT, 1)
     groups: int = parameter(
-        GROUPS,
-        "Number of groups that the channels are divided into; equal to the number of channels: depthwise.",
-        1,
+        GROUPS, "Number of groups that the channels are divided into; equal to the number of channels: depthwise.", 1
     )
 
     def _kernel_first(self, weight: Array) -> Array:
@@ -126,7 +118,7 @@ class DifferentiableConvolution(Convolution):
         WEIGHT,
         Operand(
             "bias",
-            "One value for each output channel: (C_out,), or ones and C_out on as many axes as input.",
+            "One value for each output channel: (C_out,), or (1, ..., 1, C_out) with as many axes as input.",
             optional=True,
         ),
     )

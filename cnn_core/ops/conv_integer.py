@@ -46,11 +46,11 @@ class ConvInteger(QuantizedConvolution):
         INPUT,
         WEIGHT,
         Operand(
-            "input_zero_point", "What input has for zero: one value of its type; 0 if not given.", True, BYTES, "input"
+            "input_zero_point", "Zero point of input: one value of its type; 0 if not given.", True, BYTES, "input"
         ),
         Operand(
             "weight_zero_point",
-            "What weight has for zero: one value of its type, or one for each output channel; 0 if not given.",
+            "Zero point of weight: one value of its type, or one for each output channel; 0 if not given.",
             True,
             BYTES,
             "weight",

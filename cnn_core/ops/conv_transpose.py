@@ -76,7 +76,9 @@ class ConvTranspose(DifferentiableConvolution):
             "with channels_first; C_out are the channels of input, C those of output.",
         ),
         Operand(
-            "bias", "One value for each output channel: (C,), or ones and C on as many axes as input.", optional=True
+            "bias",
+            "One value for each output channel: (C,), or (1, ..., 1, C) with as many axes as input.",
+            optional=True,
         ),
     )
     framework_defaults: ClassVar[Mapping[Framework, Mapping[str, Any]]] = {

@@ -51,17 +51,17 @@ class QLinearConv(QuantizedConvolution):
     operands: ClassVar[tuple[Operand, ...]] = (
         INPUT,
         Operand("input_scale", "Scale of input: one value.", dtypes=FLOATS),
-        Operand("input_zero_point", "What input has for zero: one value of its type.", dtypes=BYTES, type_of="input"),
+        Operand("input_zero_point", "Zero point of input: one value of its type.", dtypes=BYTES, type_of="input"),
         WEIGHT,
         Operand("weight_scale", "Scale of weight: one value, or one for each output channel.", dtypes=FLOATS),
         Operand(
             "weight_zero_point",
-            "What weight has for zero: one value of its type, or one for each output channel.",
+            "Zero point of weight: one value of its type, or one for each output channel.",
             dtypes=BYTES,
             type_of="weight",
         ),
         Operand("output_scale", "Scale of output: one value.", dtypes=FLOATS),
-        Operand("output_zero_point", "What output has for zero: one value; its type is that of output.", dtypes=BYTES),
+        Operand("output_zero_point", "Zero point of output: one value; its type is that of output.", dtypes=BYTES),
         Operand(
             "bias",
             "One value for each output channel: (C_out,); in units of input_scale * weight_scale.",

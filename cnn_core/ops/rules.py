@@ -125,9 +125,7 @@ SPATIAL_AXES = Rule("1, 2 or 3", _spatial_axes, {"type": "integer", "enum": [1, 
 GROUPS = Rule(_integers_text(1), lambda value: _integer(value, 1), _integer_schema(1))
 NORM_TYPE = Rule("a finite number of at least 1", _norm_type, {"type": "number", "minimum": 1})
 NONZERO_INTEGER = Rule(
-    f"{_integers_text(-MAX_INTEGER)} other than 0",
-    _nonzero,
-    {**_integer_schema(-MAX_INTEGER), "not": {"enum": [0]}},
+    f"{_integers_text(-MAX_INTEGER)} other than 0", _nonzero, {**_integer_schema(-MAX_INTEGER), "not": {"enum": [0]}}
 )
 POSITIVE_PER_AXIS = _per_axis_from(1)
 LIST_PER_AXIS = Rule(
