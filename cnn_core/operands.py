@@ -75,7 +75,7 @@ def require_sizes(name: str, sizes: Sequence[int], *, has_batch: bool = False) -
         smallest = 0 if has_batch and axis == 0 else 1
         if not smallest <= size <= MAX_INTEGER:
             raise ShapeError(
-                name, f"must have on axis {axis} a size of", f"{smallest} to {MAX_INTEGER}", got=describe(size)
+                name, "must have", f"size {smallest} to {MAX_INTEGER} on axis {axis}", got=f"size {describe(size)}"
             )
 
 
