@@ -23,14 +23,14 @@ MAX_ECHOED = 40
 class ConvpoolError(ValueError):
     """Something that was given breaks a rule of an op.
 
-    The message is composed of the parts: ``{rule} {expected}, {reason}; got {got}; {hint}``.
+    The message is composed of the parts: ``{subject} {rule} {expected}, {reason}; got {got}; {hint}``.
 
     Parameters
     ----------
     subject : str
         Name of the parameter or operand that is wrong, for example ``"stride"`` or ``"weight"``.
     rule : str
-        The start of the rule, which ``expected`` completes, for example ``"weight must have"``.
+        The start of the rule, which ``expected`` completes, for example ``"must have"``.
     expected, got : str
         What was needed, and what came, in a few words. Never longer than a line, whatever was given.
     reason : str
@@ -39,8 +39,8 @@ class ConvpoolError(ValueError):
         The likely cause, or what would mend it.
     """
 
-    def __init__(self, subject: str, rule: str, *, expected: str, got: str, reason: str = "", hint: str = "") -> None:
-        super().__init__(f"{rule} {expected}{reason and f', {reason}'}; got {got}{hint and f'; {hint}'}")
+    def __init__(self, subject: str, rule: str, expected: str, *, got: str, reason: str = "", hint: str = "") -> None:
+        super().__init__(f"{subject} {rule} {expected}{reason and f', {reason}'}; got {got}{hint and f'; {hint}'}")
         self.subject = subject
         self.expected = expected
         self.got = got

@@ -1,4 +1,4 @@
-"""What is common to the operands of all ops: data types, layouts, and the checks on their shapes."""
+"""What the operands of all ops have in common: data types, layouts, and the checks on their shapes."""
 
 from __future__ import annotations
 
@@ -19,40 +19,33 @@ MISSING_AXIS = (
 FLOATING = tuple(np.dtype(name) for name in ("float16", "float32", "float64"))
 
 
-def as_operand(name: str, value: ArrayLike, dtypes: tuple[str, ...] = ()) -> NDArray[Any]:
-    """Return an operand as an array of native byte order with a type that the op computes with; never a changed one.
+def as_operand(name: str, value: ArrayLike | None, dtypes: tuple[str, ...] = ()) -> NDArray[Any]:
+    """Return an operand as an array of native byte order, whose type must be one that the op computes with.
 
     Parameters
     ----------
     name : str
     value : array_like
     dtypes : tuple of str
-        The types that are accepted; empty for all that the ops compute with.
+        The accepted types; if empty: float16, float32, float64 and integers of at most 64 bits.
 
     Raises
     ------
     DtypeError
-        If the type is not one of those, or not float16, float32, float64 or an integer of at most 64 bits.
+        If the type is not one of those.
     ShapeError
         If nested sequences are ragged.
     """
     try:
         array = np.asarray(value)
     except ValueError:
-        raise ShapeError(
-            name, f"{name} must consist of", expected="sequences of equal lengths", got="ragged sequences"
-        ) from None
+        raise ShapeError(name, "must consist of", "sequences of equal lengths", got="ragged sequences") from None
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
     computable = array.dtype.kind in "iu" or array.dtype in FLOATING
     if not (array.dtype.name in dtypes if dtypes else computable):
         accepted = " or ".join(dtypes) or "float16, float32, float64 or integers"
-        raise DtypeError(name, f"{name} must have dtype", expected=accepted, got=array.dtype.name)
+        raise DtypeError(name, "must have dtype", accepted, got=array.dtype.name)
     return array
-
-
-def shape_of(operand: NDArray[Any] | None) -> tuple[int, ...] | None:
-    """Return the shape of an operand that may be left out."""
-    return None if operand is None else operand.shape
 
 
 def common_dtype(*operands: NDArray[Any] | np.dtype[Any] | None) -> np.dtype[Any]:
@@ -69,51 +62,32 @@ def accumulation_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 
 def checked_sequence(name: str, shape: Sequence[int]) -> tuple[int, ...]:
-    """Return a shape as a tuple of Python integers.
-
-    Raises
-    ------
-    ShapeError
-        If it is no sequence of integers.
-    """
+    """Return a shape as a tuple of Python integers, or raise ShapeError."""
     try:
         return tuple(operator.index(size) for size in shape)
     except TypeError:
-        raise ShapeError(
-            name, f"the shape of {name} must be", expected="a sequence of integers", got=describe(shape)
-        ) from None
+        raise ShapeError(name, "must have as shape", "a sequence of integers", got=describe(shape)) from None
 
 
 def require_sizes(name: str, sizes: Sequence[int], *, has_batch: bool = False) -> None:
-    """Raise ShapeError unless every size is one that an operand may have; only a leading batch may be empty."""
+    """Raise ShapeError unless an operand may have these sizes; only a leading batch may be empty."""
     for axis, size in enumerate(sizes):
         smallest = 0 if has_batch and axis == 0 else 1
         if not smallest <= size <= MAX_INTEGER:
             raise ShapeError(
-                name,
-                f"the size of axis {axis} of {name} must be",
-                expected=f"{smallest} to {MAX_INTEGER}",
-                got=describe(size),
+                name, "must have", f"size {smallest} to {MAX_INTEGER} on axis {axis}", got=f"size {describe(size)}"
             )
 
 
 def split_layer_shape(
     name: str, shape: Sequence[int], data_format: DataFormat, spatial_axes: int | None = None
 ) -> tuple[int, tuple[int, ...], int]:
-    """Split the shape of a layer's input into batch, spatial sizes and channels.
-
-    Parameters
-    ----------
-    name : str
-    shape : sequence of int
-    data_format : {"channels_last", "channels_first"}
-    spatial_axes : int, optional
-        How many axes must be spatial.
+    """Split the shape of activations into batch, spatial sizes and channels.
 
     Raises
     ------
     ShapeError
-        If there are not 1, 2 or 3 spatial axes, or not as many as stated, or one of the sizes but the batch is 0.
+        If there are not 1, 2 or 3 spatial axes, or not ``spatial_axes``, or a size other than the batch is 0.
     """
     sizes = checked_sequence(name, shape)
     layout = "(N, *spatial, C)" if data_format == "channels_last" else "(N, C, *spatial)"
@@ -122,8 +96,8 @@ def split_layer_shape(
         is_one_short = len(sizes) + 1 == (3 if spatial_axes is None else spatial_axes + 2)
         raise (MissingAxisError if is_one_short else ShapeError)(
             name,
-            f"{name} must have",
-            expected=f"{needed} axes: {layout}",
+            "must have",
+            f"{needed} axes: {layout}",
             got=number_of(len(sizes), "axis", "axes"),
             reason="" if spatial_axes is None else f"as spatial_axes={spatial_axes} says",
             hint=MISSING_AXIS if is_one_short else "",
@@ -147,22 +121,16 @@ def spatial_axes(rank: int, data_format: DataFormat) -> range:
 
 
 def channels_last_view(array: NDArray[Any], data_format: DataFormat) -> NDArray[Any]:
-    """View a layer's array as (N, *spatial, C) whatever its layout."""
+    """View activations of either layout as (N, *spatial, C)."""
     return array if data_format == "channels_last" else np.moveaxis(array, 1, -1)
 
 
 def require_shape(name: str, shape: Sequence[int], needed: Sequence[int], reason: str) -> None:
     """Raise ShapeError unless an operand has exactly the needed shape."""
     if tuple(shape) != tuple(needed):
-        raise ShapeError(
-            name,
-            f"{name} must have shape",
-            expected=describe_shape(needed),
-            got=describe_shape(shape),
-            reason=reason,
-        )
+        raise ShapeError(name, "must have shape", describe_shape(needed), got=describe_shape(shape), reason=reason)
 
 
 def describe_shape(shape: Sequence[int]) -> str:
-    """Write a shape as Python does; beyond eight axes only their number."""
+    """Write a shape as Python does; beyond eight axes just how many."""
     return str(tuple(shape)) if len(shape) <= 8 else f"{len(shape)} axes"

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import math
-import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -63,7 +61,7 @@ class Rule:
             return self.canonical(value.tolist() if isinstance(value, np.ndarray) else value)
         except (TypeError, ValueError) as error:
             hint = f"did you mean {error.word}?" if isinstance(error, _Misspelt) else ""
-            raise ParameterError(name, f"{name} must be", expected=self.text, got=describe(value), hint=hint) from None
+            raise ParameterError(name, "must be", self.text, got=describe(value), hint=hint) from None
 
 
 def parameter(rule: Rule, description: str, default: Any = dataclasses.MISSING) -> Any:
@@ -76,85 +74,6 @@ def canonical_fields(op: Any) -> None:
     for field in dataclasses.fields(op):
         value = field.metadata["rule"].check(field.name, getattr(op, field.name))
         object.__setattr__(op, field.name, value)
-
-
-def checked_integer(value: Any, smallest: int, largest: int = MAX_INTEGER) -> int:
-    """Return an integer, or raise TypeError or ValueError."""
-    # bool is an int to Python, but stride=True is a slip, not a stride of 1
-    if isinstance(value, (bool, np.bool_)):
-        raise TypeError
-    if isinstance(value, (float, np.floating)) and float(value).is_integer():  # some languages write 2 as 2.0
-        value = int(value)
-    value = operator.index(value)
-    if not smallest <= value <= largest:
-        raise ValueError
-    return int(value)
-
-
-def integers_from(smallest: int) -> str:
-    """Return the words for what ``checked_integer`` accepts."""
-    return f"an integer from {smallest} to {MAX_INTEGER}"
-
-
-def integer_schema(smallest: int) -> dict[str, Any]:
-    """Return the JSON schema of what ``checked_integer`` accepts."""
-    return {"type": "integer", "minimum": smallest, "maximum": MAX_INTEGER}
-
-
-def per_axis_schema(smallest: int) -> dict[str, Any]:
-    """Return the JSON schema of an integer, or one for each spatial axis."""
-    integer = integer_schema(smallest)
-    return {"anyOf": [integer, {"type": "array", "items": integer, "minItems": 1}]}
-
-
-def integer_from(smallest: int) -> Rule:
-    """Accept one integer that is at least ``smallest``."""
-    return Rule(integers_from(smallest), lambda value: checked_integer(value, smallest), integer_schema(smallest))
-
-
-def per_axis_from(smallest: int) -> Rule:
-    """Accept one integer, or one for each spatial axis."""
-
-    def canonical(value: Any) -> PerAxis:
-        if isinstance(value, (list, tuple)):
-            if not value:
-                raise ValueError
-            return tuple(checked_integer(item, smallest) for item in value)
-        return checked_integer(value, smallest)
-
-    return Rule(
-        f"{integers_from(smallest)}, or a list of one for each spatial axis", canonical, per_axis_schema(smallest)
-    )
-
-
-def list_per_axis_from(smallest: int) -> Rule:
-    """Accept a list of one integer for each spatial axis."""
-    per_axis = per_axis_from(smallest)
-
-    def canonical(value: Any) -> tuple[int, ...]:
-        if not isinstance(value, (list, tuple)):
-            raise TypeError
-        return tuple(per_axis.canonical(value))
-
-    schema = {"type": "array", "items": integer_schema(smallest), "minItems": 1}
-    return Rule(f"a list of integers from {smallest} to {MAX_INTEGER}, one for each spatial axis", canonical, schema)
-
-
-def number_from(smallest: float) -> Rule:
-    """Accept one finite number that is at least ``smallest``."""
-
-    def canonical(value: Any) -> float:
-        if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
-            raise TypeError
-        try:
-            number = float(value)
-        except OverflowError:  # an integer beyond the range of float64
-            raise ValueError from None
-        if not smallest <= number < math.inf:
-            raise ValueError
-        return number
-
-    return Rule(f"a finite number of at least {smallest:g}", canonical, {"type": "number", "minimum": smallest})
 
 
 def optional(rule: Rule) -> Rule:
@@ -246,8 +165,8 @@ def require_length(name: str, length: int, rank: int) -> None:
     if length != rank:
         raise ParameterError(
             name,
-            f"{name} must have",
-            expected=number_of(rank, "entry", "entries"),
+            "must have",
+            number_of(rank, "entry", "entries"),
             got=number_of(length, "entry", "entries"),
             reason="one for each spatial axis",
             # a single image without its batch axis has one spatial axis less than is meant

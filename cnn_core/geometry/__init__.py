@@ -4,9 +4,9 @@ This is the only package that computes an output size, a pad or a strided view. 
 so that one, two and three spatial axes are the same code:
 
 * ``axis``: the windows along one axis, at equal distances;
-* ``adaptive``: the windows that divide an axis into a wanted number of parts;
+* ``adaptive``: the windows that divide an axis into a requested number of parts;
 * ``windows``: the windows over all axes of an input;
-* ``padding``: how much padding an axis has, and what stands in it;
+* ``padding``: how much padding an axis has, and what it is filled with;
 * ``resolve``: from the parameters of an op to the windows over its input;
 * ``transposed``: from the parameters of a transposed op to the windows over its output.
 """

@@ -1,10 +1,11 @@
-"""The windows along one axis that divide it into a wanted number of parts."""
+"""The windows along one axis that divide it into a requested number of parts."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,26 +17,18 @@ __all__ = ["AdaptiveAxis"]
 
 @dataclass(frozen=True, slots=True)
 class AdaptiveAxis(Axis):
-    """Windows of an adaptive pooling: number ``i`` of ``o`` is ``[floor(i * n / o), ceil((i + 1) * n / o))``.
+    """Windows of an adaptive pooling: window ``i`` of ``o`` is ``[floor(i * n / o), ceil((i + 1) * n / o))``.
 
     With ``g = gcd(n, o)`` window ``i + o / g`` is window ``i`` moved by ``n / g``. So the windows fall into ``o / g``
     classes, each of ``g`` windows of one size at equal distances.
 
-    Parameters
-    ----------
-    size : int
-        Size ``n`` of the input.
-    output_size : int
-        Number ``o`` of windows. They overlap where it does not divide the size, and repeat elements where it is larger.
+    The windows overlap where the output size ``o`` does not divide the size ``n``, and repeat elements where it is
+    larger.
     """
 
     size: int
     output_size: int
-
-    @property
-    def dilation(self) -> int:  # type: ignore[override]
-        """The taps of a window are dense."""
-        return 1
+    dilation: ClassVar[int] = 1  # type: ignore[misc]
 
     @property
     def _repeats(self) -> int:
@@ -43,20 +36,12 @@ class AdaptiveAxis(Axis):
 
     @property
     def tap_count(self) -> int:  # noqa: D102
-        # the windows cover the axis once, and share an element at each border but those where a class starts anew
+        # the windows cover the axis once, and share an element at each border except where a class starts over
         return self.size + self.output_size - self._repeats
 
     @property
-    def piece_count(self) -> int:  # noqa: D102
-        return self.output_size if self.goes_by_window else self._taps_of_all_classes
-
-    @property
-    def _taps_of_all_classes(self) -> int:
+    def tap_piece_count(self) -> int:  # noqa: D102
         return self.tap_count // self._repeats
-
-    @property
-    def goes_by_window(self) -> bool:  # noqa: D102
-        return self._taps_of_all_classes > self.output_size
 
     @property
     def overlaps(self) -> bool:  # noqa: D102
@@ -64,11 +49,11 @@ class AdaptiveAxis(Axis):
 
     @property
     def is_covered(self) -> bool:
-        """Every element lies in a window."""
+        """Every element is in a window."""
         return True
 
-    def _span(self, number: int) -> tuple[int, int]:
-        return number * self.size // self.output_size, -(-(number + 1) * self.size // self.output_size)
+    def _span(self, window: int) -> tuple[int, int]:
+        return window * self.size // self.output_size, -(-(window + 1) * self.size // self.output_size)
 
     def pieces(self) -> Iterator[Piece]:
         """Divide the pairs of a window and one of its taps into as few regular pieces as possible.
@@ -77,18 +62,18 @@ class AdaptiveAxis(Axis):
         its taps: whichever are fewer.
         """
         if self.goes_by_window:
-            for number in range(self.output_size):
-                start, stop = self._span(number)
-                yield Piece(slice(0, stop - start), slice(number, number + 1), slice(start, stop))
+            for window in range(self.output_size):
+                start, stop = self._span(window)
+                yield Piece(slice(0, stop - start), slice(window, window + 1), slice(start, stop))
             return
         repeats = self._repeats
         classes, distance = self.output_size // repeats, self.size // repeats
-        for number in range(classes):
-            start, stop = self._span(number)
+        for window in range(classes):
+            start, stop = self._span(window)
             for index in range(start, stop):
                 offset = index - start
                 inputs = slice(index, index + (repeats - 1) * distance + 1, distance)
-                yield Piece(slice(offset, offset + 1), slice(number, None, classes), inputs)
+                yield Piece(slice(offset, offset + 1), slice(window, None, classes), inputs)
 
     def starts(self) -> NDArray[np.int64]:  # noqa: D102
         return np.arange(self.output_size, dtype=np.int64) * self.size // self.output_size

@@ -1,7 +1,7 @@
 """The windows along one axis, at equal distances.
 
-Tap ``j`` of window ``i`` lies at input index ``i * stride - before + j * dilation``. A tap outside ``[0, size)`` lies
-in the padding, or in the overhang that ceil_mode allows at the end.
+Tap ``j`` of window ``i`` is at input index ``i * stride - before + j * dilation``. A tap outside ``[0, size)`` is in
+the padding, or in the overhang that ceil_mode allows at the end.
 """
 
 from __future__ import annotations
@@ -20,11 +20,8 @@ __all__ = ["Axis", "AxisWindows", "Piece"]
 class Piece:
     """Part of the pairs of a window and a tap on one axis: one tap of many windows, or many taps of one window.
 
-    Parameters
-    ----------
-    offsets, outputs, inputs : slice
-        The taps (slice of the kernel axis), the windows (slice of the output axis) and where in the input they meet.
-        One of ``offsets`` and ``outputs`` selects a single element, the other as many as ``inputs``.
+    The slices are of the kernel axis, of the output axis, and of the input axis, where the two meet. One of ``offsets``
+    and ``outputs`` selects a single element, the other as many as ``inputs``.
     """
 
     offsets: slice
@@ -33,12 +30,12 @@ class Piece:
 
     @property
     def spans_taps(self) -> bool:
-        """Whether several taps of one window lie in this piece."""
+        """Whether this piece has several taps of one window."""
         return int(self.offsets.stop - self.offsets.start) > 1
 
 
 class Axis(ABC):
-    """The windows along one axis, whatever rule lays them: what a reduction over windows needs to know."""
+    """The windows along one axis, whatever rule places them: what a reduction over windows needs to know."""
 
     __slots__ = ()
 
@@ -53,13 +50,18 @@ class Axis(ABC):
 
     @property
     @abstractmethod
-    def piece_count(self) -> int:
-        """Upper bound of the number of pieces."""
+    def tap_piece_count(self) -> int:
+        """Pieces that there are if each is one tap of many windows."""
 
     @property
-    @abstractmethod
     def goes_by_window(self) -> bool:
-        """Whether each piece is one window with all its taps."""
+        """Whether each piece is one window with all its taps: where these are fewer pieces."""
+        return self.tap_piece_count > self.output_size
+
+    @property
+    def piece_count(self) -> int:
+        """Upper bound of the number of pieces."""
+        return min(self.tap_piece_count, self.output_size)
 
     @property
     @abstractmethod
@@ -69,7 +71,7 @@ class Axis(ABC):
     @property
     @abstractmethod
     def is_covered(self) -> bool:
-        """Whether every element lies in some window, for certain."""
+        """Whether every element is certain to be in some window."""
 
     @abstractmethod
     def pieces(self) -> Iterator[Piece]:
@@ -77,7 +79,7 @@ class Axis(ABC):
 
     @abstractmethod
     def starts(self) -> NDArray[np.int64]:
-        """Return the index of each window's first tap; it may lie in the padding, before index 0."""
+        """Return the index of each window's first tap; it may be in the padding, before index 0."""
 
     def first_taps(self) -> NDArray[np.int64]:
         """Return the offset of each window's first tap inside the input, or 0 where there is none."""
@@ -98,12 +100,10 @@ class AxisWindows(Axis):
 
     Parameters
     ----------
-    size : int
-        Size of the input.
+    size, before, after : int
+        Size of the input, and of the padding at its start and at its end.
     kernel_size, stride, dilation : int
         Taps of a window, distance from one window to the next, distance from one tap to the next.
-    before, after : int
-        Padding at the start and at the end.
     output_size : int
         Number of windows.
     """
@@ -128,7 +128,7 @@ class AxisWindows(Axis):
 
     @property
     def output_padding(self) -> int:
-        """What the input has more than the windows span within the padding; seen as the output of a transposed op."""
+        """Elements by which the input exceeds what the windows span within the padding; for transposed ops."""
         return self.size - ((self.output_size - 1) * self.stride + self.extent - self.before - self.after)
 
     @property
@@ -136,12 +136,8 @@ class AxisWindows(Axis):
         return self.output_size * self.kernel_size
 
     @property
-    def piece_count(self) -> int:  # noqa: D102
-        return min(self.kernel_size, self.output_size)
-
-    @property
-    def goes_by_window(self) -> bool:  # noqa: D102
-        return self.kernel_size > self.output_size
+    def tap_piece_count(self) -> int:  # noqa: D102
+        return self.kernel_size
 
     @property
     def overlaps(self) -> bool:  # noqa: D102
@@ -153,54 +149,25 @@ class AxisWindows(Axis):
         return self.dilation == 1 and self.stride <= self.kernel_size and reached >= self.size
 
     def tap(self, offset: int) -> tuple[slice, slice] | None:
-        """Tell which windows have their tap number ``offset`` inside the input, and where these taps lie.
-
-        Returns
-        -------
-        (slice, slice) or None
-            Slices of the output axis and of the input axis that select equally many elements; None if that tap lies
-            in the padding for every window.
-        """
-        position = offset * self.dilation - self.before
-        first = max(0, -(position // self.stride))
-        last = min(self.output_size - 1, (self.size - 1 - position) // self.stride)
-        if first > last:
-            return None
-        start = first * self.stride + position
-        return slice(first, last + 1), slice(start, start + (last - first) * self.stride + 1, self.stride)
-
-    def taps_of_window(self, number: int) -> tuple[slice, slice] | None:
-        """Tell which taps of one window lie inside the input, and where.
-
-        Returns
-        -------
-        (slice, slice) or None
-            Slices of the offsets and of the input axis that select equally many elements; None if there are none.
-        """
-        start = number * self.stride - self.before
-        first = max(0, -(start // self.dilation))
-        last = min(self.kernel_size - 1, (self.size - 1 - start) // self.dilation)
-        if first > last:
-            return None
-        low, high = start + first * self.dilation, start + last * self.dilation
-        return slice(first, last + 1), slice(low, high + 1, self.dilation)
+        """Return which windows have the tap at an offset inside the input, and where: slices of output and input."""
+        return _inside(offset * self.dilation - self.before, self.stride, self.output_size, self.size)
 
     def pieces(self) -> Iterator[Piece]:
         """Divide the pairs of a window and one of its taps inside the input into as few regular pieces as possible.
 
         There is one piece for each tap, over all windows, or one for each window, over all its taps: whichever are
-        fewer. So an ordinary layer takes as many steps as its kernel is wide, and a global pooling takes one.
+        fewer. So an ordinary layer takes as many steps as its kernel has taps, and a global pooling takes one.
         """
         if not self.goes_by_window:
             for offset in range(self.kernel_size):
-                found = self.tap(offset)
-                if found is not None:
-                    yield Piece(slice(offset, offset + 1), *found)
+                slices = self.tap(offset)
+                if slices is not None:
+                    yield Piece(slice(offset, offset + 1), *slices)
         else:
-            for number in range(self.output_size):
-                found = self.taps_of_window(number)
-                if found is not None:
-                    yield Piece(found[0], slice(number, number + 1), found[1])
+            for window in range(self.output_size):
+                slices = _inside(window * self.stride - self.before, self.dilation, self.kernel_size, self.size)
+                if slices is not None:
+                    yield Piece(slices[0], slice(window, window + 1), slices[1])
 
     def starts(self) -> NDArray[np.int64]:  # noqa: D102
         return np.arange(self.output_size, dtype=np.int64) * self.stride - self.before
@@ -213,10 +180,6 @@ class AxisWindows(Axis):
         """Count each window's taps inside the input, or inside the input and its padding.
 
         The overhang of ceil_mode is neither: it never counts (PyTorch ``AvgPoolKernel.cpp``; ONNX issue 5276).
-
-        Returns
-        -------
-        ndarray of int64, shape (output_size,)
         """
         start = self.starts()
         end = self.size + (self.after if include_padding else 0)
@@ -231,35 +194,31 @@ class AxisWindows(Axis):
         if self.size >= self.dilation:
             return False
         # Only windows that start in the leading padding are left. Their taps step over the whole input where the first
-        # tap at an index >= 0, which is start mod dilation, lies at or beyond the end. Count those:
+        # tap at an index >= 0, which is start mod dilation, is at or beyond the end. Count those:
         # [start mod d >= n] = floor((start + d - n) / d) - floor(start / d).
         windows = min(self.output_size, -(-self.before // self.stride))
         shifted = _floor_sum(windows, self.dilation, self.stride, self.dilation - self.size - self.before)
         return shifted != _floor_sum(windows, self.dilation, self.stride, -self.before)
 
     def block(self, start: int, stop: int) -> tuple[slice, AxisWindows]:
-        """Restrict to the windows ``start`` to ``stop``.
-
-        Returns
-        -------
-        (slice, AxisWindows)
-            The part of the input that these windows cover, and the same windows over that part alone.
-        """
+        """Return the part of the input that the windows ``start`` to ``stop`` cover, and these windows over it."""
         first = start * self.stride - self.before
         span = (stop - start - 1) * self.stride + self.extent
         low = min(max(first, 0), self.size)
         high = max(low, min(first + span, self.size))
         before = min(span, max(0, -first)) if first < self.size else span
         part = AxisWindows(
-            size=high - low,
-            kernel_size=self.kernel_size,
-            stride=self.stride,
-            dilation=self.dilation,
-            before=before,
-            after=span - before - (high - low),
-            output_size=stop - start,
+            high - low, self.kernel_size, self.stride, self.dilation, before, span - before - (high - low), stop - start
         )
         return slice(low, high), part
+
+
+def _inside(start: int, step: int, count: int, size: int) -> tuple[slice, slice] | None:
+    """Return which of ``count`` positions from ``start`` on are in ``[0, size)``, and their slice; None if none is."""
+    first, last = max(0, -(start // step)), min(count - 1, (size - 1 - start) // step)
+    if first > last:
+        return None
+    return slice(first, last + 1), slice(start + first * step, start + last * step + 1, step)
 
 
 def _floor_sum(terms: int, modulus: int, factor: int, constant: int) -> int:

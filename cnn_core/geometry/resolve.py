@@ -24,7 +24,7 @@ def resolve_windows(
     ceil_mode: bool = False,
     subject: str = "input",
 ) -> Windows:
-    """Lay windows over an input, one axis at a time.
+    """Place windows over an input, one axis at a time.
 
     The number of windows along an axis of size n is ``floor((n + before + after - e) / stride) + 1`` with the extent
     ``e = (kernel_size - 1) * dilation + 1``; with ceil_mode it is rounded up, and a last window that would start beyond
@@ -34,21 +34,15 @@ def resolve_windows(
     ----------
     sizes : sequence of int
         The spatial sizes of the input.
-    kernel_size, stride, dilation : int or tuple of int
-    padding : int, tuple or str
-        As the parameter ``padding`` of the ops.
-    ceil_mode : bool
+    kernel_size, stride, padding, dilation, ceil_mode
+        As the parameters of the ops.
     subject : str
-        What an error says the sizes are of: the operand, or the parameter, that gives them.
-
-    Returns
-    -------
-    Windows
+        The operand, or the parameter, that gives the sizes; an error names it.
 
     Raises
     ------
     ParameterError
-        If a per-axis parameter has another number of entries than the input has spatial axes.
+        If the number of entries of a per-axis parameter is not that of the spatial axes.
     ShapeError
         If a window is larger than the padded input.
 
@@ -90,8 +84,8 @@ def _output_size(
         needed = max(1, extent - stride + 1) if ceil_mode else extent
         raise (ShapeError if subject == "input" else ParameterError)(
             subject,
-            f"spatial axis {axis} of {subject} must have",
-            expected=f"at least {needed} elements with padding",
+            f"must have on spatial axis {axis}",
+            f"at least {needed} elements with padding",
             got=f"{size + before + after} elements with padding",
             reason=f"as a window spans {extent}",
             hint=f"{size} and the padding ({before}, {after})" if before or after else "",
@@ -100,23 +94,6 @@ def _output_size(
 
 
 def resolve_adaptive(sizes: Sequence[int], output_size: PerAxis) -> AnyWindows:
-    """Lay the windows of an adaptive pooling over an input.
-
-    Parameters
-    ----------
-    sizes : sequence of int
-        The spatial sizes of the input.
-    output_size : int or tuple of int
-        Number of windows along each axis.
-
-    Raises
-    ------
-    ParameterError
-        If ``output_size`` has another number of entries than the input has spatial axes.
-
-    Notes
-    -----
-    The rule is PyTorch's (``aten/src/ATen/native/AdaptivePooling.h``).
-    """
+    """Place the windows of an adaptive pooling over an input, by PyTorch's rule (``AdaptivePooling.h``)."""
     outputs = one_per_axis("output_size", output_size, len(sizes))
     return AnyWindows(tuple(AdaptiveAxis(size, output) for size, output in zip(sizes, outputs, strict=True)))

@@ -26,7 +26,7 @@ def resolve_transposed(
     sets_padding: bool,
     adds_to_same: bool = False,
 ) -> Windows:
-    """Lay windows over an output, one for each element of an input: the geometry of a transposed op.
+    """Place windows over an output, one for each element of an input: the geometry of a transposed op.
 
     The output has ``(n - 1) * stride - before - after + e + output_padding`` elements along an axis, with the extent
     ``e = (kernel_size - 1) * dilation + 1``; with ``padding="same"`` it has ``n * stride``.
@@ -35,20 +35,15 @@ def resolve_transposed(
     ----------
     sizes : sequence of int
         The spatial sizes of the input.
-    kernel_size, stride, dilation : int or tuple of int
-    padding : int, tuple or str
-        As the parameter ``padding`` of the ops.
-    output_padding : int, tuple of int or "to_stride"
-        Elements added at the end. "to_stride": as many as the stride exceeds the extent.
-    output_size : int, tuple of int or None
-        The wanted sizes, instead of ``output_padding``.
+    kernel_size, stride, padding, dilation, output_padding, output_size
+        As the parameters of ``ConvTranspose``.
     sets_padding : bool
-        Whether a wanted size, given or that of ``padding="same"``, sets the padding, as ONNX has it, instead of
-        ``output_padding``: all that ``(n - 1) * stride + e + output_padding`` has more, with the odd element at the
-        start unless the padding is ``same``. What it has less is zeros at the end.
+        Whether a requested size, of output_size or of ``padding="same"``, sets the padding, as in ONNX, instead of
+        output_padding: to what ``(n - 1) * stride + e + output_padding`` has more, with the odd element at the start
+        unless the padding is ``same``. What it has less is zeros at the end.
     adds_to_same : bool
-        Whether ``output_padding`` in numbers sets the size that ``padding="same"`` leads to, as Keras has it:
-        ``(n - 1) * stride + e % 2 + output_padding`` elements. Else it is refused unless it is 0.
+        Whether output_padding in numbers sets the size that ``padding="same"`` leads to, as in Keras:
+        ``(n - 1) * stride + e % 2 + output_padding`` elements. Otherwise it must be 0.
 
     Returns
     -------
@@ -58,8 +53,8 @@ def resolve_transposed(
     Raises
     ------
     ParameterError
-        If a per-axis parameter has another number of entries than the input has spatial axes, or ``output_padding``,
-        given or following from ``output_size``, is not less than the stride or the dilation.
+        If the number of entries of a per-axis parameter is not that of the spatial axes, or output_padding, given or
+        following from output_size, is not less than the stride or the dilation.
     ShapeError
         If the output would be empty.
 
@@ -72,14 +67,14 @@ def resolve_transposed(
     kernel_sizes = one_per_axis("kernel_size", kernel_size, rank)
     strides = one_per_axis("stride", stride, rank)
     dilations = one_per_axis("dilation", dilation, rank)
-    wanted = [None] * rank if output_size is None else list(one_per_axis("output_size", output_size, rank))
+    requested = [None] * rank if output_size is None else list(one_per_axis("output_size", output_size, rank))
     added: list[int] | list[None] = [None] * rank
     if output_padding != "to_stride":
         added = list(one_per_axis("output_padding", output_padding, rank))
     axes = []
     for axis in range(rank):
         transposed = _TransposedAxis(axis, sizes[axis], kernel_sizes[axis], strides[axis], dilations[axis])
-        size, extra = wanted[axis], added[axis]
+        size, extra = requested[axis], added[axis]
         is_same = padding in ("same", "same_lower")
         if sets_padding and (is_same or size is not None):
             windows = transposed.with_padding_set(size, extra or 0, at_end=padding == "same")
@@ -96,7 +91,7 @@ def resolve_transposed(
 class _TransposedAxis:
     """One axis of an input whose elements each have a window over the output."""
 
-    number: int
+    index: int
     size: int
     kernel_size: int
     stride: int
@@ -108,52 +103,54 @@ class _TransposedAxis:
 
     @property
     def span(self) -> int:
-        """What all windows span together."""
+        """Elements from the start of the first window to the end of the last."""
         return (self.size - 1) * self.stride + self.extent
 
-    def padded(self, pads: tuple[int, int], wanted: int | None, extra: int | None) -> AxisWindows:
-        least = self.span - sum(pads)
-        if wanted is not None:
-            most = least + max(self.stride, self.dilation) - 1
-            if not least <= wanted <= most:
-                self._refuse("output_size", wanted, f"{max(1, least)} to {most}")
-            return self._windows(wanted, pads)
+    def padded(self, pads: tuple[int, int], requested: int | None, extra: int | None) -> AxisWindows:
+        smallest = self.span - sum(pads)
+        if requested is not None:
+            largest = smallest + max(self.stride, self.dilation) - 1
+            if not smallest <= requested <= largest:
+                self._refuse("output_size", requested, f"{max(1, smallest)} to {largest}")
+            return self._windows(requested, pads)
         if extra is None:
             extra = max(0, self.stride - self.extent)
         self._require_output_padding(extra)
-        if least + extra < 1:
+        if smallest + extra < 1:
             raise ShapeError(
                 "input",
-                f"spatial axis {self.number} must lead to",
-                expected="at least 1 element of output",
-                got=f"{least + extra} elements of output",
+                f"must lead on spatial axis {self.index} to",
+                "at least 1 element of output",
+                got=f"{smallest + extra} elements of output",
                 hint=f"the windows of {self.size} elements span {self.span}, and the padding {pads} takes away all",
             )
-        return self._windows(least + extra, pads)
+        return self._windows(smallest + extra, pads)
 
-    def same(self, wanted: int | None, extra: int | None, padding: str, *, adds: bool) -> AxisWindows:
-        least, most = (self.size - 1) * self.stride + 1, self.size * self.stride
-        if adds and wanted is None and extra is not None:
-            without = least - 1 + self.extent % 2
-            wanted = without + extra
-            if not least <= wanted <= most:
-                self._refuse("output_padding", extra, f"{least - without} to {most - without} with padding {padding}")
+    def same(self, requested: int | None, extra: int | None, padding: str, *, adds: bool) -> AxisWindows:
+        smallest, largest = (self.size - 1) * self.stride + 1, self.size * self.stride
+        if adds and requested is None and extra is not None:
+            without = smallest - 1 + self.extent % 2
+            requested = without + extra
+            if not smallest <= requested <= largest:
+                self._refuse(
+                    "output_padding", extra, f"{smallest - without} to {largest - without} with padding {padding}"
+                )
         elif extra:
-            self._refuse("output_padding", extra, f"0 with padding {padding}, which gives {most} elements")
-        if wanted is None:
-            wanted = most
-        elif not least <= wanted <= most:
-            self._refuse("output_size", wanted, f"{least} to {most} with padding {padding}")
-        pads = same_padding(wanted, self.size, self.stride, self.extent, at_end=padding == "same")
-        return self._windows(wanted, pads)
+            self._refuse("output_padding", extra, f"0 with padding {padding}, which gives {largest} elements")
+        if requested is None:
+            requested = largest
+        elif not smallest <= requested <= largest:
+            self._refuse("output_size", requested, f"{smallest} to {largest} with padding {padding}")
+        pads = same_padding(requested, self.size, self.stride, self.extent, at_end=padding == "same")
+        return self._windows(requested, pads)
 
-    def with_padding_set(self, wanted: int | None, extra: int, *, at_end: bool) -> AxisWindows:
+    def with_padding_set(self, requested: int | None, extra: int, *, at_end: bool) -> AxisWindows:
         self._require_output_padding(extra)
-        if wanted is None:
-            wanted = self.size * self.stride
-        total = max(0, self.span + extra - wanted)
+        if requested is None:
+            requested = self.size * self.stride
+        total = max(0, self.span + extra - requested)
         less, more = total // 2, total - total // 2
-        return self._windows(wanted, (less, more) if at_end else (more, less))
+        return self._windows(requested, (less, more) if at_end else (more, less))
 
     def _windows(self, output: int, pads: tuple[int, int]) -> AxisWindows:
         return AxisWindows(output, self.kernel_size, self.stride, self.dilation, *pads, output_size=self.size)
@@ -166,8 +163,8 @@ class _TransposedAxis:
     def _refuse(self, name: str, value: int, expected: str) -> None:
         raise ParameterError(
             name,
-            f"{name} must be",
-            expected=expected,
+            "must be",
+            expected,
             got=str(value),
-            reason=f"as on spatial axis {self.number} the windows of {self.size} elements of input span {self.span}",
+            reason=f"as on spatial axis {self.index} the windows of {self.size} elements of input span {self.span}",
         )

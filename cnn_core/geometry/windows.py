@@ -19,7 +19,7 @@ __all__ = ["AnyWindows", "Windows"]
 
 @dataclass(frozen=True)
 class AnyWindows:
-    """The windows over all spatial axes, whatever rule lays them: one Axis for each."""
+    """The windows over all spatial axes, whatever rule places them: one Axis for each."""
 
     axes: tuple[Axis, ...]
 
@@ -39,7 +39,7 @@ class AnyWindows:
         return ((0, 0),) * len(self.axes)
 
     def parameters(self) -> dict[str, Any]:
-        """Return the parameters that lay these windows, resolved for each axis and side."""
+        """Return the parameters that place these windows, resolved for each axis and side."""
         return {}
 
     def pieces(self) -> Iterator[tuple[Piece, ...]]:
@@ -77,17 +77,11 @@ class Windows(AnyWindows):
 
     @property
     def inside(self) -> tuple[slice, ...]:
-        """Slices of the padded input, along each axis, of what is not padding."""
+        """Slices of the padded input, along each axis, without the padding."""
         return tuple(slice(axis.before, axis.before + axis.size) for axis in self.axes)
 
-    def block(self, outputs: Sequence[slice]) -> tuple[tuple[slice, ...], Windows]:
-        """Restrict to a block of windows: the part of the input that it covers, and the windows over that part."""
-        parts = [axis.block(chosen.start, chosen.stop) for axis, chosen in zip(self.axes, outputs, strict=True)]
-        inputs, axes = zip(*parts, strict=True)
-        return inputs, Windows(axes)
-
     def over_padded_input(self) -> Windows:
-        """Return the same windows over an input that holds its padding already."""
+        """Return the same windows over an input that already contains its padding."""
         return Windows(
             tuple(
                 dataclasses.replace(axis, size=size, before=0, after=0)
@@ -104,40 +98,23 @@ class Windows(AnyWindows):
         padded[(slice(None), *self.inside)] = input
         return padded
 
-    def view(self, padded: NDArray[Any], *, writeable: bool = False) -> NDArray[Any]:
-        """View the windows of a padded input, without a copy.
-
-        Parameters
-        ----------
-        padded : ndarray, shape (N, *padded spatial, ...)
-        writeable : bool
-            Of windows that overlap an element must not be written more than once.
-
-        Returns
-        -------
-        ndarray, shape (N, *output_sizes, *kernel_sizes, ...)
-        """
+    def view(self, padded: NDArray[Any]) -> NDArray[Any]:
+        """View the windows of a padded input (N, *padded spatial, ...) as (N, *output_sizes, *kernel_sizes, ...)."""
         rank = len(self.axes)
-        view = self.taps_first(padded, range(1, 1 + rank), writeable=writeable)
+        view = self.taps_first(padded, range(1, 1 + rank))
         return view.transpose(*range(rank, 2 * rank + 1), *range(rank), *range(2 * rank + 1, view.ndim))
 
-    def taps_first(self, padded: NDArray[Any], axes: Sequence[int], *, writeable: bool = False) -> NDArray[Any]:
-        """View the taps of windows along some axes of a padded array: (*kernel_sizes, ...), without a copy.
+    def taps_first(self, padded: NDArray[Any], axes: Sequence[int]) -> NDArray[Any]:
+        """View the taps of windows along some axes of a padded array as (*kernel_sizes, ...), without a copy.
 
-        Parameters
-        ----------
-        padded : ndarray
-        axes : sequence of int
-            Those that the windows lie along; in the result the windows take their place.
-        writeable : bool
-            As of ``view``.
+        The windows take the place of these axes.
         """
         shape, strides = list(padded.shape), list(padded.strides)
         for axis, along in zip(axes, self.axes, strict=True):
             shape[axis], strides[axis] = along.output_size, along.stride * padded.strides[axis]
         between_taps = (along.dilation * padded.strides[axis] for axis, along in zip(axes, self.axes, strict=True))
         shape, strides = [*self.kernel_sizes, *shape], [*between_taps, *strides]
-        if padded.flags.c_contiguous and (padded.flags.writeable or not writeable):
-            # several times as fast to make, which counts for small layers
+        if padded.flags.c_contiguous:
+            # several times faster than as_strided, which matters for small layers
             return np.ndarray(shape, padded.dtype, padded.data, 0, strides)
-        return as_strided(padded, shape=shape, strides=strides, writeable=writeable)
+        return as_strided(padded, shape=shape, strides=strides, writeable=False)

@@ -58,9 +58,7 @@ class AvgPool(Pool):
     }
 
     count_include_pad: bool = parameter(
-        FLAG,
-        "Whether taps in the padding count in the divisor; the overhang of ceil_mode never does.",
-        False,
+        FLAG, "Whether taps in the padding count in the divisor; the overhang of ceil_mode never does.", False
     )
     divisor_override: int | None = parameter(
         optional(NONZERO_INTEGER), "Divisor of every window, instead of the number of its taps.", None

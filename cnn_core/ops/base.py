@@ -178,6 +178,15 @@ class Op(ABC):
             If the shapes do not fit each other or the parameters.
         """
 
+    def _arrays(self, *values: ArrayLike | None) -> list[NDArray[Any]]:
+        """Return the operands as arrays of the types that they are declared with; None for what is left out."""
+        arrays: dict[str, Any] = {}
+        for operand, value in zip(self.operands, values, strict=True):
+            dtypes = (arrays[operand.type_of].dtype.name,) if operand.type_of else operand.dtypes
+            is_left_out = value is None and operand.optional
+            arrays[operand.name] = None if is_left_out else as_operand(operand.name, value, dtypes)
+        return list(arrays.values())
+
     def _resolved(self, *operands: NDArray[Any] | None) -> Any:
         """Return the op resolved for operands, from a cache: a model uses the same shapes over and over."""
         return self.cached_resolve(*(None if operand is None else operand.shape for operand in operands))

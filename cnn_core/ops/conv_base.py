@@ -13,28 +13,12 @@ from numpy.typing import ArrayLike, NDArray
 from cnn_core.errors import ParameterError, ShapeError, describe, number_of
 from cnn_core.geometry import Windows, resolve_windows
 from cnn_core.kernels.channel_sums import channel_sums
-from cnn_core.operands import (
-    accumulation_dtype,
-    as_operand,
-    channels_last_view,
-    checked_sequence,
-    common_dtype,
-    describe_shape,
-)
+from cnn_core.operands import accumulation_dtype, channels_last_view, checked_sequence, common_dtype, describe_shape
 from cnn_core.ops.base import INPUT, Op, Operand, ResolvedOp, computation
 from cnn_core.ops.docstrings import documented
-from cnn_core.ops.rules import ALGORITHM, DILATION_TEXT, PADDING, POSITIVE_PER_AXIS, SAME_TEXT, STRIDE_TEXT
+from cnn_core.ops.rules import ALGORITHM, DILATION_TEXT, GROUPS, PADDING, POSITIVE_PER_AXIS, SAME_TEXT, STRIDE_TEXT
 from cnn_core.ops.weight_layout import Weight, split_weight_shape
-from cnn_core.parameters import (
-    Algorithm,
-    Framework,
-    Padding,
-    PerAxis,
-    TakenAlgorithm,
-    integer_from,
-    parameter,
-    subset_of,
-)
+from cnn_core.parameters import Algorithm, Framework, Padding, PerAxis, TakenAlgorithm, parameter, subset_of
 
 __all__ = ["WEIGHT", "ConvGradients", "Convolution", "DifferentiableConvolution", "checked_bias_shape"]
 
@@ -61,9 +45,7 @@ class Convolution(Op):
     padding: Padding = parameter(PADDING, f"Padding around the input; {SAME_TEXT}", 0)
     dilation: PerAxis = parameter(POSITIVE_PER_AXIS, DILATION_TEXT, 1)
     groups: int = parameter(
-        integer_from(1),
-        "Number of groups that the channels are divided into; equal to the number of channels: depthwise.",
-        1,
+        GROUPS, "Number of groups that the channels are divided into; equal to the number of channels: depthwise.", 1
     )
 
     def _kernel_first(self, weight: Array) -> Array:
@@ -78,8 +60,8 @@ class Convolution(Op):
         if channels != weight.group_channels * self.groups:
             raise ShapeError(
                 "weight",
-                "weight must have",
-                expected=f"{number_of(channels, 'channel', 'channels')} in all groups together",
+                "must have",
+                f"{number_of(channels, 'channel', 'channels')} in all groups together",
                 got=number_of(weight.group_channels * self.groups, "channel", "channels")
                 + (f", {weight.group_channels} in each of {self.groups} groups" if self.groups > 1 else ""),
                 reason="as input has",
@@ -94,8 +76,8 @@ class Convolution(Op):
         if weight.features % self.groups:
             raise ParameterError(
                 "groups",
-                "groups must be",
-                expected=f"a divisor of {weight.features}",
+                "must be",
+                f"a divisor of {weight.features}",
                 got=describe(self.groups),
                 reason="the channels C_out of weight",
             )
@@ -109,8 +91,8 @@ def checked_bias_shape(bias_shape: Sequence[int] | None, channels: int, rank: in
     if not shape:
         raise ShapeError(
             "bias",
-            "bias must be",
-            expected=f"a list of {number_of(channels, 'value', 'values')}",
+            "must be",
+            f"a list of {number_of(channels, 'value', 'values')}",
             got="a number",
             reason="one for each output channel, such as [0.5] for one channel",
         )
@@ -118,8 +100,8 @@ def checked_bias_shape(bias_shape: Sequence[int] | None, channels: int, rank: in
     if shape not in ((channels,), whole):
         raise ShapeError(
             "bias",
-            "bias must have shape",
-            expected=f"{(channels,)} or {whole}",
+            "must have shape",
+            f"{(channels,)} or {whole}",
             got=describe_shape(shape),
             reason="one value for each output channel",
         )
@@ -136,7 +118,7 @@ class DifferentiableConvolution(Convolution):
         WEIGHT,
         Operand(
             "bias",
-            "One value for each output channel: (C_out,), or ones and C_out on as many axes as input.",
+            "One value for each output channel: (C_out,), or (1, ..., 1, C_out) with as many axes as input.",
             optional=True,
         ),
     )
@@ -181,8 +163,7 @@ class DifferentiableConvolution(Convolution):
     @computation
     def forward(self, input: ArrayLike, weight: ArrayLike, bias: ArrayLike | None = None) -> Array:
         """Compute the convolution."""
-        input, weight = as_operand("input", input), as_operand("weight", weight)
-        bias = None if bias is None else as_operand("bias", bias)
+        input, weight, bias = self._arrays(input, weight, bias)
         resolved = self._resolved(input, weight, bias)
         dtype = common_dtype(input, weight, bias)
         sums = accumulation_dtype(dtype)
@@ -217,8 +198,7 @@ class DifferentiableConvolution(Convolution):
             Elements of the input that no window covers have gradient 0.
         """
         wrt = subset_of(self.differentiable).check("wrt", wrt)
-        input, weight = as_operand("input", input), as_operand("weight", weight)
-        bias = None if bias is None else as_operand("bias", bias)
+        input, weight, bias = self._arrays(input, weight, bias)
         resolved = self._resolved(input, weight, bias)
         gradient = self._checked_gradient(grad_output, resolved)
         dtype = common_dtype(gradient, input, weight, bias)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cnn_core.geometry import Windows
-from cnn_core.operands import as_operand, shape_of
-from cnn_core.ops.base import Operand, ResolvedOp, computation
+from cnn_core.ops.base import Operand, computation
 from cnn_core.ops.docstrings import documented
 from cnn_core.ops.quantized_base import BYTES, INPUT, WEIGHT, QuantizedConvolution
 
@@ -48,30 +46,16 @@ class ConvInteger(QuantizedConvolution):
         INPUT,
         WEIGHT,
         Operand(
-            "input_zero_point", "What input has for zero: one value of its type; 0 if not given.", True, BYTES, "input"
+            "input_zero_point", "Zero point of input: one value of its type; 0 if not given.", True, BYTES, "input"
         ),
         Operand(
             "weight_zero_point",
-            "What weight has for zero: one value of its type, or one for each output channel; 0 if not given.",
+            "Zero point of weight: one value of its type, or one for each output channel; 0 if not given.",
             True,
             BYTES,
             "weight",
         ),
     )
-
-    def resolve(  # noqa: D102
-        self,
-        input_shape: Sequence[int],
-        weight_shape: Sequence[int],
-        input_zero_point_shape: Sequence[int] | None = None,
-        weight_zero_point_shape: Sequence[int] | None = None,
-    ) -> ResolvedOp[Windows]:
-        return self._resolve_bytes(
-            input_shape,
-            weight_shape,
-            input_zero_point=input_zero_point_shape,
-            weight_zero_point=weight_zero_point_shape,
-        )
 
     @computation
     def forward(
@@ -87,15 +71,9 @@ class ConvInteger(QuantizedConvolution):
         -------
         ndarray of int32, shape (N, *output, C_out) or (N, C_out, *output)
         """
-        input, weight = as_operand("input", input, BYTES), as_operand("weight", weight, BYTES)
-        input_zero = _zero_point("input_zero_point", input_zero_point, input)
-        weight_zero = _zero_point("weight_zero_point", weight_zero_point, weight)
-        resolved = self.resolve(input.shape, weight.shape, shape_of(input_zero), shape_of(weight_zero))
+        input, weight, input_zero, weight_zero = self._arrays(input, weight, input_zero_point, weight_zero_point)
+        resolved = self._resolved(input, weight, input_zero, weight_zero)
         return self._in_layout(self._sums(input, weight, input_zero, weight_zero, resolved))
 
     def result_dtypes(self, dtypes: Mapping[str, np.dtype[Any]]) -> dict[str, np.dtype[Any]]:  # noqa: ARG002, D102
         return {"output": np.dtype(np.int32)}
-
-
-def _zero_point(name: str, value: ArrayLike | None, of: Array) -> Array | None:
-    return None if value is None else as_operand(name, value, (of.dtype.name,))

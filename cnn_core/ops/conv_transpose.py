@@ -76,7 +76,9 @@ class ConvTranspose(DifferentiableConvolution):
             "with channels_first; C_out are the channels of input, C those of output.",
         ),
         Operand(
-            "bias", "One value for each output channel: (C,), or ones and C on as many axes as input.", optional=True
+            "bias",
+            "One value for each output channel: (C,), or (1, ..., 1, C) with as many axes as input.",
+            optional=True,
         ),
     )
     framework_defaults: ClassVar[Mapping[Framework, Mapping[str, Any]]] = {
@@ -112,8 +114,8 @@ class ConvTranspose(DifferentiableConvolution):
         if self.output_padding != "to_stride" and np.any(np.asarray(self.output_padding) != 0):
             raise ParameterError(
                 "output_padding",
-                "output_padding must be",
-                expected="left out with output_size",
+                "must be",
+                "left out with output_size",
                 got=describe(self.output_padding),
                 reason="which determines it",
             )
@@ -137,8 +139,8 @@ class ConvTranspose(DifferentiableConvolution):
         if features != weight.features:
             raise ShapeError(
                 "weight",
-                "C_out of weight, that of the convolution which is transposed, must be",
-                expected=number_of(features, "channel", "channels"),
+                "of the convolution that is transposed must have as C_out",
+                number_of(features, "channel", "channels"),
                 got=number_of(weight.features, "channel", "channels"),
                 reason="as input has",
             )

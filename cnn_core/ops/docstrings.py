@@ -37,10 +37,8 @@ def documented(op: OpType) -> OpType:
     The first paragraph of an op's docstring gives way to its description, which its parameters follow. The docstring of
     a method gets the sections Parameters, Returns (unless it has its own) and Raises.
     """
-    if op.__doc__ is None:  # python -OO
-        return op
     if "description" in vars(op):
-        _, _, sections = inspect.cleandoc(op.__doc__).partition("\n\n")
+        _, _, sections = inspect.cleandoc(op.__doc__ or "").partition("\n\n")
         description = [_filled(text) for text in op.description.replace("`", "``").split("\n\n")]
         declared = [_section("Parameters", _parameters(op)), _section("Raises", CLASS_RAISES)]
         op.__doc__ = "\n\n".join([*description, *declared, sections])

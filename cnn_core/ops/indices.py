@@ -1,7 +1,7 @@
-"""Indices of elements: how the places of maxima are counted as one number each.
+"""Indices of elements: the position of a maximum as one integer.
 
-An index counts the elements of the plane of one channel, of one image, or of the whole tensor, in the order in which
-they lie in memory; only the order of the spatial axes among themselves may be the other one (ONNX ``storage_order``).
+An index counts the elements of the plane of one channel, of one image, or of the whole tensor, in memory order; only
+the spatial axes may be in the opposite order (ONNX ``storage_order``).
 """
 
 from __future__ import annotations
@@ -27,18 +27,7 @@ Indices = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class ElementIndices:
-    """The way in which the elements of a tensor are counted.
-
-    Parameters
-    ----------
-    batch, spatial, channels : int, tuple of int, int
-        Sizes of the tensor.
-    data_format : {"channels_last", "channels_first"}
-    scheme : {"plane", "image", "tensor"}
-        What is counted through: the spatial plane of a channel, an image, or the whole tensor.
-    storage_order : {"row_major", "column_major"}
-        Whether the last spatial axis goes fastest, or the first one.
-    """
+    """How the elements of a tensor are counted, see the parameters of ``Indexed``; the other fields are its sizes."""
 
     batch: int
     spatial: tuple[int, ...]
@@ -49,7 +38,7 @@ class ElementIndices:
 
     @property
     def count(self) -> int:
-        """Number of elements that are counted through: indices are less than it."""
+        """How many elements are counted: every index is less than this."""
         plane = math.prod(self.spatial)
         return plane * {"plane": 1, "image": self.channels, "tensor": self.channels * self.batch}[self.scheme]
 
@@ -58,7 +47,7 @@ class ElementIndices:
         return len(self.spatial) + 1 if self.data_format == "channels_last" else 1
 
     def _steps(self) -> tuple[int, ...]:
-        """Return by how much an index grows with the image, with each spatial position, and with the channel."""
+        """Return the steps of an index along the batch, each spatial axis, and the channels."""
         plane = math.prod(self.spatial)
         position = self.channels if self.data_format == "channels_last" and self.scheme != "plane" else 1
         slower_first = self.spatial if self.storage_order == "row_major" else self.spatial[::-1]
@@ -69,58 +58,45 @@ class ElementIndices:
         return (image if self.scheme == "tensor" else 0, *spatial, 0 if self.scheme == "plane" else channel)
 
     def encode(self, positions: Sequence[NDArray[Any]]) -> Indices:
-        """Return the indices of elements.
+        """Return the indices of elements whose positions are given for each spatial axis.
 
-        Parameters
-        ----------
-        positions : sequence of ndarray
-            For each spatial axis where the elements lie on it; each of the shape (N, *anything, C) of a layer's output,
-            in the layout ``data_format``, which also says their image and channel.
+        Each array has the shape of an output, which also says the image and the channel of its elements.
         """
         steps = self._steps()
         indices = np.zeros(positions[0].shape, dtype=np.int64)
         for position, step in zip(positions, steps[1:-1], strict=True):
             indices += position * step
         for axis, step in ((0, steps[0]), (self._channel_axis, steps[-1])):
-            indices += step * _numbers_along(indices, axis)
+            indices += step * _arange_along(indices, axis)
         return indices
 
-    def places(self, indices: Indices, spatial: tuple[int, ...]) -> Indices:
-        """Return where in memory the counted elements lie in a tensor of other spatial sizes, all of them larger.
+    def flat_positions(self, indices: Indices, spatial: tuple[int, ...]) -> Indices:
+        """Return the positions in memory that indices refer to in a tensor of other, larger spatial sizes.
 
-        Parameters
-        ----------
-        indices : ndarray of int64
-            Of the shape of a layer's input; where they do not count the image and the channel, their own are meant.
-        spatial : tuple of int
-            The sizes of the tensor that is addressed.
-
-        Returns
-        -------
-        ndarray of int64, shape of ``indices``
+        Where indices do not count the image and the channel, those of their own position apply.
         """
         target = ElementIndices(self.batch, spatial, self.channels, self.data_format, "tensor", "row_major")
         axes = (0, *spatial_axes(len(spatial), self.data_format), self._channel_axis)
         sizes = (self.batch, *self.spatial, self.channels)
         digits = []
-        places = np.zeros(indices.shape, dtype=np.int64)
-        for axis, size, step, place in zip(axes, sizes, self._steps(), target._steps(), strict=True):
+        positions = np.zeros(indices.shape, dtype=np.int64)
+        for axis, size, step, target_step in zip(axes, sizes, self._steps(), target._steps(), strict=True):
             if step and size > 1:
-                digits.append((step, place))
+                digits.append((step, target_step))
             elif not step:
-                places += place * _numbers_along(indices, axis)
-        # an index is a number whose digits are the positions; the one with the largest step comes first
+                positions += target_step * _arange_along(indices, axis)
+        # the digits of an index are the positions; the one with the largest step comes first
         remaining = indices
-        for step, place in sorted(digits, reverse=True):
+        for step, target_step in sorted(digits, reverse=True):
             digit, remaining = np.divmod(remaining, step)
-            digit *= place
-            places += digit
-        return places
+            digit *= target_step
+            positions += digit
+        return positions
 
 
 @dataclass(frozen=True)
 class Indexed(Op):
-    """Base of the ops that tell, or are told, where elements lie by their index."""
+    """Base of the ops that return or take indices of elements."""
 
     framework_defaults: ClassVar[Mapping[Framework, Mapping[str, Any]]] = {
         "tensorflow": {"index_scheme": "image"},
@@ -129,13 +105,13 @@ class Indexed(Op):
 
     index_scheme: IndexScheme = parameter(
         INDEX_SCHEME,
-        "What an index counts the elements of, in their order in memory: the spatial plane of a channel, an image, or "
-        "the whole tensor.",
+        "Within what an index counts the elements, in memory order: the spatial plane of a channel (PyTorch), an image "
+        "(TensorFlow), or the whole tensor (ONNX).",
         "plane",
     )
     storage_order: StorageOrder = parameter(
         STORAGE_ORDER,
-        "Order of the spatial axes within an index: the last axis goes fastest, or the first.",
+        "Order of the spatial axes within an index: row_major: the last axis varies fastest; column_major: the first.",
         "row_major",
     )
 
@@ -144,22 +120,22 @@ class Indexed(Op):
         return ElementIndices(batch, spatial, channels, self.data_format, self.index_scheme, self.storage_order)
 
 
-def _numbers_along(array: Indices, axis: int) -> Indices:
-    """Return the numbers of an array's elements along one axis, in a shape that broadcasts over it."""
+def _arange_along(array: Indices, axis: int) -> Indices:
+    """Return 0, 1, ... along one axis of an array, in a shape that broadcasts over it."""
     return np.arange(array.shape[axis], dtype=np.int64).reshape(-1, *(1,) * (array.ndim - 1 - axis))
 
 
 def as_indices(name: str, value: ArrayLike, count: int) -> Indices:
     """Return an operand as indices that are less than ``count``.
 
-    Floats are taken where they are whole numbers that their type holds exactly, as nested lists of JSON are read.
+    Floats are accepted if they are whole numbers that their type represents exactly.
 
     Raises
     ------
     DtypeError
         If the type is not one that the ops compute with.
     OperandError
-        If an index is no whole number, or not one from 0 to ``count - 1``.
+        If an index is not a whole number from 0 to ``count - 1``.
     """
     array = as_operand(name, value)
     if array.dtype.kind == "f":
@@ -168,11 +144,11 @@ def as_indices(name: str, value: ArrayLike, count: int) -> Indices:
         if wrong.any():
             raise OperandError(
                 name,
-                f"{name} must hold",
-                expected=f"whole numbers below {exact} in {array.dtype.name}, or an integer type",
+                "must hold",
+                f"whole numbers below {exact} in {array.dtype.name}, or an integer type",
                 got=describe(float(array[wrong].flat[0])),
             )
     outside = (array < 0) | (array >= count)
     if outside.any():
-        raise OperandError(name, f"{name} must be", expected=f"0 to {count - 1}", got=str(int(array[outside].flat[0])))
+        raise OperandError(name, "must be", f"0 to {count - 1}", got=str(int(array[outside].flat[0])))
     return array.astype(np.int64, copy=False)

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from cnn_core.errors import ParameterError, describe
 from cnn_core.geometry import AdaptiveAxis, AnyWindows, resolve_transposed
 from cnn_core.kernels.cost import Cost, Costs
-from cnn_core.operands import as_operand, checked_sequence, common_dtype, layer_shape, require_shape, split_layer_shape
+from cnn_core.operands import checked_sequence, common_dtype, layer_shape, require_shape, split_layer_shape
 from cnn_core.ops.base import Operand, ResolvedOp
 from cnn_core.ops.docstrings import documented
 from cnn_core.ops.indices import Indexed, as_indices
@@ -47,8 +47,8 @@ class MaxUnpool(Indexed):
     Examples
     --------
     >>> import numpy as np
-    >>> values, places = np.array([3.0, 2.0]).reshape(1, 2, 1), np.array([1, 3]).reshape(1, 2, 1)
-    >>> MaxUnpool(kernel_size=2).forward(values, places).ravel().tolist()
+    >>> values, positions = np.array([3.0, 2.0]).reshape(1, 2, 1), np.array([1, 3]).reshape(1, 2, 1)
+    >>> MaxUnpool(kernel_size=2).forward(values, positions).ravel().tolist()
     [0.0, 3.0, 0.0, 2.0]
     """
 
@@ -78,15 +78,12 @@ class MaxUnpool(Indexed):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_size("an unpooling", self.kernel_size, self.output_size)
+        require_size(self.kernel_size, self.output_size)
         if self.kernel_size is None:
             for name, is_given in (("stride", self.stride is not None), ("padding", is_padded(self.padding))):
                 if is_given:
                     raise ParameterError(
-                        name,
-                        f"{name} must be",
-                        expected="left out without kernel_size",
-                        got=describe(getattr(self, name)),
+                        name, "must be", "left out without kernel_size", got=describe(getattr(self, name))
                     )
 
     def _defaults_for(self, given: Mapping[str, Any], framework: Framework) -> Mapping[str, Any]:
@@ -131,12 +128,12 @@ class MaxUnpool(Indexed):
         OperandError
             If an index is not a whole number, or is out of range.
         """
-        input, indices = as_operand("input", input), as_operand("indices", indices)
+        input, indices = self._arrays(input, indices)
         resolved = self._resolved(input, indices)
-        places = self._places(indices, resolved)
+        positions = self._positions(indices, resolved)
         output = np.zeros(resolved.output_shape, dtype=common_dtype(input))
         # of several values for one element NumPy keeps the last
-        output.reshape(-1)[places] = input.reshape(-1)
+        output.reshape(-1)[positions] = input.reshape(-1)
         return output
 
     def backward(self, grad_output: ArrayLike, input: ArrayLike, indices: ArrayLike) -> NDArray[Any]:
@@ -152,22 +149,22 @@ class MaxUnpool(Indexed):
         OperandError
             If an index is not a whole number, or is out of range.
         """
-        input, indices = as_operand("input", input), as_operand("indices", indices)
+        input, indices = self._arrays(input, indices)
         resolved = self._resolved(input, indices)
         gradient = self._checked_gradient(grad_output, resolved)
-        places = self._places(indices, resolved)
-        counter = np.arange(places.size)
+        positions = self._positions(indices, resolved)
+        counter = np.arange(positions.size)
         shown = np.empty(gradient.size, dtype=np.int64)
-        shown[places] = counter
-        fetched = gradient.reshape(-1)[places].astype(common_dtype(gradient, input), copy=False)
-        fetched[shown[places] != counter] = 0
+        shown[positions] = counter
+        fetched = gradient.reshape(-1)[positions].astype(common_dtype(gradient, input), copy=False)
+        fetched[shown[positions] != counter] = 0
         return fetched.reshape(input.shape)
 
-    def _places(self, indices: NDArray[Any], resolved: ResolvedOp[AnyWindows]) -> NDArray[np.int64]:
+    def _positions(self, indices: NDArray[Any], resolved: ResolvedOp[AnyWindows]) -> NDArray[np.int64]:
         """Return where in the flat output each element of the flat input goes."""
         batch, sizes, channels = split_layer_shape("output", resolved.output_shape, self.data_format)
         counted = self._counted(batch, resolved.windows.sizes, channels)
-        return counted.places(as_indices("indices", indices, counted.count), sizes).reshape(-1)
+        return counted.flat_positions(as_indices("indices", indices, counted.count), sizes).reshape(-1)
 
     def _sizes(self, windows: AnyWindows) -> tuple[int, ...]:
         """Return the spatial sizes of the output: output_size, or those that indices refer to."""
@@ -175,12 +172,12 @@ class MaxUnpool(Indexed):
         if self.output_size is None:
             return counted
         sizes = one_per_axis("output_size", self.output_size, len(counted))
-        for axis, (size, least) in enumerate(zip(sizes, counted, strict=True)):
-            if size < least:
+        for axis, (size, smallest) in enumerate(zip(sizes, counted, strict=True)):
+            if size < smallest:
                 raise ParameterError(
                     "output_size",
-                    f"output_size on spatial axis {axis} must be",
-                    expected=f"at least {least}",
+                    f"must be on spatial axis {axis}",
+                    f"at least {smallest}",
                     got=str(size),
                     reason="the size that kernel_size gives and that indices of framework=onnx refer to",
                 )
@@ -192,7 +189,7 @@ class MaxUnpool(Indexed):
         if self.output_size is not None and (self.framework != "onnx" or self.kernel_size is None):
             # the windows do not matter: take those of a pooling to the input's sizes
             sizes = one_per_axis("output_size", self.output_size, rank)
-            return AnyWindows(tuple(AdaptiveAxis(size, number) for size, number in zip(sizes, spatial, strict=True)))
+            return AnyWindows(tuple(AdaptiveAxis(size, output) for size, output in zip(sizes, spatial, strict=True)))
         assert self.kernel_size is not None  # noqa: S101  (checked when the op was made)
         return resolve_transposed(
             spatial,

@@ -33,7 +33,7 @@ from cnn_core.parameters import Framework, Padding, PerAxis, one_per_axis, optio
 __all__ = ["Pool"]
 
 MIN_ITEMSIZE = 4
-"""Of a type that is computed in: its blocks hold the most elements."""
+"""Bytes of an element of float32, the smallest type that is computed in: its blocks have the most elements."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Pool(Op):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_size("a pooling", self.kernel_size, self.output_size)
+        require_size(self.kernel_size, self.output_size)
         if self.output_size is None:
             return
         given = {
@@ -76,8 +76,8 @@ class Pool(Op):
             if is_given:
                 raise ParameterError(
                     name,
-                    f"{name} must be",
-                    expected="left out with output_size",
+                    "must be",
+                    "left out with output_size",
                     got=describe(getattr(self, name)),
                     reason="which determines the windows",
                 )
@@ -152,8 +152,8 @@ def _require_real_taps(windows: AnyWindows) -> None:
         if axis.has_window_in_padding():
             raise ShapeError(
                 "input",
-                f"on spatial axis {index} every window must have",
-                expected="at least one tap inside the input",
-                got="a window that lies wholly in the padding",
+                f"must give every window on spatial axis {index}",
+                "at least one tap inside the input",
+                got="a window entirely in the padding",
                 hint=f"input has {axis.size} elements there, and the padding is {windows.padding[index]}",
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -10,10 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cnn_core.errors import OperandError
-from cnn_core.geometry import Windows
 from cnn_core.kernels.requantize import requantized
-from cnn_core.operands import as_operand, shape_of
-from cnn_core.ops.base import Operand, ResolvedOp, computation
+from cnn_core.ops.base import Operand, computation
 from cnn_core.ops.docstrings import documented
 from cnn_core.ops.quantized_base import BYTES, INPUT, WEIGHT, QuantizedConvolution
 
@@ -53,17 +51,17 @@ class QLinearConv(QuantizedConvolution):
     operands: ClassVar[tuple[Operand, ...]] = (
         INPUT,
         Operand("input_scale", "Scale of input: one value.", dtypes=FLOATS),
-        Operand("input_zero_point", "What input has for zero: one value of its type.", dtypes=BYTES, type_of="input"),
+        Operand("input_zero_point", "Zero point of input: one value of its type.", dtypes=BYTES, type_of="input"),
         WEIGHT,
         Operand("weight_scale", "Scale of weight: one value, or one for each output channel.", dtypes=FLOATS),
         Operand(
             "weight_zero_point",
-            "What weight has for zero: one value of its type, or one for each output channel.",
+            "Zero point of weight: one value of its type, or one for each output channel.",
             dtypes=BYTES,
             type_of="weight",
         ),
         Operand("output_scale", "Scale of output: one value.", dtypes=FLOATS),
-        Operand("output_zero_point", "What output has for zero: one value; its type is that of output.", dtypes=BYTES),
+        Operand("output_zero_point", "Zero point of output: one value; its type is that of output.", dtypes=BYTES),
         Operand(
             "bias",
             "One value for each output channel: (C_out,); in units of input_scale * weight_scale.",
@@ -71,30 +69,6 @@ class QLinearConv(QuantizedConvolution):
             dtypes=("int32",),
         ),
     )
-
-    def resolve(  # noqa: D102
-        self,
-        input_shape: Sequence[int],
-        input_scale_shape: Sequence[int],
-        input_zero_point_shape: Sequence[int],
-        weight_shape: Sequence[int],
-        weight_scale_shape: Sequence[int],
-        weight_zero_point_shape: Sequence[int],
-        output_scale_shape: Sequence[int],
-        output_zero_point_shape: Sequence[int],
-        bias_shape: Sequence[int] | None = None,
-    ) -> ResolvedOp[Windows]:
-        return self._resolve_bytes(
-            input_shape,
-            weight_shape,
-            input_scale=input_scale_shape,
-            input_zero_point=input_zero_point_shape,
-            output_scale=output_scale_shape,
-            output_zero_point=output_zero_point_shape,
-            weight_scale=weight_scale_shape,
-            weight_zero_point=weight_zero_point_shape,
-            bias=bias_shape,
-        )
 
     @computation
     def forward(
@@ -120,38 +94,30 @@ class QLinearConv(QuantizedConvolution):
         OperandError
             If a scale is not a finite number greater than 0.
         """
-        input, weight = as_operand("input", input, BYTES), as_operand("weight", weight, BYTES)
-        scales = (
-            _scale("input_scale", input_scale),
-            _scale("weight_scale", weight_scale),
-            _scale("output_scale", output_scale),
+        operands = self._arrays(
+            input,
+            input_scale,
+            input_zero_point,
+            weight,
+            weight_scale,
+            weight_zero_point,
+            output_scale,
+            output_zero_point,
+            bias,
         )
-        input_zero = as_operand("input_zero_point", input_zero_point, (input.dtype.name,))
-        weight_zero = as_operand("weight_zero_point", weight_zero_point, (weight.dtype.name,))
-        output_zero = as_operand("output_zero_point", output_zero_point, BYTES)
-        added = None if bias is None else as_operand("bias", bias, ("int32",))
-        resolved = self.resolve(
-            input.shape,
-            scales[0].shape,
-            input_zero.shape,
-            weight.shape,
-            scales[1].shape,
-            weight_zero.shape,
-            scales[2].shape,
-            output_zero.shape,
-            shape_of(added),
-        )
-        sums = self._sums(input, weight, input_zero, weight_zero, resolved, added)
+        input, input_scale, input_zero, weight, weight_scale, weight_zero, output_scale, output_zero, bias = operands
+        scales = (input_scale, weight_scale, output_scale)
+        for name, scale in zip(("input_scale", "weight_scale", "output_scale"), scales, strict=True):
+            _require_positive(name, scale)
+        sums = self._sums(input, weight, input_zero, weight_zero, self._resolved(*operands), bias)
         return self._in_layout(requantized(sums, *scales, output_zero))
 
     def result_dtypes(self, dtypes: Mapping[str, np.dtype[Any]]) -> dict[str, np.dtype[Any]]:  # noqa: D102
         return {"output": dtypes.get("output_zero_point", np.dtype(np.uint8))}
 
 
-def _scale(name: str, value: ArrayLike) -> Array:
-    scale = as_operand(name, value, FLOATS)
+def _require_positive(name: str, scale: Array) -> None:
     wrong = ~(np.isfinite(scale) & (scale > 0))
     if wrong.any():
         got = repr(float(scale[wrong].flat[0]))
-        raise OperandError(name, f"{name} must hold", expected="finite numbers greater than 0", got=got)
-    return scale
+        raise OperandError(name, "must hold", "finite numbers greater than 0", got=got)

@@ -41,20 +41,24 @@ class QuantizedConvolution(Convolution):
 
     differentiable: ClassVar[tuple[str, ...]] = ()
 
+    def resolve(self, *shapes: Sequence[int] | None) -> ResolvedOp[Windows]:  # noqa: D102
+        names = [operand.name for operand in self.operands]
+        named: dict[str, Any] = dict.fromkeys(names) | dict(zip(names, shapes, strict=False))
+        return self._resolve_named(named.pop("input"), named.pop("weight"), **named)
+
     @explains_layout
-    def _resolve_bytes(
+    def _resolve_named(
         self, input_shape: Sequence[int], weight_shape: Sequence[int], **shapes: Sequence[int] | None
     ) -> ResolvedOp[Windows]:
-        """Resolve the op for an input, a weight and the other operands: a bias, and scales and zero points by name."""
+        """Resolve the op for an input, a weight and the other operands by name."""
         batch, spatial, channels = split_layer_shape("input", input_shape, self.data_format, self.spatial_axes)
         weight, windows = self._over_input(spatial, channels, weight_shape)
         for name, shape in shapes.items():
-            accepted = {(weight.features,): None} if name == "bias" else {(): None, (1,): None}
-            if name.startswith("weight"):
-                accepted[(weight.features,)] = None
+            each = (weight.features,)
+            accepted = [each] if name == "bias" else [(), (1,), *([each] if name.startswith("weight") else [])]
             if shape is not None and checked_sequence(name, shape) not in accepted:
-                expected = " or ".join(map(str, accepted))
-                raise ShapeError(name, f"{name} must have shape", expected=expected, got=describe_shape(shape))
+                expected = " or ".join(map(str, dict.fromkeys(accepted)))
+                raise ShapeError(name, "must have shape", expected, got=describe_shape(shape))
         outputs = batch * weight.features * math.prod(windows.output_sizes)
         return ResolvedOp(
             result_shapes={"output": layer_shape(batch, windows.output_sizes, weight.features, self.data_format)},

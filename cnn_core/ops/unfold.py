@@ -58,8 +58,8 @@ class PatchOp(Op):
 
     def _matrix_shape(self, batch: int, channels: int, windows: Windows) -> tuple[int, ...]:
         columns = channels * math.prod(windows.kernel_sizes)
-        number = math.prod(windows.output_sizes)
-        return (batch, number, columns) if self.data_format == "channels_last" else (batch, columns, number)
+        count = math.prod(windows.output_sizes)
+        return (batch, count, columns) if self.data_format == "channels_last" else (batch, columns, count)
 
     def _patches_view(self, matrix: NDArray[Any], channels: int, windows: Windows) -> NDArray[Any]:
         """View the matrix of patches, which is contiguous, as (N, *O, *K, C)."""
@@ -180,7 +180,7 @@ class Fold(PatchOp):
 
     def _wrong_length(self, expected: str, reason: str) -> ParameterError:
         got = number_of(len(self.output_size), "entry", "entries")
-        return ParameterError("output_size", "output_size must have", expected=expected, got=got, reason=reason)
+        return ParameterError("output_size", "must have", expected, got=got, reason=reason)
 
     def resolve(self, input_shape: Sequence[int]) -> ResolvedOp[Windows]:  # noqa: D102
         shape = checked_sequence("input", input_shape)
@@ -188,16 +188,16 @@ class Fold(PatchOp):
         layout = "(N, windows, kernel * C)" if last else "(N, C * kernel, windows)"
         if len(shape) != 3:
             got = number_of(len(shape), "axis", "axes")
-            raise ShapeError("input", "input must have", expected=f"3 axes: {layout}", got=got)
+            raise ShapeError("input", "must have", f"3 axes: {layout}", got=got)
         require_sizes("input", shape, has_batch=True)
         windows = self._windows(self.output_size, "output_size")
-        taps, number = math.prod(windows.kernel_sizes), math.prod(windows.output_sizes)
+        taps, count = math.prod(windows.kernel_sizes), math.prod(windows.output_sizes)
         columns, rows = (shape[2], shape[1]) if last else (shape[1], shape[2])
-        if columns % taps or rows != number:
+        if columns % taps or rows != count:
             raise ShapeError(
                 "input",
-                "input must have shape",
-                expected=f"{layout} with {number} windows and a multiple of {taps} elements of kernel * C",
+                "must have shape",
+                f"{layout} with {count} windows and a multiple of {taps} elements of kernel * C",
                 got=describe_shape(shape),
                 reason=f"as output_size is {list(self.output_size)}",
             )

@@ -65,8 +65,8 @@ def split_weight_shape(weight_shape: Sequence[int], rank: int, data_format: Data
         }
         raise ShapeError(
             "weight",
-            "weight must have",
-            expected=f"{rank + 2} axes: {layout}",
+            "must have",
+            f"{rank + 2} axes: {layout}",
             got=number_of(len(shape), "axis", "axes"),
             reason="as many as input",
             hint=hints.get(len(shape), ""),

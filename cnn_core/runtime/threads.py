@@ -104,9 +104,7 @@ def set_threads(count: int) -> None:
         If it is not.
     """
     if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= MAX_THREADS:
-        raise ParameterError(
-            "count", "count must be", expected=f"an integer from 1 to {MAX_THREADS}", got=describe(count)
-        )
+        raise ParameterError("count", "must be", f"an integer from 1 to {MAX_THREADS}", got=describe(count))
     _threads.resize(count)
 
 
