@@ -134,7 +134,7 @@ def test_large_integers_are_exact_as_long_as_their_sum_is(
     np.testing.assert_array_equal(sums, array.astype(np.int64).sum(axis=tuple(range(array.ndim - 1))))
 
 
-@settings(thorough_settings, max_examples=150)
+@settings(thorough_settings, max_examples=40)
 @given(
     shapes().filter(lambda shape: min(shape) > 0),
     floating,

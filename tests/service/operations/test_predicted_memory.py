@@ -58,7 +58,9 @@ CASES = [
     for name, case in [("copies of the example", copies_of_the_example(declared)), *declared.memory.items()]
 ]
 RANDOM = [
-    pytest.param(declared, declared.geometries, id=declared.name) for declared in DECLARATIONS if declared.geometries
+    pytest.param(declared, declared.geometries, id=declared.name)
+    for declared in DECLARATIONS
+    if declared.geometries is not None
 ]
 
 
