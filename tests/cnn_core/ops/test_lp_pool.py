@@ -42,6 +42,7 @@ def gradient_of_one_window(values: Any, norm_type: float, dtype: str = "float64"
 # ------------------------------------------------------------------------------------------------- against the oracle
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("norm_type", [1, 2, 3])
 @pytest.mark.parametrize(
     ("shape", "parameters"),

@@ -90,6 +90,7 @@ def numbers_near_ties(draw: st.DrawFn, dtype: str) -> str:
     return draw(st.sampled_from(["", "-"])) + text
 
 
+@pytest.mark.one_in(4)
 @each_form
 @each_float
 def test_numbers_near_ties_are_rounded_once(dtype: str, form: Callable[[str, str], str]) -> None:

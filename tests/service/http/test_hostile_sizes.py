@@ -86,18 +86,23 @@ def predict(case: Case) -> None:
         assert min(cost.work, cost.workspace_elements) >= 0
 
 
+each_nth_case = pytest.mark.parametrize("every", [23, pytest.param(1, marks=pytest.mark.exhaustive)])
+
+
+@each_nth_case
 @pytest.mark.parametrize("rank", [1, 2, 3])
 @pytest.mark.parametrize("cases", [adaptive_cases, window_cases])
-def test_predicting_takes_few_steps(cases: Any, rank: int) -> None:
-    for case in cases(rank):
+def test_predicting_takes_few_steps(cases: Any, rank: int, every: int) -> None:
+    for case in cases(rank)[::every]:
         with at_most_lines(MAX_LINES):
             predict(case)
 
 
+@each_nth_case
 @pytest.mark.parametrize("rank", [1, 2, 3])
 @pytest.mark.parametrize("cases", [adaptive_cases, window_cases])
-def test_predicting_takes_no_memory(cases: Any, rank: int) -> None:
-    made = cases(rank)
+def test_predicting_takes_no_memory(cases: Any, rank: int, every: int) -> None:
+    made = cases(rank)[::every]
     tracemalloc.start()
     try:
         for case in made:
