@@ -14,7 +14,7 @@ PEERS := .venv-peers
 TENSORFLOW := .venv-tensorflow
 PIP := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help run test check format test-run test-browser test-peers test-tensorflow bench lock clean
+.PHONY: help run test test-exhaustive test-all check format test-run test-browser test-peers test-tensorflow bench lock clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -22,8 +22,13 @@ help: ## List the targets.
 run: $(SERVICE)/.ready ## Serve on HOST and PORT (127.0.0.1:8000).
 	$(SERVICE)/bin/convpool serve --host $(HOST) --port $(PORT)
 
-test: $(DEV)/.ready ## Run the test suite with branch coverage.
-	$(DEV)/bin/python -m pytest --numprocesses 2 --cov --cov-report=term:skip-covered $(PYTEST_ARGS)
+test: $(DEV)/.ready ## Run the tests with branch coverage (three to four minutes).
+	$(DEV)/bin/python -m pytest --numprocesses 2 --dist worksteal --cov --cov-report=term:skip-covered $(PYTEST_ARGS)
+
+test-exhaustive: $(DEV)/.ready ## Run the many more cases that `make test` leaves out.
+	$(DEV)/bin/python -m pytest --numprocesses 2 --dist worksteal -m exhaustive $(PYTEST_ARGS)
+
+test-all: test test-exhaustive ## Run both.
 
 check: $(DEV)/.ready ## Check lint, format, types, import rules and the configuration of the commit hooks.
 	$(DEV)/bin/ruff check .

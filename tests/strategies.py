@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from tests.oracle.windows import AnyArray, Array, Geometry, OracleError, Padding, PerAxis, geometry
 
-quick_settings = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
-thorough_settings = settings(quick_settings, max_examples=250)
+quick_settings = settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
+thorough_settings = settings(quick_settings, max_examples=80)
 
 largest_size = {1: 7, 2: 6, 3: 4}  # of a spatial axis, by the number of spatial axes
 padding_forms = ["absent", "int", "per_axis", "pairs", "valid", "same", "same_lower"]

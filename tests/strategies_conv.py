@@ -33,7 +33,7 @@ from tests.strategies import (
     quick_settings,
 )
 
-few_settings = settings(quick_settings, max_examples=30)
+few_settings = settings(quick_settings, max_examples=12)
 eight_bits = st.sampled_from(["int8", "uint8"])
 
 

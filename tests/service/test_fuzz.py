@@ -19,7 +19,7 @@ from tests.service import payloads
 from tests.service.calls import CALLS
 from tests.service.payloads import JSON, MULTIPART, NPY, NPZ, AnyArray
 
-fuzz_settings = settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
+fuzz_settings = settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow])
 
 INPUT = np.arange(12.0).reshape(1, 4, 3, 1)
 WEIGHT = np.ones((2, 2, 1, 2))

@@ -190,7 +190,7 @@ def test_what_memory_held_counts_for_nothing(
     assert np.isfinite(out[1:]).all()
 
 
-@settings(thorough_settings, max_examples=500)
+@settings(thorough_settings, max_examples=100)
 @given(st.integers(0, 2**21), st.integers(0, 4096), st.integers(0, 4096))
 def test_parts_are_as_few_as_sums_that_are_short_allow(rows: int, inner: int, columns: int) -> None:
     parts = parts_of_rows(rows, inner, columns)

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from cnn_core import AvgPool, ConvpoolError, LpPool, MaxPool, ParameterError, ShapeError
 from tests.comparisons import assert_close, inner, normal
 from tests.interpreter import at_most_lines
-from tests.oracle import adaptive, lp_pool
+from tests.oracle import adaptive
 from tests.strategies import PoolCase, quick_settings
 from tests.strategies_pool import adaptive_cases, adaptive_max_pool_cases, memory_layouts
 
-some_settings = settings(quick_settings, max_examples=80)
+some_settings = settings(quick_settings, max_examples=30)
 every_pool = pytest.mark.parametrize("pool", [MaxPool, AvgPool, LpPool])
 
 
@@ -34,40 +34,6 @@ def windows_of(size: int, output_size: int) -> list[list[int]]:
 
 
 # ------------------------------------------------------------------------------------------------- against the oracle
-
-
-@some_settings
-@given(adaptive_max_pool_cases())
-def test_max_forward_agrees_with_the_loops(case: PoolCase) -> None:
-    output = MaxPool(**case.parameters).forward(case.input)
-    np.testing.assert_array_equal(output, adaptive.max_pool_forward(case.input, **case.parameters), strict=True)
-
-
-@some_settings
-@given(adaptive_max_pool_cases())
-def test_max_backward_agrees_with_the_loops(case: PoolCase) -> None:
-    grad_input = MaxPool(**case.parameters).backward(case.grad_output, case.input)
-    assert_close(grad_input, adaptive.max_pool_backward(case.grad_output, case.input, **case.parameters))
-
-
-@some_settings
-@given(adaptive_cases())
-def test_averages_agree_with_the_loops(case: PoolCase) -> None:
-    pool = AvgPool(**case.parameters)
-    assert_close(pool.forward(case.input), adaptive.avg_pool_forward(case.input, **case.parameters))
-    expected = adaptive.avg_pool_backward(case.grad_output, case.input, **case.parameters)
-    assert_close(pool.backward(case.grad_output, case.input), expected)
-
-
-@some_settings
-@given(adaptive_cases())
-def test_predicted_shapes_are_the_actual_shapes(case: PoolCase) -> None:
-    for kind in (MaxPool, AvgPool, LpPool):
-        pool: Any = kind(**case.parameters)
-        layer = pool.resolve(case.input.shape)
-        output = pool.forward(case.input)
-        assert layer.output_shape == pool.output_shape(case.input.shape) == output.shape == case.grad_output.shape
-        assert layer.gradient_shapes == {"input": pool.backward(case.grad_output, case.input).shape}
 
 
 @pytest.mark.parametrize(
@@ -91,23 +57,6 @@ def test_sizes_beyond_those_of_the_random_cases(shape: tuple[int, ...], paramete
     assert_close(AvgPool(**parameters).forward(input), adaptive.avg_pool_forward(input, **parameters))
     gradient = AvgPool(**parameters).backward(grad_output, input)
     assert_close(gradient, adaptive.avg_pool_backward(grad_output, input, **parameters))
-
-
-@quick_settings
-@given(adaptive_cases(), st.sampled_from([("float16", 2e-3), ("float32", 1e-5)]))
-def test_narrow_floats(case: PoolCase, dtype_and_tolerance: tuple[str, float]) -> None:
-    dtype, tolerance = dtype_and_tolerance
-    input, grad_output = case.input.astype(dtype), case.grad_output.astype(dtype)
-    average, norm, maximum = (AvgPool(**case.parameters), LpPool(**case.parameters), MaxPool(**case.parameters))
-    exact_average = adaptive.avg_pool_backward(grad_output, input, **case.parameters)
-    for actual, exact in (
-        (average.forward(input), adaptive.avg_pool_forward(input, **case.parameters)),
-        (average.backward(grad_output, input), exact_average),
-        (norm.backward(grad_output, input), lp_pool.lp_pool_backward(grad_output, input, **case.parameters)),
-        (maximum.backward(grad_output, input), adaptive.max_pool_backward(grad_output, input, **case.parameters)),
-    ):
-        assert actual.dtype == dtype
-        np.testing.assert_allclose(actual.astype(np.float64), exact, rtol=tolerance, atol=1e-4)
 
 
 @pytest.mark.parametrize("output_size", [(7, 7), (1, 50), (70, 3)])

@@ -137,6 +137,7 @@ def layer_terms(layer: str) -> int:
     return max(tap_by_tap.conv(layer_case(layer)).terms.values())
 
 
+@pytest.mark.one_in(5)
 @each_algorithm
 @each_dtype
 @each_layer
@@ -147,6 +148,7 @@ def test_large_convolutions_of_integers(layer: str, dtype: str, algorithm: Any) 
         assert_integers(results[name], getattr(expected, name), dtype)
 
 
+@pytest.mark.one_in(5)
 @each_algorithm
 @each_dtype
 @pytest.mark.parametrize("layer", [layer for layer, (given, *_) in CATALOGUE.items() if "padding_mode" not in given])
@@ -165,6 +167,7 @@ def test_large_transposed_convolutions_of_integers(layer: str, dtype: str, algor
     assert_integers(results["grad_weight"], expected.grad_weight, dtype)
 
 
+@pytest.mark.one_in(5)
 @each_algorithm
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @each_layer

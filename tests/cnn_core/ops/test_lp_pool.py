@@ -17,7 +17,7 @@ from tests.strategies import PoolCase, quick_settings
 from tests.strategies_pool import lp_pool_cases, lp_pool_cases_away_from_zero
 
 nan, inf = np.nan, np.inf
-some_settings = settings(quick_settings, max_examples=120)
+some_settings = settings(quick_settings, max_examples=40)
 every_norm_type = pytest.mark.parametrize("norm_type", [1, 1.5, 2, 3, 20, 1000])
 
 
@@ -42,31 +42,7 @@ def gradient_of_one_window(values: Any, norm_type: float, dtype: str = "float64"
 # ------------------------------------------------------------------------------------------------- against the oracle
 
 
-@some_settings
-@given(lp_pool_cases())
-def test_forward_agrees_with_decimal_arithmetic(case: PoolCase) -> None:
-    output = LpPool(**case.parameters).forward(case.input)
-    exact = lp_pool.lp_pool_forward(case.input, **case.parameters)
-    np.testing.assert_allclose(output, exact, rtol=1e-13, atol=0, strict=True)
-
-
-@some_settings
-@given(lp_pool_cases(finite=True))
-def test_backward_agrees_with_decimal_arithmetic(case: PoolCase) -> None:
-    grad_input = LpPool(**case.parameters).backward(case.grad_output, case.input)
-    assert_close(grad_input, lp_pool.lp_pool_backward(case.grad_output, case.input, **case.parameters), 1e-12)
-
-
-@some_settings
-@given(lp_pool_cases(kinds=("normal",)))
-def test_predicted_shapes_are_the_actual_shapes(case: PoolCase) -> None:
-    pool = LpPool(**case.parameters)
-    layer = pool.resolve(case.input.shape)
-    output = pool.forward(case.input)
-    assert layer.output_shape == pool.output_shape(case.input.shape) == output.shape == case.grad_output.shape
-    assert layer.gradient_shapes == {"input": pool.backward(case.grad_output, case.input).shape}
-
-
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("norm_type", [1, 2, 3])
 @pytest.mark.parametrize(
     ("shape", "parameters"),
@@ -310,20 +286,6 @@ def test_float16_accumulates_in_float32() -> None:
     gradient = LpPool(kernel_size=4096, stride=1).backward(ones, peak)
     assert gradient.dtype == np.float16
     assert gradient[0, 4095].item() == 4096
-
-
-@quick_settings
-@given(lp_pool_cases(kinds=("normal", "few")), st.sampled_from([("float16", 2e-3), ("float32", 2e-5)]))
-def test_narrow_floats(case: PoolCase, dtype_and_tolerance: tuple[str, float]) -> None:
-    dtype, tolerance = dtype_and_tolerance
-    input, grad_output = case.input.astype(dtype), case.grad_output.astype(dtype)
-    pool = LpPool(**case.parameters)
-    for actual, exact in (
-        (pool.forward(input), lp_pool.lp_pool_forward(input, **case.parameters)),
-        (pool.backward(grad_output, input), lp_pool.lp_pool_backward(grad_output, input, **case.parameters)),
-    ):
-        assert actual.dtype == dtype
-        np.testing.assert_allclose(actual.astype(np.float64), exact, rtol=tolerance, atol=3e-5)
 
 
 # -------------------------------------------------------------------------------------------------------- not finite

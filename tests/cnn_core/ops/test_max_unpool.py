@@ -16,7 +16,7 @@ from tests.oracle.indices import unpool
 from tests.strategies import PoolCase, quick_settings, spaced_max_pool_cases
 from tests.strategies_pool import UnpoolCase, memory_layouts, orders, schemes, unpool_cases
 
-some_settings = settings(quick_settings, max_examples=100)
+some_settings = settings(quick_settings, max_examples=40)
 
 
 def unpooled_row(values: list[float], indices: Any, **parameters: Any) -> list[float]:
@@ -28,32 +28,6 @@ def unpooled_row(values: list[float], indices: Any, **parameters: Any) -> list[f
 
 
 # ------------------------------------------------------------------------------------------------- against the oracle
-
-
-@some_settings
-@given(unpool_cases())
-def test_forward_agrees_with_the_loops(case: UnpoolCase) -> None:
-    output = MaxUnpool(**case.parameters).forward(case.input, case.indices)
-    np.testing.assert_array_equal(output, unpool(case.input, case.indices, **case.parameters), strict=True)
-
-
-@some_settings
-@given(unpool_cases())
-def test_backward_agrees_with_the_loops(case: UnpoolCase) -> None:
-    grad_input = MaxUnpool(**case.parameters).backward(case.grad_output, case.input, case.indices)
-    expected = unpool(case.input, case.indices, case.grad_output, **case.parameters)
-    np.testing.assert_array_equal(grad_input, expected, strict=True)
-
-
-@some_settings
-@given(unpool_cases())
-def test_predicted_shapes_are_the_actual_shapes(case: UnpoolCase) -> None:
-    op = MaxUnpool(**case.parameters)
-    output = op.forward(case.input, case.indices)
-    layer = op.resolve(case.input.shape, case.indices.shape)
-    assert layer.output_shape == op.output_shape(case.input.shape, case.indices.shape) == output.shape
-    assert output.shape == case.grad_output.shape
-    assert layer.gradient_shapes == {"input": case.input.shape}
 
 
 @pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])

@@ -17,7 +17,7 @@ from tests.comparisons import assert_close
 from tests.oracle.windows import AnyArray, Array
 from tests.strategies import quick_settings
 
-notebook_settings = settings(quick_settings, max_examples=40)
+notebook_settings = settings(quick_settings, max_examples=20)
 
 
 # --------------------------------------------------------------------------------------------- the notebook's functions

@@ -124,7 +124,7 @@ def computed(case: PoolCase, rules: tuple[Any, ...] = ("first", "all")) -> tuple
 # ------------------------------------------------------------------------------------------------- against the loops
 
 
-@settings(thorough_settings, max_examples=300)
+@settings(thorough_settings, max_examples=60)
 @given(tied_cases(ordinary), dtypes, few_bytes)
 def test_ties_are_the_rule(case: PoolCase, dtype: str, block_bytes: int) -> None:
     case = of_dtype(case, dtype)
@@ -133,7 +133,7 @@ def test_ties_are_the_rule(case: PoolCase, dtype: str, block_bytes: int) -> None
     assert_as_the_loops(case, *results)
 
 
-@settings(thorough_settings, max_examples=300)
+@settings(thorough_settings, max_examples=60)
 @given(tied_cases(), dtypes, few_bytes)
 def test_ties_of_what_is_no_number(case: PoolCase, dtype: str, block_bytes: int) -> None:
     """Of several blocks some hold nothing but numbers, and are computed in another way than the others."""

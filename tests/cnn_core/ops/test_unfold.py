@@ -28,47 +28,6 @@ def fold_of(case: MatrixCase) -> Fold:
 # ------------------------------------------------------------------------------------------------- against the oracle
 
 
-@quick_settings
-@given(matrix_cases(), st.one_of(st.none(), st.integers(0, 2**20)))
-def test_unfold_copies_every_window(case: MatrixCase, not_a_number: int | None) -> None:
-    """Exactly; a NaN, where there is one, goes where its copies go."""
-    input = case.input.copy()
-    if not_a_number is not None and input.size:
-        input.reshape(-1)[not_a_number % input.size] = np.nan
-    matrix = Unfold(**case.parameters).forward(input)
-    np.testing.assert_array_equal(matrix, oracle.unfold(input, **case.parameters), strict=True)
-
-
-@quick_settings
-@given(matrix_cases(), st.one_of(st.none(), st.integers(0, 2**20)))
-def test_fold_adds_every_window_where_it_came_from(case: MatrixCase, not_a_number: int | None) -> None:
-    matrix = case.matrix.copy()
-    if not_a_number is not None and matrix.size:
-        matrix.reshape(-1)[not_a_number % matrix.size] = np.nan
-    image = fold_of(case).forward(matrix)
-    assert_close(image, oracle.fold(matrix, output_size=case.sizes, **case.parameters))
-
-
-@quick_settings
-@given(matrix_cases())
-def test_backward_of_each_is_forward_of_the_other(case: MatrixCase) -> None:
-    unfold, fold = Unfold(**case.parameters), fold_of(case)
-    folded = oracle.fold(case.matrix, output_size=case.sizes, **case.parameters)
-    assert_close(unfold.backward(case.matrix, case.input), folded)
-    unfolded = oracle.unfold(case.input, **case.parameters)
-    np.testing.assert_array_equal(fold.backward(case.input, case.matrix), unfolded, strict=True)
-
-
-@quick_settings
-@given(matrix_cases())
-def test_predicted_shapes_are_the_actual_shapes(case: MatrixCase) -> None:
-    for op, input, output in ((Unfold(**case.parameters), case.input, case.matrix), (fold_of(case), case.matrix, None)):
-        expected = (case.input if output is None else output).shape
-        result = op.forward(input)
-        assert op.output_shape(input.shape) == op.resolve(input.shape).output_shape == result.shape == expected
-        assert dict(op.resolve(input.shape).gradient_shapes) == {"input": op.backward(result, input).shape}
-
-
 # --------------------------------------------------------------------------------------------------------- identities
 
 

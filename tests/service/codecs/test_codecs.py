@@ -52,6 +52,7 @@ def test_the_calls_are_those_of_every_operation() -> None:
 # ---------------------------------------------------------------------------------------- every operation x every codec
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16"])
 @each_call_and_encoder
 def test_every_codec_gives_the_numbers_of_the_core(
@@ -63,6 +64,7 @@ def test_every_codec_gives_the_numbers_of_the_core(
     assert_identical(payloads.results(response, call.results, dtypes_of(expected)), expected)
 
 
+@pytest.mark.one_in(2)
 @each_call_and_encoder
 def test_an_answer_has_the_form_of_the_request(client: ApplicationClient, call: Call, encoder: str) -> None:
     options, expected = payloads.ENCODERS[encoder](call.operands, call.parameters), computed(call, call.operands)
@@ -88,6 +90,7 @@ def test_an_answer_has_the_form_of_the_request(client: ApplicationClient, call: 
         assert payloads.media_type(response) == (NPY if len(call.results) == 1 else NPZ)
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("accept", [JSON, NPY, NPZ])
 @each_call_and_encoder
 def test_accept_changes_the_form_and_no_number(

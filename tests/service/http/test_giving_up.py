@@ -5,11 +5,9 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-import time
 from typing import Any
 
 import anyio
-import httpx
 import numpy as np
 import pytest
 
@@ -17,6 +15,7 @@ from service.http.responses import BufferResponse
 from service.operations.operation import Operation
 from tests.clients import ApplicationClient, running_server
 from tests.service import payloads
+from tests.service.test_serving import assert_problem, await_the_interim_response, connected, head, received
 
 REQUEST = {"mode": "max", "kernel_size": 1, "input": [[[1.0]]]}
 
@@ -62,16 +61,16 @@ def test_a_request_that_outlasts_the_time_to_shut_down_is_told_so() -> None:
     # some ten seconds of work: a kernel as large as half of the image
     random = np.random.default_rng(0)
     image, kernel = random.normal(size=(2, 600, 600, 1)), random.normal(size=(300, 300, 1, 1))
-    request = payloads.npz_request({"input": image, "weight": kernel}, {})
-    answers: list[httpx.Response] = []
-    with running_server(CONVPOOL_GRACEFUL_SHUTDOWN="1", CONVPOOL_MAX_WORK=str(10**12)) as (url, process):
-        thread = threading.Thread(
-            target=lambda: answers.append(httpx.post(f"{url}/conv/forward", timeout=60, **request)), daemon=True
-        )
-        thread.start()
-        time.sleep(1)
+    body = payloads.npz_bytes({"input": image, "weight": kernel})
+    fields = (f"Content-Type: {payloads.NPZ}", f"Content-Length: {len(body)}")
+    with (
+        running_server(CONVPOOL_GRACEFUL_SHUTDOWN="1", CONVPOOL_MAX_WORK=str(10**12)) as (url, process),
+        connected(url) as connection,
+    ):
+        connection.sendall(head(*fields, "Expect: 100-continue"))
+        await_the_interim_response(connection)  # the request is one of those that are waited for
+        connection.sendall(body)
         process.send_signal(signal.SIGTERM)
-        thread.join(timeout=60)
+        response = received(connection)
         assert process.wait(timeout=60) == 0
-    assert len(answers) == 1
-    payloads.problem(answers[0], 503)
+    assert_problem(response, 503)

@@ -158,6 +158,7 @@ MALFORMED: dict[str, tuple[int, bytes]] = {
 }
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("pieces", ["at once", "after a request", "bytes"])
 @pytest.mark.parametrize("name", MALFORMED)
 def test_what_is_not_http_is_told_so(server_url: str, name: str, pieces: str) -> None:

@@ -68,6 +68,7 @@ def _one(value: Any) -> Any:
     return value[0] if isinstance(value, list) and value and all(one == value[0] for one in value) else value
 
 
+@pytest.mark.one_in(3)
 @each_default
 @each_way
 def test_the_defaults_of_a_framework(client: ApplicationClient, way: str, layer: str, framework: str) -> None:
@@ -109,6 +110,7 @@ OTHERS: dict[str, Any] = {
 }
 
 
+@pytest.mark.one_in(2)
 @each_default
 @pytest.mark.parametrize("way", ["json", "query", "form"])
 def test_what_is_given_wins(client: ApplicationClient, way: str, layer: str, framework: str) -> None:
@@ -185,6 +187,7 @@ def test_null_is_not_given_however_many_parameters_are_written(client: Applicati
 WRONG: list[Any] = ["torchvision", "torch ", "", 1, True, ["torch", "jax"], {"torch": 1}, 0.5]
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("value", WRONG, ids=repr)
 @pytest.mark.parametrize("layer", LAYER)
 def test_a_framework_that_is_none_of_them(client: ApplicationClient, layer: str, value: Any) -> None:

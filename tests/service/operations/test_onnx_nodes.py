@@ -25,6 +25,8 @@ from tests.service.payloads import JSON, NPY, NPZ
 NAMES = [name for names in EXPRESSED.values() for name in names]
 ENCODINGS = ("nested", "flat", "base64", "npy", "npz", "multipart")
 
+pytestmark = pytest.mark.exhaustive  # making all of ONNX's cases takes long; each op is tested elsewhere too
+
 
 def request(call: Call, encoding: str) -> payloads.Options:
     if encoding != "nested":

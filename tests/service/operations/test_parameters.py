@@ -251,6 +251,7 @@ FAULTS: list[tuple[str, str, Any]] = [
 OTHERWISE_AS_TEXT = {"2", "1", "", "True"}  # strings in JSON; in a query string or a field values, and one not given
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     ("layer", "name", "value"),
     [pytest.param(*fault, id=f"{fault[1]}-{str(fault[2])[:24]}") for fault in FAULTS],
@@ -298,6 +299,7 @@ def test_wrt_is_a_list_of_operands(client: ApplicationClient, encoder: str, wrt:
     assert payloads.pointers(document)[0].startswith("/wrt")
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     "value",
     [MARKER, [MARKER], {MARKER: MARKER}, [[MARKER, 1], [1, 1]], MARKER * 1000, [1] * 20_000, [[1] * 5] * 5000],

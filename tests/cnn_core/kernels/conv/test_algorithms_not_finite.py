@@ -74,7 +74,7 @@ def with_odd(case: ConvCase, operand: str, values: list[float], places: list[int
 # ---------------------------------------------------------------------------------------------------------- the rules
 
 
-@settings(quick_settings, max_examples=100)
+@settings(quick_settings, max_examples=30)
 @given(conv_cases(), st.sampled_from(["input", "grad_output"]), odd_values, st.lists(st.integers(0, 2**20), min_size=3))
 def test_tap_by_tap_has_them_where_the_loops_have_them(
     case: ConvCase, operand: str, values: list[float], places: list[int]
@@ -91,7 +91,7 @@ def test_tap_by_tap_has_them_where_the_loops_have_them(
         assert_same_pattern(expected.grad_weight, gradients.grad_weight, 1e-12, "grad_weight")
 
 
-@settings(quick_settings, max_examples=150)
+@settings(quick_settings, max_examples=40)
 @given(
     st.tuples(st.integers(1, 13), st.integers(1, 13)),
     st.integers(1, 3),
@@ -121,7 +121,7 @@ def test_windows_of_3_x_3(
                 assert_same_pattern(results[name], getattr(expected, name), 1e-5, f"{algorithm} {name}")
 
 
-@settings(quick_settings, max_examples=150)
+@settings(quick_settings, max_examples=40)
 @given(conv_cases(), st.sampled_from(OPERANDS), odd_values, st.lists(st.integers(0, 2**20), min_size=3), algorithms)
 def test_any_layer(case: ConvCase, operand: str, values: list[float], places: list[int], algorithm: Any) -> None:
     case = with_odd(case, operand, values, places)
@@ -161,6 +161,7 @@ def test_one_element_of_the_gradient_reaches_its_window(odd: float, algorithm: A
     np.testing.assert_array_equal(~np.isfinite(np.asarray(gradients.grad_bias)), np.arange(10) == 3)
 
 
+@pytest.mark.one_in(7)
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("padding", [0, 1, 2, 3])
 @pytest.mark.parametrize("channels", [2, 40])
@@ -183,6 +184,7 @@ def test_an_infinite_weight_reaches_only_elements_under_its_tap(
     assert_same_pattern(gradients.grad_input[..., -1:], by_loops, 1e-5, "grad_input")
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize(
     ("parameters", "weight_shape"),
     [
@@ -224,6 +226,7 @@ def test_transposed_layers(channels: int, operand: str, algorithm: Any) -> None:
 # ------------------------------------------------------------------------------------------------------- large layers
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("operand", OPERANDS)
 @pytest.mark.parametrize("odd", ODD)
 def test_large_layers(odd: float, operand: str) -> None:
@@ -262,6 +265,7 @@ FACTOR_OF = {
 }
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("large", OPERANDS)
 @pytest.mark.parametrize(("largest", "smallest"), [(LARGEST, 1e-4), (LARGEST / 1000, 1e-2), (1e30, 2e-37)])

@@ -122,7 +122,7 @@ def deep_cases(draw: st.DrawFn) -> ConvCase:
 # --------------------------------------------------------------------------------------------------- the second oracle
 
 
-@settings(quick_settings, max_examples=40)
+@settings(quick_settings, max_examples=20)
 @given(st.one_of(conv_cases(), padding_mode_cases()))
 def test_tap_by_tap_agrees_with_the_loops(case: ConvCase) -> None:
     expected = tap_by_tap.conv(case)
@@ -182,7 +182,7 @@ def test_every_algorithm_agrees_on_any_transposed_layer(
         assert_near(results[name], expected, bound_of(algorithm, dtype), 1)
 
 
-@settings(quick_settings, max_examples=30)
+@settings(quick_settings, max_examples=20)
 @given(dense_cases(), algorithms, dtypes)
 def test_transposed_windows_of_3_x_3_are_the_adjoint(case: ConvCase, algorithm: Any, dtype: str) -> None:
     parameters = {name: value for name, value in case.parameters.items() if name != "padding_mode"}
@@ -195,7 +195,7 @@ def test_transposed_windows_of_3_x_3_are_the_adjoint(case: ConvCase, algorithm: 
     assert_near(gradients.grad_weight, expected.grad_weight, bound, expected.terms["grad_weight"])
 
 
-@settings(quick_settings, max_examples=40)
+@settings(quick_settings, max_examples=20)
 @given(dense_cases(), algorithms)
 def test_float16_is_computed_in_float32(case: ConvCase, algorithm: Any) -> None:
     case = of_dtype(case, "float16")

@@ -225,7 +225,7 @@ def test_transposed_layers_are_the_adjoint(case: ConvCase, dtype: str, block_byt
 # --------------------------------------------------------------------------------------------------------- not finite
 
 
-@settings(thorough_settings, max_examples=200)
+@settings(thorough_settings, max_examples=50)
 @given(
     narrow_cases(),
     st.sampled_from([*OPERANDS, "bias"]),

@@ -100,6 +100,7 @@ HUGE_WINDOWS: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("rank", [1, 2, 3])
 @pytest.mark.parametrize(
     ("layer", "parameters"),

@@ -1,4 +1,4 @@
-"""Sizes and parameters up to 2^31 - 1: predicting takes few steps, takes no memory, and is exact."""
+"""Sizes and parameters up to 2^31 - 1: predicting takes few steps and no memory, for every op."""
 
 from __future__ import annotations
 
@@ -6,12 +6,9 @@ import itertools
 import tracemalloc
 from typing import Any
 
-import numpy as np
 import pytest
 
 from cnn_core import ConvpoolError
-from cnn_core.geometry import AdaptiveAxis, AxisWindows
-from cnn_core.geometry.axis import Axis
 from service.operations.catalogue import OPERATIONS
 from tests.interpreter import at_most_lines
 
@@ -86,18 +83,23 @@ def predict(case: Case) -> None:
         assert min(cost.work, cost.workspace_elements) >= 0
 
 
+each_nth_case = pytest.mark.parametrize("every", [23, pytest.param(1, marks=pytest.mark.exhaustive)])
+
+
+@each_nth_case
 @pytest.mark.parametrize("rank", [1, 2, 3])
 @pytest.mark.parametrize("cases", [adaptive_cases, window_cases])
-def test_predicting_takes_few_steps(cases: Any, rank: int) -> None:
-    for case in cases(rank):
+def test_predicting_takes_few_steps(cases: Any, rank: int, every: int) -> None:
+    for case in cases(rank)[::every]:
         with at_most_lines(MAX_LINES):
             predict(case)
 
 
+@each_nth_case
 @pytest.mark.parametrize("rank", [1, 2, 3])
 @pytest.mark.parametrize("cases", [adaptive_cases, window_cases])
-def test_predicting_takes_no_memory(cases: Any, rank: int) -> None:
-    made = cases(rank)
+def test_predicting_takes_no_memory(cases: Any, rank: int, every: int) -> None:
+    made = cases(rank)[::every]
     tracemalloc.start()
     try:
         for case in made:
@@ -107,61 +109,3 @@ def test_predicting_takes_no_memory(cases: Any, rank: int) -> None:
             assert tracemalloc.get_traced_memory()[1] - before < MAX_BYTES, case
     finally:
         tracemalloc.stop()
-
-
-@pytest.mark.parametrize("count", [1, 7, 1000, 65_536])
-@pytest.mark.parametrize("size", [5, 2**16 + 1, 2**30, LARGEST])
-def test_adaptive_windows_of_large_sizes_are_exact(size: int, count: int) -> None:
-    axis = AdaptiveAxis(size, count)
-    starts = [number * size // count for number in range(count)]
-    stops = [-(-(number + 1) * size // count) for number in range(count)]
-    assert axis.starts().tolist() == starts
-    taps = [stop - start for start, stop in zip(starts, stops, strict=True)]
-    assert axis.counts(include_padding=False).tolist() == taps
-    assert axis.tap_count == sum(taps)
-    require_pieces(axis, list(zip(starts, stops, strict=True)))
-
-
-@pytest.mark.parametrize(("size", "output_size"), [(LARGEST, LARGEST), (3, LARGEST), (LARGEST, 2**31 - 3)])
-def test_the_last_windows_of_large_axes_are_exact(size: int, output_size: int) -> None:
-    """The products of the largest sizes still are 64-bit integers."""
-    last = np.arange(output_size - 3, output_size, dtype=np.int64)
-    assert (last * size // output_size).tolist() == [number * size // output_size for number in last.tolist()]
-    ends = -(-(last + 1) * size // output_size)
-    assert ends.tolist() == [-(-(number + 1) * size // output_size) for number in last.tolist()]
-
-
-@pytest.mark.parametrize("dilation", [1, 2**20, 2**30])
-@pytest.mark.parametrize("before", [0, 2**30, LARGEST])
-def test_windows_of_large_sizes_are_exact(before: int, dilation: int) -> None:
-    stride, kernel, size, windows = 2**31 - 5, 3, LARGEST, 4
-    axis = AxisWindows(size, kernel, stride, dilation, before, 4 * LARGEST, windows)
-    starts = [number * stride - before for number in range(windows)]
-    assert axis.starts().tolist() == starts
-    taps = [sum(0 <= start + tap * dilation < size for tap in range(kernel)) for start in starts]
-    assert axis.counts(include_padding=False).tolist() == taps
-    assert axis.counts(include_padding=True).tolist() == [
-        sum(-before <= start + tap * dilation < size + axis.after for tap in range(kernel)) for start in starts
-    ]
-
-
-def require_pieces(axis: Axis, spans: list[tuple[int, int]]) -> None:
-    """Check that the pieces join every window with its taps, if there are not too many to go through."""
-    if axis.goes_by_window:
-        assert [(piece.inputs.start, piece.inputs.stop) for piece in axis.pieces()] == spans
-        return
-    if axis.tap_count > 500_000:
-        return
-    pieces = list(axis.pieces())
-    assert len(pieces) <= axis.piece_count
-    pairs = 0
-    for piece in pieces:
-        windows = range(len(spans))[piece.outputs]
-        taps = range(axis.size)[piece.inputs]
-        assert len(windows) == len(taps)
-        assert all(
-            spans[window][0] + piece.offsets.start == tap < spans[window][1]
-            for window, tap in zip(windows, taps, strict=True)
-        )
-        pairs += len(windows)
-    assert pairs == axis.tap_count

@@ -90,6 +90,7 @@ def numbers_near_ties(draw: st.DrawFn, dtype: str) -> str:
     return draw(st.sampled_from(["", "-"])) + text
 
 
+@pytest.mark.one_in(4)
 @each_form
 @each_float
 def test_numbers_near_ties_are_rounded_once(dtype: str, form: Callable[[str, str], str]) -> None:
@@ -102,7 +103,7 @@ def test_numbers_near_ties_are_rounded_once(dtype: str, form: Callable[[str, str
 
 
 @each_float
-@settings(thorough_settings, max_examples=200)
+@settings(thorough_settings, max_examples=60)
 @given(
     st.from_regex(r"-?(0|[1-9][0-9]{0,25})\.[0-9]{1,30}([eE][+-]?[0-9]{1,2})?", fullmatch=True)
     | st.from_regex(r"-?(0|[1-9][0-9]{0,7})([eE][+-]?[0-9]{1,2})", fullmatch=True)

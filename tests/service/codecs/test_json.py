@@ -46,6 +46,7 @@ def placed(place: str, value: str) -> dict[str, Any]:
 # ------------------------------------------------------------------------------------------------------------- the text
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("depth", [100, 1000, 100_000])
 @pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}"), ("[", ""), ('{"a":', "")])
 @each_place
@@ -53,6 +54,7 @@ def test_deep_nesting(client: ApplicationClient, place: str, opening: str, closi
     attacked(client, "/pool/forward", 400, 422, **placed(place, opening * depth + "1" + closing * depth))
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     "number",
     [
