@@ -7,7 +7,7 @@ they lie in memory; only the order of the spatial axes among themselves may be t
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -75,19 +75,23 @@ class ElementIndices:
         image = plane * self.channels
         return (image if self.scheme == "tensor" else 0, *spatial, 0 if self.scheme == "plane" else channel)
 
-    def encode(self, positions: Sequence[NDArray[Any]]) -> Indices:
+    def encode(self, in_plane: Indices) -> Indices:
         """Return the indices of elements.
 
         Parameters
         ----------
-        positions : sequence of ndarray
-            For each spatial axis where the elements lie on it; each of the shape (N, *anything, C) of a layer's output,
-            in the layout ``data_format``, which also says their image and channel.
+        in_plane : ndarray of int64
+            Where the elements are in their spatial plane, row-major; of the shape (N, *anything, C) of a layer's
+            output, in the layout ``data_format``, which also says their image and channel. Overwritten.
         """
         steps = self._steps()
-        indices = np.zeros(positions[0].shape, dtype=np.int64)
-        for position, step in zip(positions, steps[1:-1], strict=True):
-            indices += position * step
+        if self.storage_order == "row_major":
+            indices = np.multiply(in_plane, steps[-2], out=in_plane)
+        else:
+            indices = np.zeros(in_plane.shape, dtype=np.int64)
+            for size, step in zip(self.spatial[::-1], steps[-2:0:-1], strict=True):
+                in_plane, position = np.divmod(in_plane, size)
+                indices += np.multiply(position, step, out=position)
         for axis, step in ((0, steps[0]), (self._channel_axis, steps[-1])):
             indices += step * _numbers_along(indices, axis)
         return indices
