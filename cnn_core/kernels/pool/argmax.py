@@ -218,19 +218,15 @@ class ArgmaxLevel:
             target[plan.rest].fill(0)
         memory, bits = _shaped(self.scratch, self.largest.shape), _bits(gradient)
         for step, mask in self._selected(only_first=only_first):
-            region = () if step.is_dense else step.outputs
-            values = memory[region]
-            if values.shape != mask.shape:
-                values = np.empty(mask.shape, dtype=gradient.dtype)
-            # as integers, so that 0 times infinity is 0, and 1 times NaN keeps its bits
-            np.multiply(mask, bits[region], out=_bits(values))
             elements = target[step.inputs]
-            if step.is_dense:
-                values = values[step.outputs]
-            if step.adds:
-                np.add(elements, values, out=elements)
-            else:
-                np.copyto(elements, values)
+            # as integers, so that 0 times infinity is 0, and 1 times NaN keeps its bits
+            if not step.adds:
+                np.multiply(mask[step.outputs] if step.is_dense else mask, bits[step.outputs], out=_bits(elements))
+                continue
+            region = () if step.is_dense else step.outputs
+            values = memory[region] if memory[region].shape == mask.shape else np.empty(mask.shape, gradient.dtype)
+            np.multiply(mask, bits[region], out=_bits(values))
+            np.add(elements, values[step.outputs] if step.is_dense else values, out=elements)
         return target
 
     def _selected(self, *, only_first: bool) -> Iterator[tuple[_Step, NDArray[np.uint8]]]:
@@ -340,7 +336,7 @@ def _made_plan(axis: int, windows: tuple[Axis, ...]) -> _Plan:
                 (*ahead, *(step.inputs for step in combined)),
                 (*ahead, *(step.outputs for step in combined)),
                 any(step.adds for step in combined),
-                share > 0.5,
+                share > 0.5 and not any(along.goes_by_window for along in windows),
                 share == 1,
             )
         )
