@@ -272,7 +272,7 @@ class ArgmaxLevel:
         if step.is_dense and not step.is_whole:
             mask.fill(False)
         if of_nan:
-            np.isnan(values, out=memory[step.outputs])
+            np.not_equal(values, values, out=memory[step.outputs])  # np.isnan of NumPy 2.4 fails for a strided ``out``
         else:
             np.equal(values, largest, out=memory[step.outputs])
         if only_first or of_nan:
