@@ -66,7 +66,7 @@ class _Threads:
                     # each in a context of its own, a copy of the caller's: NumPy's error state is part of it
                     helpers.append(self._helpers.submit(contextvars.copy_context().run, work))
             except RuntimeError:
-                # no thread can be started, since the system has none left or the program ends; the caller computes alone
+                # no thread can be started: the system has none left, or the program ends; the caller computes alone
                 self._helpers = None
             self._busy += len(helpers)
             return helpers
@@ -89,8 +89,9 @@ def get_threads() -> int:
 def set_threads(count: int, *, pin: bool = False) -> None:
     """Set how many threads this process computes with.
 
-    At first these are as many as the cores that the process may use, by its affinity mask and its control group. Calls at the same time share them: each computes in the thread that it is made from, with the help of those
-    that are idle. BLAS's own threads are not used. Results do not depend on the number of threads.
+    At first these are as many as the cores that the process may use, by its affinity mask and its control group. Calls
+    at the same time share them: each computes in the thread that it is made from, with the help of those that are idle.
+    BLAS's own threads are not used. Results do not depend on the number of threads.
 
     Parameters
     ----------
