@@ -82,7 +82,7 @@ class Workspace:
         key : hashable
             Must determine what is made. It is cached too.
         make : callable
-            Allocates with ``arrays``, in which nothing is set that this call has not written. It is not called again for
+            Allocates with ``arrays``, where nothing is set that this call has not written. It is not called again for
             the same key until the memory is freed, or MAX_CACHED_VIEWS other objects were made.
         """
         if key not in self._cached:
