@@ -1,4 +1,4 @@
-"""What a computation costs, known from the shapes alone: for limits on what is computed for others."""
+"""The predicted cost of a computation, which follows from the shapes: a service limits requests by it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cnn_core.parameters import Direction
 __all__ = ["MOVED_ELEMENT", "STEP", "Cost", "Costs"]
 
 STEP = 100_000
-"""Work of one step in Python, some microseconds."""
+"""Work of one interpreter iteration with its NumPy calls, some microseconds."""
 
 MOVED_ELEMENT = 10
 """Work of copying an element, or of adding it to another, where memory is read and written in order."""
@@ -23,11 +23,11 @@ class Cost:
     Parameters
     ----------
     work : int
-        An estimate of the time: in multiply-accumulates of a large convolution in float32 on one processor, some tenths
+        An estimate of the time: in multiply-accumulates of a large convolution in float32 on one core, some tenths
         of a nanosecond each.
     workspace_elements : int
-        Upper bound of the elements, of the type that is computed in, that are held at one time beside the operands in
-        that type and the results.
+        Upper bound of the elements, of the type that is computed in, that are allocated at any one time, not counting
+        the operands in that type and the results.
     """
 
     work: int

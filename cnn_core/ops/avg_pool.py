@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -12,10 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cnn_core.geometry import AnyWindows
-from cnn_core.kernels.cost import Costs
-from cnn_core.kernels.pool.blocks import PoolBlock, PoolSizes, pool_backward, pool_forward
-from cnn_core.kernels.pool.sum import sum_costs, window_sum, window_sum_transposed
-from cnn_core.operands import accumulation_dtype, as_operand, common_dtype
+from cnn_core.kernels.pool.average import AverageKernel
+from cnn_core.kernels.pool.kernel import PoolKernel
+from cnn_core.operands import as_operand, common_dtype
 from cnn_core.ops.base import computation
 from cnn_core.ops.docstrings import documented
 from cnn_core.ops.pool_base import Pool
@@ -69,61 +66,17 @@ class AvgPool(Pool):
         """Compute the average of each window."""
         input = as_operand("input", input)
         resolved = self._resolved(input)
-        axes, dtype = self._spatial_axes(resolved.windows), common_dtype(input)
-        sums = accumulation_dtype(dtype)
-        divisor = self._divisor(resolved.windows).astype(sums)
-
-        def reduce(part: NDArray[Any], block: PoolBlock, results: Sequence[NDArray[Any]]) -> None:
-            (target,) = results
-            totals = target if target.dtype == sums else np.empty(target.shape, dtype=sums)
-            window_sum(part.astype(sums, copy=False), block.windows, axes, totals)
-            np.divide(totals, _of_rows(divisor, block.outputs[-1]), out=totals)
-            if totals is not target:
-                target[...] = totals
-
-        output = np.empty(resolved.output_shape, dtype=dtype)
-        pool_forward(self._sizes_of(input, resolved.windows), input, lambda _: reduce, [output])
+        output = np.empty(resolved.output_shape, dtype=common_dtype(input))
+        self._pooled(input, [output], resolved.windows)
         return output
 
     @computation
     def backward(self, grad_output: ArrayLike, input: ArrayLike) -> NDArray[Any]:
         """Compute the gradient of ``sum(grad_output * forward(input))`` with respect to the input."""
-        input = as_operand("input", input)
-        resolved = self._resolved(input)
-        gradient = self._checked_gradient(grad_output, resolved)
-        dtype = common_dtype(gradient, input)
-        axes, sums = self._spatial_axes(resolved.windows), accumulation_dtype(dtype)
-        divisor = self._divisor(resolved.windows).astype(sums)
-
-        def route(gradient: NDArray[Any], _: NDArray[Any], block: PoolBlock, target: NDArray[Any]) -> None:
-            shares: NDArray[Any] = np.divide(gradient, _of_rows(divisor, block.outputs[-1]), dtype=sums)
-            window_sum_transposed(shares, block, axes, target)
-
-        spread = np.empty(input.shape, dtype=dtype)
-        pool_backward(self._sizes_of(input, resolved.windows), input, gradient, lambda _: route, spread)
-        return spread
+        return self._gradient(grad_output, input)
 
     def _needs_real_taps(self) -> bool:
         return self.divisor_override is None and not self.count_include_pad
 
-    def _costs(self, sizes: PoolSizes) -> Costs:
-        # a divisor in float64 for each window, and what counting its taps takes along each axis
-        outputs = sizes.windows.output_sizes
-        return sizes.in_blocks(sum_costs, 4 * math.prod(outputs) + 16 * sum(outputs))
-
-    def _divisor(self, windows: AnyWindows) -> NDArray[Any]:
-        """Return the divisor of each window in a shape that broadcasts over an output."""
-        if self.divisor_override is not None:
-            return np.asarray(self.divisor_override, dtype=np.float64)
-        along = [axis.counts(include_padding=self.count_include_pad) for axis in windows.axes]
-        if all((counts == counts[0]).all() for counts in along):
-            return np.asarray(math.prod(int(counts[0]) for counts in along), dtype=np.float64)
-        # a window is a box, so its count is the product of its counts along the axes; in float64, which does not
-        # overflow where an integer would
-        divisor = functools.reduce(np.multiply.outer, (counts.astype(np.float64) for counts in along))
-        return divisor[..., None] if self.data_format == "channels_last" else divisor
-
-
-def _of_rows(divisor: NDArray[Any], rows: slice) -> NDArray[Any]:
-    """Return the divisor of some windows along the first spatial axis."""
-    return divisor[rows] if divisor.ndim else divisor
+    def _kernel(self, windows: AnyWindows, dtype: np.dtype[Any]) -> PoolKernel:
+        return AverageKernel(self._spatial_axes(windows), dtype, windows, self.count_include_pad, self.divisor_override)

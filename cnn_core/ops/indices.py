@@ -7,7 +7,7 @@ the spatial axes may be in the opposite order (ONNX ``storage_order``).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -57,15 +57,23 @@ class ElementIndices:
         image = plane * self.channels
         return (image if self.scheme == "tensor" else 0, *spatial, 0 if self.scheme == "plane" else channel)
 
-    def encode(self, positions: Sequence[NDArray[Any]]) -> Indices:
-        """Return the indices of elements whose positions are given for each spatial axis.
+    def encode(self, in_plane: Indices) -> Indices:
+        """Return the indices of elements.
 
-        Each array has the shape of an output, which also says the image and the channel of its elements.
+        Parameters
+        ----------
+        in_plane : ndarray of int64
+            Positions of the elements in their spatial plane, row-major; of the shape (N, *anything, C) of an output, in
+            the layout ``data_format``, which also says their image and channel. Overwritten.
         """
         steps = self._steps()
-        indices = np.zeros(positions[0].shape, dtype=np.int64)
-        for position, step in zip(positions, steps[1:-1], strict=True):
-            indices += position * step
+        if self.storage_order == "row_major":
+            indices = np.multiply(in_plane, steps[-2], out=in_plane)
+        else:
+            indices = np.zeros(in_plane.shape, dtype=np.int64)
+            for size, step in zip(self.spatial[::-1], steps[-2:0:-1], strict=True):
+                in_plane, position = np.divmod(in_plane, size)
+                indices += np.multiply(position, step, out=position)
         for axis, step in ((0, steps[0]), (self._channel_axis, steps[-1])):
             indices += step * _arange_along(indices, axis)
         return indices

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cnn_core.kernels.cost import Costs
-from cnn_core.kernels.pool.blocks import PoolBlock, PoolSizes, pool_backward, pool_forward, write_rows
-from cnn_core.kernels.pool.norm import norm_costs, route_norm, window_norm
-from cnn_core.operands import accumulation_dtype, as_operand, common_dtype
+from cnn_core.geometry import AnyWindows
+from cnn_core.kernels.pool.kernel import PoolKernel
+from cnn_core.kernels.pool.norm import NormKernel
+from cnn_core.operands import as_operand, common_dtype
 from cnn_core.ops.base import computation
 from cnn_core.ops.docstrings import documented
 from cnn_core.ops.pool_base import Pool
@@ -55,15 +54,8 @@ class LpPool(Pool):
         """Compute the norm of each window."""
         input = as_operand("input", input)
         resolved = self._resolved(input)
-        axes, dtype = self._spatial_axes(resolved.windows), common_dtype(input)
-        sums = accumulation_dtype(dtype)
-
-        def reduce(part: NDArray[Any], block: PoolBlock, results: Sequence[NDArray[Any]]) -> None:
-            (target,) = results
-            target[...] = window_norm(part.astype(sums, copy=False), block.windows, axes, self.norm_type)
-
-        output = np.empty(resolved.output_shape, dtype=dtype)
-        pool_forward(self._sizes_of(input, resolved.windows), input, lambda _: reduce, [output])
+        output = np.empty(resolved.output_shape, dtype=common_dtype(input))
+        self._pooled(input, [output], resolved.windows)
         return output
 
     @computation
@@ -76,23 +68,10 @@ class LpPool(Pool):
             Of the operands' common floating dtype: ``grad_output * sign(x) * (|x| / output)^(p - 1)``, and 0 where a
             window is all zeros.
         """
-        input = as_operand("input", input)
-        resolved = self._resolved(input)
-        gradient = self._checked_gradient(grad_output, resolved)
-        dtype = common_dtype(gradient, input)
-        axes, sums = self._spatial_axes(resolved.windows), accumulation_dtype(dtype)
-
-        def route(gradient: NDArray[Any], part: NDArray[Any], block: PoolBlock, target: NDArray[Any]) -> None:
-            gradient, part = gradient.astype(sums, copy=False), part.astype(sums, copy=False)
-            whole = route_norm(gradient, part, block.windows, axes, self.norm_type)
-            write_rows(whole, block, axes[0], target)
-
-        routed = np.empty(input.shape, dtype=dtype)
-        pool_backward(self._sizes_of(input, resolved.windows), input, gradient, lambda _: route, routed)
-        return routed
+        return self._gradient(grad_output, input)
 
     def _needs_real_taps(self) -> bool:
         return False
 
-    def _costs(self, sizes: PoolSizes) -> Costs:
-        return sizes.in_blocks(norm_costs)
+    def _kernel(self, windows: AnyWindows, dtype: np.dtype[Any]) -> PoolKernel:
+        return NormKernel(self._spatial_axes(windows), dtype, self.norm_type)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-import functools
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -13,26 +10,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cnn_core.geometry import AnyWindows
-from cnn_core.kernels.cost import Costs
-from cnn_core.kernels.pool.argmax import chosen_taps
-from cnn_core.kernels.pool.argmax_by_axis import (
-    chosen_elements,
-    maximum_costs,
-    maximum_levels,
-    positions_of_chosen,
-    route_to_chosen,
-    route_to_tied,
-    window_maximum,
-)
-from cnn_core.kernels.pool.blocks import PoolBlock, PoolSizes, Reduction, Route, pool_backward, pool_forward, write_rows
-from cnn_core.operands import accumulation_dtype, as_operand, common_dtype, split_layer_shape
+from cnn_core.kernels.pool.argmax import MaxKernel, ResolvedTies
+from cnn_core.kernels.pool.kernel import PoolKernel
+from cnn_core.operands import as_operand, common_dtype, split_layer_shape
 from cnn_core.ops.base import ResolvedOp, computation
 from cnn_core.ops.docstrings import documented
 from cnn_core.ops.indices import Indexed
 from cnn_core.ops.pool_base import Pool
 from cnn_core.ops.rules import FLAG, TIES
 from cnn_core.parameters import Direction, Framework, Ties, parameter
-from cnn_core.runtime.workspace import Workspace
 
 __all__ = ["MaxPool", "MaxPoolResult"]
 
@@ -42,10 +28,6 @@ class MaxPoolResult(NamedTuple):
 
     output: NDArray[Any]
     indices: NDArray[np.int64]
-
-
-OFTEN_HELD = 8
-"""Elements held for each of the input that a block of full size may have."""
 
 
 @documented
@@ -101,82 +83,24 @@ class MaxPool(Indexed, Pool):
         """
         input = as_operand("input", input)
         resolved = self._resolved(input)
-        axes, dtype = self._spatial_axes(resolved.windows), common_dtype(input)
-        sizes = self._sizes_of(input, resolved.windows)
-        output = np.empty(resolved.output_shape, dtype=dtype)
+        output = np.empty(resolved.output_shape, dtype=common_dtype(input))
         if not self.return_indices:
-
-            def maxima(part: NDArray[Any], block: PoolBlock, results: Sequence[NDArray[Any]]) -> None:
-                window_maximum(_comparable(part), block.windows, axes, *results)
-
-            pool_forward(dataclasses.replace(sizes, held=1), input, lambda _: maxima, [output])
+            self._pooled(input, [output], resolved.windows)
             return output
+        in_plane = np.empty(resolved.output_shape, dtype=np.int64)
+        self._pooled(input, [output, in_plane], resolved.windows)
         counted = self._counted(*split_layer_shape("input", input.shape, self.data_format))
-        positions = [np.empty(resolved.output_shape, dtype=np.int64) for _ in axes]
-
-        def make_reduction(workspace: Workspace) -> Reduction:
-            def reduce(part: NDArray[Any], block: PoolBlock, results: Sequence[NDArray[Any]]) -> None:
-                part = _comparable(part)
-                chosen = chosen_taps(workspace, axes, part, block)
-                if chosen is not None:
-                    largest, found = chosen.largest, chosen.positions()
-                else:
-                    levels = maximum_levels(part, block.windows, axes)
-                    largest, found = levels[-1].largest, positions_of_chosen(levels)
-                found[0] += block.inputs[-1].start
-                for result, values in zip(results, (largest, *found), strict=True):
-                    result[...] = values
-
-            return reduce
-
-        pool_forward(sizes, input, make_reduction, [output, *positions])
-        return MaxPoolResult(output, counted.encode(positions))
+        return MaxPoolResult(output, counted.encode(in_plane))
 
     @computation
     def backward(self, grad_output: ArrayLike, input: ArrayLike) -> NDArray[Any]:
         """Compute the gradient of ``sum(grad_output * forward(input))`` with respect to the input."""
-        input = as_operand("input", input)
-        resolved = self._resolved(input)
-        gradient = self._checked_gradient(grad_output, resolved)
-        dtype = common_dtype(gradient, input)
-        axes, sums = self._spatial_axes(resolved.windows), accumulation_dtype(dtype)
-        ties = self._ties(resolved.windows)
+        return self._gradient(grad_output, input)
 
-        def make_route(workspace: Workspace) -> Route:
-            def route(gradient: NDArray[Any], part: NDArray[Any], block: PoolBlock, target: NDArray[Any]) -> None:
-                gradient, part = gradient.astype(sums, copy=False), _comparable(part)
-                if ties == "first" and part.dtype == sums:
-                    chosen = chosen_taps(workspace, axes, part, block)
-                    if chosen is not None:
-                        chosen.route(gradient, target)
-                        return
-                levels = maximum_levels(part, block.windows, axes)
-                if ties == "first":
-                    routed = route_to_chosen(gradient, levels)
-                else:
-                    routed = route_to_tied(gradient, levels, shared=ties == "split")
-                write_rows(routed, block, axes[0], target)
+    def _kernel(self, windows: AnyWindows, dtype: np.dtype[Any]) -> PoolKernel:
+        return MaxKernel(self._spatial_axes(windows), dtype, self._ties(windows), self.return_indices)
 
-            return route
-
-        routed = np.empty(input.shape, dtype=dtype)
-        pool_backward(self._sizes_of(input, resolved.windows), input, gradient, make_route, routed)
-        return routed
-
-    def _held(self, windows: AnyWindows) -> int:
-        return max(1, chosen_elements(1, windows) // (OFTEN_HELD * max(1, math.prod(windows.sizes))))
-
-    def _costs(self, sizes: PoolSizes) -> Costs:
-        # of each axis the positions of the maxima, in 64 bits, and their share of an index
-        outputs = sizes.planes * math.prod(sizes.windows.output_sizes)
-        positions = 2 * (len(sizes.windows.axes) + 1) * outputs if self.return_indices else 0
-        costs = sizes.in_blocks(functools.partial(maximum_costs, with_positions=self.return_indices), positions)
-        if self.return_indices:
-            return costs
-        alone = dataclasses.replace(sizes, held=1).in_blocks(functools.partial(maximum_costs, with_positions=False))
-        return Costs(alone.forward, costs.backward)
-
-    def _ties(self, windows: AnyWindows) -> Ties:
+    def _ties(self, windows: AnyWindows) -> ResolvedTies:
         if self.ties == "tensorflow":
             return "all" if len(windows.axes) == 3 else "first"
         return self.ties
@@ -191,8 +115,3 @@ class MaxPool(Indexed, Pool):
         self, resolved: ResolvedOp[AnyWindows], itemsize: int = 8, direction: Direction = "forward"
     ) -> dict[str, Any]:
         return super().resolved_parameters(resolved, itemsize, direction) | {"ties": self._ties(resolved.windows)}
-
-
-def _comparable(input: NDArray[Any]) -> NDArray[Any]:
-    # float16 is compared as float32, which holds its values exactly: NumPy has no fast loops for float16
-    return input.astype(accumulation_dtype(common_dtype(input)), copy=False)

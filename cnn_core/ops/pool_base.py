@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -14,9 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from cnn_core.errors import ParameterError, ShapeError, describe
 from cnn_core.geometry import AnyWindows, resolve_adaptive, resolve_windows
-from cnn_core.kernels.cost import Costs
-from cnn_core.kernels.pool.blocks import PoolSizes
-from cnn_core.operands import accumulation_dtype, common_dtype, layer_shape, spatial_axes, split_layer_shape
+from cnn_core.kernels.pool.kernel import PoolKernel
+from cnn_core.kernels.pool.problem import PoolProblem, pool_backward, pool_forward
+from cnn_core.operands import accumulation_dtype, as_operand, common_dtype, layer_shape, spatial_axes, split_layer_shape
 from cnn_core.ops.base import INPUT, Op, Operand, ResolvedOp
 from cnn_core.ops.rules import (
     DILATION_TEXT,
@@ -33,7 +32,7 @@ from cnn_core.parameters import Framework, Padding, PerAxis, one_per_axis, optio
 __all__ = ["Pool"]
 
 MIN_ITEMSIZE = 4
-"""Bytes of an element of float32, the smallest type that is computed in: its blocks have the most elements."""
+"""Bytes of float32, the smallest type that is computed in: its blocks have the most elements."""
 
 
 @dataclass(frozen=True)
@@ -92,13 +91,14 @@ class Pool(Op):
         windows = self._windows(spatial)
         if self._needs_real_taps():
             _require_real_taps(windows)
+        problem = self._problem(batch, channels, windows, MIN_ITEMSIZE)
         output_shape = layer_shape(batch, windows.output_sizes, channels, self.data_format)
         return ResolvedOp(
             result_shapes=dict.fromkeys(self.result_names(), output_shape),
             gradient_shapes={"input": layer_shape(batch, spatial, channels, self.data_format)},
             windows=windows,
             multiply_accumulates=batch * channels * math.prod(axis.tap_count for axis in windows.axes),
-            costs=functools.partial(self._costs, self._sizes(batch, channels, windows, MIN_ITEMSIZE)),
+            costs=lambda: problem.costs(self._kernel(windows, np.dtype(np.float64))),
         )
 
     def _checked_gradient(self, grad_output: ArrayLike, resolved: ResolvedOp[Any]) -> NDArray[Any]:
@@ -123,8 +123,24 @@ class Pool(Op):
         )
 
     @abstractmethod
-    def _costs(self, sizes: PoolSizes) -> Costs:
-        """Return the costs of a pooling of these sizes."""
+    def _kernel(self, windows: AnyWindows, dtype: np.dtype[Any]) -> PoolKernel:
+        """Return the kernel that computes the pooling in a floating type."""
+
+    def _pooled(self, input: NDArray[Any], results: Sequence[NDArray[Any]], windows: AnyWindows) -> None:
+        """Write the results of all windows."""
+        dtype = accumulation_dtype(common_dtype(input))
+        pool_forward(self._problem_of(input, windows), self._kernel(windows, dtype), input, results)
+
+    def _gradient(self, grad_output: ArrayLike, input: ArrayLike) -> NDArray[Any]:
+        """Return the gradient with respect to the input."""
+        input = as_operand("input", input)
+        resolved = self._resolved(input)
+        gradient = self._checked_gradient(grad_output, resolved)
+        dtype = common_dtype(gradient, input)
+        grad_input = np.empty(input.shape, dtype=dtype)
+        kernel = self._kernel(resolved.windows, accumulation_dtype(dtype))
+        pool_backward(self._problem_of(input, resolved.windows), kernel, input, gradient, grad_input)
+        return grad_input
 
     def _needs_real_taps(self) -> bool:
         """Return whether a window with no tap inside the input has no value."""
@@ -133,18 +149,13 @@ class Pool(Op):
     def _spatial_axes(self, windows: AnyWindows) -> range:
         return spatial_axes(len(windows.axes), self.data_format)
 
-    def _sizes(self, batch: int, channels: int, windows: AnyWindows, itemsize: int) -> PoolSizes:
+    def _problem(self, batch: int, channels: int, windows: AnyWindows, itemsize: int) -> PoolProblem:
         outer, inner = ((batch,), channels) if self.data_format == "channels_last" else ((batch, channels), 1)
-        return PoolSizes(outer, inner, windows, itemsize, self._held(windows))
+        return PoolProblem(outer, inner, windows, itemsize)
 
-    def _held(self, windows: AnyWindows) -> int:  # noqa: ARG002
-        """Return how many times as much as its input or output a block holds, where that is more than twice as much."""
-        return 1
-
-    def _sizes_of(self, input: NDArray[Any], windows: AnyWindows) -> PoolSizes:
-        """Return the sizes of the pooling of an input, in the type that is computed in."""
+    def _problem_of(self, input: NDArray[Any], windows: AnyWindows) -> PoolProblem:
         batch, _, channels = split_layer_shape("input", input.shape, self.data_format)
-        return self._sizes(batch, channels, windows, accumulation_dtype(common_dtype(input)).itemsize)
+        return self._problem(batch, channels, windows, accumulation_dtype(common_dtype(input)).itemsize)
 
 
 def _require_real_taps(windows: AnyWindows) -> None:

@@ -1,8 +1,8 @@
 """The threads of the BLAS library that NumPy is linked with.
 
 ``np.matmul`` divides a large product among threads of BLAS's own. Blocks that are computed side by side do not need
-them: both together would be more threads than there are processors. So BLAS gets one thread as long as blocks are
-computed, and what it had before when the last of them is done.
+them: both together would be more threads than there are cores. So BLAS gets one thread as long as blocks are computed,
+and as many as before when the last of them is done.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def _library() -> ctypes.CDLL | None:
         return None
 
 
-def _found() -> tuple[Callable[[int], object], Callable[[], int]] | None:
-    """Return the functions that set and get the number of BLAS's threads; None if it has none that is known."""
+def _setter_and_getter() -> tuple[Callable[[int], object], Callable[[], int]] | None:
+    """Return the functions that set and get the number of BLAS's threads; None if none of the known ones exists."""
     library = _library()
     for setter, getter in SETTERS_AND_GETTERS:
         if hasattr(library, setter) and hasattr(library, getter):
@@ -52,14 +52,14 @@ def is_openblas() -> bool:
 
 
 class _Limit:
-    """How many computations want BLAS to have one thread, and what it had before the first of them.
+    """How many computations need BLAS to have one thread, and how many threads it had before the first of them.
 
-    One thread is all it gets in these: a thread of BLAS that has computed goes on waiting for more, busily, and takes a
-    processor for some hundredths of a second.
+    BLAS gets one thread even where a computation is a single block: after a product its threads spin for some
+    hundredths of a second, waiting for more work, and occupy cores that the threads over blocks need.
     """
 
     def __init__(self) -> None:
-        self._functions = _found()
+        self._functions = _setter_and_getter()
         self._lock = threading.Lock()
         self._users = 0
         self._before = 1
@@ -72,7 +72,7 @@ class _Limit:
         self._lock.release()
 
     def after_fork_in_child(self) -> None:
-        """Start anew in a child process, in which nobody computes who did in its parent."""
+        """Start anew in a child process, in which no computation of its parent runs."""
         self._lock = threading.Lock()
         if self._users and self._functions is not None and self._before != 1:
             self._functions[0](self._before)
@@ -92,7 +92,7 @@ class _Limit:
         if self._functions is None:
             return
         with self._lock:
-            if not self._users:  # left in a child process that was begun within
+            if not self._users:  # a child process, forked during a computation, leaves it
                 return
             self._users -= 1
             if self._users == 0 and self._before != 1:

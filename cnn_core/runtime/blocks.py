@@ -1,4 +1,4 @@
-"""Division of an output into blocks whose workspace fits the processor's cache."""
+"""Division of an output into blocks whose workspace fits the cache of a core."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from collections.abc import Iterator, Sequence
 __all__ = ["BLOCK_BYTES", "block_count", "block_limit", "block_sizes", "blocks"]
 
 BLOCK_BYTES = 2**20
-"""Workspace of one block: about what a core's second-level cache holds."""
+"""Workspace of one block: about the size of a core's second-level cache."""
 
 MAX_BLOCK_BYTES = 4 * BLOCK_BYTES
-MANY = 8
-SMALL = 3
-"""Of what is not worth dividing: another thread takes longer to begin."""
+BLOCKS_OF_LARGE_OPS = 8
+MAX_UNDIVIDED_BLOCKS = 3
+"""An op of at most this many times BLOCK_BYTES is one block: starting another thread takes longer than it saves."""
 
 
 def block_limit(whole: int, least: int = 0) -> int:
     """Return the bytes that a block's workspace may have.
 
-    Between NumPy's calls threads wait for Python's lock, the longer the more calls they make. So where there are many
-    blocks they are larger than the cache: matrix products lose less there than threads that wait.
+    Between NumPy's calls threads wait for the GIL, the longer the more calls they make. So many blocks are larger than
+    the cache: matrix products lose less by that than threads lose by waiting.
 
     Parameters
     ----------
     whole : int
-        Bytes that all blocks take together.
+        Workspace of all blocks together, in bytes.
     least : int
-        Where smaller blocks lose by something else.
+        Lower bound for a kernel whose smaller blocks are slow for other reasons.
     """
-    few = whole if whole <= SMALL * BLOCK_BYTES else whole // MANY
+    few = whole if whole <= MAX_UNDIVIDED_BLOCKS * BLOCK_BYTES else whole // BLOCKS_OF_LARGE_OPS
     return min(max(BLOCK_BYTES, few, least), MAX_BLOCK_BYTES)
 
 
@@ -74,6 +74,6 @@ def block_sizes(shape: Sequence[int], bytes_per_element: int, limit: int = BLOCK
     sizes = []
     for axis, size in enumerate(shape):
         most = max(1, min(size, capacity // max(1, math.prod(shape[axis + 1 :]))))
-        # of as many blocks, equal ones: they take as long on whichever thread
+        # blocks of equal sizes, so that all threads take equally long
         sizes.append(-(-size // -(-size // most)) if size else 1)
     return sizes

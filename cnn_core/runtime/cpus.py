@@ -1,4 +1,4 @@
-"""How many processors this process may really use."""
+"""How many cores this process may really use."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ CGROUP = Path("/sys/fs/cgroup")
 
 
 def usable_cpus(cgroup: Path = CGROUP) -> int:
-    """Return the number of processors that the affinity mask and the container's quota leave to this process."""
+    """Return the number of cores that the affinity mask and the container's quota leave to this process."""
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = _cgroup_quota(cgroup)
     return available if quota is None else max(1, min(available, math.ceil(quota)))
 
 
 def _cgroup_quota(cgroup: Path) -> float | None:
-    """Return the processors that the control group grants per period, or None if it sets no limit."""
+    """Return the cores that the control group grants per period, or None if it sets no limit."""
     try:
         if (cgroup / "cpu.max").exists():  # version 2: "quota period", or "max period" for none
             quota, period = (cgroup / "cpu.max").read_text().split()

@@ -18,20 +18,20 @@ from cnn_core.runtime.blas import is_openblas, one_blas_thread
 __all__ = ["touch_packing_buffers"]
 
 SIZE = 512
-"""Rows and columns of the product, which takes some milliseconds: long enough for all threads to be in BLAS at once."""
+"""Rows and columns of the product. It takes some milliseconds, so that all threads are in BLAS at the same time."""
 
 MAX_WAIT_SECONDS = 1.0
-"""Within which all threads must have started; else the buffers of the others stay as they are."""
+"""Time for all threads to start; the buffers of those that have not started by then stay untouched."""
 
 
 class _Touched:
-    """For how many threads at a time the buffers have been touched in this process."""
+    """The number of threads at a time whose buffers have been touched in this process."""
 
     def __init__(self) -> None:
         self.forget()
 
     def forget(self) -> None:
-        """Start anew, as in a child process, whose pages are copies that nobody has touched."""
+        """Start anew, as in a child process, whose pages are untouched copies."""
         self.count = 0
         self._lock = threading.Lock()
 

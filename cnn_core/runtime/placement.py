@@ -1,9 +1,8 @@
-"""A processor for each thread that computes a block.
+"""Pin each thread that computes blocks to a core of its own, for as long as it does.
 
-Threads that wake each other, as those do that wait for Python's lock, are often put on one processor by Linux's
-scheduler, and stay there until it balances the load, some 60 ms later: two threads then take as long as one. That is
-what a request meets that comes after a pause. So as long as they compute side by side, each thread keeps to a processor
-that no other one of them has taken; afterwards it may run where it could before.
+Linux often wakes a thread on the core of the thread that woke it, as those do that wait for the GIL, and leaves both
+there until it balances the load, some 60 ms later: two threads then take as long as one. Programs ask for pinning with
+``set_threads(count, pin=True)``; see docs/decisions/0012-threads-keep-to-processors.md.
 """
 
 from __future__ import annotations
@@ -14,27 +13,27 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 
-__all__ = ["forget_places", "has_own_processor", "own_processor"]
+__all__ = ["forget_pins", "is_pinned", "pinned_to_core"]
 
 _lock = threading.Lock()
 _taken: set[int] = set()
-_mine = threading.local()
+_this_thread = threading.local()
 
 
-def forget_places() -> None:
+def forget_pins() -> None:
     """Start anew in a child process, which has none of its parent's threads."""
-    global _lock  # noqa: PLW0603  (it may be held by a thread that there is no more)
+    global _lock  # noqa: PLW0603  (a thread that the child does not have may hold it)
     _lock = threading.Lock()
     _taken.clear()
 
 
-def has_own_processor() -> bool:
-    """Return whether this thread keeps to a processor; one that it begins now would keep to it for ever."""
-    return getattr(_mine, "is_kept", False)
+def is_pinned() -> bool:
+    """Return whether this thread is pinned; threads that it starts now would inherit that, and stay pinned."""
+    return getattr(_this_thread, "is_pinned", False)
 
 
-def _found() -> Callable[[], int] | None:
-    """Return what tells the processor that a thread runs on; None where threads cannot be kept to one."""
+def _core_getter() -> Callable[[], int] | None:
+    """Return a function that returns the core that a thread runs on; None where threads cannot be pinned."""
     if not hasattr(os, "sched_setaffinity"):
         return None
     try:
@@ -43,36 +42,37 @@ def _found() -> Callable[[], int] | None:
         return None
 
 
-_current = _found()
+_current_core = _core_getter()
 
 
 @contextlib.contextmanager
-def own_processor() -> Iterator[None]:
-    """Keep this thread to a processor that no other thread in this context has, if there is one."""
-    if _current is None:
+def pinned_to_core() -> Iterator[None]:
+    """Pin this thread to a core that no other thread in this context has, if there is one."""
+    if _current_core is None:
         yield
         return
     allowed = os.sched_getaffinity(0)
     with _lock:
         free = allowed - _taken
-        place = _current() if _current() in free else min(free, default=None)
-        if place is not None:
-            _taken.add(place)
-    if place is None:
+        current = _current_core()
+        core = current if current in free else min(free, default=None)
+        if core is not None:
+            _taken.add(core)
+    if core is None:
         yield
         return
     try:
-        _mine.is_kept = True
-        _keep_to({place})
+        _this_thread.is_pinned = True
+        _set_affinity({core})
         yield
     finally:
-        _keep_to(allowed)
-        _mine.is_kept = False
+        _set_affinity(allowed)
+        _this_thread.is_pinned = False
         with _lock:
-            _taken.discard(place)
+            _taken.discard(core)
 
 
-def _keep_to(processors: set[int]) -> None:
+def _set_affinity(cores: set[int]) -> None:
     # the system may have taken some of them away in the meantime
     with contextlib.suppress(OSError):
-        os.sched_setaffinity(0, processors)
+        os.sched_setaffinity(0, cores)

@@ -1,13 +1,12 @@
-"""Blocks of a computation side by side on several processors.
+"""Blocks of a computation, computed by several threads at the same time.
 
-NumPy lets other threads run while it computes, so threads over blocks scale. What a block computes does not depend on
-which thread computes it, nor on how many there are: neither do the results.
+NumPy releases the GIL while it computes, so threads over blocks scale. What a block computes does not depend on which
+thread computes it, nor on how many threads there are: neither do the results.
 """
 
 from __future__ import annotations
 
 import collections
-import contextlib
 import contextvars
 import os
 import threading
@@ -17,7 +16,7 @@ from typing import TypeVar
 
 from cnn_core.errors import ParameterError, describe
 from cnn_core.runtime.cpus import usable_cpus
-from cnn_core.runtime.placement import forget_places, has_own_processor, own_processor
+from cnn_core.runtime.placement import forget_pins, is_pinned, pinned_to_core
 from cnn_core.runtime.workspace import Workspace
 
 __all__ = ["get_threads", "run_blocks", "set_threads"]
@@ -29,12 +28,13 @@ MAX_THREADS = 1024
 
 
 class _Threads:
-    """The threads that this process computes with, the callers' own among them."""
+    """The threads that this process computes with, including those of the callers."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._forget()
         self.count = usable_cpus()
+        self.pins = False
 
     def _forget(self) -> None:
         self._helpers: ThreadPoolExecutor | None = None
@@ -44,17 +44,17 @@ class _Threads:
         """Start anew in a child process, which has none of its parent's threads."""
         self._lock = threading.Lock()
         self._forget()
-        forget_places()
+        forget_pins()
 
-    def resize(self, count: int) -> None:
+    def resize(self, count: int, *, pin: bool) -> None:
         with self._lock:
-            self.count = count
+            self.count, self.pins = count, pin
             helpers, self._helpers = self._helpers, None
         if helpers is not None:
             helpers.shutdown(wait=False)
 
     def start(self, work: Callable[[], None], wanted: int) -> list[Future[None]]:
-        """Begin work on at most ``wanted`` of the threads that are idle; the caller counts as one that is not."""
+        """Start work on at most ``wanted`` of the idle threads; the caller counts as busy."""
         with self._lock:
             self._busy += 1
             count = max(0, min(wanted, self.count - self._busy))
@@ -86,17 +86,20 @@ def get_threads() -> int:
     return _threads.count
 
 
-def set_threads(count: int) -> None:
+def set_threads(count: int, *, pin: bool = False) -> None:
     """Set how many threads this process computes with.
 
-    At first these are as many as there are processors that the process may use, by its affinity mask and its control
-    group. Calls at the same time share them: each computes in the thread that it is made from, with the help of those
-    that are idle. BLAS's own threads are not used. Results do not depend on the number of threads.
+    At first these are as many as the cores that the process may use, by its affinity mask and its control group. Calls
+    at the same time share them: each computes in the thread that it is made from, with the help of those that are idle.
+    BLAS's own threads are not used. Results do not depend on the number of threads.
 
     Parameters
     ----------
     count : int
         From 1 to 1024.
+    pin : bool
+        Whether each thread, including the one that a call is made from, is pinned to a core of its own while a call
+        computes on several threads (Linux only). A program whose calls come after pauses is faster with it.
 
     Raises
     ------
@@ -105,16 +108,16 @@ def set_threads(count: int) -> None:
     """
     if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= MAX_THREADS:
         raise ParameterError("count", "must be", f"an integer from 1 to {MAX_THREADS}", got=describe(count))
-    _threads.resize(count)
+    _threads.resize(count, pin=pin)
 
 
 def run_blocks(blocks: Iterable[Block], make_worker: Callable[[Workspace], Worker[Block]]) -> None:
-    """Compute all blocks, on as many threads as are idle.
+    """Compute all blocks, on all threads that are idle.
 
     Parameters
     ----------
     blocks : iterable
-        What the workers are called with, once each, in no certain order.
+        What the workers are called with, once each, in any order.
     make_worker : callable
         Called by each thread that takes part, with its workspace; returns the function that computes a block.
     """
@@ -125,26 +128,30 @@ def run_blocks(blocks: Iterable[Block], make_worker: Callable[[Workspace], Worke
             worker = None
             while True:
                 try:
-                    block = remaining.popleft()  # which no two threads get
+                    block = remaining.popleft()  # atomic
                 except IndexError:
                     return
-                # not made by a thread that comes too late for any block
+                # made only by a thread that gets a block
                 worker = worker or make_worker(workspace)
                 worker(block)
 
-    def help() -> None:
-        with own_processor():
+    def pinned_work() -> None:
+        with pinned_to_core():
             work()
 
-    wanted = 0 if has_own_processor() else len(remaining) - 1
-    helpers = _threads.start(help, wanted)
+    # a pinned thread is within a block already
+    wanted = 0 if is_pinned() else len(remaining) - 1
+    pins = _threads.pins
+    helpers = _threads.start(pinned_work if pins else work, wanted)
     try:
         try:
-            with own_processor() if helpers else contextlib.nullcontext():
+            if pins and helpers:
+                pinned_work()
+            else:
                 work()
         finally:
-            remaining.clear()  # of an error; else there are none
-            # those that did not start yet are not waited for, the others hold views of the caller's arrays
+            remaining.clear()  # after an error; otherwise it is empty
+            # helpers that have started have views of the caller's arrays and must end first; others are cancelled
             errors = [helper.exception() for helper in helpers if not helper.cancel()]
     finally:
         _threads.finish(len(helpers))

@@ -1,7 +1,7 @@
-"""Memory that blocks are computed in, used again by the next block and the next call.
+"""Memory that blocks are computed in, reused by the next block and the next call.
 
-Fresh memory is slow: the operating system clears each page of it when it is first touched. Views of it are kept too,
-as long as the memory itself: making them takes as long as computing a block does, and Python's lock is held meanwhile.
+Fresh memory is slow: the operating system clears each page when it is first touched. Views of the memory are cached
+with it, since making those of a convolution takes as long as computing a block, and holds the GIL meanwhile.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from numpy.typing import DTypeLike, NDArray
 __all__ = ["MAX_KEPT_BYTES", "Workspace", "view_cache_elements"]
 
 ALIGNMENT = 64
-"""Bytes of a cache line."""
+"""Arrays start at a multiple of this, the bytes of a cache line."""
 
 MAX_KEPT_BYTES = 16 * 2**20
-"""What a thread keeps for its next call at most."""
+"""A thread keeps its memory for its next call unless it is larger than this."""
 
 MAX_CACHED_VIEWS = 64
-"""Objects of views that are cached with a thread's memory."""
+"""Number of objects cached with a thread's memory; the oldest one makes room."""
 
 VIEW_BYTES = 2**12
-"""Approximate size of the cached views of one layout."""
+"""Approximate memory of one cached object, for predictions."""
 
-Made = TypeVar("Made")
+Cached = TypeVar("Cached")
 
 _kept = threading.local()
 
@@ -41,7 +41,7 @@ def view_cache_elements(layouts: int) -> int:
 class Workspace:
     """The memory of one thread for one call.
 
-    A context manager: entering takes the memory that the thread kept, leaving keeps it for the next call.
+    A context manager: entering takes the memory that the thread kept, and leaving keeps it for the next call.
     """
 
     def __init__(self) -> None:
@@ -60,12 +60,12 @@ class Workspace:
         self._memory, self._cached, self._last_user = None, {}, None
 
     def arrays(self, *shapes: Sequence[int], dtype: DTypeLike) -> list[NDArray[Any]]:
-        """Return arrays of these shapes whose elements are not set; those of an earlier call are no longer valid."""
+        """Return uninitialized arrays of these shapes; arrays of an earlier call are no longer valid."""
         dtype = np.dtype(dtype)
         sizes = [-(-math.prod(shape) * dtype.itemsize // ALIGNMENT) * ALIGNMENT for shape in shapes]
         needed = sum(sizes) + ALIGNMENT
         if self._memory is None or self._memory.nbytes < needed:
-            self._memory, self._cached = None, {}  # given back before more is taken
+            self._memory, self._cached = None, {}  # freed before more is allocated
             self._memory = np.empty(needed, dtype=np.uint8)
         start = -self._memory.ctypes.data % ALIGNMENT
         arrays = []
@@ -74,24 +74,24 @@ class Workspace:
             start += size
         return arrays
 
-    def cached(self, key: Hashable, make: Callable[[], Made]) -> Made:
-        """Return what was made for a key: by this call, or by an earlier one that this thread made with this memory.
+    def cached(self, key: Hashable, make: Callable[[], Cached]) -> Cached:
+        """Return the object cached for a key with this memory, which an earlier call of this thread may have made.
 
         Parameters
         ----------
         key : hashable
-            Is kept too. What is made must follow from it.
+            Must determine what is made. It is cached too.
         make : callable
-            Takes memory with ``arrays``, of which nothing is set that this call has not written. It is not called again
-            for the same key until the memory is given back, or MAX_CACHED_VIEWS others were made.
+            Allocates with ``arrays``, where nothing is set that this call has not written. It is not called again for
+            the same key until the memory is freed, or MAX_CACHED_VIEWS other objects were made.
         """
         if key not in self._cached:
-            found = make()  # which may replace the memory
+            made = make()  # may replace the memory
             while len(self._cached) >= MAX_CACHED_VIEWS:
                 del self._cached[next(iter(self._cached))]
-            self._cached[key] = found
-        made: Made = self._cached[key]
-        return made
+            self._cached[key] = made
+        cached: Cached = self._cached[key]
+        return cached
 
     def claim(self, user: object) -> bool:
         """Take the memory for a user; return whether others may have written to it, so that it must be cleared."""

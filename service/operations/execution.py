@@ -67,7 +67,7 @@ class ComputePool:
         self.requests = 0
         self.memory = 0
         self._threads = ThreadPoolExecutor(settings.compute_threads, thread_name_prefix="compute")
-        set_threads(settings.compute_threads)
+        set_threads(settings.compute_threads, pin=True)  # requests come after pauses: docs/decisions/0012
 
     async def run(self, function: Callable[[], Returned], abandoned: Coroutine[Any, Any, None]) -> Returned:
         """Run a function on one of the threads.

@@ -1,345 +1,358 @@
-"""Which tap of each window holds its maximum, for ordinary windows: one axis after the other, the first one first.
+"""Max pooling: the maxima of windows, their positions, and the gradient, which goes to the taps that hold them.
 
-Along the first axis rows lie in one piece, and taps are compared as they lie there. Along each other axis the taps are
-copied side by side. A tap has a number, row-major over the axes so far; of the taps along an axis that hold the maximum
-the one with the smallest number is chosen, so that at last it is the first in row-major order.
-
-For windows of many taps, those that are not at equal distances, and those that hold a NaN, ``window_maximum`` goes
-through the axes in another way, which needs no numbers.
-
-Axes in comments: A those before the axis of a level, X those after it, I elements along it, O windows along it, K taps.
+The gradient needs the argmax again. A level reduces the windows along one axis, the last axis first, or along all axes
+at once where windows do not overlap, so that no element is read twice. In each level a tap is compared with the maximum
+of its window, and the first one that equals it is the argmax; over all levels that is the first in row-major order.
+A window that holds a NaN has one as its maximum, and the last NaN is its argmax, as in PyTorch.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import itertools
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
-from cnn_core.geometry import AxisWindows, Windows
-from cnn_core.kernels.by_axis import at, integers_of
-from cnn_core.kernels.opaque import as_runs
-from cnn_core.kernels.pool.argmax_by_axis import MAX_TAPS
-from cnn_core.kernels.pool.blocks import PoolBlock
-from cnn_core.kernels.pool.scatter import Routes, routes_of
+from cnn_core.geometry import AnyWindows, Axis
+from cnn_core.kernels.by_axis import (
+    at,
+    innermost_first,
+    level_sizes,
+    reduce_axes,
+    reduction_costs,
+    smallest_first,
+    spanned_windows,
+)
+from cnn_core.kernels.cost import Cost, Costs
+from cnn_core.kernels.pool.block import PoolBlock
+from cnn_core.kernels.pool.scatter import STEP_ELEMENTS, scatter_plan
 from cnn_core.runtime.workspace import Workspace
 
-__all__ = ["ChosenTaps", "chosen_taps"]
+__all__ = ["MaxKernel", "ResolvedTies"]
 
 Array = NDArray[Any]
-Needed = tuple[Sequence[int], DTypeLike]
+ResolvedTies = Literal["first", "all", "split"]
+Index = tuple[slice, ...]
+
+MAX_CACHED_PLANS = 128
+
+MAX_JOINT_TAPS = 64
+"""Windows of more taps are reduced one axis after the other even where they do not overlap, in fewer NumPy calls."""
 
 
-def chosen_taps(workspace: Workspace, axes: Sequence[int], part: Array, block: PoolBlock) -> ChosenTaps | None:
-    """Find the chosen taps of a block; None if this is not the way to find them.
+@dataclass(frozen=True)
+class MaxKernel:
+    """Maxima over windows, each with a tap inside the input; padding never wins, and NaN always does.
 
     Parameters
     ----------
-    workspace : Workspace
     axes : sequence of int
-        Those of the part that are pooled.
-    part : ndarray
-        The block's part of the input.
-    block : PoolBlock
-
-    Returns
-    -------
-    ChosenTaps or None
-        Valid until the next block.
-    """
-    windows = block.windows
-    if not isinstance(windows, Windows) or math.prod(windows.kernel_sizes) > MAX_TAPS:
-        return None
-    found = workspace.cached(
-        (ChosenTaps, block.layout, part.dtype), lambda: ChosenTaps(workspace, axes, part.shape, part.dtype, block)
-    )
-    return found if found.find(part, must_clear=workspace.claim(found)) else None
-
-
-class ChosenTaps:
-    """The chosen taps of all blocks in which windows lie alike, one block after the other.
-
-    Views are made beforehand where they can be: between NumPy's calls a thread is to hold Python's lock as briefly as
-    possible.
+    dtype : dtype
+    ties : {"first", "all", "split"}
+        Which of the taps that hold a maximum get its gradient.
+    with_indices : bool
+        Whether there is a second result: the row-major index of each argmax in the spatial plane.
     """
 
-    def __init__(
-        self, workspace: Workspace, axes: Sequence[int], shape: tuple[int, ...], dtype: np.dtype[Any], block: PoolBlock
+    axes: Sequence[int]
+    dtype: np.dtype[Any]
+    ties: ResolvedTies
+    with_indices: bool
+
+    def forward(self, workspace: Workspace, input: Array, block: PoolBlock, results: Sequence[Array]) -> None:
+        """Write the maximum of each window, and its index."""
+        if not self.with_indices:
+            reduce_axes(np.maximum, input, smallest_first(block.windows, self.axes), -np.inf, results[0])
+            return
+        levels = _levels(workspace, input, block.windows, self.axes)
+        plane = block.windows.sizes
+        start = block.inputs[-1].start * math.prod(plane[1:])
+        indices = np.arange(start, start + math.prod(plane)).reshape(self._plane_shape(input))
+        for level in levels:
+            indices = level.gather(indices, only_first=True)
+        results[0][...], results[1][...] = levels[-1].largest, indices
+
+    def backward(
+        self, workspace: Workspace, gradient: Array, input: Array, block: PoolBlock, grad_input: Array
     ) -> None:
-        assert isinstance(block.windows, Windows)  # noqa: S101  (else there are none)
-        self._windows, self._axes = block.windows, axes
-        along = self._windows.axes
-        rows = block.layout.written
-        routes = [routes_of(along[0], rows.start, rows.stop), *(routes_of(each, 0, each.size) for each in along[1:])]
-        kind = _SideBySide if _base_tap(along[0]) is None else _InPlace
-        after, needed, largest = list(shape), [], 0
-        for number, (axis, each) in enumerate(zip(axes, along, strict=True)):
-            before, after[axis] = list(after), each.output_size
-            largest = max(largest, math.prod(after))
-            needed += (_SideBySide if number else kind).needed(each.kernel_size, list(after), dtype)
-            if number:
-                needed.append((before, dtype))  # where its gradients go
-        arrays = iter(_arrays(workspace, [((largest,), dtype), *needed]))
-        spare = next(arrays)
-        steps = [math.prod(self._windows.kernel_sizes[1 + number :]) for number in range(len(along))]
-        self._levels: list[_Level] = [kind(axes[0], along[0], steps[0], routes[0], spare, arrays)]
-        self._routed: list[Array] = []
-        for axis, each, step, these in zip(axes[1:], along[1:], steps[1:], routes[1:], strict=True):
-            self._levels.append(_SideBySide(axis, each, step, these, spare, arrays, self._levels[-1]))
-            self._routed.append(next(arrays))
+        """Give the gradient of each window to the first of the taps that hold its maximum, or to all of them."""
+        levels = _levels(workspace, input.astype(self.dtype, copy=False), block.windows, self.axes)
+        if self.ties == "split":
+            counts = np.ones(self._plane_shape(input), dtype=self.dtype)
+            for level in levels:
+                counts = level.gather(counts, only_first=False)
+            gradient = gradient / counts
+        axis, only_first = self.axes[0], self.ties == "first"
+        target = block.covered_rows(axis, grad_input)
+        *inner, outermost = levels
+        if inner:
+            gradient = at(outermost.scatter(gradient, only_first=only_first), axis, block.covered)
+            # along the other axes only the rows that the block owns are needed
+            innermost, *between = (level.rows(axis, block.covered) for level in inner)
+            for level in reversed(between):
+                gradient = level.scatter(gradient, only_first=only_first)
+            innermost.scatter(gradient, target, only_first=only_first)
+        elif target.shape == input.shape:
+            outermost.scatter(gradient, target, only_first=only_first)
+        else:
+            target[...] = at(outermost.scatter(gradient, only_first=only_first), axis, block.covered)
 
-    @property
-    def largest(self) -> Array:
-        """The maxima."""
-        return self._levels[-1].largest
+    def _plane_shape(self, input: Array) -> tuple[int, ...]:
+        """Return the shape of an array that has values for each position in the plane, for all images and channels."""
+        return tuple(size if axis in self.axes else 1 for axis, size in enumerate(input.shape))
 
-    def find(self, part: Array, *, must_clear: bool) -> bool:
-        """Find the taps; tell whether all maxima are numbers, which are not minus infinity."""
-        for level in self._levels:
-            level.find(part, must_clear=must_clear)
-        # minus infinity is what stands for taps in the padding
-        return bool(np.minimum.reduce(self.largest, axis=None) > -np.inf)
+    def costs(self, planes: int, windows: AnyWindows) -> Costs:  # noqa: D102
+        levels = level_sizes(planes, windows)
+        before, after = max(levels), max(levels[1:])
+        spanned = spanned_windows(levels, windows)
+        # the operands and the result in ``dtype``
+        converted = 2 * levels[0] + levels[-1]
+        # maxima after each axis, those that are reduced on the way there, and of one axis at a time two masks of a byte
+        # for each window; where a piece is all taps of one window, masks of these taps, and the offset of one
+        argmax = 2 * sum(levels[1:]) + after // 2 + STEP_ELEMENTS * sum(axis.piece_count for axis in windows.axes)
+        argmax += before + 5 * spanned if spanned else 0
+        # before and after one axis the gradient, or the number of taps in a tie, and what one tap adds to it
+        routed = 2 * before + 2 * after
+        costs = reduction_costs(
+            planes, windows, levels[0] + sum(levels) + spanned + levels[-1], converted + argmax + routed
+        )
+        if not self.with_indices:
+            return costs
+        # indices in 64 bits before and after one axis, and what one tap adds
+        indices = 2 * math.prod(windows.sizes) + 6 * after + (2 * before if spanned else 0)
+        return Costs(Cost(costs.backward["input"].work, converted + argmax + indices), costs.backward)
 
-    def positions(self) -> list[NDArray[np.int64]]:
-        """Return where in the part each window's tap lies: its index along each pooled axis."""
-        chosen = self._levels[-1].chosen
-        offsets = np.unravel_index(np.arange(math.prod(self._windows.kernel_sizes)), self._windows.kernel_sizes)
-        positions = []
-        for axis, along, offset in zip(self._axes, self._windows.axes, offsets, strict=True):
-            position = np.take(offset * along.dilation, chosen, mode="clip")
-            position += along.starts().reshape(-1, *(1,) * (chosen.ndim - 1 - axis))
-            positions.append(position)
-        return positions
-
-    def route(self, gradient: Array, target: Array) -> None:
-        """Give each window's gradient to its tap.
-
-        Parameters
-        ----------
-        gradient : ndarray
-            Of the type in which taps were found.
-        target : ndarray
-            The rows that the block writes.
-        """
-        rows = target if target.dtype == gradient.dtype else np.empty(target.shape, dtype=gradient.dtype)
-        for level, routed in zip(self._levels[:0:-1], self._routed[::-1], strict=True):
-            level.route(gradient, routed)
-            gradient = routed
-        self._levels[0].route(gradient, rows)
-        if rows is not target:
-            target[...] = rows
+    def shared_elements(self, planes: int, windows: AnyWindows) -> int:
+        """Return the elements of the indices in the plane, in 64 bits, and of what encoding them takes."""
+        return 6 * planes * math.prod(windows.output_sizes) if self.with_indices else 0
 
 
-def _arrays(workspace: Workspace, needed: Sequence[Needed]) -> list[Array]:
-    """Return arrays of several shapes and types."""
-    sizes = ((math.prod(shape) * np.dtype(dtype).itemsize,) for shape, dtype in needed)
-    memory = workspace.arrays(*sizes, dtype=np.uint8)
-    return [array.view(dtype).reshape(shape) for array, (shape, dtype) in zip(memory, needed, strict=True)]
+def _levels(workspace: Workspace, input: Array, windows: AnyWindows, axes: Sequence[int]) -> list[ArgmaxLevel]:
+    """Reduce the windows to their maxima, the innermost level first."""
+    taps = math.prod(along.piece_count for along in windows.axes)
+    is_joint = taps <= MAX_JOINT_TAPS and not any(along.overlaps or along.goes_by_window for along in windows.axes)
+    each_axis = [(axis, (along,)) for axis, along in innermost_first(windows, axes)]
+    parts = [(axes[0], windows.axes)] if is_joint else each_axis
+    shapes = [input.shape]
+    for axis, along in parts:
+        outputs = (each.output_size for each in along)
+        shapes.append((*shapes[-1][:axis], *outputs, *shapes[-1][axis + len(along) :]))
+    most = max(map(math.prod, shapes[1:]))
+    scratch, masks, *arrays = workspace.arrays(
+        (most,), (-(-2 * most // input.itemsize),), *shapes[1:], *shapes[1:-1], dtype=input.dtype
+    )
+    levels, values = [], input
+    for position, (axis, along) in enumerate(parts):
+        pairs = smallest_first(AnyWindows(along), range(axis, axis + len(along)))
+        reduce_axes(np.maximum, values, pairs, -np.inf, arrays[position])
+        routed = arrays[len(parts) + position - 1] if position else None
+        levels.append(ArgmaxLevel(axis, along, values, arrays[position], scratch, masks.view(bool), routed))
+        values = arrays[position]
+    # the maximum of a NaN and others is NaN
+    if np.isnan(np.maximum.reduce(values, axis=None, initial=-np.inf)):
+        levels = [dataclasses.replace(level, has_nan=True) for level in levels]
+    return levels
 
 
-def _base_tap(along: AxisWindows) -> int | None:
-    """Return a tap that lies inside the input in all windows, if there is one."""
-    whole = slice(0, along.output_size)
-    return next((number for number, outputs, _ in _taps_inside(along) if outputs == whole), None)
-
-
-def _taps_inside(along: AxisWindows) -> list[tuple[int, slice, slice]]:
-    """Return the number of each tap, which windows have it inside the input, and where it lies there."""
-    taps = ((number, along.tap(number)) for number in range(along.kernel_size))
-    return [(number, *tap) for number, tap in taps if tap is not None]
-
-
-class _Level:
-    """One axis: of each window along it the largest value, and the number of the chosen tap.
+@dataclass(frozen=True)
+class ArgmaxLevel:
+    """A reduction of windows to their maxima, along one axis or several.
 
     Parameters
     ----------
     axis : int
-    along : AxisWindows
-    step : int
-        From the number of a tap to that of the next one: the taps of a window along the axes after this one.
-    routes : Routes
-        From windows to elements.
-    spare : ndarray
-        Memory of one axis, and as many elements as the results of any level.
-    arrays : iterator of ndarray
-        As ``needed`` has them.
+        The first one.
+    windows : tuple of Axis
+    values, largest : ndarray
+        What is reduced, and the maxima.
+    scratch, masks : ndarray of one axis
+        Memory for an element, and for two masks, of each window.
+    routed : ndarray, optional
+        Memory for the gradient of the values.
+    has_nan : bool
+        Whether some of the maxima may be NaN.
     """
 
-    def __init__(
-        self, axis: int, along: AxisWindows, step: int, routes: Routes, spare: Array, arrays: Iterator[Array]
-    ) -> None:
-        self._axis, self._along, self._routes = axis, along, routes
-        self.largest: Array = next(arrays)
-        """Of each window, (A, O, X)."""
-        self.chosen: NDArray[np.uint8] = next(arrays)
-        """The numbers of the chosen taps, (A, O, X)."""
-        numbers = step * np.arange(along.kernel_size, dtype=np.uint8)
-        self._numbers: NDArray[np.uint8] = numbers.reshape(-1, *(1,) * self.largest.ndim)
-        # (K, A, O, X)
-        self._equal: NDArray[np.uint8] = next(arrays)
-        self._is_equal = self._equal.view(np.bool_)
-        values = spare[: self.largest.size].reshape(self.largest.shape)
-        # of each tap: where it is the chosen one, and memory for what it gets
-        self._copies, self._additions = (
-            [
-                (route, at(self._is_equal[route.number], axis, route.outputs), at(values, axis, route.outputs))
-                for route in these
-            ]
-            for these in (routes.copied, routes.added)
-        )
+    axis: int
+    windows: tuple[Axis, ...]
+    values: Array
+    largest: Array
+    scratch: Array
+    masks: NDArray[np.bool_]
+    routed: Array | None
+    has_nan: bool = False
 
-    @staticmethod
-    def needed(taps: int, after: Sequence[int], dtype: np.dtype[Any]) -> list[Needed]:
-        """Return the shapes and types of the arrays of a level, given that of its results."""
-        return [(after, dtype), (after, np.uint8), ((taps, *after), np.uint8)]
+    def rows(self, axis: int, rows: slice) -> ArgmaxLevel:
+        """Restrict to some rows along an axis that is not reduced here."""
+        values, largest = at(self.values, axis, rows), at(self.largest, axis, rows)
+        return dataclasses.replace(self, values=values, largest=largest)
 
-    def find(self, part: Array, *, must_clear: bool) -> None:
-        """Find the chosen taps of a part of the input, or of what the level before has found."""
-        raise NotImplementedError
+    def gather(self, source: Array, *, only_first: bool) -> Array:
+        """Return for each window the value of its argmax, or the sum over all taps that hold its maximum.
 
-    def _find_chosen(self) -> None:
-        """Set ``_equal`` where a tap is the chosen one."""
-        raise NotImplementedError
+        Parameters
+        ----------
+        source : ndarray
+            A value for each element, in a shape that broadcasts over them.
+        only_first : bool
+        """
+        result = np.zeros(self.largest.shape, dtype=source.dtype)
+        for step, mask in self._selected(only_first=only_first):
+            values = (mask[step.outputs] if step.is_dense else mask) * source[step.inputs]
+            selected = result[step.outputs]
+            selected += values if values.shape == selected.shape else values.sum(axis=self.axis, keepdims=True)
+        return result
 
-    def route(self, gradient: Array, target: Array) -> None:
-        """Give each window's gradient (A, O, X) to its tap, among the elements that are written."""
-        self._find_chosen()
-        axis, bits = self._axis, integers_of(gradient)
-        if self._routes.rest is not None:
-            at(target, axis, self._routes.rest).fill(0)
-        # as integers, of which one times is themselves and zero times is zero whatever they mean as floating numbers
-        for route, is_chosen, values in self._copies:
-            np.multiply(is_chosen, at(bits, axis, route.outputs), out=integers_of(values))
-            # faster than writing it there at once: copies do not read first what they write
-            np.copyto(*as_runs(at(target, axis, route.place), values))
-        for route, is_chosen, values in self._additions:
-            place = at(target, axis, route.place)
-            np.multiply(is_chosen, at(bits, axis, route.outputs), out=integers_of(values))
-            np.add(place, values, out=place)
+    def scatter(self, gradient: Array, target: Array | None = None, *, only_first: bool) -> Array:
+        """Give the gradient of each window to its argmax, or to all taps that hold its maximum; all others get 0."""
+        if target is None:
+            target = np.empty_like(self.values) if self.routed is None else _shaped(self.routed, self.values.shape)
+        plan = _plan(self.axis, self.windows)
+        if plan.rest is not None:
+            target[plan.rest].fill(0)
+        memory, bits = _shaped(self.scratch, self.largest.shape), _bits(gradient)
+        for step, mask in self._selected(only_first=only_first):
+            elements = target[step.inputs]
+            # as integers, so that 0 times infinity is 0, and 1 times NaN keeps its bits
+            if not step.adds:
+                np.multiply(mask[step.outputs] if step.is_dense else mask, bits[step.outputs], out=_bits(elements))
+                continue
+            region = () if step.is_dense else step.outputs
+            values = memory[region] if memory[region].shape == mask.shape else np.empty(mask.shape, gradient.dtype)
+            np.multiply(mask, bits[region], out=_bits(values))
+            np.add(elements, values[step.outputs] if step.is_dense else values, out=elements)
+        return target
 
+    def _selected(self, *, only_first: bool) -> Iterator[tuple[_Step, NDArray[np.uint8]]]:
+        """Yield which taps are the argmax of their window, or hold its maximum, step by step.
 
-class _InPlace(_Level):
-    """The first axis, whose taps are compared as they lie in the part."""
+        Yields
+        ------
+        _Step
+        mask : ndarray of uint8
+            1 where a tap is selected: of all windows for a dense step, else of those of the step, or of all taps of its
+            one window. Valid until the next step.
+        """
+        steps = _plan(self.axis, self.windows).steps
+        # a window is open until its argmax is found
+        memory, is_open = _shaped(self.masks, (2, *self.largest.shape))
+        is_open.fill(True)
+        for step in steps:
+            is_last = step is steps[-1] and not self.has_nan
+            yield step, self._mask(step, memory, is_open, only_first=only_first, is_last=is_last)
+        if self.has_nan:
+            np.isnan(self.largest, out=is_open)
+            for step in reversed(steps):
+                mask = self._mask(step, memory, is_open, only_first=only_first, of_nan=True)
+                yield dataclasses.replace(step, adds=True), mask
 
-    def __init__(
-        self, axis: int, along: AxisWindows, step: int, routes: Routes, spare: Array, arrays: Iterator[Array]
-    ) -> None:
-        super().__init__(axis, along, step, routes, spare, arrays)
-        base = _base_tap(along)
-        assert base is not None  # noqa: S101  (else they are laid side by side)
-        found = _taps_inside(along)
-        self._base = np.uint8(step * base)
-        self._base_inputs = next(inputs for number, _, inputs in found if number == base)
-        # (number, inputs, largest, chosen, better)
-        views = [
-            (
-                np.uint8(step * number),
-                inputs,
-                at(self.largest, axis, outputs),
-                at(self.chosen, axis, outputs),
-                at(self._equal[0], axis, outputs),
-            )
-            for number, outputs, inputs in found
-        ]
-        self._after = [view for view in views if view[0] > self._base]
-        self._ahead = [view for view in views if view[0] < self._base][::-1]
-
-    def find(self, part: Array, *, must_clear: bool) -> None:  # noqa: ARG002
-        """Find the chosen taps of a part of the input, (A, I, X)."""
-        base = at(part, self._axis, self._base_inputs)
-        after = self._after
-        if after and after[0][2].shape == self.largest.shape:
-            number, inputs, largest, chosen, _ = after[0]
-            values, after = at(part, self._axis, inputs), after[1:]
-            np.greater(values, base, out=chosen.view(np.bool_))
-            np.maximum(base, values, out=largest)
-            if number > 1:
-                np.multiply(chosen, number - self._base, out=chosen)
-                np.add(chosen, self._base, out=chosen)
-        else:
-            np.copyto(self.largest, base)
-            self.chosen.fill(self._base)
-        for number, inputs, largest, chosen, better in after:
-            values = at(part, self._axis, inputs)
-            # of those that are larger than all before them, the last one is the largest
-            np.greater(values, largest, out=better.view(np.bool_))
-            np.maximum(largest, values, out=largest)
-            np.multiply(better, number, out=better)
-            np.maximum(chosen, better, out=chosen)
-        for number, inputs, largest, chosen, better in self._ahead:
-            values = at(part, self._axis, inputs)
-            np.greater_equal(values, largest, out=better.view(np.bool_))
-            np.maximum(largest, values, out=largest)
-            # 255 for one that is not better
-            np.subtract(better, 1, out=better)
-            np.bitwise_or(better, number, out=better)
-            np.minimum(chosen, better, out=chosen)
-
-    def _find_chosen(self) -> None:
-        np.equal(self.chosen, self._numbers, out=self._is_equal)
-
-
-class _SideBySide(_Level):
-    """An axis whose taps are copied side by side, from the part or from what the level before has found."""
-
-    def __init__(
+    def _mask(
         self,
-        axis: int,
-        along: AxisWindows,
-        step: int,
-        routes: Routes,
-        spare: Array,
-        arrays: Iterator[Array],
-        previous: _Level | None = None,
-    ) -> None:
-        super().__init__(axis, along, step, routes, spare, arrays)
-        self._values, self._taken = next(arrays), next(arrays)
-        self._taps, whole = _taps_inside(along), slice(0, along.output_size)
-        inside = sum(outputs == whole for _, outputs, _ in self._taps)
-        self._has_padding, self._is_next = inside < along.kernel_size, previous is not None
-        self._of_values: list[tuple[Array, Array]] = []
-        self._of_numbers: list[tuple[Array, Array, Array]] = []
-        if previous is not None:
-            self._of_values = [as_runs(*pair[:2]) for pair in self._gathering(self._values, previous.largest)]
-            self._of_numbers = list(self._gathering(self._taken, previous.chosen))
-
-    @staticmethod
-    def needed(taps: int, after: Sequence[int], dtype: np.dtype[Any]) -> list[Needed]:
-        """Return the shapes and types of the arrays of a level, given that of its results."""
-        return [*_Level.needed(taps, after, dtype), ((taps, *after), dtype), ((taps, *after), np.uint8)]
-
-    def _gathering(self, target: Array, source: Array) -> Iterator[tuple[Array, Array, Array]]:
-        """Yield what is copied from where, so that taps (A, I, X) are side by side, (K, A, O, X), and their numbers."""
-        if not self._has_padding:
-            yield target, Windows((self._along,)).taps_first(source, (self._axis,)), self._numbers
-            return
-        for number, outputs, inputs in self._taps:
-            yield at(target[number], self._axis, outputs), at(source, self._axis, inputs), self._numbers[number]
-
-    def find(self, part: Array, *, must_clear: bool) -> None:
-        """Find the chosen taps among those of the level before, or of a part of the input."""
-        if must_clear and self._has_padding:
-            self._values.fill(-np.inf)
-            self._taken.fill(0)
-        if self._is_next:
-            for target, source in self._of_values:
-                np.copyto(target, source)
-            for target, source, number in self._of_numbers:
-                np.add(source, number, out=target)
+        step: _Step,
+        memory: NDArray[np.bool_],
+        is_open: NDArray[np.bool_],
+        *,
+        only_first: bool,
+        is_last: bool = False,
+        of_nan: bool = False,
+    ) -> NDArray[np.uint8]:
+        values, largest = self.values[step.inputs], self.largest[step.outputs]
+        if values.shape != largest.shape:
+            return self._mask_of_window(values, largest, is_open[step.outputs], only_first=only_first, of_nan=of_nan)
+        region = () if step.is_dense else step.outputs
+        mask, is_open = memory[region], is_open[region]
+        if is_last and only_first:  # no other tap is left for the windows that are open
+            return is_open.view(np.uint8)
+        if step.is_dense and not step.is_whole:
+            mask.fill(False)
+        if of_nan:
+            np.not_equal(values, values, out=memory[step.outputs])  # np.isnan of NumPy 2.4 fails for a strided ``out``
         else:
-            for target, source, _ in self._gathering(self._values, part):
-                np.copyto(target, source)
-            np.copyto(self._taken, self._numbers)
-        np.maximum.reduce(self._values, axis=0, out=self.largest)
-        np.equal(self._values, self.largest, out=self._is_equal)
-        # 255 for a tap that does not equal the maximum
-        np.subtract(self._equal, 1, out=self._equal)
-        np.bitwise_or(self._taken, self._equal, out=self._taken)
-        np.minimum.reduce(self._taken, axis=0, out=self.chosen)
+            np.equal(values, largest, out=memory[step.outputs])
+        if only_first or of_nan:
+            np.logical_and(mask, is_open, out=mask)
+        if only_first:
+            np.not_equal(is_open, mask, out=is_open)
+        return mask.view(np.uint8)
 
-    def _find_chosen(self) -> None:
-        np.equal(self._taken, self.chosen, out=self._is_equal)
+    def _mask_of_window(
+        self, values: Array, largest: Array, is_open: NDArray[np.bool_], *, only_first: bool, of_nan: bool
+    ) -> NDArray[np.uint8]:
+        mask: NDArray[np.bool_] = np.isnan(values) if of_nan else values == largest
+        np.logical_and(mask, is_open, out=mask)
+        if only_first:
+            taps = np.arange(mask.shape[self.axis]).reshape(-1, *(1,) * (mask.ndim - 1 - self.axis))
+            first = (np.flip(mask, self.axis) if of_nan else mask).argmax(axis=self.axis, keepdims=True)
+            np.logical_and(mask, taps == (len(taps) - 1 - first if of_nan else first), out=mask)
+        return mask.view(np.uint8)
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """A step of scattering along all axes of a level.
+
+    Parameters
+    ----------
+    inputs, outputs : tuple of slice
+    adds : bool
+    is_dense, is_whole : bool
+        Whether the windows are so many that masks are of all windows, in contiguous memory; whether they are all.
+    """
+
+    inputs: Index
+    outputs: Index
+    adds: bool
+    is_dense: bool
+    is_whole: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    steps: tuple[_Step, ...]
+    rest: Index | None
+
+
+def _plan(axis: int, windows: tuple[Axis, ...]) -> _Plan:
+    """Return the steps of a level in the order of the taps."""
+    is_kept = math.prod(along.piece_count for along in windows) <= MAX_JOINT_TAPS
+    return (_cached_plan if is_kept else _made_plan)(axis, windows)
+
+
+def _made_plan(axis: int, windows: tuple[Axis, ...]) -> _Plan:
+    ahead = (slice(None),) * axis
+    plans = [scatter_plan(along) for along in windows]
+    steps = []
+    for combined in itertools.product(*(plan.steps for plan in plans)):
+        chosen = [range(along.output_size)[step.outputs] for step, along in zip(combined, windows, strict=True)]
+        share = math.prod(len(part) / along.output_size for part, along in zip(chosen, windows, strict=True))
+        steps.append(
+            _Step(
+                (*ahead, *(step.inputs for step in combined)),
+                (*ahead, *(step.outputs for step in combined)),
+                any(step.adds for step in combined),
+                share > 0.5 and not any(along.goes_by_window for along in windows),
+                share == 1,
+            )
+        )
+    rests = [plan.rest for plan in plans]
+    if len(rests) > 1 and any(rest is not None for rest in rests):
+        rests = [slice(None)]
+    return _Plan(tuple(steps), None if rests[0] is None else (*ahead, rests[0]))
+
+
+_cached_plan = functools.lru_cache(maxsize=MAX_CACHED_PLANS)(_made_plan)
+
+
+def _shaped(memory: Array, shape: tuple[int, ...]) -> Array:
+    return memory.reshape(-1)[: math.prod(shape)].reshape(shape)
+
+
+def _bits(values: Array) -> Array:
+    """View floating numbers as integers of their size."""
+    return values.view(np.dtype(f"i{values.itemsize}"))

@@ -1,4 +1,4 @@
-"""Norms over windows, and the routes of their gradients back to the input.
+"""Norms over windows, and their gradients.
 
 The p-norm of a box is taken as ``S * T^(1 / p)``: S is the largest of its absolute values, and T the sum of
 ``(|x| / S)^p``. No power can then overflow, or lose everything to underflow, where the norm is a number of the type.
@@ -26,20 +26,78 @@ from cnn_core.kernels.by_axis import (
     spanned_windows,
 )
 from cnn_core.kernels.cost import Cost, Costs
+from cnn_core.kernels.pool.block import PoolBlock
+from cnn_core.runtime.workspace import Workspace
 
-__all__ = ["norm_costs", "route_norm", "window_norm"]
+__all__ = ["NormKernel"]
 
 Array = NDArray[Any]
 
-MAX_SCALED_BY_TWO = 2
-"""Norm type up to which S is a power of two: powers of ratios that may be 2 would else be too large."""
+MAX_TYPE_SCALED_BY_TWO = 2
+"""Up to this norm type S is a power of two. The ratios ``|x| / S`` may then be almost 2, and higher powers of them may
+overflow where the norm does not."""
 
 POWER = 20
-"""How many times the work of a sum's tap a power and a division are."""
+"""A power and a division take about this many times as long as adding a tap."""
 
 
 @dataclass(frozen=True)
-class NormLevel:
+class NormKernel:
+    """Norms over windows, of one type; 0 for windows without a tap inside the input."""
+
+    axes: Sequence[int]
+    dtype: np.dtype[Any]
+    norm_type: float
+
+    def forward(self, __: Workspace, input: Array, block: PoolBlock, results: Sequence[Array]) -> None:
+        """Write the norm of each window's taps inside the input."""
+        _, largest, total = _reduced_levels(input, block.windows, self.axes, self.norm_type)
+        np.multiply(largest, _power(total, 1 / self.norm_type), out=results[0])
+
+    def backward(self, __: Workspace, gradient: Array, input: Array, block: PoolBlock, grad_input: Array) -> None:
+        """Give each tap the window's gradient times ``sign(x) * (|x| / norm)^(p - 1)``; 0 where the norm is 0.
+
+        With ``norm = S * T^(1 / p)``, that is a power of T, and powers of the ratios of S from axis to axis.
+        """
+        input = _zero_where_uncovered(input.astype(self.dtype, copy=False), block.windows, self.axes)
+        levels, _, total = _reduced_levels(input, block.windows, self.axes, self.norm_type)
+        # any other divisor keeps the zeros of a window of zeros
+        gradient = gradient / _power(np.where(total == 0, total.dtype.type(1), total), 1 - 1 / self.norm_type)
+        for level in reversed(levels):
+            routed = np.zeros(level.values.shape, dtype=gradient.dtype)
+            for piece in pieces_of(level.windows):
+                slopes = level.powers(piece.inputs, piece.outputs, self.norm_type - 1)
+                slopes *= at(gradient, level.axis, piece.outputs)
+                target = at(routed, level.axis, piece.inputs)
+                target += slopes
+            gradient = routed
+        gradient *= np.sign(input)
+        block.write_owned(gradient, self.axes[0], grad_input)
+
+    def costs(self, planes: int, windows: AnyWindows) -> Costs:  # noqa: D102
+        levels = level_sizes(planes, windows)
+        spanned = spanned_windows(levels, windows)
+        # the largest, the scale and the sum after each axis, and of one axis at a time: before it is reduced, absolute
+        # values, their powers and those of the piece before; after, the root of the sum, what a piece adds, masks, and
+        # gradients; of all taps of one window, sums in float64
+        elements = 3 * sum(levels[1:]) + 3 * max(levels) + 6 * max(levels[1:]) + 2 * spanned
+        # the input and the output, or the owned rows and the gradient, in ``dtype``
+        converted = levels[0] + levels[-1]
+        costs = reduction_costs(planes, windows, elements + converted, elements + levels[0] + 2 * converted)
+        forward, backward = costs.forward, costs.backward["input"]
+        powers = POWER * forward.work
+        return Costs(
+            Cost(forward.work + powers, forward.workspace_elements),
+            {"input": Cost(backward.work + 2 * powers, backward.workspace_elements)},
+        )
+
+    def shared_elements(self, planes: int, windows: AnyWindows) -> int:  # noqa: ARG002
+        """Nothing is shared by the blocks."""
+        return 0
+
+
+@dataclass(frozen=True)
+class _Level:
     """One axis of a norm over windows: S before, M after, and what S is divided by in each window."""
 
     axis: int
@@ -57,14 +115,14 @@ class NormLevel:
         return _power(values / scale, exponent)
 
 
-def norm_levels(
+def _reduced_levels(
     array: Array, windows: AnyWindows, axes: Sequence[int], norm_type: float
-) -> tuple[list[NormLevel], Array, Array]:
+) -> tuple[list[_Level], Array, Array]:
     """Reduce the windows axis by axis.
 
     Returns
     -------
-    list of NormLevel
+    list of _Level
         Innermost first.
     ndarray, ndarray
         S and T of each window.
@@ -81,20 +139,14 @@ def norm_levels(
     return levels, largest, total
 
 
-def window_norm(array: Array, windows: AnyWindows, axes: Sequence[int], norm_type: float) -> Array:
-    """Compute the norm of each window's taps inside the input; 0 where there are none."""
-    _, largest, total = norm_levels(array, windows, axes, norm_type)
-    return largest * _power(total, 1 / norm_type)
-
-
-def _level(values: Array, axis: int, along: Axis, norm_type: float) -> NormLevel:
+def _level(values: Array, axis: int, along: Axis, norm_type: float) -> _Level:
     largest = reduced(np.maximum, values, axis, along, 0)
-    if norm_type <= MAX_SCALED_BY_TWO:
+    if norm_type <= MAX_TYPE_SCALED_BY_TWO:
         largest = _leading_bit(largest)
     # nothing is divided by 0, infinity or NaN: sums of zeros are 0 then, and those of the others infinite or NaN,
     # as M is
     scale = np.where((largest > 0) & (largest < np.inf), largest, largest.dtype.type(1))
-    return NormLevel(axis, along, values, largest, scale)
+    return _Level(axis, along, values, largest, scale)
 
 
 def _leading_bit(largest: Array) -> Array:
@@ -105,7 +157,7 @@ def _leading_bit(largest: Array) -> Array:
     return np.where((power > 0) & (power < np.inf), power, largest)
 
 
-def _sum_of_powers(level: NormLevel, inner: Array | None, norm_type: float) -> Array:
+def _sum_of_powers(level: _Level, inner: Array | None, norm_type: float) -> Array:
     """Return T of each window, given those before the axis was reduced."""
     total = np.zeros(level.scale.shape, dtype=level.scale.dtype)
     for piece in pieces_of(level.windows):
@@ -114,8 +166,8 @@ def _sum_of_powers(level: NormLevel, inner: Array | None, norm_type: float) -> A
             powers *= at(inner, level.axis, piece.inputs)
         if piece.spans_taps:
             powers = powers.sum(axis=level.axis, keepdims=True, dtype=np.float64)
-        part = at(total, level.axis, piece.outputs)
-        np.add(part, powers, out=part, casting="same_kind")
+        outputs = at(total, level.axis, piece.outputs)
+        np.add(outputs, powers, out=outputs, casting="same_kind")
     return total
 
 
@@ -130,29 +182,8 @@ def _power(base: Array, exponent: float) -> Array:
     return np.square(base) if exponent == 2 else base ** base.dtype.type(exponent)
 
 
-def route_norm(gradient: Array, input: Array, windows: AnyWindows, axes: Sequence[int], norm_type: float) -> Array:
-    """Give each tap the window's gradient times ``sign(x) * (|x| / norm)^(p - 1)``; 0 where the norm is 0.
-
-    With ``norm = S * T^(1 / p)``, that is a power of T, and powers of the ratios of S from axis to axis.
-    """
-    input = _reached(input, windows, axes)
-    levels, _, total = norm_levels(input, windows, axes, norm_type)
-    # any other divisor keeps the zeros of a window of zeros
-    gradient = gradient / _power(np.where(total == 0, total.dtype.type(1), total), 1 - 1 / norm_type)
-    for level in reversed(levels):
-        routed = np.zeros(level.values.shape, dtype=gradient.dtype)
-        for piece in pieces_of(level.windows):
-            slopes = level.powers(piece.inputs, piece.outputs, norm_type - 1)
-            slopes *= at(gradient, level.axis, piece.outputs)
-            part = at(routed, level.axis, piece.inputs)
-            part += slopes
-        gradient = routed
-    gradient *= np.sign(input)
-    return gradient
-
-
-def _reached(input: Array, windows: AnyWindows, axes: Sequence[int]) -> Array:
-    """Return an input with zeros where no window reaches, whatever stands there; itself if they reach everything."""
+def _zero_where_uncovered(input: Array, windows: AnyWindows, axes: Sequence[int]) -> Array:
+    """Return the input with zeros where no window reaches, so that no NaN there gets into a gradient."""
     for axis, along in zip(axes, windows.axes, strict=True):
         if along.is_covered:
             continue
@@ -162,27 +193,3 @@ def _reached(input: Array, windows: AnyWindows, axes: Sequence[int]) -> Array:
         if not reached.all():
             input = np.where(reached.reshape(-1, *(1,) * (input.ndim - 1 - axis)), input, input.dtype.type(0))
     return input
-
-
-def norm_costs(planes: int, windows: AnyWindows) -> Costs:
-    """Return what ``window_norm`` costs, and what ``route_norm`` costs.
-
-    Parameters
-    ----------
-    planes : int
-        Images times channels.
-    windows : AnyWindows
-    """
-    levels = level_sizes(planes, windows)
-    spanned = spanned_windows(levels, windows)
-    # the largest, the scale and the sum after each axis, and of one axis at a time: before it is reduced, absolute
-    # values, their powers and those of the piece before; after, the root of the sum, what a piece adds, masks, and
-    # gradients; of all taps of one window, sums in float64
-    elements = 3 * sum(levels[1:]) + 3 * max(levels) + 6 * max(levels[1:]) + 2 * spanned
-    costs = reduction_costs(planes, windows, elements + levels[-1], elements + 2 * levels[0])
-    forward, backward = costs.forward, costs.backward["input"]
-    powers = POWER * forward.work
-    return Costs(
-        Cost(forward.work + powers, forward.workspace_elements),
-        {"input": Cost(backward.work + 2 * powers, backward.workspace_elements)},
-    )

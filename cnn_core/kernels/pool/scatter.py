@@ -1,4 +1,8 @@
-"""The way back from windows to the elements that they cover, along one axis: what is written, and what is added."""
+"""Scatter the values of windows to the elements that they cover, along one axis: the adjoint of a gather.
+
+An element that several windows cover gets the sum of their values. The first tap that reaches an element writes it, so
+that most elements need not be set to zero beforehand.
+"""
 
 from __future__ import annotations
 
@@ -10,78 +14,89 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnn_core.geometry import Axis, AxisWindows
-from cnn_core.kernels.by_axis import at
+from cnn_core.kernels.by_axis import MAX_CACHED_AXES, MAX_CACHED_PIECES, at, pieces_of
 
-__all__ = ["Routes", "TapRoute", "routes_by_tap", "routes_of", "spread"]
+__all__ = ["STEP_ELEMENTS", "ScatterPlan", "ScatterStep", "rows_plan", "scatter", "scatter_plan"]
 
 Array = NDArray[Any]
 
-MAX_KEPT = 512
+STEP_ELEMENTS = 128
+"""Upper bound of the memory of one step with its slices, in elements of 4 bytes."""
 
 
-@dataclass(frozen=True)
-class TapRoute:
-    """One tap: its number, the windows that have it in the elements that are written, and in which of these."""
+@dataclass(frozen=True, slots=True)
+class ScatterStep:
+    """One tap of some windows, or all taps of one window.
 
-    number: int
+    Parameters
+    ----------
+    outputs, inputs : slice
+        The windows, and the elements that get their values.
+    adds : bool
+        Whether the values are added to what earlier steps wrote.
+    """
+
     outputs: slice
-    place: slice
+    inputs: slice
+    adds: bool
 
 
-@dataclass(frozen=True)
-class Routes:
-    """All taps: those whose elements no tap before them has are copied, others added; the rest of the elements is 0."""
+@dataclass(frozen=True, slots=True)
+class ScatterPlan:
+    """The steps along one axis, in the order of the taps; ``rest`` must be zero before the first of them."""
 
-    copied: tuple[TapRoute, ...]
-    added: tuple[TapRoute, ...]
+    steps: tuple[ScatterStep, ...]
     rest: slice | None
 
 
-@functools.lru_cache(maxsize=MAX_KEPT)
-def routes_of(along: AxisWindows, start: int, stop: int) -> Routes:
-    """Return the routes to the elements from start to stop, which may be more than the axis has.
+def scatter_plan(along: Axis) -> ScatterPlan:
+    """Return the steps to all elements of an axis."""
+    if isinstance(along, AxisWindows) and not along.goes_by_window:
+        return rows_plan(along, 0, along.size)
+    rest = None if along.is_covered and not along.overlaps else slice(None)
+    return ScatterPlan(
+        tuple(ScatterStep(piece.outputs, piece.inputs, along.overlaps) for piece in pieces_of(along)), rest
+    )
 
-    The places are relative to the start.
-    """
-    written = np.zeros(stop - start, dtype=bool)
-    copied: list[TapRoute] = []
-    added: list[TapRoute] = []
-    for number in range(along.kernel_size):
-        tap = along.tap(number)
+
+def rows_plan(along: AxisWindows, start: int, stop: int) -> ScatterPlan:
+    """Return the steps to the elements from start to stop, which may be outside the axis; inputs count from start."""
+    return (_cached_plan if along.kernel_size <= MAX_CACHED_PIECES else _plan)(along, start, stop)
+
+
+def _plan(along: AxisWindows, start: int, stop: int) -> ScatterPlan:
+    is_written, is_copied = np.zeros(stop - start, dtype=bool), np.zeros(stop - start, dtype=bool)
+    steps = []
+    for offset in range(along.kernel_size):
+        tap = along.tap(offset)
         if tap is None:
             continue
-        (outputs, inputs), step = tap, along.stride
-        skipped = max(0, -(-(start - inputs.start) // step))
-        count = min(outputs.stop - outputs.start, -(-(stop - inputs.start) // step)) - skipped
+        (outputs, inputs), stride = tap, along.stride
+        skipped = max(0, -(-(start - inputs.start) // stride))
+        count = min(outputs.stop - outputs.start, -(-(stop - inputs.start) // stride)) - skipped
         if count <= 0:
             continue
-        first = inputs.start + skipped * step - start
-        place = slice(first, first + (count - 1) * step + 1, step)
-        windows = slice(outputs.start + skipped, outputs.start + skipped + count)
-        (added if written[place].any() else copied).append(TapRoute(number, windows, place))
-        written[place] = True
-    # those that are added need something to be added to
-    written[...] = False
-    for route in copied:
-        written[route.place] = True
-    (rest,) = np.nonzero(~written)
-    return Routes(tuple(copied), tuple(added), slice(int(rest[0]), int(rest[-1]) + 1) if len(rest) else None)
+        first = inputs.start + skipped * stride - start
+        elements = slice(first, first + (count - 1) * stride + 1, stride)
+        adds = bool(is_written[elements].any())
+        first_window = outputs.start + skipped
+        steps.append(ScatterStep(slice(first_window, first_window + count), elements, adds))
+        is_written[elements] = True
+        is_copied[elements] |= not adds
+    (rest,) = np.nonzero(~is_copied)
+    return ScatterPlan(tuple(steps), slice(int(rest[0]), int(rest[-1]) + 1) if len(rest) else None)
 
 
-def routes_by_tap(along: Axis, start: int, stop: int) -> Routes | None:
-    """Return ``routes_of`` ordinary windows; None of others, and of so few that their taps are more."""
-    if not isinstance(along, AxisWindows) or along.goes_by_window:
-        return None
-    return routes_of(along, start, stop)
+_cached_plan = functools.lru_cache(maxsize=MAX_CACHED_AXES)(_plan)
 
 
-def spread(values: Array, axis: int, routes: Routes, target: Array) -> None:
+def scatter(values: Array, axis: int, plan: ScatterPlan, target: Array) -> None:
     """Give every tap of a window the window's value, and add up where windows overlap."""
-    if routes.rest is not None:
-        # what else is in it is written after this
-        at(target, axis, routes.rest)[...] = 0
-    for route in routes.copied:
-        at(target, axis, route.place)[...] = at(values, axis, route.outputs)
-    for route in routes.added:
-        place = at(target, axis, route.place)
-        np.add(place, at(values, axis, route.outputs), out=place)
+    if plan.rest is not None:
+        at(target, axis, plan.rest)[...] = 0
+    for step in plan.steps:
+        elements, of_windows = at(target, axis, step.inputs), at(values, axis, step.outputs)
+        if step.adds:
+            np.add(elements, of_windows, out=elements)
+        else:
+            np.copyto(elements, of_windows)

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from cnn_core import MaxPool
-from cnn_core.kernels.pool import argmax as chosen_taps
 from tests.cnn_core.small_blocks import small_blocks
 from tests.oracle import loops
 from tests.oracle.indices import max_pool_indices
@@ -214,35 +213,3 @@ def test_larger_layers(
     with small_blocks(block_bytes):
         results = computed(case, ("first",))
     assert_as_the_loops(case, *results)
-
-
-# ------------------------------------------------------------------------------------------------- which way is taken
-
-
-@pytest.mark.parametrize(
-    ("parameters", "odd", "taken"),
-    [
-        ({"kernel_size": 3, "stride": 2, "padding": 1}, 0.0, True),
-        ({"kernel_size": (4, 8)}, 0.0, True),  # the most taps whose numbers are compared
-        ({"kernel_size": (3, 11)}, 0.0, False),
-        ({"kernel_size": 3, "stride": 2, "padding": 1}, np.nan, False),
-        ({"kernel_size": 3, "stride": 2, "padding": 1}, np.inf, True),
-        ({"output_size": 4}, 0.0, False),
-    ],
-)
-def test_which_way_is_taken(
-    parameters: dict[str, Any], odd: float, taken: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    found: list[object] = []
-
-    def noted(*arguments: Any) -> Any:
-        found.append(chosen_taps.chosen_taps(*arguments))
-        return found[-1]
-
-    monkeypatch.setattr("cnn_core.ops.max_pool.chosen_taps", noted)
-    image = np.ones((2, 16, 22, 3))
-    image[:, 3, 4, 1] = odd
-    op: Any = MaxPool(**parameters, return_indices=True)
-    op.backward(np.ones(op.forward(image).output.shape), image)
-    assert len(found) >= 2
-    assert all((each is not None) is taken for each in found)

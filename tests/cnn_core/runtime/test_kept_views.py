@@ -32,7 +32,6 @@ OF_ONE_LAYOUT = [
     "grouped, strided",
     "transposed",
     "3-D",
-    "max",
 ]
 
 

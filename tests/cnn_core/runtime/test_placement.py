@@ -1,4 +1,4 @@
-"""Threads that compute side by side keep to processors of their own meanwhile, and to none afterwards."""
+"""Threads are pinned to separate cores while they compute, if the program asks for it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from cnn_core import get_threads, set_threads
 from cnn_core.runtime import placement
-from cnn_core.runtime.placement import has_own_processor, own_processor
+from cnn_core.runtime.placement import is_pinned, pinned_to_core
 from cnn_core.runtime.threads import run_blocks
 from cnn_core.runtime.workspace import Workspace
 
@@ -25,7 +25,7 @@ Masks = set[frozenset[int]]
 @pytest.fixture(autouse=True)
 def _two_threads() -> Iterator[None]:
     before = get_threads()
-    set_threads(2)
+    set_threads(2, pin=True)
     yield
     set_threads(before)
 
@@ -63,9 +63,16 @@ def test_two_threads_keep_to_two_processors() -> None:
         run_blocks(range(2), meet(masks))
         assert [len(mask) for mask in masks] == [1, 1]
         assert len(set(masks)) == 2
-        assert not has_own_processor()
+        assert not is_pinned()
         assert masks_of_all_threads() == before
     assert not placement._taken
+
+
+def test_no_thread_is_pinned_by_default() -> None:
+    set_threads(2)
+    before, masks = frozenset(os.sched_getaffinity(0)), list[frozenset[int]]()
+    run_blocks(range(2), meet(masks))
+    assert masks == [before, before]
 
 
 def test_an_error_leaves_no_thread_behind_on_a_processor() -> None:
@@ -83,7 +90,7 @@ def test_a_thread_that_computes_alone_may_run_anywhere() -> None:
         return lambda _: found.append(os.sched_getaffinity(0))
 
     run_blocks(range(1), make_worker)
-    set_threads(1)
+    set_threads(1, pin=True)
     run_blocks(range(3), make_worker)
     assert found == [before] * 4
 
@@ -94,7 +101,7 @@ def test_a_call_within_a_block_begins_no_threads() -> None:
 
     def make_worker(_: Workspace) -> Callable[[int], None]:
         def compute(_: int) -> None:
-            if has_own_processor():
+            if is_pinned():
                 outer = threading.get_ident()
                 run_blocks(range(5), lambda _: lambda _: names.add(threading.get_ident() - outer))
 
@@ -110,7 +117,7 @@ def test_more_threads_than_processors() -> None:
     masks: list[set[int]] = []
 
     def hold() -> None:
-        with own_processor():
+        with pinned_to_core():
             held.wait(60)
             masks.append(os.sched_getaffinity(0))
             held.wait(60)
@@ -130,7 +137,7 @@ def test_more_threads_than_processors() -> None:
 
 
 def test_where_the_processor_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(placement, "_current", None)
+    monkeypatch.setattr(placement, "_current_core", None)
     before, masks = frozenset(os.sched_getaffinity(0)), list[frozenset[int]]()
     run_blocks(range(2), meet(masks))
     assert masks == [before, before]

@@ -45,7 +45,7 @@ class Steps:
         self.count = 0
         # blocks and pieces are kept for the next call
         problem.conv_problem.cache_clear()
-        axis_by_axis._kept_pieces.cache_clear()
+        axis_by_axis._cached_pieces.cache_clear()
 
     def _counting(self, loop: Any) -> Any:
         def counted(*arguments: Any) -> Any:

@@ -88,7 +88,7 @@ def require_predicted_memory(declared: Declaration, case: MemoryCase, dtype: str
     selected = {"mode": declared.mode} if declared.mode else {}
     for direction in ("forward", "backward") if declared.op.differentiable else ("forward",):
         operation = OPERATIONS_BY_NAME[f"{declared.layer}_{direction}"]
-        call = operation.call({**selected, **case.parameters})
+        call = operation.parse_parameters({**selected, **case.parameters})
         if direction == "backward":
             output_shape = operation.entry.resolve(call.op, case.shapes()).output_shape
             tensors = {"grad_output": np.ones(output_shape, dtype), **tensors}
