@@ -78,7 +78,7 @@ def _run(config: uvicorn.Config) -> None:
 def _settings_listed() -> str:
     lines = ["Settings are environment variables, each with its default:"]
     for name, field in Settings.model_fields.items():
-        default = "the cores it may use" if field.default_factory else field.default
+        default = "the number of available CPUs" if field.default_factory else field.default
         lines.append(f"  CONVPOOL_{name.upper()}={default}\n      {field.description}")
     return "\n".join(lines)
 

@@ -70,7 +70,7 @@ class RequestContext:
     Parameters
     ----------
     operands : sequence of str
-        Names of the operation's operands, the required ones first; every other name is a parameter's.
+        Names of the operation's operands in their order; every other name is a parameter's.
     options : mapping of str to str
         The parameters of the Content-Type header, such as ``boundary``.
     headers : mapping of str to str
