@@ -16,21 +16,23 @@ from cnn_core.runtime.workspace import Workspace
 __all__ = ["channel_sums"]
 
 MAX_BLOCK_BYTES = 8 * BLOCK_BYTES
-"""Of what is read once: for less, another thread takes longer to begin than to add."""
+"""Size of a block, larger than elsewhere since it is read only once: another thread takes longer to start than to add
+less than this."""
 
 MIN_COLUMNS = 64
+"""Rows of fewer channels are added several at a time, as one longer row, since BLAS is slow for few columns."""
 
 MAX_SUMMED = 16
-"""Rows that are added in their own type, so that few digits are lost in float32."""
+"""This many rows are added in their own type, and their sums in float64, so that float32 loses few digits."""
 
-FEW = 2**12
-"""Elements that are not worth dividing."""
+MAX_UNDIVIDED_ELEMENTS = 2**12
+"""Arrays of at most this size are added by a single call, as dividing them takes longer."""
 
 
 def channel_sums(array: NDArray[Any]) -> NDArray[Any]:
     """Return the sums of (N, *spatial, C) over all axes but the last, in float64."""
     channels = array.shape[-1]
-    if array.size <= FEW:
+    if array.size <= MAX_UNDIVIDED_ELEMENTS:
         few: NDArray[Any] = array.sum(axis=tuple(range(array.ndim - 1)), dtype=np.float64)
         return few
     added_in = accumulation_dtype(common_dtype(array))

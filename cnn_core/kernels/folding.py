@@ -15,8 +15,8 @@ __all__ = ["fold", "patch_costs", "unfold"]
 
 Array = NDArray[Any]
 
-PIECE = 128
-"""Elements of 4 bytes that a piece with its slices takes."""
+PIECE_ELEMENTS = 128
+"""Upper bound of the memory of one piece with its slices, in elements of 4 bytes."""
 
 
 def unfold(input: Array, windows: Windows, patches: Array) -> None:
@@ -25,16 +25,16 @@ def unfold(input: Array, windows: Windows, patches: Array) -> None:
 
 
 def fold(patches: Array, windows: Windows, target: Array) -> None:
-    """Add patches (N, *O, *K, ...) to the places of a target (N, *S, ...) that they were taken from."""
+    """Add patches (N, *O, *K, ...) to the elements of a target (N, *S, ...) that they were taken from."""
     rank = len(windows.axes)
     interleaved = [position for axis in range(rank) for position in (1 + axis, 1 + rank + axis)]
     rest = range(1 + 2 * rank, patches.ndim)
     patches = patches.transpose(0, *interleaved, *rest)  # (N, O1, K1, O2, K2, ..., ...)
     for pieces in windows.pieces():
-        chosen = tuple(part for piece in pieces for part in (piece.outputs, piece.offsets))
-        place = target[(slice(None), *(piece.inputs for piece in pieces))]
+        in_patches = tuple(index for piece in pieces for index in (piece.outputs, piece.offsets))
+        elements = target[(slice(None), *(piece.inputs for piece in pieces))]
         # of each axis' outputs and offsets one is a single element, so joining the two never copies
-        place += patches[(slice(None), *chosen)].reshape(place.shape)
+        elements += patches[(slice(None), *in_patches)].reshape(elements.shape)
 
 
 def patch_costs(planes: int, windows: Windows) -> Costs:
@@ -55,7 +55,7 @@ def patch_costs(planes: int, windows: Windows) -> Costs:
         # the pieces of each axis are listed
         {
             "input": Cost(
-                MOVED_ELEMENT * elements + STEP * steps, PIECE * sum(axis.piece_count for axis in windows.axes)
+                MOVED_ELEMENT * elements + STEP * steps, PIECE_ELEMENTS * sum(axis.piece_count for axis in windows.axes)
             )
         },
     )

@@ -1,4 +1,4 @@
-"""Places in memory: sums of numbers along several axes, each with its own step."""
+"""Offsets of the elements of an array in memory: sums of an index times a step along several axes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAX_KEPT_SUMS, MAX_KEPT_ELEMENTS = 16, 2**18
 
 
 def outer_sum(counts: tuple[int, ...], steps: tuple[int, ...]) -> NDArray[np.int64]:
-    """Return where the elements of an array of such counts lie, with such steps along its axes; not to be written."""
+    """Return the offset of each element of an array of this shape with these steps; read-only, since it is cached."""
     return _kept(counts, steps) if math.prod(counts) <= MAX_KEPT_ELEMENTS else _outer_sum(counts, steps)
 
 

@@ -20,11 +20,14 @@ __all__ = ["multiplication", "multiply", "multiply_transposed", "parts_of_rows"]
 Array = NDArray[Any]
 
 MAX_PRODUCTS = 10**6
+"""OpenBLAS does not pack the matrices of a product of at most this many multiplications."""
+
 MAX_SUMMED = 512
-"""Rows that are added up at a time: more of them would lose digits, which BLAS avoids in large products alone."""
+"""At most this many rows are added up by one product: longer float32 sums would lose digits, as small products in BLAS
+add one after the other."""
 
 MIN_ROWS = 100
-"""At a time; with fewer, reading the small matrix again takes longer."""
+"""With fewer rows at a time, reading the small matrix again takes longer than packing it."""
 
 
 def multiply(left: Array, right: Array, out: Array) -> None:

@@ -13,17 +13,17 @@ __all__ = ["requantized"]
 
 Array = NDArray[Any]
 
-FURTHEST = 256
-"""What is further from 0 saturates, whatever the zero point."""
+MAX_SCALED = 256
+"""A scaled sum beyond this saturates, whatever the zero point."""
 
-DOUBT = 2.0**-42
-"""More than the three roundings of a product of that size may change it by."""
+MAX_ERROR = 2.0**-42
+"""Upper bound of the error of a scaled sum, which is rounded three times and at most MAX_SCALED."""
 
-MANTISSA = 53
+SIGNIFICAND_BITS = 53
 """Bits of a float64's significand."""
 
 BYTES_PER_ELEMENT = 512
-"""Memory that the steps take for each element of a block, about, where all are in doubt."""
+"""Approximate workspace for each element of a block, if all are compared as integers of any length."""
 
 
 def requantized(sums: Array, input_scale: Array, weight_scale: Array, output_scale: Array, zero_point: Array) -> Array:
@@ -61,9 +61,9 @@ def requantized(sums: Array, input_scale: Array, weight_scale: Array, output_sca
     output = np.empty(rows.shape, dtype=zero_point.dtype)
     for block in blocks(rows.shape, BYTES_PER_ELEMENT):
         scaled = rows[block] * multiplier[block[1]]
-        np.clip(scaled, -FURTHEST, FURTHEST, out=scaled)
+        np.clip(scaled, -MAX_SCALED, MAX_SCALED, out=scaled)
         rounded = np.rint(scaled)
-        doubtful = np.abs(scaled - rounded) > 0.5 - DOUBT
+        doubtful = np.abs(scaled - rounded) > 0.5 - MAX_ERROR
         if doubtful.any():
             channels = np.nonzero(doubtful)[1] + block[1].start
             rounded[doubtful] = _rounded(
@@ -81,10 +81,12 @@ def requantized(sums: Array, input_scale: Array, weight_scale: Array, output_sca
 def _rounded(sums: Array, lower: Array, fractions: tuple[Array, Array, Array], exponent: Array) -> Array:
     """Return the integer next to ``sums * fractions[0] * fractions[1] / fractions[2] * 2**exponent``, ties to even.
 
-    It is ``lower`` or one more. A multiplier that takes a sum there is far less than 2**MANTISSA.
+    It is ``lower`` or one more. A multiplier that takes a sum there is far less than 2**SIGNIFICAND_BITS.
     """
-    factors = [np.ldexp(fraction, MANTISSA).astype(np.int64).astype(object) for fraction in fractions]
+    factors = [np.ldexp(fraction, SIGNIFICAND_BITS).astype(np.int64).astype(object) for fraction in fractions]
     twice = 2 * sums.astype(object) * factors[0] * factors[1]
-    halfway = (2 * lower.astype(np.int64) + 1).astype(object) * factors[2] << (MANTISSA - exponent).astype(object)
+    halfway = (2 * lower.astype(np.int64) + 1).astype(object) * factors[2] << (SIGNIFICAND_BITS - exponent).astype(
+        object
+    )
     nearest: Array = lower + np.where(lower % 2 == 1, twice >= halfway, twice > halfway)
     return nearest

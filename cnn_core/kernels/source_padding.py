@@ -1,4 +1,4 @@
-"""Padding whose elements are copies of the input's, and the way of their gradients back to these.
+"""Padding with copies of the input's elements, and the gradient of that padding.
 
 The padded input is made whole, around the computation: a block of windows alone may not hold the elements that its
 padding is a copy of.

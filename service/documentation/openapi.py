@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 from pathlib import Path
 from typing import Any
 
-from cnn_core.ops.base import Op
 from service.codecs import CODECS, JSON_CODEC
 from service.codecs.described import BINARY
 from service.codecs.message import DTYPES
@@ -145,7 +143,7 @@ def operation_route(operation: Operation) -> dict[str, Any]:
 def _description(operation: Operation) -> str:
     lines = []
     for op in operation.entry.ops.values():
-        lines += [_op_text(op), ""]
+        lines += [op.description, ""]
     if operation.direction == "backward":
         names = ", ".join(f"`{operand.name}`" for operand in operation.entry.operands)
         lines += [f"This call computes the gradients of `sum(grad_output * output)` with respect to {names}.", ""]
@@ -160,16 +158,6 @@ def _description(operation: Operation) -> str:
         links = ", ".join(f"[{name}](examples/{operation.name}/{name})" for name in files)
         lines += ["", f"**{codec.media_type}**: {links}", "", "```bash", codec.curl_command(described), "```"]
     return "\n".join(lines)
-
-
-def _op_text(op: type[Op]) -> str:
-    """Return what an op says about itself, in Markdown."""
-    declared = getattr(op, "description", "")
-    if declared:
-        return str(declared)
-    # until every op declares it: its docstring before the sections
-    paragraphs = (inspect.getdoc(op) or "").split("\n\nParameters\n")[0].split("\n\n")
-    return "\n\n".join(paragraph.replace("\n", " ").replace("``", "`") for paragraph in paragraphs)
 
 
 def shape_route(entry: CatalogueEntry) -> dict[str, Any]:

@@ -41,6 +41,7 @@ ResolvedTies = Literal["first", "all", "split"]
 Index = tuple[slice, ...]
 
 MAX_CACHED_PLANS = 128
+"""The steps of so many levels are cached for the next call, unless a window has more than MAX_JOINT_TAPS taps."""
 
 MAX_JOINT_TAPS = 64
 """Windows of more taps are reduced one axis after the other even where they do not overlap, in fewer NumPy calls."""
@@ -247,7 +248,7 @@ class ArgmaxLevel:
             is_last = step is steps[-1] and not self.has_nan
             yield step, self._mask(step, memory, is_open, only_first=only_first, is_last=is_last)
         if self.has_nan:
-            np.isnan(self.largest, out=is_open)
+            np.not_equal(self.largest, self.largest, out=is_open)  # where they are NaN
             for step in reversed(steps):
                 mask = self._mask(step, memory, is_open, only_first=only_first, of_nan=True)
                 yield dataclasses.replace(step, adds=True), mask

@@ -74,7 +74,7 @@ def in_parts(limits: tuple[int, int]) -> Iterator[list[int]]:
     """What is more than a few elements is divided into parts of so few bytes; there may be no such few."""
     block_bytes, few = limits
     with pytest.MonkeyPatch.context() as patch, small_blocks(block_bytes) as counts:
-        patch.setattr(module, "FEW", few)
+        patch.setattr(module, "MAX_UNDIVIDED_ELEMENTS", few)
         yield counts
 
 
