@@ -146,6 +146,7 @@ def test_results_stay_as_they_are(name: str) -> None:
             assert_apart([*first, *other, *workspace.arrays((MAX_KEPT_BYTES - 64,), dtype="uint8")])
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.usefixtures("_one_thread")
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 @pytest.mark.parametrize("name", CATALOGUE)

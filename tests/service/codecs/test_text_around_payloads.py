@@ -13,6 +13,7 @@ from tests.service.payloads import JSON
 POOL = {"mode": "max", "kernel_size": "2"}
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("blanks", [b"", b" ", b"\t", b" \t  "])
 @pytest.mark.parametrize("last", [True, False])
 @pytest.mark.parametrize("before", [b"", b"\r\n", b"preamble, \x93NUMPY\r\n", b"--lim\r\n-- limit\r\n\r\n"])

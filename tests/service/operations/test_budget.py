@@ -13,10 +13,10 @@ from service.codecs.message import TensorType
 from service.operations.catalogue import OPERATIONS
 from tests.clients import ApplicationClient
 from tests.service import payloads
-from tests.service.calls import CALLS, CALLS_BY_NAME, EXAMPLES, case_of, computed, declared
+from tests.service.calls import CALLS_BY_NAME, EXAMPLES, case_of, computed, declared
 from tests.service.payloads import Call, attacked, json_body, limited
 
-each_call = pytest.mark.parametrize("call", CALLS, ids=str)
+each_call = pytest.mark.parametrize("call", EXAMPLES, ids=str)
 
 
 def result_bytes(call: Call) -> int:

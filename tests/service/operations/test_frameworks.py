@@ -110,7 +110,7 @@ OTHERS: dict[str, Any] = {
 }
 
 
-@pytest.mark.one_in(2)
+@pytest.mark.one_in(5)
 @each_default
 @pytest.mark.parametrize("way", ["json", "query", "form"])
 def test_what_is_given_wins(client: ApplicationClient, way: str, layer: str, framework: str) -> None:

@@ -187,6 +187,7 @@ CATALOGUE: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
 }
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 @pytest.mark.parametrize("block_bytes", [3_000, 20_000, 2**20])
 @pytest.mark.parametrize("name", CATALOGUE)

@@ -66,6 +66,7 @@ def test_adaptive_pooling(case: PoolCase, block_bytes: int) -> None:
     assert_close(gradient, adaptive.max_pool_backward(case.grad_output, case.input, **case.parameters))
 
 
+@pytest.mark.one_in(7)
 @pytest.mark.parametrize("block_bytes", [2**8, 2**11, 2**13])
 @pytest.mark.parametrize("name", POOLINGS)
 def test_one_block_and_many_give_the_same(name: str, block_bytes: int) -> None:
