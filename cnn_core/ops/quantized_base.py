@@ -43,6 +43,11 @@ class QuantizedConvolution(Convolution):
 
     def resolve(self, *shapes: Sequence[int] | None) -> ResolvedOp[Windows]:  # noqa: D102
         names = [operand.name for operand in self.operands]
+        required = sum(not operand.optional for operand in self.operands)
+        if not required <= len(shapes) <= len(names):
+            raise TypeError(
+                f"resolve() takes {required} to {len(names)} shapes, one for each operand; got {len(shapes)}"
+            )
         named: dict[str, Any] = dict.fromkeys(names) | dict(zip(names, shapes, strict=False))
         return self._resolve_named(named.pop("input"), named.pop("weight"), **named)
 

@@ -347,3 +347,9 @@ def test_shapes_that_are_refused(name: str, shape: tuple[int, ...], words: tuple
 def test_parameters_that_are_refused(op: Any, name: str, value: Any) -> None:
     with refused(ParameterError, name):
         op(**{name: value})
+
+
+@pytest.mark.parametrize("shapes", [(), ((1, 4, 2),), ((1, 4, 2), (3, 2, 1), (), (), ())])
+def test_resolve_takes_a_shape_for_each_operand(shapes: tuple[Any, ...]) -> None:
+    with pytest.raises(TypeError, match="takes 2 to 4 shapes"):
+        ConvInteger().resolve(*shapes)
