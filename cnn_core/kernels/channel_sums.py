@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cnn_core.kernels.cost import MOVED_ELEMENT, Cost
 from cnn_core.operands import accumulation_dtype, common_dtype
-from cnn_core.runtime.blocks import BLOCK_BYTES, blocks
-from cnn_core.runtime.threads import run_blocks
+from cnn_core.runtime.blocks import BLOCK_BYTES, block_count, blocks
+from cnn_core.runtime.threads import get_threads, run_blocks
 from cnn_core.runtime.workspace import Workspace
 
-__all__ = ["channel_sums"]
+__all__ = ["channel_sums", "channel_sums_cost"]
 
 MAX_BLOCK_BYTES = 8 * BLOCK_BYTES
 """Size of a block, larger than elsewhere since it is read only once: another thread takes longer to start than to add
 less than this."""
+
+MAX_COPIED_BYTES = BLOCK_BYTES // 4
+"""Size of a block that must be copied."""
 
 MIN_COLUMNS = 64
 """Rows of fewer channels are added several at a time, as one longer row, since BLAS is slow for few columns."""
@@ -37,26 +42,39 @@ def channel_sums(array: NDArray[Any]) -> NDArray[Any]:
         return few
     added_in = accumulation_dtype(common_dtype(array))
     is_plain = array.dtype == added_in and array.flags.c_contiguous
-    # only what is no plain array is copied
-    limit = MAX_BLOCK_BYTES if is_plain else BLOCK_BYTES // 4
+    limit = MAX_BLOCK_BYTES if is_plain else MAX_COPIED_BYTES
     parts = list(blocks(array.shape[:-1], array.itemsize * channels, limit))
     sums = np.empty((len(parts), channels))
     channels_are_apart = abs(array.strides[-1]) > min(map(abs, array.strides[:-1]))
 
     def make_worker(_: Workspace) -> Callable[[int], None]:
-        def compute(number: int) -> None:
-            part = array[parts[number]]
-            if channels_are_apart:  # along what is in one piece, NumPy adds pairwise
-                sums[number] = np.add.reduce(part, axis=tuple(range(part.ndim - 1)), dtype=added_in)
+        def compute(index: int) -> None:
+            part = array[parts[index]]
+            if channels_are_apart:  # along contiguous axes NumPy adds pairwise
+                sums[index] = np.add.reduce(part, axis=tuple(range(part.ndim - 1)), dtype=added_in)
                 return
             rows = np.ascontiguousarray(part, dtype=added_in)
-            sums[number] = _column_sums(rows.reshape(-1, channels))
+            sums[index] = _column_sums(rows.reshape(-1, channels))
 
         return compute
 
     run_blocks(range(len(parts)), make_worker)
     total: NDArray[Any] = sums.sum(axis=0)
     return total
+
+
+def channel_sums_cost(shape: Sequence[int]) -> Cost:
+    """Return what ``channel_sums`` of an array of this shape costs, whichever its type and layout."""
+    size, channels = math.prod(shape), shape[-1]
+    if size <= MAX_UNDIVIDED_ELEMENTS:
+        return Cost(MOVED_ELEMENT * size, 2 * channels)
+    parts = block_count(shape[:-1], 8 * channels, MAX_COPIED_BYTES)  # the most, those of float64
+    # a copy of a block of float16 in float32 and the sums of its rows, or those of a larger block that is not copied
+    copied = max(channels, min(size, MAX_COPIED_BYTES // 2))
+    uncopied = max(channels, min(size, MAX_BLOCK_BYTES // 4)) // MAX_SUMMED
+    per_thread = max(copied + copied // MAX_SUMMED, uncopied) + 2 * channels
+    # the sums of all blocks are in float64, which is two elements of float32
+    return Cost(MOVED_ELEMENT * size, min(get_threads(), parts) * per_thread + 2 * (parts + 1) * channels)
 
 
 def _column_sums(rows: NDArray[Any]) -> NDArray[Any]:

@@ -15,7 +15,7 @@ from cnn_core.errors import ParameterError, ShapeError, describe, number_of
 from cnn_core.geometry import Windows, resolve_transposed
 from cnn_core.kernels.conv import correlate, correlate_grad_input, correlate_grad_weight, taken_algorithm
 from cnn_core.kernels.conv.costs import conv_costs
-from cnn_core.kernels.cost import MOVED_ELEMENT, Cost, Costs
+from cnn_core.kernels.cost import Cost, Costs
 from cnn_core.operands import layer_shape, split_layer_shape
 from cnn_core.ops.base import Operand, ResolvedOp
 from cnn_core.ops.conv_base import DifferentiableConvolution, checked_bias_shape
@@ -227,6 +227,6 @@ def _costs(batch: int, channels: int, weight_shape: tuple[int, ...], windows: Wi
         {
             "input": lambda: transposed.forward,
             "weight": lambda: transposed.backward["weight"],
-            "bias": Cost(MOVED_ELEMENT * elements, 2 * channels),
+            "bias": lambda: transposed.backward["bias"],
         },
     )

@@ -67,6 +67,10 @@ DECLARATION = Declaration(
         "far apart": MemoryCase({"stride": 1000}, weighted((2, 500, 2), (3, 1, 2))),
         "of a long kernel": MemoryCase({}, weighted((2, 50, 2), (20_000, 3, 2))),
         "of many channels": MemoryCase({"stride": 2}, weighted((1, 4, 4, 1000), (2, 2, 1000, 1000))),
+        "few elements, much output": MemoryCase(
+            {"stride": 50, "dilation": (100, 3, 100), "output_padding": (99, 49, 99)},
+            weighted((1, 1, 1, 1, 1), (2, 1, 1, 1, 1)),
+        ),
         "much cut off": MemoryCase({"stride": 9, "padding": 5000}, weighted((50, 1200, 1), (7, 1, 1))),
         "volume": MemoryCase({"stride": (1, 1, 90)}, weighted((1, 9, 7, 3, 6), (40, 3, 30, 6, 6))),
     },

@@ -6,20 +6,17 @@ for sums that are computed directly.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 from cnn_core.geometry import Windows
+from cnn_core.kernels.channel_sums import channel_sums_cost
 from cnn_core.kernels.conv.direct import direct_kernel
 from cnn_core.kernels.conv.problem import ConvProblem, conv_problem
 from cnn_core.kernels.conv.select import forward_kernel, grad_input_kernel, taken
-from cnn_core.kernels.cost import MOVED_ELEMENT, Cost, Costs
+from cnn_core.kernels.cost import Cost, Costs
 from cnn_core.parameters import Algorithm, Direction, TakenAlgorithm
 
 __all__ = ["conv_costs"]
-
-BIAS_ELEMENTS = 2**17
-"""The sums of a block of grad_output, in float64."""
 
 
 def conv_costs(
@@ -73,7 +70,7 @@ def conv_costs(
         )
 
     def grad_bias() -> Cost:
-        elements = math.prod(in_float64.positions) * in_float64.features
-        return Cost(MOVED_ELEMENT * elements, BIAS_ELEMENTS + 4 * in_float64.features)
+        output = (batch, *windows.sizes, channels) if transposed else (*in_float64.positions, in_float64.features)
+        return channel_sums_cost(output)
 
     return Costs(forward, {"input": grad_input, "weight": grad_weight, "bias": grad_bias})
