@@ -24,7 +24,7 @@ def set_threads(threads: int) -> None:
         cnn_core.set_threads(threads)
         return
     with contextlib.suppress(ImportError):  # an older checkout has no threads but BLAS's, or does not export this
-        importlib.import_module("cnn_core.runtime.threads").set_threads(threads)
+        importlib.import_module("cnn_core.runtime.threads").set_threads(threads, pin=True)  # as the service does
 
 
 def build(layer: Layer, operands: dict[str, Any], **options: Any) -> list[Computation]:

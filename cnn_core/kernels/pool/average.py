@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnn_core.geometry import AnyWindows, Axis, AxisWindows
+from cnn_core.geometry import AnyWindows, AxisWindows, Windows
 from cnn_core.kernels.by_axis import (
+    MAX_NAIVE_TAPS,
     level_sizes,
     reduce_axes,
     reduction_costs,
-    resized,
     smallest_first,
     spanned_windows,
 )
@@ -28,6 +28,9 @@ from cnn_core.runtime.workspace import Workspace
 __all__ = ["AverageKernel"]
 
 Array = NDArray[Any]
+
+MIN_EINSUM_CHANNELS = 64
+"""With fewer channels in an inner loop, a single einsum over all taps is slower than sums over one axis at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,27 +75,44 @@ class AverageKernel:
     def forward(self, _: Workspace, input: Array, block: PoolBlock, results: Sequence[Array]) -> None:
         """Write the average of each window's taps inside the input."""
         (target,) = results
-        pairs = smallest_first(block.windows, self.axes)
-        reduce_axes(np.add, input, pairs, 0, target, np.dtype(np.float64))
+        windows = block.windows
+        if isinstance(windows, Windows) and self._is_einsum(input, windows):
+            taps, kept = len(self.axes), range(len(self.axes), len(self.axes) + input.ndim)
+            np.einsum(windows.taps_first(input, self.axes), range(taps + input.ndim), kept, out=target)
+        else:
+            reduce_axes(np.add, input, smallest_first(windows, self.axes), 0, target, np.dtype(np.float64))
         np.divide(target, self._divisors_of(block), out=target)
 
-    def backward(self, _: Workspace, gradient: Array, __: Array, block: PoolBlock, grad_input: Array) -> None:
+    def _is_einsum(self, input: Array, windows: Windows) -> bool:
+        """Return whether all taps are added in a single pass: of few taps without padding, and many channels."""
+        return (
+            all(axis.before == 0 and axis.reach == axis.size for axis in windows.axes)
+            and math.prod(windows.kernel_sizes) <= MAX_NAIVE_TAPS
+            and self.axes[-1] == input.ndim - 2
+            and input.shape[-1] >= MIN_EINSUM_CHANNELS
+        )
+
+    def backward(self, workspace: Workspace, gradient: Array, _: Array, block: PoolBlock, grad_input: Array) -> None:
         """Give every tap of a window its share of the window's gradient."""
-        gradient = np.divide(gradient, self._divisors_of(block), dtype=self.dtype)
         # the axes in the reverse order of the sums, through arrays of the same shapes
         (last_axis, last), *others = smallest_first(block.windows, self.axes)
-        for axis, along in reversed(others):
-            gradient = self._scattered(gradient, axis, along)
-        if last_axis == self.axes[0] and isinstance(last, AxisWindows) and not last.goes_by_window:
+        others.reverse()
+        # rows that other blocks own are left out, where that is possible
+        by_rows = isinstance(last, AxisWindows) and not last.goes_by_window and last_axis == self.axes[0]
+        shapes = [gradient.shape]
+        for axis, along in others if by_rows else [*others, (last_axis, last)]:
+            shapes.append((*shapes[-1][:axis], along.size, *shapes[-1][axis + 1 :]))
+        shares, *wholes = workspace.arrays(*shapes, dtype=self.dtype)
+        np.divide(gradient, self._divisors_of(block), out=shares)
+        for (axis, along), whole in zip(others, wholes, strict=False):
+            scatter(shares, axis, scatter_plan(along), whole)
+            shares = whole
+        if isinstance(last, AxisWindows) and by_rows:
             owned = block.owned_in_part
-            scatter(gradient, last_axis, rows_plan(last, owned.start, owned.stop), grad_input)
+            scatter(shares, last_axis, rows_plan(last, owned.start, owned.stop), grad_input)
         else:
-            block.write_owned(self._scattered(gradient, last_axis, last), self.axes[0], grad_input)
-
-    def _scattered(self, gradient: Array, axis: int, along: Axis) -> Array:
-        whole = np.empty(resized(gradient, axis, along.size), dtype=self.dtype)
-        scatter(gradient, axis, scatter_plan(along), whole)
-        return whole
+            scatter(shares, last_axis, scatter_plan(last), wholes[-1])
+            block.write_owned(wholes[-1], self.axes[0], grad_input)
 
     def costs(self, planes: int, windows: AnyWindows) -> Costs:  # noqa: D102
         levels = level_sizes(planes, windows)
