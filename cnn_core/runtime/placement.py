@@ -2,7 +2,7 @@
 
 Linux often wakes a thread on the core of the thread that woke it, as those do that wait for the GIL, and leaves both
 there until it balances the load, some 60 ms later: two threads then take as long as one. Programs ask for pinning with
-``set_threads(count, pin=True)``; see docs/decisions/0012-threads-keep-to-processors.md.
+``set_threads(count, pin=True)``; see docs/decisions/0012-pinned-threads.md.
 """
 
 from __future__ import annotations
