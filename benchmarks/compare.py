@@ -36,7 +36,7 @@ def medians(layer: Layer, checkouts: dict[str, tuple[str, Path]], rounds: int) -
 
 def main(other: Path, rounds: int) -> None:
     if not (other / "cnn_core" / "__init__.py").is_file():
-        sys.exit(f"{other} is no checkout: it has no cnn_core")
+        sys.exit(f"{other} is not a checkout: it has no cnn_core")
     checkouts = {"other": ("convpool", other.resolve()), "this": ("convpool", ROOT)}
     print(f"{'layer':38}{'forward, ms':>24}{'ratio':>8}{'backward, ms':>24}{'ratio':>8}")
     ratios = []

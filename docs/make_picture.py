@@ -21,8 +21,8 @@ LABELS = ("photograph", "conv/forward: Sobel edges", "pool/forward: max 9x9, str
 def post(url: str, parameters: dict[str, object], **operands: NDArray[np.float32]) -> NDArray[np.float32]:
     body = io.BytesIO()
     np.savez(body, **operands)  # type: ignore[arg-type] # the stub takes the operands for the option allow_pickle
-    answer = httpx.post(url, params=parameters, content=body.getvalue(), headers=HEADERS).raise_for_status()
-    result: NDArray[np.float32] = np.load(io.BytesIO(answer.content))
+    response = httpx.post(url, params=parameters, content=body.getvalue(), headers=HEADERS).raise_for_status()
+    result: NDArray[np.float32] = np.load(io.BytesIO(response.content))
     return result
 
 
@@ -38,8 +38,8 @@ def main(server: str) -> None:
     width, height, margin, label_height = 480, 320, 12, 28
     sheet = Image.new("RGB", (3 * width + 4 * margin, height + label_height + 2 * margin), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(16)
-    for number, (panel, label) in enumerate(zip(panels, LABELS, strict=True)):
-        left = margin + number * (width + margin)
+    for index, (panel, label) in enumerate(zip(panels, LABELS, strict=True)):
+        left = margin + index * (width + margin)
         image = Image.fromarray((panel[0] * 255).round().astype(np.uint8)).resize((width, height), Image.Resampling.BOX)
         sheet.paste(image, (left, margin))
         draw.text((left, margin + height + 6), label, fill="black", font=font)

@@ -134,7 +134,7 @@ def _operation_endpoint(operation: Operation, settings: Settings) -> Any:
             received = await _receive(request, readable, writable, ticket, settings, settings.max_body_bytes)
             context = RequestContext(operation.operand_names, received.read_as.options, request.headers)
             response = await pool.run(lambda: respond(received, context, ticket), disconnected(request))
-            response.held = stack.pop_all()  # the memory is in use until the response is sent
+            response.resources = stack.pop_all()  # the memory is in use until the response is sent
             return response
 
     return endpoint

@@ -46,16 +46,16 @@ class Axis(ABC):
     @property
     @abstractmethod
     def tap_count(self) -> int:
-        """Pairs of a window and one of its taps, those in the padding too."""
+        """Number of pairs of a window and one of its taps, including taps in the padding."""
 
     @property
     @abstractmethod
     def tap_piece_count(self) -> int:
-        """Pieces that there are if each is one tap of many windows."""
+        """Number of pieces if each is one tap of many windows."""
 
     @property
     def goes_by_window(self) -> bool:
-        """Whether each piece is one window with all its taps: where these are fewer pieces."""
+        """Whether each piece is one window with all its taps; chosen if that makes fewer pieces."""
         return self.tap_piece_count > self.output_size
 
     @property

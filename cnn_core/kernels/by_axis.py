@@ -163,9 +163,9 @@ def _cached_pieces(along: Axis) -> tuple[Piece, ...]:
 
 @functools.lru_cache(maxsize=MAX_CACHED_AXES)
 def _first_operands(along: Axis) -> tuple[Piece, ...]:
-    """Return two pieces that start a reduction without an initial value: each is one tap of all windows.
+    """Return the pieces that a reduction starts with instead of an initial value: each is one tap of all windows.
 
-    The only piece, if that is one tap of all windows; none where there are no two of them.
+    Two of them; or a single one, if the axis has no other piece; or none, if the axis has fewer than two.
     """
     pieces, whole = _cached_pieces(along), (0, along.output_size, 1)
     complete = tuple(

@@ -18,8 +18,8 @@ from cnn_core.runtime.workspace import Workspace
 __all__ = ["channel_sums", "channel_sums_cost"]
 
 MAX_BLOCK_BYTES = 8 * BLOCK_BYTES
-"""Size of a block, larger than elsewhere since it is read only once: another thread takes longer to start than to add
-less than this."""
+"""Size of a block. It is larger than in other kernels, since it is read only once: adding less than this is faster than
+starting another thread."""
 
 MAX_COPIED_BYTES = BLOCK_BYTES // 4
 """Size of a block that must be copied."""
@@ -80,7 +80,7 @@ def channel_sums_cost(shape: Sequence[int]) -> Cost:
 def _column_sums(rows: NDArray[Any]) -> NDArray[Any]:
     """Return the sums of the columns in float64; those of some rows at a time are in the type of the rows."""
     channels = rows.shape[1]
-    # of few columns, several rows are one
+    # if there are few columns, several rows are joined to one
     together = max(1, MIN_COLUMNS // channels)
     at_once = together * MAX_SUMMED
     parts = len(rows) // at_once

@@ -33,7 +33,7 @@ def fold(patches: Array, windows: Windows, target: Array) -> None:
     for pieces in windows.pieces():
         in_patches = tuple(index for piece in pieces for index in (piece.outputs, piece.offsets))
         elements = target[(slice(None), *(piece.inputs for piece in pieces))]
-        # of each axis' outputs and offsets one is a single element, so joining the two never copies
+        # on each axis, either outputs or offsets select a single element, so joining the two never copies
         elements += patches[(slice(None), *in_patches)].reshape(elements.shape)
 
 

@@ -1,7 +1,7 @@
 """Padding with copies of the input's elements, and the gradient of that padding.
 
-The padded input is made whole, around the computation: a block of windows alone may not hold the elements that its
-padding is a copy of.
+The padded input is built in full, before the computation is divided: a block of windows alone may not hold the
+elements that its padding is a copy of.
 """
 
 from __future__ import annotations

@@ -132,7 +132,7 @@ class MaxUnpool(Indexed):
         resolved = self._resolved(input, indices)
         positions = self._positions(indices, resolved)
         output = np.zeros(resolved.output_shape, dtype=common_dtype(input))
-        # of several values for one element NumPy keeps the last
+        # NumPy keeps the last of several values for one element
         output.reshape(-1)[positions] = input.reshape(-1)
         return output
 

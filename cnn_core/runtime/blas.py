@@ -1,6 +1,6 @@
 """The threads of the BLAS library that NumPy is linked with.
 
-``np.matmul`` divides a large product among threads of BLAS's own. Blocks that are computed side by side do not need
+``np.matmul`` divides a large product among threads of BLAS's own. Blocks that are computed in parallel do not need
 them: both together would be more threads than there are cores. So BLAS gets one thread as long as blocks are computed,
 and as many as before when the last of them is done.
 """

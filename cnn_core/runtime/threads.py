@@ -53,11 +53,11 @@ class _Threads:
         if helpers is not None:
             helpers.shutdown(wait=False)
 
-    def start(self, work: Callable[[], None], wanted: int) -> list[Future[None]]:
-        """Start work on at most ``wanted`` of the idle threads; the caller counts as busy."""
+    def start(self, work: Callable[[], None], limit: int) -> list[Future[None]]:
+        """Start work on at most ``limit`` of the idle threads; the caller counts as busy."""
         with self._lock:
             self._busy += 1
-            count = max(0, min(wanted, self.count - self._busy))
+            count = max(0, min(limit, self.count - self._busy))
             helpers: list[Future[None]] = []
             try:
                 if count and self._helpers is None:
@@ -131,7 +131,7 @@ def run_blocks(blocks: Iterable[Block], make_worker: Callable[[Workspace], Worke
                     block = remaining.popleft()  # atomic
                 except IndexError:
                     return
-                # made only by a thread that gets a block
+                # created only by a thread that gets a block
                 worker = worker or make_worker(workspace)
                 worker(block)
 
@@ -140,9 +140,9 @@ def run_blocks(blocks: Iterable[Block], make_worker: Callable[[Workspace], Worke
             work()
 
     # a pinned thread is within a block already
-    wanted = 0 if is_pinned() else len(remaining) - 1
+    limit = 0 if is_pinned() else len(remaining) - 1
     pins = _threads.pins
-    helpers = _threads.start(pinned_work if pins else work, wanted)
+    helpers = _threads.start(pinned_work if pins else work, limit)
     try:
         try:
             if pins and helpers:

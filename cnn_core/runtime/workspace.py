@@ -74,22 +74,22 @@ class Workspace:
             start += size
         return arrays
 
-    def cached(self, key: Hashable, make: Callable[[], Cached]) -> Cached:
-        """Return the object cached for a key with this memory, which an earlier call of this thread may have made.
+    def cached(self, key: Hashable, factory: Callable[[], Cached]) -> Cached:
+        """Return the object cached for a key with this memory, which an earlier call of this thread may have created.
 
         Parameters
         ----------
         key : hashable
-            Must determine what is made. It is cached too.
-        make : callable
+            Must determine what the factory returns. It is cached too.
+        factory : callable
             Allocates with ``arrays``, where nothing is set that this call has not written. It is not called again for
-            the same key until the memory is freed, or MAX_CACHED_VIEWS other objects were made.
+            the same key until the memory is freed, or MAX_CACHED_VIEWS other objects were cached.
         """
         if key not in self._cached:
-            made = make()  # may replace the memory
+            created = factory()  # may replace the memory
             while len(self._cached) >= MAX_CACHED_VIEWS:
                 del self._cached[next(iter(self._cached))]
-            self._cached[key] = made
+            self._cached[key] = created
         cached: Cached = self._cached[key]
         return cached
 

@@ -40,13 +40,13 @@ class Codec(ABC):
     parameters_in : str
         Where a body holds parameters, in words that follow "parameters go"; empty if they go in the query string only.
     extension : str
-        Of the file of its example.
+        File name extension of its example.
     limitation : str
         Why ``can_read`` refuses an operation, in words that follow "this format".
     responds_in_kind : bool
         Whether a request in this format gets a response in this format if there is no Accept header.
     preference : int
-        Of several formats that are equally acceptable for a response, the one with the highest preference is written.
+        Among formats that are equally acceptable for a response, the one with the highest preference is written.
     components : mapping of str to dict
         Schemas that its documentation refers to as ``#/components/schemas/{name}``.
     """

@@ -1,8 +1,8 @@
-"""The numbers of a JSON text read a second time, where what the parser made of them is not enough.
+"""A second reading of the numbers of a JSON text, where the parsed values are not enough.
 
 The parser makes an integer of -0, which has no sign, and a float64 of 1.00000017881393432617187500001, which is then
-the middle between two numbers of float32 and would be rounded a second time. Both are rare, and what the parser made of
-the numbers tells where they may be. Only then the body is parsed again: with a point in each -0 or, to see the text of
+the middle between two numbers of float32 and would be rounded a second time. Both are rare, and the parsed
+values tell where they may be. Only then the body is parsed again: with a point in each -0 or, to see the text of
 each number, by the standard library.
 """
 

@@ -42,7 +42,7 @@ MAX_TENSOR_HEADER = 256
 """Maximum length of dtype and shape in JSON."""
 
 TYPED_ARRAY = "a typed array of JavaScript? send {dtype, shape, data: Array.from(x)}"
-"""What to do where JSON.stringify has made an object with the members "0", "1" and so on."""
+"""Hint for an object with the members "0", "1" and so on, as JSON.stringify writes a typed array."""
 
 Position = Callable[[int], str]
 """Returns the JSON pointer of an element from its index in the flattened tensor."""
@@ -124,7 +124,7 @@ def read_tensor(value: Any, pointer: str, default_dtype: str | None, text: Exact
     Parameters
     ----------
     value : object
-        What the parser made of it.
+        The parsed value.
     pointer : str
         Where it is, to be named in errors.
     default_dtype : str or None

@@ -147,7 +147,7 @@ def install_error_handlers(app: FastAPI) -> None:
 
 
 def _paths_meant(path: str) -> str:
-    """Return a sentence with the paths that were most likely meant by one that there is not; empty if none is close."""
+    """Return a sentence with the paths that a nonexistent one most likely means; empty if none is close."""
     paths = {
         entry.name: [*(operation.path for operation in entry.operations), f"/{entry.name}/shape"] for entry in CATALOGUE
     }

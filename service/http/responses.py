@@ -41,14 +41,14 @@ class BufferResponse(Response):
     ) -> None:
         self._views = [memoryview(buffer) for buffer in buffers]
         self._seconds = seconds
-        self.held: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
-        """Exited once the response is sent or aborted: what the request holds until then."""
+        self.resources: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
+        """Exited once the response is sent or aborted; the request keeps its memory and its place until then."""
         length = sum(view.nbytes for view in self._views)
         super().__init__(None, 200, {"Content-Length": str(length), **headers}, media_type)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the response."""
-        with self.held:
+        with self.resources:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             for view in self._views:
                 for start in range(0, view.nbytes, CHUNK_BYTES):

@@ -59,7 +59,7 @@ def predicted(
     operands: OperandTypes,
     threads: int,  # noqa: ARG001  (the memory depends on it)
 ) -> Prediction:
-    """Predict a call; for a tiny layer this takes longer than computing it, so it is kept."""
+    """Predict a call; for a tiny layer this takes longer than computing it, so it is cached."""
     shapes = {name: shape for name, shape, _ in operands}
     dtypes = {name: dtype for name, _, dtype in operands}
     resolved = _resolved_as_one_image(operation.entry, op, shapes)

@@ -22,7 +22,7 @@ def multiply_accumulates(case: Case, output: AnyArray) -> int:  # noqa: ARG001
 
 
 def defaults(framework: str) -> dict[str, Any]:
-    """Of a stride of 5 over windows of 3: Keras and JAX make the output n * stride long."""
+    """The defaults for a stride of 5 and windows of 3 taps: in Keras and JAX, the output size is then n * stride."""
     return {"data_format": LAYOUTS[framework], "output_padding": 2 if framework in {"tensorflow", "jax"} else 0}
 
 

@@ -47,8 +47,9 @@ def defaults(framework: str) -> dict[str, Any]:
 @st.composite
 def geometries(draw: st.DrawFn) -> MemoryCase:
     axes = draw(spaced())
-    wanted = tuple(choice(draw, 1, size, 2 * size, 100) for size in axes.sizes)
-    parameters = choice(draw, {**axes.spacing(), "kernel_size": axes.kernel}, {**axes.layout(), "output_size": wanted})
+    output_size = tuple(choice(draw, 1, size, 2 * size, 100) for size in axes.sizes)
+    by_size = {**axes.layout(), "output_size": output_size}
+    parameters = choice(draw, {**axes.spacing(), "kernel_size": axes.kernel}, by_size)
     orders = {
         "index_scheme": choice(draw, "plane", "image", "tensor"),
         "storage_order": choice(draw, "row_major", "column_major"),

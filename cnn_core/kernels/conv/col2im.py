@@ -31,26 +31,26 @@ from cnn_core.runtime.workspace import Workspace, view_cache_elements
 __all__ = ["COL2IM", "Col2im"]
 
 MAX_PREPARED = 64
-"""Additions of a block whose views are cached; those of more additions would take too much memory."""
+"""Views are cached for blocks with at most this many additions; more views would take too much memory."""
 
 USUAL_VIEWS = 8
-"""Additions whose views take as much memory as those of one layout elsewhere."""
+"""Number of additions whose views take as much memory as the views of one layout in other kernels."""
 
 Array = NDArray[Any]
 Unit = tuple[slice, slice, slice]
 """Images, groups, and channels of each group."""
 
 FEWER_STEPS = 4
-"""How many times fewer the steps tap by tap must be: each of them reads and writes more than adding a patch does."""
+"""Going tap by tap must take this many times fewer steps: each reads and writes more than adding a patch does."""
 
 TAP_BLOCK_BYTES = BLOCK_BYTES
-"""The products, and the arrays that they are made of and added to, should fit the cache together."""
+"""The products, their factors and the array that they are added to should fit the cache together."""
 
 MIN_UNITS = 8
-"""Units that are computed side by side: enough for the threads of a machine with eight cores."""
+"""Minimum number of units, which are computed in parallel: enough for a machine with eight cores."""
 
 MIN_CHANNELS = 16
-"""Channels of a unit, where channels of few images are computed side by side."""
+"""Minimum number of groups or channels of a unit, where these are divided because there are few images."""
 
 
 class Col2im:
@@ -102,7 +102,7 @@ class Col2im:
         )
         units = _units(problem)
         per_thread += _view_factor(problem) * view_cache_elements(division.steps * len(units))
-        # of each unit the matrices of its weight, and of one a copy while they are made
+        # the weight matrices of all units, and a temporary copy of those of one unit
         matrices = problem.weights + -(-problem.weights // _cuts(problem))
         return matrices + thread_count(len(units)) * per_thread
 
@@ -142,7 +142,7 @@ def _patch_steps(problem: ConvProblem) -> int:
 
 
 def _view_factor(problem: ConvProblem) -> int:
-    """Return how many times as many views as elsewhere are cached for each layout."""
+    """Return the number of views cached for each layout, as a multiple of that in other kernels."""
     return 1 if _goes_by_tap(problem) or not _is_prepared(problem) else 1 + _addition_count(problem) // USUAL_VIEWS
 
 
@@ -156,7 +156,7 @@ def _is_prepared(problem: ConvProblem) -> bool:
 
 
 def _turns(problem: ConvProblem) -> int:
-    """Return in how many turns the runs of windows next to each other are added so that those of a turn are apart."""
+    """Return in how many turns the runs of adjacent windows are added, so that those of one turn do not overlap."""
     last = problem.windows.axes[-1]
     return -(-last.kernel_size // last.stride) if _adds_runs(problem) else last.kernel_size
 
@@ -181,7 +181,7 @@ def _patch_division(problem: ConvProblem) -> Division:
 
 @cached_per_problem
 def _units(problem: ConvProblem) -> list[Unit]:
-    """Return what is computed side by side: images, or, where these are few, groups or channels of them.
+    """Return what threads compute in parallel: images, or groups or channels of images if there are few images.
 
     Windows that overlap are added one after the other; units have no elements in common.
     """
@@ -224,7 +224,7 @@ def _thread_elements(problem: ConvProblem) -> tuple[int, int, int]:
 
 
 class _Scatter:
-    """What blocks with the same layout give to some groups and channels; its views are made beforehand.
+    """Gradients that blocks with the same layout add to some groups and channels; its views are made beforehand.
 
     Parameters
     ----------
@@ -253,7 +253,7 @@ class _Scatter:
         whole = (layout.images, *part.padded_sizes, *shape)
         self._padded = padded[: math.prod(whole)].reshape(whole)
         self.inside: Array = self._padded[(slice(None), *part.inside)]
-        """What the part of the input gets, (n, *s, g, c)."""
+        """The gradient of the part of the input, (n, *s, g, c)."""
         self._prepare(problem, layout, shape)
 
     def _prepare(self, problem: ConvProblem, layout: Layout, shape: tuple[int, ...]) -> None:
@@ -274,7 +274,7 @@ class _Patches(_Scatter):
         self._prepared = list(self._additions()) if _is_prepared(problem) else None
 
     def _additions(self) -> Iterator[tuple[Array, Array]]:
-        """Yield places in the padded part, and what is added to each."""
+        """Yield views of the padded part, and what is added to each."""
         problem, axes, padded = self._problem, self._axes, self._padded
         rank, last = len(axes), axes[-1]
         steps = padded.strides[1 : 1 + rank]
@@ -287,7 +287,7 @@ class _Patches(_Scatter):
             chosen: tuple[slice | int, ...] = (*ahead, slice(None), *outer)
             of_taps = self._by_window[chosen]  # (n, *o, KW, g, c)
             for turn in range(turns):
-                # of every few windows the taps next to each other, or of all windows one tap
+                # either the adjacent taps of every few windows, or one tap of all windows
                 apart: tuple[int, ...]
                 if adds_runs:
                     added = of_taps[(*ahead, slice(turn, None, turns))]  # (n, *o, KW, g, c)
@@ -309,7 +309,7 @@ class _Patches(_Scatter):
         return np.ascontiguousarray(np.moveaxis(split.reshape(-1, *split.shape[-2:]), 0, -1))
 
     def compute(self, gradient: Array, matrices: Array) -> None:
-        """Write what a part of grad_output gives to ``inside``."""
+        """Write the gradient from a part of grad_output to ``inside``."""
         of_groups = group_matrices(gradient, self._all_groups, matrices.dtype, self._copied)[self._groups]
         multiply(of_groups, matrices, out=self._patches)
         self._padded.fill(0)
@@ -329,7 +329,7 @@ class _Taps(_Scatter):
         return np.ascontiguousarray(np.moveaxis(_split(problem, weight, unit), -3, -1))
 
     def compute(self, gradient: Array, matrices: Array) -> None:
-        """Write what a part of grad_output gives to ``inside``."""
+        """Write the gradient from a part of grad_output to ``inside``."""
         self._padded.fill(0)
         of_groups = split_channels(gradient, self._all_groups)[..., self._groups, :]  # (n, *o, g, F/G)
         for taps in _offsets(self._kernel):

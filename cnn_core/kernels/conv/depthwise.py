@@ -34,7 +34,7 @@ MAX_TAPS = 1024
 """Each tap is a pass over the block; with more taps, matrix products are faster."""
 
 MAX_PARTIAL_SUMS = 8
-"""As of ``im2col_gemm``."""
+"""See ``im2col_gemm``."""
 
 MAX_SUMMED = 512
 """Positions that einsum adds up in float32, one after the other; longer sums would lose digits."""
@@ -168,7 +168,7 @@ def _run_windows(problem: ConvProblem) -> int:
 
 @cached_per_problem
 def _partial_sum_count(problem: ConvProblem) -> int:
-    """Return how many sums of blocks are added side by side."""
+    """Return the number of partial sums (split-K)."""
     return max(1, min(MAX_PARTIAL_SUMS, _grad_weight_division(problem).steps))
 
 
@@ -180,7 +180,7 @@ def _runs_elements(problem: ConvProblem) -> tuple[int, int]:
 
 def _thread_elements(problem: ConvProblem) -> int:
     padded, outputs = _runs_elements(problem)
-    # a block is held twice while its channels are repeated
+    # there are two copies of a block while its channels are repeated
     repeated = padded if problem.features > problem.channels else 0
     return padded + repeated + outputs + view_cache_elements(_grad_weight_division(problem).steps)
 

@@ -194,7 +194,7 @@ def _fast_size(least: int) -> int:
 
 @cached_per_problem
 def _partial_sum_count(problem: ConvProblem) -> int:
-    """Return how many sums of blocks are added side by side."""
+    """Return the number of partial sums (split-K)."""
     division = _division(problem)
     return max(1, min(MAX_PARTIAL_SUMS, division.steps))
 

@@ -48,16 +48,16 @@ MAX_SUMMED = 4096
 """Rows that one product of float32 matrices adds up; more of them would lose digits, so blocks are added apart."""
 
 MAX_PARTIAL_SUMS = 8
-"""Sums of blocks that are added side by side (split-K): enough for the threads of a machine with eight cores."""
+"""Maximum number of partial sums (split-K), which threads add in parallel: enough for a machine with eight cores."""
 
 MAX_PARTIAL_SUM_BYTES = BLOCK_BYTES
 """A partial sum that is larger would not stay in the cache of its core; the weight is cut into slices instead."""
 
 MIN_WEIGHT_SLICES = 8
-"""Slices of a large weight whose gradients are computed side by side."""
+"""Minimum number of slices of a large weight, whose gradients are computed in parallel."""
 
 GROUPS_OF_A_STEP = 10
-"""Groups whose small matrix products take as long as one interpreter iteration."""
+"""Number of groups whose small matrix products take as long as one interpreter iteration."""
 
 
 class Im2colGemm:
@@ -101,8 +101,8 @@ class Im2colGemm:
     def grad_weight(self, problem: ConvProblem, input: Array, grad_output: Array, grad_weight: Array) -> None:
         """Write the gradient with respect to the weight.
 
-        Blocks go in turn to a few partial sums, each of which adds its blocks up one after the other; at last the
-        partial sums are added. Of a large weight there is one partial sum, and slices of it are computed side by side
+        Blocks are assigned in turn to a few partial sums, each of which adds up its blocks one after the other; finally
+        the partial sums are added. A large weight has only one partial sum, and slices of it are computed in parallel
         instead. Both follow from the problem alone: results are the same on any number of threads.
         """
         slices = _weight_slices(problem)
@@ -172,22 +172,22 @@ IM2COL_GEMM = Im2colGemm()
 
 @cached_per_problem
 def _division(problem: ConvProblem) -> Division:
-    """Return the blocks that patches are made in."""
-    # of a window: its patch, what it spans, and its outputs, to which a bias is added while they are in the cache
+    """Return the blocks of windows whose patches are copied at a time."""
+    # for each window: its patch, what it spans, and its outputs, to which a bias is added while they are in the cache
     patch = max(problem.taps * problem.channels, problem.spanned_per_position)
     bytes_of_patch = problem.itemsize * (patch + problem.features)
     # every block reads the whole weight: with a large one, blocks of more windows than fit the cache read less
     whole = 0 if is_pointwise(problem) else math.prod(problem.positions) * bytes_of_patch
     limit = block_limit(whole, problem.itemsize * problem.weights // 2)
     if problem.groups > 1:
-        # the indices that patches are gathered by are kept, unless there are very many
+        # the indices that patches are gathered by are cached, unless there are very many
         limit = min(limit, bytes_of_patch * (MAX_KEPT_ELEMENTS // (problem.taps * problem.groups)))
     return Division(problem.positions, bytes_of_patch, max(1, limit))
 
 
 @cached_per_problem
 def _grad_weight_division(problem: ConvProblem) -> Division:
-    """Return the blocks that patches are made in for grad_weight: larger where they are those of a slice."""
+    """Return the blocks of windows whose patches are copied at a time for grad_weight: larger if there are slices."""
     if len(_weight_slices(problem)) == 1:
         whole = _division(problem)
         return dataclasses.replace(whole, limit=min(whole.limit, MAX_SUMMED * whole.bytes_per_position))
@@ -218,7 +218,7 @@ def _slice_columns(problem: ConvProblem) -> int:
 
 @cached_per_problem
 def _partial_sum_count(problem: ConvProblem) -> int:
-    """Return how many sums of blocks are added side by side."""
+    """Return the number of partial sums (split-K)."""
     if len(_weight_slices(problem)) > 1:
         return 1
     most = MAX_PARTIAL_SUMS * MAX_PARTIAL_SUM_BYTES // (problem.itemsize * problem.weights)
@@ -302,13 +302,13 @@ class _WeightGradient:
         self._source = PatchSource(problem, layout, padded, memory, weight_slice)
         columns = math.prod(self._source.shape) // (problem.groups * math.prod(layout.outputs))
         shape = (problem.groups, columns, problem.features // problem.groups)
-        # at the same place as those of other layouts
+        # in the same memory as the sums of other layouts
         self.sums: Array = sums[: math.prod(shape)].reshape(shape)
         """The sum of what was added, (G, k*c, F/G)."""
         self._products = products[: math.prod(shape)].reshape(shape)
 
     def add(self, block: Array, gradient: Array, *, must_clear: bool, is_alone: bool) -> None:
-        """Add what blocks of the input and of grad_output give; write it if nothing was added before."""
+        """Add the product of a block of the input and one of grad_output; write it if nothing was added before."""
         matrix = self._source.patches(block, must_clear=must_clear)  # (G, P, k*c)
         of_groups = group_matrices(gradient, self._groups, self._dtype, self._copied)  # (G, P, F/G)
         multiply_transposed(matrix, of_groups, self.sums if is_alone else self._products, self._by_chunk)

@@ -43,7 +43,7 @@ def test_an_answer_that_nobody_reads_is_broken_off_and_gives_its_memory_back() -
         raise AssertionError
 
     response = BufferResponse([b"x" * 10], "application/x-npy", 0.01)
-    response.held = contextlib.closing(_Closed(released))
+    response.resources = contextlib.closing(_Closed(released))
     anyio.run(response, {"type": "http"}, receive, stalled)
     assert sent == ["http.response.start", "http.response.body"]
     assert released.is_set()

@@ -90,13 +90,13 @@ def grad_weight_division(problem: ConvProblem) -> Division:
 
 @cached_per_problem
 def partial_sum_count(problem: ConvProblem) -> int:
-    """Return how many sums of blocks are added side by side."""
+    """Return the number of partial sums (split-K)."""
     blocks = grad_weight_division(problem)
     return min(MAX_PARTIAL_SUMS, max(1, blocks.steps)) if point_parts(problem) == 1 else 1
 
 
 def _counts(blocks: Division) -> tuple[int, ...]:
-    """Return the most images, outputs along the axes before the last two, and tiles along these, of a block."""
+    """Return the maximum images, outputs along the axes before the last two, and tiles along these, of a block."""
     images, down, along, *ahead = blocks.counts
     return (images, *ahead, down, along)
 
@@ -114,11 +114,11 @@ def tile_elements(problem: ConvProblem, blocks: Division, points: int = POINTS) 
     Returns
     -------
     int, int
-        Of each of two arrays in which tiles are evaluated in turn.
+        Elements of each of two arrays in which tiles are evaluated in turn.
     int
-        Of the array in which the tiles of taps ahead are side by side, if they are copied.
+        Elements of the array in which the tiles of all taps ahead are adjacent, if they are copied.
     int
-        Of the part of the padded input.
+        Elements of the part of the padded input.
     """
     *ahead, down, along = _counts(blocks)
     planes, spanned = math.prod(ahead), _span(ahead, problem)

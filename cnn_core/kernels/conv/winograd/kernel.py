@@ -154,8 +154,8 @@ class Winograd:
         per_thread += view_cache_elements(blocks.steps * parts)
         totals = (partial_sums + 1) * points_of_weight(problem) + problem.weights
         of_tiles = thread_count(partial_sums * parts) * per_thread
-        kept = thread_count(partial_sums) * MAX_KEPT_BYTES // problem.itemsize
-        return totals + max(of_tiles, IM2COL_GEMM.grad_weight_workspace(problem)) + kept
+        reused = thread_count(partial_sums) * MAX_KEPT_BYTES // problem.itemsize
+        return totals + max(of_tiles, IM2COL_GEMM.grad_weight_workspace(problem)) + reused
 
     def work(self, problem: ConvProblem) -> int:
         """Return the work of computing directly, which takes longer."""
@@ -187,7 +187,7 @@ def _transformed_weight(weight: Array) -> Array:
 
 
 class _Tiles:
-    """Evaluates the tiles of a block's part of the input, with those of all taps ahead side by side."""
+    """Evaluates the tiles of a block's part of the input, with the tiles of all taps ahead adjacent."""
 
     def __init__(
         self,
