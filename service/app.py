@@ -24,8 +24,8 @@ from service.settings import Settings
 __all__ = ["create_app"]
 
 OBJECTS_BETWEEN_COLLECTIONS = 100_000
-"""Python's default of some hundred has its garbage collector walk over a large JSON body's lists again and again while
-they are made, which takes longer than parsing them."""
+"""With Python's default of some hundred, the garbage collector walks over the lists of a large JSON body again and
+again while they are created, which takes longer than parsing them."""
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:

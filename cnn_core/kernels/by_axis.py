@@ -140,7 +140,7 @@ def reduce_axes(
     target : ndarray
         Of the array's type or of another one.
     function, array, initial, many_in
-        As of ``reduced``.
+        See ``reduced``.
     """
     for axis, along in pairs[:-1]:
         array = reduced(function, array, axis, along, initial, many_in)

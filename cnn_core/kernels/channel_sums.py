@@ -22,7 +22,7 @@ MAX_BLOCK_BYTES = 8 * BLOCK_BYTES
 starting another thread."""
 
 MAX_COPIED_BYTES = BLOCK_BYTES // 4
-"""Size of a block that must be copied."""
+"""Maximum size of a block that must be copied."""
 
 MIN_COLUMNS = 64
 """Rows of fewer channels are added several at a time, as one longer row, since BLAS is slow for few columns."""

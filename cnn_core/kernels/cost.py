@@ -40,9 +40,9 @@ class Costs:
     Parameters
     ----------
     forward : Cost or callable
-        Of the output.
+        Cost of the output.
     backward : mapping of str to Cost or callable
-        Of the gradient of each differentiable operand.
+        Cost of the gradient of each differentiable operand.
     """
 
     def __init__(

@@ -8,14 +8,14 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MAX_KEPT_ELEMENTS", "outer_sum"]
+__all__ = ["MAX_CACHED_ELEMENTS", "outer_sum"]
 
-MAX_KEPT_SUMS, MAX_KEPT_ELEMENTS = 16, 2**18
+MAX_CACHED_SUMS, MAX_CACHED_ELEMENTS = 16, 2**18
 
 
 def outer_sum(counts: tuple[int, ...], steps: tuple[int, ...]) -> NDArray[np.int64]:
     """Return the offset of each element of an array of this shape with these steps; read-only, since it is cached."""
-    return _kept(counts, steps) if math.prod(counts) <= MAX_KEPT_ELEMENTS else _outer_sum(counts, steps)
+    return _cached_outer_sum(counts, steps) if math.prod(counts) <= MAX_CACHED_ELEMENTS else _outer_sum(counts, steps)
 
 
 def _outer_sum(counts: tuple[int, ...], steps: tuple[int, ...]) -> NDArray[np.int64]:
@@ -24,4 +24,4 @@ def _outer_sum(counts: tuple[int, ...], steps: tuple[int, ...]) -> NDArray[np.in
     return total
 
 
-_kept = functools.lru_cache(maxsize=MAX_KEPT_SUMS)(_outer_sum)
+_cached_outer_sum = functools.lru_cache(maxsize=MAX_CACHED_SUMS)(_outer_sum)

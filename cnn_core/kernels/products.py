@@ -69,7 +69,7 @@ def multiply_transposed(left: Array, right: Array, out: Array, memory: Array) ->
     left, right : ndarray, shapes (..., P, K) and (..., P, N)
     out : ndarray, shape (..., K, N)
     memory : ndarray
-        Of one axis, and ``parts_of_rows`` times as many elements as the result.
+        One axis, with ``parts_of_rows`` times as many elements as the result.
     """
     rows, inner = left.shape[-2:]
     at_once = _rows_at_once(rows, inner, right.shape[-1], MAX_SUMMED)

@@ -81,7 +81,7 @@ class Codec(ABC):
         request : RequestContext
             The names of the operands, and the headers.
         limits : Limits
-            To be told of the memory that decoding takes, before it is taken.
+            Limits that the memory of decoding is charged to, before it is allocated.
 
         Raises
         ------

@@ -123,7 +123,7 @@ def log_request(
     request : str
         Method and target, printable; "-" where there is none.
     status : int
-        Of the response; 0 if none was sent.
+        Status of the response; 0 if none was sent.
     milliseconds : float
     sent : int
         Bytes of the response's body.

@@ -59,7 +59,7 @@ class DrainingMiddleware:
                 if not waits and message["status"] != HTTPStatus.REQUEST_TIMEOUT:
                     await drain()
                 if not complete:
-                    # what is still to come cannot be told from a next request
+                    # the rest of the body could not be distinguished from the next request
                     message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
             await send(message)
 

@@ -69,7 +69,7 @@ KINDS: dict[type[Exception], Kind] = {
     Busy: Kind(503, "Busy"),
 }
 MAX_PATH = 100
-"""Characters of an unknown path that are compared with the known ones."""
+"""Maximum number of characters of an unknown path that are compared with the known paths."""
 
 INTERNAL = Kind(500, "Internal error")
 

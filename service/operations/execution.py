@@ -76,13 +76,13 @@ class ComputePool:
         ----------
         function : callable
         abandoned : coroutine
-            Ends when nobody waits for the result any longer. A function that has not been started by then never is; one
-            that has been cannot be stopped.
+            Ends when the client no longer waits for the result. If the function has not started by then, it is
+            cancelled; once started, it cannot be stopped.
 
         Raises
         ------
         Busy
-            If the function was given up, or the server shuts down and the time that running requests are given is over.
+            If the client is gone before the function starts, or the grace period of a shutdown is over.
         """
         future = self._threads.submit(function)
         result = asyncio.wrap_future(future)
@@ -99,7 +99,7 @@ class ComputePool:
             watch.cancel()
 
     def close(self) -> None:
-        """Give up what still runs."""
+        """Cancel what has not started, and do not wait for what still runs."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 

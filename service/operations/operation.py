@@ -40,7 +40,7 @@ class CatalogueEntry:
     title : str
         What the layer is, for the documentation.
     ops : dict of str to type of Op
-        By the value of ``selector``; a single entry named "" if there is none.
+        The ops by the value of ``selector``; a single one named "" if there is no selector.
     example : dict
         Parameters and operands (nested lists) of a small example.
     selector : str

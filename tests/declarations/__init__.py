@@ -1,4 +1,4 @@
-"""One test declaration per op; every module of this package that defines a DECLARATION is found by itself.
+"""One test declaration per op; every module of this package that defines a DECLARATION is included automatically.
 
 The tests of all ops derive from these: core and oracle, HTTP and core, predictions, defaults of frameworks, memory.
 """

@@ -32,7 +32,8 @@ __all__ = ["correlate", "correlate_grad_input", "correlate_grad_weight", "taken_
 Array = NDArray[Any]
 
 MIN_TOUCHING_WORK = 2**24
-"""Multiply-accumulates from which the buffers of BLAS are touched first, which takes as long as some of these."""
+"""Multiply-accumulates of a problem from which the buffers of BLAS are touched first, which takes as long as a few such
+problems."""
 
 
 def taken_algorithm(
@@ -51,7 +52,7 @@ def taken_algorithm(
     Parameters
     ----------
     batch, weight_shape, groups, windows, itemsize
-        As of ``ConvProblem``.
+        See ``ConvProblem``.
     algorithm : {"auto", "direct", "fastest", "winograd", "fft"}
     direction : {"forward", "backward"}
     transposed : bool

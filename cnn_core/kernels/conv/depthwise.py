@@ -3,7 +3,7 @@
 As matrices, the patches would have one column for each tap. Instead NumPy's einsum multiplies and adds in one pass,
 over runs that are contiguous in memory: the channels of some adjacent windows along the last axis.
 
-Several output channels for one of the input are computed from an input whose channels are repeated as often.
+Several output channels for one of the input are computed from an input whose channels are repeated that many times.
 
 Axes in comments as in ``im2col_gemm``; R runs along the last axis, X elements of a run.
 """
@@ -37,13 +37,13 @@ MAX_PARTIAL_SUMS = 8
 """See ``im2col_gemm``."""
 
 MAX_SUMMED = 512
-"""Positions that einsum adds up in float32, one after the other; longer sums would lose digits."""
+"""Maximum number of positions that einsum adds up sequentially in float32; longer sums would lose digits."""
 
 MAX_RUN = 1024
-"""Elements of a run: longer ones of input, weight and output together do not fit the first-level cache of a core."""
+"""Maximum elements of a run: longer runs of input, weight and output do not fit the first-level cache of a core."""
 
 MAX_WEIGHT_BYTES = BLOCK_BYTES // 2
-"""Size of a weight that is repeated for each window of a run."""
+"""Maximum size of the weight repeated for all windows of a run."""
 
 OUTPUT_AXES, TAP_AXES = "abc", "ijk"
 

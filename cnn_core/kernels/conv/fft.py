@@ -37,16 +37,16 @@ __all__ = ["FFT", "FftKernel"]
 Array = NDArray[Any]
 
 MAX_PAIRS = 16
-"""Pairs of an input and an output channel in a group: each is a product of transforms."""
+"""Maximum number of pairs of an input and an output channel in a group: each is a product of transforms."""
 
 MAX_PARTIAL_SUMS = 4
-"""Each holds a transform of the weight's size."""
+"""Maximum number of partial sums, each with a transform of the weight's size."""
 
 MIN_SPANS = 3
 """Length of a block along an axis, as a multiple of its windows: shorter blocks waste most of a transform."""
 
 MAX_TRANSFORM = 2**22
-"""Elements of all transforms of a block together."""
+"""Maximum number of elements of all transforms of a block together."""
 
 FAST_SIZES = sorted(
     two * three * five
@@ -226,7 +226,7 @@ class _Transforms:
         """Return the blocks, which divide the images and the first axis."""
         division = _division(self._problem)
         whole = [slice(0, axis.output_size) for axis in self._problem.windows.axes[1:]]
-        return self._problem.kept_blocks(
+        return self._problem.cached_blocks(
             (_Transforms, division), lambda: ((images, rows, *whole) for images, rows, *_ in division.blocks())
         )
 

@@ -34,7 +34,7 @@ from cnn_core.kernels.conv.patches import (
 )
 from cnn_core.kernels.conv.problem import ConvProblem, Division, Layout, WindowBlock, cached_per_problem, thread_count
 from cnn_core.kernels.cost import MOVED_ELEMENT, STEP
-from cnn_core.kernels.outer_sum import MAX_KEPT_ELEMENTS
+from cnn_core.kernels.outer_sum import MAX_CACHED_ELEMENTS
 from cnn_core.kernels.products import multiply, multiply_transposed, parts_of_rows
 from cnn_core.runtime.blocks import BLOCK_BYTES, block_limit
 from cnn_core.runtime.threads import run_blocks
@@ -181,7 +181,7 @@ def _division(problem: ConvProblem) -> Division:
     limit = block_limit(whole, problem.itemsize * problem.weights // 2)
     if problem.groups > 1:
         # the indices that patches are gathered by are cached, unless there are very many
-        limit = min(limit, bytes_of_patch * (MAX_KEPT_ELEMENTS // (problem.taps * problem.groups)))
+        limit = min(limit, bytes_of_patch * (MAX_CACHED_ELEMENTS // (problem.taps * problem.groups)))
     return Division(problem.positions, bytes_of_patch, max(1, limit))
 
 

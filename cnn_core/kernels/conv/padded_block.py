@@ -24,7 +24,7 @@ class PaddedBlock:
     Parameters
     ----------
     memory : ndarray
-        Of one axis, with at least as many elements as the block.
+        Memory with one axis and at least as many elements as the block.
     images : int
     windows : Windows
         Over the block.

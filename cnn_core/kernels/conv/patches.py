@@ -41,7 +41,7 @@ class PatchSource:
     problem : ConvProblem
     layout : Layout
     padded, memory : ndarray
-        Of one axis, for a padded block of the input and for patches.
+        Memory with one axis, for a padded block of the input and for patches.
     weight_slice : tuple of slice
         Taps and channels, (*K, C/G); all of them if empty.
     with_ones : bool

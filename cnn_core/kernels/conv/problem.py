@@ -89,12 +89,12 @@ class Division:
 
 Result = TypeVar("Result")
 
-MAX_KEPT_BLOCKS = 64
-MAX_KEPT_PROBLEMS = 256
+MAX_CACHED_BLOCKS = 64
+MAX_CACHED_PROBLEMS = 256
 
 
 def cached_per_problem(function: Callable[[ConvProblem], Result]) -> Callable[[ConvProblem], Result]:
-    """Let a function of a problem compute once for each object; the objects are kept by ``conv_problem``."""
+    """Let a function of a problem compute once for each object; the objects are cached by ``conv_problem``."""
 
     @functools.wraps(function)
     def wrapped(problem: ConvProblem) -> Result:
@@ -169,28 +169,28 @@ class ConvProblem:
         return -(-self.channels * self.span((1, *outputs)) // math.prod(outputs))
 
     def span(self, counts: Sequence[int]) -> int:
-        """Return the elements of the padded input, of one channel, that so many images and windows span."""
+        """Return how many elements of the padded input, of one channel, so many images and windows span."""
         images, *windows = counts
         axes = zip(windows, self.windows.axes, strict=True)
         return images * math.prod((count - 1) * axis.stride + axis.extent for count, axis in axes)
 
     def copied_elements(self, division: Division) -> int:
-        """Return the elements of the padded blocks of a division in all.
+        """Return the total number of elements of the padded blocks of a division.
 
-        Where taps are far apart or windows overlap much, blocks copy what they span many times over.
+        Where taps are far apart or windows overlap much, blocks copy the elements that they span many times.
         """
         return division.steps * self.channels * self.span(division.counts)
 
     def window_blocks(self, division: Division) -> list[WindowBlock]:
         """Return the blocks of a division; those with the same layout come one after the other."""
-        return self.kept_blocks(division, division.blocks)
+        return self.cached_blocks(division, division.blocks)
 
-    def kept_blocks(self, key: object, outputs: Callable[[], Iterable[tuple[slice, ...]]]) -> list[WindowBlock]:
-        """Return the blocks of windows, given slices of (N, *O), which follow from this problem and a key."""
+    def cached_blocks(self, key: object, outputs: Callable[[], Iterable[tuple[slice, ...]]]) -> list[WindowBlock]:
+        """Return cached blocks of windows, given slices of (N, *O) that this problem and a key determine."""
         if key in self.cache:
             return self.cache[key]  # type: ignore[no-any-return]
         blocks_of_windows = window_blocks(self.windows, outputs())
-        if len(blocks_of_windows) <= MAX_KEPT_BLOCKS:
+        if len(blocks_of_windows) <= MAX_CACHED_BLOCKS:
             self.cache[key] = blocks_of_windows
         return blocks_of_windows
 
@@ -200,7 +200,7 @@ def thread_count(units: int) -> int:
     return max(1, min(get_threads(), units))
 
 
-conv_problem = functools.lru_cache(maxsize=MAX_KEPT_PROBLEMS)(ConvProblem)
+conv_problem = functools.lru_cache(maxsize=MAX_CACHED_PROBLEMS)(ConvProblem)
 """Returns the same object for the same arguments, which are those of ``ConvProblem``."""
 
 

@@ -14,7 +14,7 @@ is computed again without blocking.
 
 LeNet's layers take 1.5 to 2.6 times as long without this, others 0.8 to 1.3 times (docs/decisions/0013).
 
-Axes in comments as in ``im2col_gemm``; B windows that are one, L elements of the wider window along the last axis.
+Axes in comments as in ``im2col_gemm``; B windows joined to one, L elements of the wider window along the last axis.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ MAX_FEATURES = 16
 """With more output channels, matrix products are wide enough."""
 
 MAX_RUN = 32
-"""Elements of adjacent taps: longer runs are copied about as fast as memory allows."""
+"""Maximum elements of adjacent taps: longer runs are copied about as fast as memory allows."""
 
 MIN_POSITIONS = 2**12
 """With fewer windows, making the banded weight takes longer than it saves."""
 
 MAX_COLUMNS = 128
-"""Columns from which wider products are no faster."""
+"""Maximum number of columns; wider products are not faster."""
 
 COPIED_RUN, COPIED_ELEMENT = 3.0, 0.1
-"""Nanoseconds that a run of a patch takes, and each of its elements."""
+"""Nanoseconds for copying a run of a patch, and in addition for each of its elements."""
 
 PRODUCTS, HALF_SPEED_COLUMNS = 60.0, 24
 """Products in a nanosecond with many columns; and the number of columns at which a product has half that speed."""
@@ -133,7 +133,7 @@ def _blocked_elements(problem: ConvProblem) -> int:
 
 @cached_per_problem
 def _block_width(problem: ConvProblem) -> int:
-    """Return how many windows are one: of the divisors of the output's size the one that is the fastest."""
+    """Return how many windows are joined to one: the fastest of the divisors of the output's size."""
     last = problem.windows.axes[-1]
     if (
         problem.groups > 1
@@ -148,7 +148,7 @@ def _block_width(problem: ConvProblem) -> int:
 
 
 def _time(problem: ConvProblem, width: int) -> float:
-    """Return about how many nanoseconds a window takes if so many are one."""
+    """Estimate the nanoseconds for one window if so many windows are joined to one."""
     rows = problem.taps // problem.windows.axes[-1].kernel_size
     run = problem.channels * _extent(problem, width)
     columns = width * problem.features

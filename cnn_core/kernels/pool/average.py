@@ -46,7 +46,7 @@ class AverageKernel:
     include_padding : bool
         Whether taps in the padding count in the divisor.
     divisor : int or None
-        Of every window, instead of the number of its taps.
+        Divisor of every window, instead of the number of its taps.
     """
 
     axes: Sequence[int]

@@ -141,9 +141,9 @@ def gradient_elements(problem: ConvProblem, points: int = POINTS) -> tuple[int, 
     Returns
     -------
     int, int
-        Of the array in which the tiles of grad_output are evaluated, and of these tiles.
+        Elements of the array in which the tiles of grad_output are evaluated, and of these tiles.
     int
-        Of the products of a block.
+        Elements of the products of a block.
     """
     counts = math.prod(_counts(grad_weight_division(problem)))
     return (
@@ -161,7 +161,7 @@ def tile_blocks(problem: ConvProblem, blocks: Division) -> list[WindowBlock]:
             tiles = (slice(OUTPUTS * each.start, OUTPUTS * each.stop) for each in (down, along))
             yield (images, *ahead, *tiles)
 
-    return problem.kept_blocks((tile_blocks, blocks), outputs)
+    return problem.cached_blocks((tile_blocks, blocks), outputs)
 
 
 def over_tiles(written: tuple[int, ...], layout: Layout) -> Windows:

@@ -60,7 +60,7 @@ __all__ = ["WINOGRAD", "Winograd"]
 Array = NDArray[Any]
 
 COLUMNS = 2**14
-"""Columns of the weight that are transformed at a time."""
+"""Number of columns of the weight that are transformed at a time."""
 
 
 class Winograd:
