@@ -1,6 +1,6 @@
 """Convolution and pooling layers, forward and backward, in NumPy.
 
-Each op is a frozen dataclass: its fields are its parameters, checked once when it is made.
+Each op is a frozen dataclass: its fields are its parameters, checked once when it is created.
 
 >>> import numpy as np
 >>> from cnn_core import Conv

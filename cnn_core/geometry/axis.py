@@ -128,7 +128,7 @@ class AxisWindows(Axis):
 
     @property
     def output_padding(self) -> int:
-        """Elements by which the input exceeds what the windows span within the padding; for transposed ops."""
+        """Elements by which the input exceeds the span of the windows within the padding; for transposed ops."""
         return self.size - ((self.output_size - 1) * self.stride + self.extent - self.before - self.after)
 
     @property

@@ -35,7 +35,7 @@ class Cost:
 
 
 class Costs:
-    """The costs of a layer; those that are given as a callable are computed when they are asked for.
+    """The costs of a layer; those that are given as a callable are computed when they are requested.
 
     Parameters
     ----------

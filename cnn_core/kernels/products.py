@@ -36,7 +36,7 @@ def multiply(left: Array, right: Array, out: Array) -> None:
 
 
 def multiplication(left: Array, shape: tuple[int, ...], out: Array) -> Callable[[Array], None]:
-    """Return what writes ``left @ right`` for a right matrix, with all views made beforehand.
+    """Return a function that writes ``left @ right`` for a right matrix; all views are created in advance.
 
     Parameters
     ----------

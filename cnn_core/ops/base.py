@@ -88,13 +88,13 @@ class ResolvedOp(Generic[WindowsType]):
 class Op(ABC):
     """Base of all ops.
 
-    A subclass is a frozen dataclass. Its fields, declared with ``parameter``, are checked when it is made; its class
+    A subclass is a frozen dataclass. Its fields, declared with ``parameter``, are checked when it is created; its class
     attributes say what it computes, which operands it takes, which of them have gradients, what its results are called
     and which defaults other frameworks have; it defines ``resolve``, ``forward`` and, if it has gradients,
     ``backward``.
 
-    A framework's defaults are taken when the op is made, and only for parameters that are omitted or None. An existing
-    op has every parameter set, so ``dataclasses.replace(op, framework="torch")`` changes nothing else.
+    A framework's defaults are taken when the op is created, and only for parameters that are omitted or None. An
+    existing op has every parameter set, so ``dataclasses.replace(op, framework="torch")`` changes nothing else.
     """
 
     description: ClassVar[str]

@@ -115,7 +115,7 @@ class Conv(DifferentiableConvolution):
         correlate_grad_weight(input, grad_output, windows, self.groups, grad_weight, algorithm=algorithm)
 
     def _with_padding(self, input: Array, windows: Windows) -> tuple[Array, Windows]:
-        """Return an input with the padding that is copied from it, and its windows; zeros are made block by block."""
+        """Return an input with the padding that is copied from it, and its windows; zeros are added block by block."""
         if not self._copies_padding(windows):
             return input, windows
         return pad_from_source(input, windows.padding, self.padding_mode), windows.over_padded_input()

@@ -190,7 +190,7 @@ class MaxUnpool(Indexed):
             # the windows do not matter: take those of a pooling to the input's sizes
             sizes = one_per_axis("output_size", self.output_size, rank)
             return AnyWindows(tuple(AdaptiveAxis(size, output) for size, output in zip(sizes, spatial, strict=True)))
-        assert self.kernel_size is not None  # noqa: S101  (checked when the op was made)
+        assert self.kernel_size is not None  # noqa: S101  (checked when the op was created)
         return resolve_transposed(
             spatial,
             one_per_axis("kernel_size", self.kernel_size, rank),

@@ -112,7 +112,7 @@ class Pool(Op):
     def _windows(self, spatial: tuple[int, ...]) -> AnyWindows:
         if self.output_size is not None:
             return resolve_adaptive(spatial, self.output_size)
-        assert self.kernel_size is not None  # noqa: S101  (checked when the op was made)
+        assert self.kernel_size is not None  # noqa: S101  (checked when the op was created)
         return resolve_windows(
             spatial,
             one_per_axis("kernel_size", self.kernel_size, len(spatial)),

@@ -89,8 +89,8 @@ def get_threads() -> int:
 def set_threads(count: int, *, pin: bool = False) -> None:
     """Set how many threads this process computes with.
 
-    At first these are as many as the cores that the process may use, by its affinity mask and its control group. Calls
-    at the same time share them: each computes in the thread that it is made from, with the help of those that are idle.
+    The default is the number of cores that the process may use, by its affinity mask and its control group. Concurrent
+    calls share the threads: each computes in the calling thread, with the help of those that are idle.
     BLAS's own threads are not used. Results do not depend on the number of threads.
 
     Parameters
@@ -98,7 +98,7 @@ def set_threads(count: int, *, pin: bool = False) -> None:
     count : int
         From 1 to 1024.
     pin : bool
-        Whether each thread, including the one that a call is made from, is pinned to a core of its own while a call
+        Whether each thread, including the calling thread, is pinned to a core of its own while a call
         computes on several threads (Linux only). A program whose calls come after pauses is faster with it.
 
     Raises

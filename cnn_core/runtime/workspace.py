@@ -1,7 +1,7 @@
 """Memory that blocks are computed in, reused by the next block and the next call.
 
 Fresh memory is slow: the operating system clears each page when it is first touched. Views of the memory are cached
-with it, since making those of a convolution takes as long as computing a block, and holds the GIL meanwhile.
+with it, since creating those of a convolution takes as long as computing a block, and holds the GIL.
 """
 
 from __future__ import annotations

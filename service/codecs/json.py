@@ -79,9 +79,9 @@ def _refuse_repeated(content: Mapping[str, Any], body: bytearray) -> None:
     written = collections.Counter(
         orjson.loads(b'"%b"' % match.group(1)) for match in STRING.finditer(body) if match.group(2)
     )
-    kept = collections.Counter(_member_names(content))
+    parsed = collections.Counter(_member_names(content))
     # a name that occurs only in objects within lists is not one of a request's, and an error of its own
-    repeated = [name for name, count in written.items() if 0 < kept[name] < count]
+    repeated = [name for name, count in written.items() if 0 < parsed[name] < count]
     if repeated:
         fault = "a member occurs in its object more than once"
         raise InvalidRequest(

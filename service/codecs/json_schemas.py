@@ -12,7 +12,7 @@ DTYPE_SCHEMA: dict[str, Any] = {"type": "string", "enum": list(DTYPES)}
 
 
 def tensor_reference(description: str = "") -> dict[str, Any]:
-    """Return the schema of a tensor, with what it is where that is said."""
+    """Return the schema of a tensor, with a description if one is given."""
     return {"$ref": "#/components/schemas/Tensor", **({"description": description} if description else {})}
 
 

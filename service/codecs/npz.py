@@ -77,7 +77,7 @@ class NpzCodec(Codec):
 
 
 class _Chunks:
-    """A file for zipfile to write, which keeps what it is given as it is: a tensor's data stays where it is.
+    """A file for zipfile to write, which stores chunks without copying them: a tensor's data stays where it is.
 
     zipfile completes a member's header once its data is written, by writing it a second time over the first.
     """

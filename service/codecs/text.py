@@ -33,7 +33,7 @@ def parse_text_parameters(pairs: Sequence[tuple[str, str | bytes]]) -> dict[str,
     The other ways in which HTTP libraries write values are read too: a list as a name that comes several times
     (``stride=2&stride=1``), with brackets after the name (``stride[]=2``), as ``2,1`` or ``(2, 1)``; True, False and
     None as Python writes them; and an empty value, or None, for a parameter that is not given. Bytes are not text, and
-    stay what they are: no parameter has such a value, so they are an error of the parameter's.
+    are returned unchanged: no parameter accepts them, so the error names the parameter.
 
     Raises
     ------

@@ -154,7 +154,7 @@ def _paths_meant(path: str) -> str:
     of_layer = paths.get(path[:MAX_PATH].strip("/").partition("/")[0], [])
     close = difflib.get_close_matches(path[:MAX_PATH], [each for some in paths.values() for each in some], n=1)
     meant = of_layer or close
-    return f" {'Paths of this layer' if of_layer else 'Most like it is'}: {', '.join(meant)}." if meant else ""
+    return f" {'Paths of this layer' if of_layer else 'The closest path is'}: {', '.join(meant)}." if meant else ""
 
 
 def _kind(error: Exception) -> Kind:

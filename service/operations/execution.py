@@ -90,7 +90,7 @@ class ComputePool:
         try:
             await asyncio.wait((result, watch), return_when=asyncio.FIRST_COMPLETED)
             if not result.done() and future.cancel():
-                raise _busy("nobody waits for the response", "a client that stays")
+                raise _busy("a closed connection", "a client that waits for the response")
             return await result
         except asyncio.CancelledError:
             future.cancel()

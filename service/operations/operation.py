@@ -186,7 +186,7 @@ class Operation:
         return {"wrt": rule_field("wrt", tuple[str, ...], rule, description, op.differentiable)}
 
     def parse_parameters(self, parameters: Mapping[str, Any], other_known_names: Sequence[str] = ()) -> ParsedCall:
-        """Check the parameters and return what is to be called.
+        """Check the parameters and return the parsed call.
 
         Parameters
         ----------
@@ -237,7 +237,7 @@ class Operation:
         }
 
     def parse(self, parameters: Mapping[str, Any], operands: Collection[str]) -> ParsedCall:
-        """Check the parameters, and that every required operand is there; return what is to be called.
+        """Check the parameters, and that every required operand is there; return the parsed call.
 
         Raises
         ------

@@ -116,13 +116,13 @@ class Declaration:
         """A small call that uses most parameters."""
         return self.examples[""]
 
-    def made(self, **parameters: Any) -> Any:
+    def create_op(self, **parameters: Any) -> Any:
         """The op of the core with these parameters."""
         return self.op(**parameters)
 
     def computed(self, case: Case) -> Arrays:
         """The results of the core."""
-        op = self.made(**case.parameters)
+        op = self.create_op(**case.parameters)
         return _by_name(op.forward(**case.operands), "output")
 
     def expected(self, case: Case) -> Arrays:
@@ -131,7 +131,7 @@ class Declaration:
 
     def computed_gradients(self, case: Case) -> Arrays:
         """The gradients of the core."""
-        op = self.made(**case.parameters)
+        op = self.create_op(**case.parameters)
         return _by_name(op.backward(case.grad_output, **case.operands), "grad_input")
 
     def expected_gradients(self, case: Case) -> Arrays:
@@ -142,7 +142,7 @@ class Declaration:
     def output_shape(self, case: Case) -> tuple[int, ...]:
         """The shape of the output that the core predicts."""
         operands = (case.operands.get(operand.name) for operand in self.op.operands)
-        shape: tuple[int, ...] = self.made(**case.parameters).output_shape(
+        shape: tuple[int, ...] = self.create_op(**case.parameters).output_shape(
             *(None if array is None else array.shape for array in operands)
         )
         return shape

@@ -22,7 +22,7 @@ def call_of(declaration: Declaration, case: Case, direction: str = "forward", na
     own = {"mode": declaration.mode} if declaration.mode else {}
     parameters, operands = {**own, **case.parameters}, case.operands
     if direction == "forward":
-        results = tuple(declaration.made(**case.parameters).result_names())
+        results = tuple(declaration.create_op(**case.parameters).result_names())
     else:
         results = tuple(f"grad_{name}" for name in declaration.op.differentiable)
         operands = {"grad_output": normal(*declaration.output_shape(case), seed=4), **operands}

@@ -8,7 +8,7 @@ The functions here say what is computed; how it is computed follows from the ``C
   products; ``depthwise``, where every channel is a group; ``window_blocking``, for few channels;
 * ``winograd``, for windows of 3 x 3, and ``fft``, for windows of hundreds of taps: faster, but they round more;
 * ``polyphase`` and ``col2im``: the gradient with respect to the input, gathered or scattered;
-* ``costs``: what a convolution is predicted to cost.
+* ``costs``: the predicted costs of a convolution.
 
 Shapes and types of the operands are those of the methods in ``kernel``.
 """

@@ -2,7 +2,7 @@
 
     grad_input = col2im(grad_output @ weight.T)
 
-Patches are made for one block of windows at a time and added to the block of the input that these cover. Where taps
+Patches are computed for one block of windows at a time and added to the block of the input that these cover. Where taps
 are adjacent along the last axis, all of them are added as one run, to every few windows at a time: as many as it takes
 for their runs not to overlap. Where every channel is a group of its own, or a patch is so long that few of them fit a
 block, each tap is computed and added by itself.
@@ -224,7 +224,7 @@ def _thread_elements(problem: ConvProblem) -> tuple[int, int, int]:
 
 
 class _Scatter:
-    """Gradients that blocks with the same layout add to some groups and channels; its views are made beforehand.
+    """Gradients that blocks with the same layout add to some groups and channels; views are created in advance.
 
     Parameters
     ----------

@@ -28,7 +28,7 @@ def conv_costs(
     *,
     transposed: bool = False,
 ) -> Costs:
-    """Return what a convolution costs, and what each of its gradients costs; each is predicted when it is asked for.
+    """Return the costs of a convolution and of each of its gradients; each is predicted when it is requested.
 
     Parameters
     ----------

@@ -1,15 +1,15 @@
 """Convolution by Fourier transforms, for windows of very many taps over few channels.
 
-The transform of a correlation is the product of a transform and a conjugate one. So what is computed directly in as
-many products as there are taps takes about as many as their logarithm:
+The transform of a correlation is the product of a transform and a conjugate one. So each
+output takes about as many products as the logarithm of the number of taps, not as many as there are taps:
 
     output      = inverse(transform(input) * conjugate(transform(weight)))
     grad_weight = inverse(transform(input) * conjugate(transform(grad_output)))
 
-Blocks of windows are computed apart, each with the block of the input that it covers: what a transform wraps around at
-its end is beyond the windows (overlap-save). Rounding is in proportion to the largest elements of a block, not to
-each sum's own terms; a block whose outputs are not all finite is computed again directly, since one infinity makes NaN
-of everything in a transform.
+Blocks of windows are computed separately, each with the block of the input that it covers: the elements that a
+transform wraps around are beyond the windows (overlap-save). Rounding is in proportion to the largest elements of a
+block, not to each sum's own terms; a block whose outputs are not all finite is computed again directly, since one
+infinity makes NaN of everything in a transform.
 
 Axes in comments as in ``im2col_gemm``; T sizes of a transform, of which the last is halved.
 """

@@ -6,8 +6,8 @@ channel, two of the three computations are matrix products (for each group):
     output      = patches @ weight
     grad_weight = patches.T @ grad_output
 
-The whole matrix of patches never exists: it is made for one block of windows at a time, in memory that stays in the
-cache of a core. Where windows have a single tap, no gaps and no padding, the input itself is that matrix.
+The whole matrix of patches never exists as a whole: it is built for one block of windows at a time, in memory that
+stays in the cache of a core. Where windows have a single tap, no gaps and no padding, the input itself is that matrix.
 
 Axes in comments: N batch, S spatial sizes, O output sizes, K kernel sizes, G groups, C channels in, F channels out,
 P windows in a block; lower case for those of a block.

@@ -34,7 +34,7 @@ def is_pointwise(problem: ConvProblem) -> bool:
 
 
 class PatchSource:
-    """Copies patches from blocks of an input; the views for that are made beforehand.
+    """Copies patches from blocks of an input; the views for that are created in advance.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ class PatchSource:
 
 
 def _take(runs: Array, counts: tuple[int, ...], steps: tuple[int, ...], patches: Array) -> None:
-    # the indices are not kept here: for each layout they may be as large as the patches
+    # the indices are not cached here: for each layout they may be as large as the patches
     # clipping needs no buffer; no index is outside
     np.take(runs, outer_sum(counts, steps), axis=0, out=patches, mode="clip")
 

@@ -77,8 +77,8 @@ class AverageKernel:
         (target,) = results
         windows = block.windows
         if isinstance(windows, Windows) and self._is_einsum(input, windows):
-            taps, kept = len(self.axes), range(len(self.axes), len(self.axes) + input.ndim)
-            np.einsum(windows.taps_first(input, self.axes), range(taps + input.ndim), kept, out=target)
+            taps, kept_axes = len(self.axes), range(len(self.axes), len(self.axes) + input.ndim)
+            np.einsum(windows.taps_first(input, self.axes), range(taps + input.ndim), kept_axes, out=target)
         else:
             reduce_axes(np.add, input, smallest_first(windows, self.axes), 0, target, np.dtype(np.float64))
         np.divide(target, self._divisors_of(block), out=target)

@@ -150,7 +150,7 @@ def _level(values: Array, axis: int, along: Axis, norm_type: float) -> _Level:
 
 
 def _leading_bit(largest: Array) -> Array:
-    """Return the power of two that begins each number; what is subnormal, 0 or not finite stays. None is negative."""
+    """Return the leading power of two of each non-negative number; 0, subnormal and non-finite ones stay."""
     integer = np.dtype(f"u{largest.itemsize}")
     exponent_bits = largest.dtype.type(np.inf).view(integer)
     power = (largest.view(integer) & exponent_bits).view(largest.dtype)

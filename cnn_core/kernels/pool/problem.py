@@ -98,7 +98,7 @@ class PoolProblem:
         return math.prod(self.outer) * self.inner
 
     def costs(self, kernel: PoolKernel) -> Costs:
-        """Return what the pooling costs, computed by a kernel in blocks on all threads."""
+        """Return the costs of the pooling if a kernel computes it in blocks on all threads."""
         *images, along = self.block_counts()
         first = self.windows.axes[0]
         count = math.prod(-(-size // of_block) for size, of_block in zip(self.outer, images, strict=True))

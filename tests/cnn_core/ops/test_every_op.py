@@ -58,7 +58,7 @@ def require_backward(declared: Declaration, case: Case) -> None:
 
 def resolved(declared: Declaration, case: Case) -> Any:
     operands = (case.operands.get(operand.name) for operand in declared.op.operands)
-    op = declared.made(**case.parameters)
+    op = declared.create_op(**case.parameters)
     return op.resolve(*(None if operand is None else operand.shape for operand in operands))
 
 

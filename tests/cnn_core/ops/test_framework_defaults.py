@@ -34,7 +34,7 @@ REQUIRED = {name: required_parameters(declared) for name, declared in DECLARED.i
 
 def made(name: str, **parameters: Any) -> Any:
     """An op by its name."""
-    return DECLARED[name].made(**REQUIRED[name] | parameters)
+    return DECLARED[name].create_op(**REQUIRED[name] | parameters)
 
 
 def resolved_stride(op: Any) -> int:

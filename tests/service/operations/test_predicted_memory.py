@@ -114,7 +114,7 @@ def test_memory_stays_within_the_prediction_in_any_geometry(
     case = data.draw(geometries)
     assume(all(math.prod(shape) < 2**20 for shape in case.shapes().values()))
     try:
-        op = declared.made(**case.parameters)
+        op = declared.create_op(**case.parameters)
         resolved = op.resolve(*(case.shapes().get(operand.name) for operand in op.operands))
     except ConvpoolError:
         reject()

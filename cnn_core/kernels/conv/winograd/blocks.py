@@ -70,7 +70,7 @@ def division(problem: ConvProblem) -> Division:
 
 
 def _divided(problem: ConvProblem) -> tuple[int, ...]:
-    # what is cut last is what blocks next to each other would evaluate twice
+    # the axes whose blocks overlap are divided last, since adjacent blocks evaluate the overlap twice
     images, *ahead, down, along = tile_counts(problem)
     return (images, down, along, *ahead)
 
@@ -165,7 +165,7 @@ def tile_blocks(problem: ConvProblem, blocks: Division) -> list[WindowBlock]:
 
 
 def over_tiles(written: tuple[int, ...], layout: Layout) -> Windows:
-    """Return windows of one element over whole tiles of a part of grad_output, padded with what it lacks of them."""
+    """Return windows of one element over a part of grad_output that is padded to whole tiles."""
     problem = zip(written[1:-1], layout.outputs[1:], strict=True)
     return Windows(
         tuple(AxisWindows(size, 1, 1, 1, before=0, after=whole - size, output_size=whole) for size, whole in problem)

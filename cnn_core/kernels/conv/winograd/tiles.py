@@ -11,7 +11,7 @@ transforms are about 1, and results in float32 lose about one bit more than thos
 usual choice, it is four. (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2016; Barabasz et al.,
 "Error Analysis and Improving the Accuracy of Winograd Convolution for Deep Neural Networks", 2020.)
 
-All views are made beforehand: between NumPy's calls a thread should hold the GIL as briefly as possible.
+All views are created in advance: between NumPy's calls a thread should hold the GIL as briefly as possible.
 
 Axes in comments: M planes (images and what lies along the axes before the last two), C channels, P points along both
 axes.
