@@ -62,7 +62,7 @@ class Costs:
 
 
 class _WhenAsked(Mapping[str, Cost]):
-    """Costs by name, each computed when it is asked for."""
+    """Costs by name, each computed when it is requested."""
 
     def __init__(self, costs: Mapping[str, Cost] | Mapping[str, Cost | Callable[[], Cost]]) -> None:
         self._costs = costs

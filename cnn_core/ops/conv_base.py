@@ -28,7 +28,7 @@ WEIGHT = Operand("weight", "Kernels: (*kernel, C/groups, C_out), or (C_out, C/gr
 
 
 class ConvGradients(NamedTuple):
-    """The gradients of a convolution; None for those that were not asked for."""
+    """The gradients of a convolution; None for those that were not requested."""
 
     grad_input: Array | None = None
     grad_weight: Array | None = None

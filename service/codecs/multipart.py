@@ -100,7 +100,7 @@ def _without_padding(body: bytearray, boundary: bytes) -> bytes:
     """Return the body without the blanks at the ends of its boundary lines, which the parser does not take."""
     content = b"\r\n" + body  # so that the first boundary, too, follows a line end
     delimiter = b"\r\n--" + boundary
-    kept: list[memoryview] = []
+    slices: list[memoryview] = []
     start = position = 0
     for _ in range(MAX_PARTS + 1):  # the parser refuses more
         position = content.find(delimiter, position)
@@ -108,9 +108,9 @@ def _without_padding(body: bytearray, boundary: bytes) -> bytes:
             break
         position += len(delimiter)
         if match := PADDING.match(content, position):
-            kept.append(memoryview(content)[start : match.start(1)])
+            slices.append(memoryview(content)[start : match.start(1)])
             start = match.end(1)
-    return b"".join([*kept, memoryview(content)[start:]]) if kept else content
+    return b"".join([*slices, memoryview(content)[start:]]) if slices else content
 
 
 def _text(content: bytes) -> str | bytes:

@@ -98,8 +98,8 @@ def _alternatives(words: list[str]) -> str:
 
 def without_null(schema: Mapping[str, Any]) -> dict[str, Any]:
     """Return a schema without the null that means "not given": a request simply leaves the parameter out."""
-    kept = [alternative for alternative in schema.get("anyOf", []) if alternative != {"type": "null"}]
-    return dict(kept[0]) if len(kept) == 1 else dict(schema)
+    alternatives = [alternative for alternative in schema.get("anyOf", []) if alternative != {"type": "null"}]
+    return dict(alternatives[0]) if len(alternatives) == 1 else dict(schema)
 
 
 def query_parameters(operation: Operation) -> list[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 It relies on three things that uvicorn's ``H11Protocol`` does, and ``tests/service/http/test_protocol.py`` fails where
 one of them changes: it keeps the h11 connection in ``conn``, asks it for events in ``handle_events`` alone, and keeps
-the request that is under way in ``cycle``.
+the request in progress in ``cycle``.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ BREAKS_A_RULE = ("a request keeps to the rules of HTTP/1.1", "one that does not"
 
 
 class Malformed(Exception):
-    """A request that is not HTTP/1.1: unlike h11's own error, uvicorn does not catch it and answer in plain text."""
+    """A request that is not HTTP/1.1: unlike h11's own error, uvicorn does not catch it and respond in plain text."""
 
     def __init__(self, status: HTTPStatus, rule: str, got: str, expected: str) -> None:
         super().__init__(rule)
@@ -154,7 +154,7 @@ def in_origin_form(request: h11.Request) -> h11.Request:
 
 
 class Protocol(H11Protocol):
-    """Answers what is not HTTP/1.1 with a problem document, and closes the connection."""
+    """Responds to what is not HTTP/1.1 with a problem document, and closes the connection."""
 
     conn: Connection
 
@@ -181,7 +181,7 @@ class Protocol(H11Protocol):
             self.transport.close()
 
     def _refuse(self, error: Malformed) -> None:
-        """Answer, unless a response has begun, and close the connection once the client has seen it."""
+        """Send a problem, unless a response has begun, and close the connection once the client has seen it."""
         self._discarded = 0
         is_under_way = self.cycle is not None and not self.cycle.response_complete
         if self.conn.our_state not in {h11.IDLE, h11.SEND_RESPONSE}:

@@ -18,7 +18,7 @@ Returned = TypeVar("Returned")
 
 
 class Ticket:
-    """A request's place among those under way, and the memory that is charged to it.
+    """A request's place among those in progress, and the memory that is charged to it.
 
     A context manager: leaving it gives the place and the memory back.
     """
@@ -43,7 +43,7 @@ class Ticket:
         with self._pool.lock:
             if self._pool.requests >= self._pool.settings.max_requests:
                 raise _busy(
-                    f"{self._pool.requests} requests under way", f"fewer than {self._pool.settings.max_requests}"
+                    f"{self._pool.requests} requests in progress", f"fewer than {self._pool.settings.max_requests}"
                 )
             self._pool.requests += 1
         return self
@@ -55,7 +55,7 @@ class Ticket:
 
 
 class ComputePool:
-    """Threads that compute, and the bounds on the requests that are under way: being read, computed or sent.
+    """Threads that compute, and the bounds on the requests in progress: being read, computed or sent.
 
     The core computes a request on as many of these threads as others leave idle: several requests at a time use as many
     cores together as one alone.

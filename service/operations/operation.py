@@ -154,7 +154,7 @@ class Operation:
 
     @functools.cached_property
     def results(self) -> tuple[str, ...]:
-        """The tensors that a response may hold; some of them only if asked for."""
+        """The tensors that a response may hold; some of them only if requested."""
         ops = self.entry.ops.values()
         if self.direction == "forward":
             return tuple(dict.fromkeys(name for op in ops for name in op.results))

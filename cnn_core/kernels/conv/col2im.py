@@ -83,8 +83,8 @@ class Col2im:
                 for block in by_image[images.start, images.stop]:
                     step = step_of(block.layout, groups, target.shape[-2:])
                     step.compute(grad_output[block.outputs], matrices[_key(unit)])
-                    place = target[(slice(None), *block.inputs[1:])]
-                    np.add(place, step.inside, out=place)
+                    region = target[(slice(None), *block.inputs[1:])]
+                    np.add(region, step.inside, out=region)
 
             return compute
 
@@ -313,8 +313,8 @@ class _Patches(_Scatter):
         of_groups = group_matrices(gradient, self._all_groups, matrices.dtype, self._copied)[self._groups]
         multiply(of_groups, matrices, out=self._patches)
         self._padded.fill(0)
-        for place, added in self._prepared or self._additions():
-            np.add(place, added, out=place)
+        for region, added in self._prepared or self._additions():
+            np.add(region, added, out=region)
 
 
 class _Taps(_Scatter):
@@ -337,8 +337,8 @@ class _Taps(_Scatter):
                 slice(tap * axis.dilation, tap * axis.dilation + (axis.output_size - 1) * axis.stride + 1, axis.stride)
                 for tap, axis in zip(taps, self._axes, strict=True)
             )
-            place = self._padded[(slice(None), *covered)]
-            np.add(place, _group_products(of_groups, matrices[taps], self._products), out=place)
+            region = self._padded[(slice(None), *covered)]
+            np.add(region, _group_products(of_groups, matrices[taps], self._products), out=region)
 
 
 def _split(problem: ConvProblem, weight: Array, unit: Unit) -> Array:

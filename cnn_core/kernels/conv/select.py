@@ -1,7 +1,7 @@
 """Which kernel computes a problem: one rule for each.
 
 Sums that are added directly are exact for integers; ``direct_kernel`` picks the form that suits the channels. Winograd
-and FFT kernels are taken only where they are asked for, or where ``fastest`` is asked for and they are worth it.
+and FFT kernels are taken only where they are requested, or where ``fastest`` is requested and they are worth it.
 """
 
 from __future__ import annotations

@@ -136,11 +136,11 @@ class Interpolation:
         """Write the outputs, with a bias, to a part of the output (*ahead, rows, columns, F); it may end in tiles."""
         is_whole = target.shape == self._shape
         # splitting axes never copies
-        place = (target if is_whole else self._whole).reshape(self._in_rows.shape, copy=False)
+        destination = (target if is_whole else self._whole).reshape(self._in_rows.shape, copy=False)
         if bias is None:
-            np.copyto(place, self._in_rows)
+            np.copyto(destination, self._in_rows)
         else:
-            np.add(self._in_rows, bias, out=place)
+            np.add(self._in_rows, bias, out=destination)
         if not is_whole:
             rows, columns = target.shape[-3:-1]
             target[...] = self._whole[..., :rows, :columns, :]
