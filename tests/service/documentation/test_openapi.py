@@ -14,6 +14,7 @@ import pytest
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 from openapi_spec_validator import validate
 
+from service.codecs import CODECS
 from service.operations.catalogue import CATALOGUE, OPERATIONS
 from service.operations.operation import Operation
 from tests.clients import ApplicationClient
@@ -164,7 +165,7 @@ def test_a_file_of_an_example_gives_the_numbers_of_json(
     query = query_example(DOCUMENT["paths"][operation.path]["post"])
     response = client.post(
         operation.path,
-        params={} if media_type == "application/json" else query,
+        params={} if CODECS[media_type].parameters_in else query,
         content=file.content,
         headers={"Content-Type": media_type, "Accept": "application/json"},
     )
