@@ -62,8 +62,16 @@ class Codec(ABC):
     preference: ClassVar[int] = 0
     components: ClassVar[Mapping[str, Any]] = {}
 
-    def can_read(self, operands: int) -> bool:
-        """Return whether a request can hold so many operands."""
+    def can_read(self, operands: int, *, typed: bool) -> bool:
+        """Return whether a request can hold the operands of an operation.
+
+        Parameters
+        ----------
+        operands : int
+            The number of those that are required.
+        typed : bool
+            Whether some have types of their own, such as int8, which the format must then be able to name.
+        """
         return True
 
     def can_write(self, results: int) -> bool:

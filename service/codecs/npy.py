@@ -198,7 +198,7 @@ class NpyCodec(Codec):
     responds_in_kind: ClassVar[bool] = False  # by its preference, unless there are several results
     preference: ClassVar[int] = 2
 
-    def can_read(self, operands: int) -> bool:  # noqa: D102
+    def can_read(self, operands: int, *, typed: bool) -> bool:  # noqa: D102
         return operands == 1
 
     def can_write(self, results: int) -> bool:  # noqa: D102

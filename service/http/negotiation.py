@@ -39,7 +39,8 @@ class RequestFormat:
 
 def readable_codecs(operation: Operation) -> tuple[Codec, ...]:
     """Return the codecs that can hold an operation's operands."""
-    return tuple(codec for codec in CODECS.values() if codec.can_read(len(operation.required_operands)))
+    count, typed = len(operation.required_operands), any(operand.dtypes for operand in operation.operands)
+    return tuple(codec for codec in CODECS.values() if codec.can_read(count, typed=typed))
 
 
 def writable_codecs(results: int = 1) -> tuple[Codec, ...]:

@@ -15,6 +15,7 @@ from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 from openapi_spec_validator import validate
 
 from service.codecs import CODECS
+from service.documentation.described import described_operation
 from service.operations.catalogue import CATALOGUE, OPERATIONS
 from service.operations.operation import Operation
 from tests.clients import ApplicationClient
@@ -167,7 +168,11 @@ def test_a_file_of_an_example_gives_the_numbers_of_json(
         operation.path,
         params={} if CODECS[media_type].parameters_in else query,
         content=file.content,
-        headers={"Content-Type": media_type, "Accept": "application/json"},
+        headers={
+            **CODECS[media_type].encode_example(described_operation(operation)).headers,
+            "Content-Type": media_type,
+            "Accept": "application/json",
+        },
     )
     assert response.status_code == 200, response.text
     assert numbers(response.json()) == numbers(answer(client, operation))
