@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cnn_core.kernels.cost import MOVED_ELEMENT, Cost
 from cnn_core.operands import accumulation_dtype, common_dtype
 from cnn_core.runtime.blocks import BLOCK_BYTES, block_count, blocks
-from cnn_core.runtime.threads import get_threads, run_blocks
+from cnn_core.runtime.threads import run_blocks, thread_count
 from cnn_core.runtime.workspace import Workspace
 
 __all__ = ["channel_sums", "channel_sums_cost"]
@@ -74,7 +74,7 @@ def channel_sums_cost(shape: Sequence[int]) -> Cost:
     uncopied = max(channels, min(size, MAX_BLOCK_BYTES // 4)) // MAX_SUMMED
     per_thread = max(copied + copied // MAX_SUMMED, uncopied) + 2 * channels
     # the sums of all blocks are in float64, which is two elements of float32
-    return Cost(MOVED_ELEMENT * size, min(get_threads(), parts) * per_thread + 2 * (parts + 1) * channels)
+    return Cost(MOVED_ELEMENT * size, thread_count(parts) * per_thread + 2 * (parts + 1) * channels)
 
 
 def _column_sums(rows: NDArray[Any]) -> NDArray[Any]:

@@ -12,7 +12,6 @@ from numpy.typing import ArrayLike, NDArray
 from cnn_core.geometry import AnyWindows
 from cnn_core.kernels.pool.average import AverageKernel
 from cnn_core.kernels.pool.kernel import PoolKernel
-from cnn_core.operands import as_operand, common_dtype
 from cnn_core.ops.base import computation
 from cnn_core.ops.docstrings import documented
 from cnn_core.ops.pool_base import Pool
@@ -64,11 +63,7 @@ class AvgPool(Pool):
     @computation
     def forward(self, input: ArrayLike) -> NDArray[Any]:
         """Compute the average of each window."""
-        input = as_operand("input", input)
-        resolved = self._resolved(input)
-        output = np.empty(resolved.output_shape, dtype=common_dtype(input))
-        self._pooled(input, [output], resolved.windows)
-        return output
+        return self._output(input)
 
     @computation
     def backward(self, grad_output: ArrayLike, input: ArrayLike) -> NDArray[Any]:

@@ -11,7 +11,6 @@ from numpy.typing import ArrayLike, NDArray
 from cnn_core.geometry import AnyWindows
 from cnn_core.kernels.pool.kernel import PoolKernel
 from cnn_core.kernels.pool.norm import NormKernel
-from cnn_core.operands import as_operand, common_dtype
 from cnn_core.ops.base import computation
 from cnn_core.ops.docstrings import documented
 from cnn_core.ops.pool_base import Pool
@@ -52,11 +51,7 @@ class LpPool(Pool):
     @computation
     def forward(self, input: ArrayLike) -> NDArray[Any]:
         """Compute the norm of each window."""
-        input = as_operand("input", input)
-        resolved = self._resolved(input)
-        output = np.empty(resolved.output_shape, dtype=common_dtype(input))
-        self._pooled(input, [output], resolved.windows)
-        return output
+        return self._output(input)
 
     @computation
     def backward(self, grad_output: ArrayLike, input: ArrayLike) -> NDArray[Any]:

@@ -126,6 +126,14 @@ class Pool(Op):
     def _kernel(self, windows: AnyWindows, dtype: np.dtype[Any]) -> PoolKernel:
         """Return the kernel that computes the pooling in a floating type."""
 
+    def _output(self, input: ArrayLike) -> NDArray[Any]:
+        """Return the one result of a pooling that has no other."""
+        input = as_operand("input", input)
+        resolved = self._resolved(input)
+        output = np.empty(resolved.output_shape, dtype=common_dtype(input))
+        self._pooled(input, [output], resolved.windows)
+        return output
+
     def _pooled(self, input: NDArray[Any], results: Sequence[NDArray[Any]], windows: AnyWindows) -> None:
         """Write the results of all windows."""
         dtype = accumulation_dtype(common_dtype(input))

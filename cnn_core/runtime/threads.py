@@ -19,7 +19,7 @@ from cnn_core.runtime.cpus import usable_cpus
 from cnn_core.runtime.placement import forget_pins, is_pinned, pinned_to_core
 from cnn_core.runtime.workspace import Workspace
 
-__all__ = ["get_threads", "run_blocks", "set_threads"]
+__all__ = ["get_threads", "run_blocks", "set_threads", "thread_count"]
 
 Block = TypeVar("Block")
 Worker = Callable[[Block], None]
@@ -84,6 +84,11 @@ if hasattr(os, "register_at_fork"):
 def get_threads() -> int:
     """Return how many threads this process computes with."""
     return _threads.count
+
+
+def thread_count(units: int) -> int:
+    """Return how many threads compute so many units of work at most."""
+    return max(1, min(get_threads(), units))
 
 
 def set_threads(count: int, *, pin: bool = False) -> None:

@@ -13,6 +13,7 @@ Axes in comments as in ``im2col_gemm``.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -21,11 +22,11 @@ from numpy.typing import NDArray
 
 from cnn_core.kernels.conv.depthwise import DEPTHWISE, depthwise_work
 from cnn_core.kernels.conv.patches import group_matrices, split_channels
-from cnn_core.kernels.conv.problem import ConvProblem, Division, Layout, WindowBlock, cached_per_problem, thread_count
+from cnn_core.kernels.conv.problem import ConvProblem, Division, Layout, WindowBlock, cached_per_problem
 from cnn_core.kernels.cost import MOVED_ELEMENT, STEP
 from cnn_core.kernels.products import multiply
 from cnn_core.runtime.blocks import BLOCK_BYTES, block_limit
-from cnn_core.runtime.threads import run_blocks
+from cnn_core.runtime.threads import run_blocks, thread_count
 from cnn_core.runtime.workspace import Workspace, view_cache_elements
 
 __all__ = ["COL2IM", "Col2im"]
@@ -223,7 +224,7 @@ def _thread_elements(problem: ConvProblem) -> tuple[int, int, int]:
     )
 
 
-class _Scatter:
+class _Scatter(ABC):
     """Gradients that blocks with the same layout add to some groups and channels; views are created in advance.
 
     Parameters
@@ -256,9 +257,9 @@ class _Scatter:
         """The gradient of the part of the input, (n, *s, g, c)."""
         self._prepare(problem, layout, shape)
 
+    @abstractmethod
     def _prepare(self, problem: ConvProblem, layout: Layout, shape: tuple[int, ...]) -> None:
         """Make the views that each block needs."""
-        raise NotImplementedError
 
 
 class _Patches(_Scatter):

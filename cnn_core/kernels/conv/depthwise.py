@@ -20,10 +20,10 @@ from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from cnn_core.kernels.conv.padded_block import PaddedBlock
-from cnn_core.kernels.conv.problem import ConvProblem, Division, Layout, WindowBlock, cached_per_problem, thread_count
+from cnn_core.kernels.conv.problem import ConvProblem, Division, Layout, WindowBlock, cached_per_problem
 from cnn_core.kernels.cost import MOVED_ELEMENT, STEP
 from cnn_core.runtime.blocks import BLOCK_BYTES
-from cnn_core.runtime.threads import run_blocks
+from cnn_core.runtime.threads import run_blocks, thread_count
 from cnn_core.runtime.workspace import Workspace, view_cache_elements
 
 __all__ = ["DEPTHWISE", "Depthwise", "depthwise_work"]

@@ -26,10 +26,10 @@ from numpy.typing import NDArray
 
 from cnn_core.kernels.conv.direct import direct_kernel
 from cnn_core.kernels.conv.padded_block import PaddedBlock
-from cnn_core.kernels.conv.problem import ConvProblem, Division, Layout, WindowBlock, cached_per_problem, thread_count
+from cnn_core.kernels.conv.problem import ConvProblem, Division, Layout, WindowBlock, cached_per_problem
 from cnn_core.kernels.finite import is_all_finite
 from cnn_core.runtime.blocks import BLOCK_BYTES
-from cnn_core.runtime.threads import run_blocks
+from cnn_core.runtime.threads import run_blocks, thread_count
 from cnn_core.runtime.workspace import Workspace
 
 __all__ = ["FFT", "FftKernel"]

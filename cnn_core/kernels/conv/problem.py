@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from cnn_core.geometry import AxisWindows, Windows
 from cnn_core.runtime.blocks import block_count, block_sizes, blocks
-from cnn_core.runtime.threads import get_threads
 
 __all__ = [
     "ConvProblem",
@@ -22,7 +21,6 @@ __all__ = [
     "WindowBlock",
     "cached_per_problem",
     "conv_problem",
-    "thread_count",
     "transposed_weight",
     "window_blocks",
 ]
@@ -193,11 +191,6 @@ class ConvProblem:
         if len(blocks_of_windows) <= MAX_CACHED_BLOCKS:
             self.cache[key] = blocks_of_windows
         return blocks_of_windows
-
-
-def thread_count(units: int) -> int:
-    """Return how many threads compute so many units."""
-    return max(1, min(get_threads(), units))
 
 
 conv_problem = functools.lru_cache(maxsize=MAX_CACHED_PROBLEMS)(ConvProblem)

@@ -17,7 +17,7 @@ from cnn_core.kernels.cost import STEP, Cost, Costs
 from cnn_core.kernels.pool.block import PoolBlock
 from cnn_core.kernels.pool.kernel import PoolKernel
 from cnn_core.runtime.blocks import block_sizes
-from cnn_core.runtime.threads import get_threads, run_blocks
+from cnn_core.runtime.threads import run_blocks, thread_count
 from cnn_core.runtime.workspace import Workspace
 
 __all__ = ["PoolProblem", "pool_backward", "pool_forward"]
@@ -109,7 +109,7 @@ class PoolProblem:
         largest = self._along(second.start, second.stop, self.shared_windows)[2] if is_divided else self.windows
         whole = kernel.costs(self.planes, self.windows)
         block = kernel.costs(math.prod(images) * self.inner, largest)
-        threads = max(1, min(get_threads(), count))
+        threads = thread_count(count)
         shared = kernel.shared_elements(self.planes, self.windows)
 
         def in_blocks(of_all: Cost, of_block: Cost) -> Cost:

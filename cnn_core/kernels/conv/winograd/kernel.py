@@ -33,7 +33,6 @@ from cnn_core.kernels.conv.problem import (
     ConvProblem,
     Layout,
     WindowBlock,
-    thread_count,
     window_blocks,
 )
 from cnn_core.kernels.conv.winograd.blocks import (
@@ -52,7 +51,7 @@ from cnn_core.kernels.conv.winograd.blocks import (
 from cnn_core.kernels.conv.winograd.tiles import OUTPUTS, POINTS, TAPS, A, B, Evaluation, G, Interpolation
 from cnn_core.kernels.opaque import as_runs
 from cnn_core.kernels.products import multiplication
-from cnn_core.runtime.threads import run_blocks
+from cnn_core.runtime.threads import run_blocks, thread_count
 from cnn_core.runtime.workspace import MAX_KEPT_BYTES, Workspace, view_cache_elements
 
 __all__ = ["WINOGRAD", "Winograd"]
