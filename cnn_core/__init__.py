@@ -11,18 +11,18 @@ Each op is a frozen dataclass: its fields are its parameters, checked once when 
 (8, 14, 14, 16)
 """
 
-from cnn_core.errors import ConvpoolError, DtypeError, OperandError, ParameterError, ShapeError
-from cnn_core.ops.avg_pool import AvgPool
-from cnn_core.ops.conv import Conv
-from cnn_core.ops.conv_base import ConvGradients
-from cnn_core.ops.conv_integer import ConvInteger
-from cnn_core.ops.conv_transpose import ConvTranspose
-from cnn_core.ops.lp_pool import LpPool
-from cnn_core.ops.max_pool import MaxPool, MaxPoolResult
-from cnn_core.ops.max_unpool import MaxUnpool
-from cnn_core.ops.qlinear_conv import QLinearConv
-from cnn_core.ops.unfold import Fold, Unfold
-from cnn_core.runtime.threads import get_threads, set_threads
+from .errors import ConvpoolError, DtypeError, OperandError, ParameterError, ShapeError
+from .ops.avg_pool import AvgPool
+from .ops.conv import Conv
+from .ops.conv_base import ConvGradients
+from .ops.conv_integer import ConvInteger
+from .ops.conv_transpose import ConvTranspose
+from .ops.lp_pool import LpPool
+from .ops.max_pool import MaxPool, MaxPoolResult
+from .ops.max_unpool import MaxUnpool
+from .ops.qlinear_conv import QLinearConv
+from .ops.unfold import Fold, Unfold
+from .runtime.threads import get_threads, set_threads
 
 __version__ = "0.1.0"
 

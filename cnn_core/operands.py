@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cnn_core.errors import DtypeError, MissingAxisError, ShapeError, describe, number_of
-from cnn_core.parameters import MAX_INTEGER, MAX_RANK, MIN_RANK, DataFormat
+from .errors import DtypeError, MissingAxisError, ShapeError, describe, number_of
+from .parameters import MAX_INTEGER, MAX_RANK, MIN_RANK, DataFormat
 
 MISSING_AXIS = (
     "an axis of size 1 may be missing: the batch axis of a single image, the channel axis of a grayscale image, or a "

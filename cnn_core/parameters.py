@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from cnn_core.errors import MAX_ECHOED, ParameterError, describe, number_of
+from .errors import MAX_ECHOED, ParameterError, describe, number_of
 
 DataFormat = Literal["channels_last", "channels_first"]
 Framework = Literal["torch", "tensorflow", "onnx", "jax"]

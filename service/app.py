@@ -12,14 +12,15 @@ from fastapi_offline import FastAPIOffline
 from starlette.responses import HTMLResponse, RedirectResponse
 
 from cnn_core import __version__
-from service.documentation import openapi as documentation
-from service.http.access_log import AccessLogMiddleware
-from service.http.draining import DrainingMiddleware
-from service.http.error_responses import install_error_handlers
-from service.http.head import HeadMiddleware
-from service.operations.execution import ComputePool
-from service.routes import build_router
-from service.settings import Settings
+
+from .documentation import openapi as documentation
+from .http.access_log import AccessLogMiddleware
+from .http.draining import DrainingMiddleware
+from .http.error_responses import install_error_handlers
+from .http.head import HeadMiddleware
+from .operations.execution import ComputePool
+from .routes import build_router
+from .settings import Settings
 
 __all__ = ["create_app"]
 

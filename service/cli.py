@@ -15,9 +15,10 @@ from pydantic import ValidationError
 from uvicorn.config import STARTUP_FAILURE
 
 from cnn_core import __version__
-from service.http.access_log import log_config
-from service.settings import Settings
-from service.workers import WorkerSupervisor
+
+from .http.access_log import log_config
+from .settings import Settings
+from .workers import WorkerSupervisor
 
 __all__ = ["main"]
 
@@ -46,7 +47,7 @@ def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT; requests that run then are finished first."""
     signal.signal(signal.SIGTERM, _end)
     config = uvicorn.Config(
-        "service.app:create_app",
+        f"{__package__}.app:create_app",
         factory=True,
         host=settings.host,
         port=settings.port,
@@ -55,7 +56,7 @@ def serve(settings: Settings) -> None:
         access_log=False,  # the application logs its requests itself
         # httptools hands an empty body to the application when a request asks to upgrade to h2c, as Java's HttpClient
         # does by default; h11 reads the body (uvicorn issue 2722)
-        http="service.http.protocol:Protocol",  # of h11
+        http=f"{__package__}.http.protocol:Protocol",  # of h11
         root_path=settings.root_path,
         timeout_keep_alive=settings.keep_alive,
         timeout_graceful_shutdown=settings.graceful_shutdown,

@@ -17,14 +17,14 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.codecs import JSON_CODEC, Codec, Limits, RequestContext, ResponseContext
-from service.codecs.json import load_object
-from service.codecs.names import pointer_to
-from service.codecs.text import NOT_GIVEN, parse_text_parameters
-from service.documentation import openapi as documentation
-from service.documentation.described import example_file
-from service.http.body import disconnected, read_body
-from service.http.negotiation import (
+from .codecs import JSON_CODEC, Codec, Limits, RequestContext, ResponseContext
+from .codecs.json import load_object
+from .codecs.names import pointer_to
+from .codecs.text import NOT_GIVEN, parse_text_parameters
+from .documentation import openapi as documentation
+from .documentation.described import example_file
+from .http.body import disconnected, read_body
+from .http.negotiation import (
     RequestFormat,
     readable_codecs,
     refuse_unwritable,
@@ -32,14 +32,14 @@ from service.http.negotiation import (
     response_codec,
     writable_codecs,
 )
-from service.http.responses import PARAMETERS_HEADER, BufferResponse
-from service.operations.budget import check_budget
-from service.operations.catalogue import CATALOGUE, OPERATIONS
-from service.operations.execution import ComputePool, Ticket
-from service.operations.operation import CatalogueEntry, Operation
-from service.operations.shapes import predict_shapes
-from service.problems import Finding, InvalidRequest
-from service.settings import Settings
+from .http.responses import PARAMETERS_HEADER, BufferResponse
+from .operations.budget import check_budget
+from .operations.catalogue import CATALOGUE, OPERATIONS
+from .operations.execution import ComputePool, Ticket
+from .operations.operation import CatalogueEntry, Operation
+from .operations.shapes import predict_shapes
+from .problems import Finding, InvalidRequest
+from .settings import Settings
 
 __all__ = ["build_router"]
 

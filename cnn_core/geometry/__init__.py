@@ -11,12 +11,12 @@ so that one, two and three spatial axes are the same code:
 * ``transposed``: from the parameters of a transposed op to the windows over its output.
 """
 
-from cnn_core.geometry.adaptive import AdaptiveAxis
-from cnn_core.geometry.axis import Axis, AxisWindows, Piece
-from cnn_core.geometry.padding import require_padding_source
-from cnn_core.geometry.resolve import resolve_adaptive, resolve_windows
-from cnn_core.geometry.transposed import resolve_transposed
-from cnn_core.geometry.windows import AnyWindows, Windows
+from .adaptive import AdaptiveAxis
+from .axis import Axis, AxisWindows, Piece
+from .padding import require_padding_source
+from .resolve import resolve_adaptive, resolve_windows
+from .transposed import resolve_transposed
+from .windows import AnyWindows, Windows
 
 __all__ = [
     "AdaptiveAxis",

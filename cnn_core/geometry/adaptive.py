@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from cnn_core.geometry.axis import Axis, Piece
+from .axis import Axis, Piece
 
 __all__ = ["AdaptiveAxis"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from cnn_core.errors import ShapeError
-from cnn_core.parameters import Padding, PaddingMode, require_length
+from ..errors import ShapeError
+from ..parameters import Padding, PaddingMode, require_length
 
 __all__ = ["padding_of_axis", "require_padding_source", "same_padding"]
 

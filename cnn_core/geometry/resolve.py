@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cnn_core.errors import ParameterError, ShapeError
-from cnn_core.geometry.adaptive import AdaptiveAxis
-from cnn_core.geometry.axis import AxisWindows
-from cnn_core.geometry.padding import padding_of_axis
-from cnn_core.geometry.windows import AnyWindows, Windows
-from cnn_core.parameters import Padding, PerAxis, one_per_axis
+from ..errors import ParameterError, ShapeError
+from ..parameters import Padding, PerAxis, one_per_axis
+from .adaptive import AdaptiveAxis
+from .axis import AxisWindows
+from .padding import padding_of_axis
+from .windows import AnyWindows, Windows
 
 __all__ = ["resolve_adaptive", "resolve_windows"]
 

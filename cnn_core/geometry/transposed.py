@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cnn_core.errors import ParameterError, ShapeError
-from cnn_core.geometry.axis import AxisWindows
-from cnn_core.geometry.padding import padding_of_axis, same_padding
-from cnn_core.geometry.windows import Windows
-from cnn_core.parameters import OutputPadding, Padding, PerAxis, one_per_axis
+from ..errors import ParameterError, ShapeError
+from ..parameters import OutputPadding, Padding, PerAxis, one_per_axis
+from .axis import AxisWindows
+from .padding import padding_of_axis, same_padding
+from .windows import Windows
 
 __all__ = ["resolve_transposed"]
 

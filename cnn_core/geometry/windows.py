@@ -12,7 +12,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
-from cnn_core.geometry.axis import Axis, AxisWindows, Piece
+from .axis import Axis, AxisWindows, Piece
 
 __all__ = ["AnyWindows", "Windows"]
 

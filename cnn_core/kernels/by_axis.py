@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnn_core.geometry import AnyWindows, Axis, Piece
-from cnn_core.kernels.cost import STEP, Cost, Costs
+from ..geometry import AnyWindows, Axis, Piece
+from .cost import STEP, Cost, Costs
 
 __all__ = [
     "at",

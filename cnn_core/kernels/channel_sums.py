@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnn_core.kernels.cost import MOVED_ELEMENT, Cost
-from cnn_core.operands import accumulation_dtype, common_dtype
-from cnn_core.runtime.blocks import BLOCK_BYTES, block_count, blocks
-from cnn_core.runtime.threads import run_blocks, thread_count
-from cnn_core.runtime.workspace import Workspace
+from ..operands import accumulation_dtype, common_dtype
+from ..runtime.blocks import BLOCK_BYTES, block_count, blocks
+from ..runtime.threads import run_blocks, thread_count
+from ..runtime.workspace import Workspace
+from .cost import MOVED_ELEMENT, Cost
 
 __all__ = ["channel_sums", "channel_sums_cost"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from cnn_core.parameters import Direction
+from ..parameters import Direction
 
 __all__ = ["MOVED_ELEMENT", "STEP", "Cost", "Costs"]
 

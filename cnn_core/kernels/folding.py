@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnn_core.geometry import Windows
-from cnn_core.kernels.cost import MOVED_ELEMENT, STEP, Cost, Costs
+from ..geometry import Windows
+from .cost import MOVED_ELEMENT, STEP, Cost, Costs
 
 __all__ = ["fold", "patch_costs", "unfold"]
 

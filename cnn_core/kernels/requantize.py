@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnn_core.runtime.blocks import blocks
+from ..runtime.blocks import blocks
 
 __all__ = ["requantized"]
 

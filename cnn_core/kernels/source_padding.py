@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnn_core.kernels.by_axis import at
-from cnn_core.parameters import PaddingMode
+from ..parameters import PaddingMode
+from .by_axis import at
 
 __all__ = ["fold_source_padding", "pad_from_source"]
 

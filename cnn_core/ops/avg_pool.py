@@ -9,14 +9,14 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cnn_core.geometry import AnyWindows
-from cnn_core.kernels.pool.average import AverageKernel
-from cnn_core.kernels.pool.kernel import PoolKernel
-from cnn_core.ops.base import computation
-from cnn_core.ops.docstrings import documented
-from cnn_core.ops.pool_base import Pool
-from cnn_core.ops.rules import FLAG, NONZERO_INTEGER
-from cnn_core.parameters import Framework, optional, parameter
+from ..geometry import AnyWindows
+from ..kernels.pool.average import AverageKernel
+from ..kernels.pool.kernel import PoolKernel
+from ..parameters import Framework, optional, parameter
+from .base import computation
+from .docstrings import documented
+from .pool_base import Pool
+from .rules import FLAG, NONZERO_INTEGER
 
 __all__ = ["AvgPool"]
 

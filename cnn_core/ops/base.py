@@ -12,12 +12,12 @@ from typing import Any, ClassVar, Generic, ParamSpec, Self, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cnn_core.geometry import AnyWindows
-from cnn_core.kernels.cost import Costs
-from cnn_core.operands import accumulation_dtype, as_operand, common_dtype, require_shape
-from cnn_core.ops.rules import DATA_FORMAT, FRAMEWORK, SPATIAL_AXES
-from cnn_core.parameters import DataFormat, Direction, Framework, TakenAlgorithm, canonical_fields, optional, parameter
-from cnn_core.runtime.blas import one_blas_thread
+from ..geometry import AnyWindows
+from ..kernels.cost import Costs
+from ..operands import accumulation_dtype, as_operand, common_dtype, require_shape
+from ..parameters import DataFormat, Direction, Framework, TakenAlgorithm, canonical_fields, optional, parameter
+from ..runtime.blas import one_blas_thread
+from .rules import DATA_FORMAT, FRAMEWORK, SPATIAL_AXES
 
 __all__ = ["INPUT", "Op", "Operand", "ResolvedOp", "computation"]
 

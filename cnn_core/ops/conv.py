@@ -11,18 +11,18 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from cnn_core.geometry import Windows, require_padding_source
-from cnn_core.kernels.conv import correlate, correlate_grad_input, correlate_grad_weight, taken_algorithm
-from cnn_core.kernels.conv.costs import conv_costs
-from cnn_core.kernels.cost import MOVED_ELEMENT, Cost, Costs
-from cnn_core.kernels.source_padding import fold_source_padding, pad_from_source
-from cnn_core.operands import layer_shape, split_layer_shape
-from cnn_core.ops.base import ResolvedOp
-from cnn_core.ops.conv_base import DifferentiableConvolution, checked_bias_shape
-from cnn_core.ops.docstrings import documented
-from cnn_core.ops.rules import PADDING_MODE
-from cnn_core.ops.weight_layout import explains_layout
-from cnn_core.parameters import Direction, PaddingMode, TakenAlgorithm, parameter
+from ..geometry import Windows, require_padding_source
+from ..kernels.conv import correlate, correlate_grad_input, correlate_grad_weight, taken_algorithm
+from ..kernels.conv.costs import conv_costs
+from ..kernels.cost import MOVED_ELEMENT, Cost, Costs
+from ..kernels.source_padding import fold_source_padding, pad_from_source
+from ..operands import layer_shape, split_layer_shape
+from ..parameters import Direction, PaddingMode, TakenAlgorithm, parameter
+from .base import ResolvedOp
+from .conv_base import DifferentiableConvolution, checked_bias_shape
+from .docstrings import documented
+from .rules import PADDING_MODE
+from .weight_layout import explains_layout
 
 __all__ = ["Conv"]
 

@@ -10,15 +10,15 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cnn_core.errors import ParameterError, ShapeError, describe, number_of
-from cnn_core.geometry import Windows, resolve_windows
-from cnn_core.kernels.channel_sums import channel_sums
-from cnn_core.operands import accumulation_dtype, channels_last_view, checked_sequence, common_dtype, describe_shape
-from cnn_core.ops.base import INPUT, Op, Operand, ResolvedOp, computation
-from cnn_core.ops.docstrings import documented
-from cnn_core.ops.rules import ALGORITHM, DILATION_TEXT, GROUPS, PADDING, POSITIVE_PER_AXIS, SAME_TEXT, STRIDE_TEXT
-from cnn_core.ops.weight_layout import Weight, split_weight_shape
-from cnn_core.parameters import Algorithm, Framework, Padding, PerAxis, TakenAlgorithm, parameter, subset_of
+from ..errors import ParameterError, ShapeError, describe, number_of
+from ..geometry import Windows, resolve_windows
+from ..kernels.channel_sums import channel_sums
+from ..operands import accumulation_dtype, channels_last_view, checked_sequence, common_dtype, describe_shape
+from ..parameters import Algorithm, Framework, Padding, PerAxis, TakenAlgorithm, parameter, subset_of
+from .base import INPUT, Op, Operand, ResolvedOp, computation
+from .docstrings import documented
+from .rules import ALGORITHM, DILATION_TEXT, GROUPS, PADDING, POSITIVE_PER_AXIS, SAME_TEXT, STRIDE_TEXT
+from .weight_layout import Weight, split_weight_shape
 
 __all__ = ["WEIGHT", "ConvGradients", "Convolution", "DifferentiableConvolution", "checked_bias_shape"]
 

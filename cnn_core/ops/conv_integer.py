@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cnn_core.ops.base import Operand, computation
-from cnn_core.ops.docstrings import documented
-from cnn_core.ops.quantized_base import BYTES, INPUT, WEIGHT, QuantizedConvolution
+from .base import Operand, computation
+from .docstrings import documented
+from .quantized_base import BYTES, INPUT, WEIGHT, QuantizedConvolution
 
 __all__ = ["ConvInteger"]
 

@@ -11,18 +11,13 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from cnn_core.errors import ParameterError, ShapeError, describe, number_of
-from cnn_core.geometry import Windows, resolve_transposed
-from cnn_core.kernels.conv import correlate, correlate_grad_input, correlate_grad_weight, taken_algorithm
-from cnn_core.kernels.conv.costs import conv_costs
-from cnn_core.kernels.cost import Cost, Costs
-from cnn_core.operands import layer_shape, split_layer_shape
-from cnn_core.ops.base import Operand, ResolvedOp
-from cnn_core.ops.conv_base import DifferentiableConvolution, checked_bias_shape
-from cnn_core.ops.docstrings import documented
-from cnn_core.ops.rules import OUTPUT_PADDING, PADDING, POSITIVE_PER_AXIS
-from cnn_core.ops.weight_layout import explains_layout, split_weight_shape
-from cnn_core.parameters import (
+from ..errors import ParameterError, ShapeError, describe, number_of
+from ..geometry import Windows, resolve_transposed
+from ..kernels.conv import correlate, correlate_grad_input, correlate_grad_weight, taken_algorithm
+from ..kernels.conv.costs import conv_costs
+from ..kernels.cost import Cost, Costs
+from ..operands import layer_shape, split_layer_shape
+from ..parameters import (
     Algorithm,
     Direction,
     Framework,
@@ -33,6 +28,11 @@ from cnn_core.parameters import (
     optional,
     parameter,
 )
+from .base import Operand, ResolvedOp
+from .conv_base import DifferentiableConvolution, checked_bias_shape
+from .docstrings import documented
+from .rules import OUTPUT_PADDING, PADDING, POSITIVE_PER_AXIS
+from .weight_layout import explains_layout, split_weight_shape
 
 __all__ = ["ConvTranspose"]
 

@@ -14,11 +14,11 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cnn_core.errors import OperandError, describe
-from cnn_core.operands import as_operand, spatial_axes
-from cnn_core.ops.base import Op
-from cnn_core.ops.rules import INDEX_SCHEME, STORAGE_ORDER
-from cnn_core.parameters import DataFormat, Framework, IndexScheme, StorageOrder, parameter
+from ..errors import OperandError, describe
+from ..operands import as_operand, spatial_axes
+from ..parameters import DataFormat, Framework, IndexScheme, StorageOrder, parameter
+from .base import Op
+from .rules import INDEX_SCHEME, STORAGE_ORDER
 
 __all__ = ["ElementIndices", "Indexed", "as_indices"]
 

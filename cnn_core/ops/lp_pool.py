@@ -8,14 +8,14 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cnn_core.geometry import AnyWindows
-from cnn_core.kernels.pool.kernel import PoolKernel
-from cnn_core.kernels.pool.norm import NormKernel
-from cnn_core.ops.base import computation
-from cnn_core.ops.docstrings import documented
-from cnn_core.ops.pool_base import Pool
-from cnn_core.ops.rules import NORM_TYPE
-from cnn_core.parameters import parameter
+from ..geometry import AnyWindows
+from ..kernels.pool.kernel import PoolKernel
+from ..kernels.pool.norm import NormKernel
+from ..parameters import parameter
+from .base import computation
+from .docstrings import documented
+from .pool_base import Pool
+from .rules import NORM_TYPE
 
 __all__ = ["LpPool"]
 

@@ -9,16 +9,16 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cnn_core.geometry import AnyWindows
-from cnn_core.kernels.pool.argmax import MaxKernel, ResolvedTies
-from cnn_core.kernels.pool.kernel import PoolKernel
-from cnn_core.operands import as_operand, common_dtype, split_layer_shape
-from cnn_core.ops.base import ResolvedOp, computation
-from cnn_core.ops.docstrings import documented
-from cnn_core.ops.indices import Indexed
-from cnn_core.ops.pool_base import Pool
-from cnn_core.ops.rules import FLAG, TIES
-from cnn_core.parameters import Direction, Framework, Ties, parameter
+from ..geometry import AnyWindows
+from ..kernels.pool.argmax import MaxKernel, ResolvedTies
+from ..kernels.pool.kernel import PoolKernel
+from ..operands import as_operand, common_dtype, split_layer_shape
+from ..parameters import Direction, Framework, Ties, parameter
+from .base import ResolvedOp, computation
+from .docstrings import documented
+from .indices import Indexed
+from .pool_base import Pool
+from .rules import FLAG, TIES
 
 __all__ = ["MaxPool", "MaxPoolResult"]
 

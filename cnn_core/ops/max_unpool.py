@@ -11,15 +11,15 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cnn_core.errors import ParameterError, describe
-from cnn_core.geometry import AdaptiveAxis, AnyWindows, resolve_transposed
-from cnn_core.kernels.cost import Cost, Costs
-from cnn_core.operands import checked_sequence, common_dtype, layer_shape, require_shape, split_layer_shape
-from cnn_core.ops.base import Operand, ResolvedOp
-from cnn_core.ops.docstrings import documented
-from cnn_core.ops.indices import Indexed, as_indices
-from cnn_core.ops.rules import PADDING, POSITIVE_PER_AXIS, STRIDE_TEXT, is_padded, require_size
-from cnn_core.parameters import Direction, Framework, Padding, PerAxis, one_per_axis, optional, parameter
+from ..errors import ParameterError, describe
+from ..geometry import AdaptiveAxis, AnyWindows, resolve_transposed
+from ..kernels.cost import Cost, Costs
+from ..operands import checked_sequence, common_dtype, layer_shape, require_shape, split_layer_shape
+from ..parameters import Direction, Framework, Padding, PerAxis, one_per_axis, optional, parameter
+from .base import Operand, ResolvedOp
+from .docstrings import documented
+from .indices import Indexed, as_indices
+from .rules import PADDING, POSITIVE_PER_AXIS, STRIDE_TEXT, is_padded, require_size
 
 __all__ = ["MaxUnpool"]
 

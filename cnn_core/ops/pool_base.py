@@ -11,13 +11,14 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cnn_core.errors import ParameterError, ShapeError, describe
-from cnn_core.geometry import AnyWindows, resolve_adaptive, resolve_windows
-from cnn_core.kernels.pool.kernel import PoolKernel
-from cnn_core.kernels.pool.problem import PoolProblem, pool_backward, pool_forward
-from cnn_core.operands import accumulation_dtype, as_operand, common_dtype, layer_shape, spatial_axes, split_layer_shape
-from cnn_core.ops.base import INPUT, Op, Operand, ResolvedOp
-from cnn_core.ops.rules import (
+from ..errors import ParameterError, ShapeError, describe
+from ..geometry import AnyWindows, resolve_adaptive, resolve_windows
+from ..kernels.pool.kernel import PoolKernel
+from ..kernels.pool.problem import PoolProblem, pool_backward, pool_forward
+from ..operands import accumulation_dtype, as_operand, common_dtype, layer_shape, spatial_axes, split_layer_shape
+from ..parameters import Framework, Padding, PerAxis, one_per_axis, optional, parameter
+from .base import INPUT, Op, Operand, ResolvedOp
+from .rules import (
     DILATION_TEXT,
     FLAG,
     PADDING,
@@ -27,7 +28,6 @@ from cnn_core.ops.rules import (
     is_padded,
     require_size,
 )
-from cnn_core.parameters import Framework, Padding, PerAxis, one_per_axis, optional, parameter
 
 __all__ = ["Pool"]
 

@@ -12,16 +12,16 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from cnn_core.errors import ShapeError
-from cnn_core.geometry import Windows
-from cnn_core.kernels.conv import correlate
-from cnn_core.kernels.conv.costs import conv_costs
-from cnn_core.kernels.cost import MOVED_ELEMENT, Cost, Costs
-from cnn_core.operands import channels_last_view, checked_sequence, describe_shape, layer_shape, split_layer_shape
-from cnn_core.ops import base, conv_base
-from cnn_core.ops.base import ResolvedOp
-from cnn_core.ops.conv_base import Convolution
-from cnn_core.ops.weight_layout import explains_layout
+from ..errors import ShapeError
+from ..geometry import Windows
+from ..kernels.conv import correlate
+from ..kernels.conv.costs import conv_costs
+from ..kernels.cost import MOVED_ELEMENT, Cost, Costs
+from ..operands import channels_last_view, checked_sequence, describe_shape, layer_shape, split_layer_shape
+from . import base, conv_base
+from .base import ResolvedOp
+from .conv_base import Convolution
+from .weight_layout import explains_layout
 
 __all__ = ["BYTES", "INPUT", "WEIGHT", "QuantizedConvolution"]
 

@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from cnn_core import parameters
-from cnn_core.errors import ParameterError
-from cnn_core.parameters import MAX_INTEGER, MAX_RANK, Padding, PerAxis, Rule, one_of
+from .. import parameters
+from ..errors import ParameterError
+from ..parameters import MAX_INTEGER, MAX_RANK, Padding, PerAxis, Rule, one_of
 
 STRIDE_TEXT = "Distance from one window to the next."
 DILATION_TEXT = "Distance from one tap of a window to the next; 1 is dense."

@@ -11,11 +11,11 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cnn_core.errors import ParameterError, ShapeError, number_of
-from cnn_core.geometry import Windows, resolve_windows
-from cnn_core.kernels.cost import Cost, Costs
-from cnn_core.kernels.folding import fold, patch_costs, unfold
-from cnn_core.operands import (
+from ..errors import ParameterError, ShapeError, number_of
+from ..geometry import Windows, resolve_windows
+from ..kernels.cost import Cost, Costs
+from ..kernels.folding import fold, patch_costs, unfold
+from ..operands import (
     accumulation_dtype,
     as_operand,
     channels_last_view,
@@ -26,10 +26,10 @@ from cnn_core.operands import (
     require_sizes,
     split_layer_shape,
 )
-from cnn_core.ops.base import INPUT, Op, Operand, ResolvedOp, computation
-from cnn_core.ops.docstrings import documented
-from cnn_core.ops.rules import DILATION_TEXT, LIST_PER_AXIS, PADDING, POSITIVE_PER_AXIS, SAME_TEXT, STRIDE_TEXT
-from cnn_core.parameters import MAX_RANK, Framework, Padding, PerAxis, one_per_axis, parameter
+from ..parameters import MAX_RANK, Framework, Padding, PerAxis, one_per_axis, parameter
+from .base import INPUT, Op, Operand, ResolvedOp, computation
+from .docstrings import documented
+from .rules import DILATION_TEXT, LIST_PER_AXIS, PADDING, POSITIVE_PER_AXIS, SAME_TEXT, STRIDE_TEXT
 
 __all__ = ["Fold", "Unfold"]
 

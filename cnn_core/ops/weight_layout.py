@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar, cast
 
-from cnn_core.errors import ConvpoolError, ShapeError, number_of
-from cnn_core.operands import checked_sequence, require_sizes, split_layer_shape
-from cnn_core.parameters import DataFormat
+from ..errors import ConvpoolError, ShapeError, number_of
+from ..operands import checked_sequence, require_sizes, split_layer_shape
+from ..parameters import DataFormat
 
 __all__ = ["Weight", "explains_layout", "split_weight_shape"]
 

@@ -13,7 +13,7 @@ import threading
 
 import numpy as np
 
-from cnn_core.runtime.blas import is_openblas, one_blas_thread
+from .blas import is_openblas, one_blas_thread
 
 __all__ = ["touch_packing_buffers"]
 

@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-from cnn_core.errors import ParameterError, describe
-from cnn_core.runtime.cpus import usable_cpus
-from cnn_core.runtime.placement import forget_pins, is_pinned, pinned_to_core
-from cnn_core.runtime.workspace import Workspace
+from ..errors import ParameterError, describe
+from .cpus import usable_cpus
+from .placement import forget_pins, is_pinned, pinned_to_core
+from .workspace import Workspace
 
 __all__ = ["get_threads", "run_blocks", "set_threads", "thread_count"]
 

@@ -3,12 +3,12 @@
 A new format is a subclass of ``Codec``, which says everything about itself, and one entry in CODECS.
 """
 
-from service.codecs.codec import Codec
-from service.codecs.json import JsonCodec
-from service.codecs.message import Buffer, Decoded, Encoded, Limits, RequestContext, ResponseContext
-from service.codecs.multipart import MultipartCodec
-from service.codecs.npy import NpyCodec
-from service.codecs.npz import NpzCodec
+from .codec import Codec
+from .json import JsonCodec
+from .message import Buffer, Decoded, Encoded, Limits, RequestContext, ResponseContext
+from .multipart import MultipartCodec
+from .npy import NpyCodec
+from .npz import NpzCodec
 
 __all__ = [
     "CODECS",

@@ -12,9 +12,9 @@ from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
-from service.codecs.described import BINARY, DescribedOperation, ExampleFile, command
-from service.codecs.media_types import JSON
-from service.codecs.message import Decoded, Encoded, Limits, RequestContext, ResponseContext, TensorType
+from .described import BINARY, DescribedOperation, ExampleFile, command
+from .media_types import JSON
+from .message import Decoded, Encoded, Limits, RequestContext, ResponseContext, TensorType
 
 __all__ = ["Codec"]
 

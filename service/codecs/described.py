@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 import orjson
 from numpy.typing import NDArray
 
-from service.codecs.message import Buffer
+from .message import Buffer
 
 __all__ = ["BINARY", "DescribedOperand", "DescribedOperation", "ExampleFile", "as_text", "command"]
 

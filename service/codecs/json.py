@@ -11,12 +11,13 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from service.codecs.codec import Codec
-from service.codecs.described import DescribedOperation, command
-from service.codecs.json_numbers import ExactNumbers, without_mark
-from service.codecs.json_schemas import DTYPE_SCHEMA, TENSOR_SCHEMA, tensor_reference
-from service.codecs.json_syntax import syntax_error
-from service.codecs.json_tensors import (
+from ..problems import Finding, InvalidRequest, TooLarge, UnreadablePayload
+from .codec import Codec
+from .described import DescribedOperation, command
+from .json_numbers import ExactNumbers, without_mark
+from .json_schemas import DTYPE_SCHEMA, TENSOR_SCHEMA, tensor_reference
+from .json_syntax import syntax_error
+from .json_tensors import (
     TensorForm,
     form_of,
     json_kind,
@@ -25,10 +26,9 @@ from service.codecs.json_tensors import (
     read_tensor,
     write_tensor,
 )
-from service.codecs.media_types import JSON, NPY, NPZ
-from service.codecs.message import Buffer, Decoded, Encoded, Limits, RequestContext, ResponseContext, TensorType
-from service.codecs.names import pointer_to
-from service.problems import Finding, InvalidRequest, TooLarge, UnreadablePayload
+from .media_types import JSON, NPY, NPZ
+from .message import Buffer, Decoded, Encoded, Limits, RequestContext, ResponseContext, TensorType
+from .names import pointer_to
 
 __all__ = ["JsonCodec", "load_object"]
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import orjson
 
-from service.problems import InvalidRequest
+from ..problems import InvalidRequest
 
 __all__ = ["MAX_EXACT_INTEGER", "ExactNumbers", "without_mark"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from service.codecs.message import DTYPES
+from .message import DTYPES
 
 __all__ = ["DTYPE_SCHEMA", "TENSOR_SCHEMA", "tensor_reference"]
 

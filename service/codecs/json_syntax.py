@@ -7,9 +7,9 @@ import re
 
 import orjson
 
-from service.codecs.json_numbers import without_mark
-from service.codecs.media_types import FORM_DATA, NPY, NPZ
-from service.problems import UnreadablePayload
+from ..problems import UnreadablePayload
+from .json_numbers import without_mark
+from .media_types import FORM_DATA, NPY, NPZ
 
 __all__ = ["syntax_error"]
 

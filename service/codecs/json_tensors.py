@@ -21,9 +21,9 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from service.codecs.json_numbers import MAX_EXACT_INTEGER, ExactNumbers
-from service.codecs.message import DTYPES, MAX_NDIM, Buffer, TensorType, require_plausible_shape
-from service.problems import InvalidRequest, RequestProblem, counted
+from ..problems import InvalidRequest, RequestProblem, counted
+from .json_numbers import MAX_EXACT_INTEGER, ExactNumbers
+from .message import DTYPES, MAX_NDIM, Buffer, TensorType, require_plausible_shape
 
 __all__ = ["TensorForm", "form_of", "json_kind", "longest_text", "read_dtype", "read_tensor", "write_tensor"]
 

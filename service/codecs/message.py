@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from service.problems import InvalidRequest
+from ..problems import InvalidRequest
 
 __all__ = [
     "DTYPES",

@@ -9,13 +9,13 @@ from typing import Any, ClassVar
 from multipart import MultipartError, MultipartSegment, PushMultipartParser
 from numpy.typing import NDArray
 
-from service.codecs.codec import Codec
-from service.codecs.described import BINARY, DescribedOperation, ExampleFile, as_text, command
-from service.codecs.media_types import FORM_DATA, JSON
-from service.codecs.message import Decoded, Limits, RequestContext
-from service.codecs.npy import MAGIC, decode_npy, npy_files
-from service.codecs.text import parse_text_parameters
-from service.problems import InvalidRequest, UnreadablePayload
+from ..problems import InvalidRequest, UnreadablePayload
+from .codec import Codec
+from .described import BINARY, DescribedOperation, ExampleFile, as_text, command
+from .media_types import FORM_DATA, JSON
+from .message import Decoded, Limits, RequestContext
+from .npy import MAGIC, decode_npy, npy_files
+from .text import parse_text_parameters
 
 __all__ = ["MultipartCodec"]
 

@@ -17,10 +17,11 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from service.codecs.codec import Codec
-from service.codecs.described import DescribedOperation, ExampleFile
-from service.codecs.media_types import JSON, NPY
-from service.codecs.message import (
+from ..problems import InvalidRequest, UnreadablePayload, counted
+from .codec import Codec
+from .described import DescribedOperation, ExampleFile
+from .media_types import JSON, NPY
+from .message import (
     DTYPES,
     Buffer,
     Decoded,
@@ -30,8 +31,7 @@ from service.codecs.message import (
     ResponseContext,
     require_plausible_shape,
 )
-from service.codecs.names import looks_like_json
-from service.problems import InvalidRequest, UnreadablePayload, counted
+from .names import looks_like_json
 
 __all__ = ["LOOKS_LIKE_JSON", "MAGIC", "SENT_AS_TEXT", "NpyCodec", "decode_npy", "encode_npy", "npy_files"]
 

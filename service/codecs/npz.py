@@ -11,12 +11,12 @@ from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
-from service.codecs.codec import Codec
-from service.codecs.media_types import NPZ
-from service.codecs.message import Buffer, Decoded, Encoded, Limits, RequestContext, ResponseContext
-from service.codecs.names import joined, looks_like_json, pointer_to
-from service.codecs.npy import LOOKS_LIKE_JSON, SENT_AS_TEXT, decode_npy, encode_npy
-from service.problems import Finding, InvalidRequest, TooLarge, UnreadablePayload
+from ..problems import Finding, InvalidRequest, TooLarge, UnreadablePayload
+from .codec import Codec
+from .media_types import NPZ
+from .message import Buffer, Decoded, Encoded, Limits, RequestContext, ResponseContext
+from .names import joined, looks_like_json, pointer_to
+from .npy import LOOKS_LIKE_JSON, SENT_AS_TEXT, decode_npy, encode_npy
 
 __all__ = ["NpzCodec"]
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import orjson
 
-from service.codecs.names import pointer_to
-from service.problems import Finding, InvalidRequest
+from ..problems import Finding, InvalidRequest
+from .names import pointer_to
 
 __all__ = ["MAX_VALUE", "MAX_VALUES", "NOT_GIVEN", "parse_text_parameters"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from service.codecs.media_types import JSON, URL_ENCODED
+from .media_types import JSON, URL_ENCODED
 
 __all__ = ["SENT_BY_MISTAKE"]
 

@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from starlette.exceptions import HTTPException
 
 from cnn_core.ops.base import Operand
-from service.codecs import Buffer
-from service.codecs.described import DescribedOperand, DescribedOperation
-from service.documentation.examples import SERVER, example
-from service.documentation.parameters import request_properties
-from service.http.negotiation import readable_codecs
-from service.operations.catalogue import OPERATIONS
-from service.operations.operation import Operation
+
+from ..codecs import Buffer
+from ..codecs.described import DescribedOperand, DescribedOperation
+from ..http.negotiation import readable_codecs
+from ..operations.catalogue import OPERATIONS
+from ..operations.operation import Operation
+from .examples import SERVER, example
+from .parameters import request_properties
 
 __all__ = ["described_operation", "example_file", "example_media_types", "operand_text"]
 

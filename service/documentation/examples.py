@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service.operations.operation import CatalogueEntry, Operation
+from ..operations.operation import CatalogueEntry, Operation
 
 __all__ = ["SERVER", "example", "shape_example"]
 

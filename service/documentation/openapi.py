@@ -5,12 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from service.codecs import CODECS, JSON_CODEC
-from service.codecs.described import BINARY
-from service.codecs.message import DTYPES
-from service.documentation.described import described_operation, example_media_types, operand_text
-from service.documentation.examples import SERVER, shape_example
-from service.documentation.parameters import (
+from ..codecs import CODECS, JSON_CODEC
+from ..codecs.described import BINARY
+from ..codecs.message import DTYPES
+from ..http.error_responses import KINDS, PROBLEM_MEDIA_TYPE, Kind, problem_document
+from ..http.negotiation import readable_codecs, response_codec, writable_codecs
+from ..http.responses import PARAMETERS_HEADER
+from ..operations.catalogue import CATALOGUE
+from ..operations.operation import CatalogueEntry, Operation
+from ..operations.shapes import DTYPE, ShapeResponse, predict_shapes, shapes_model
+from ..problems import Busy, Finding, InvalidRequest, RequestProblem
+from .described import described_operation, example_media_types, operand_text
+from .examples import SERVER, shape_example
+from .parameters import (
     framework_defaults,
     parameter_properties,
     query_parameters,
@@ -18,14 +25,7 @@ from service.documentation.parameters import (
     required_parameters,
     without_null,
 )
-from service.documentation.schemas import HEALTH_SCHEMA, OPERATIONS_SCHEMA, PROBLEM_SCHEMA
-from service.http.error_responses import KINDS, PROBLEM_MEDIA_TYPE, Kind, problem_document
-from service.http.negotiation import readable_codecs, response_codec, writable_codecs
-from service.http.responses import PARAMETERS_HEADER
-from service.operations.catalogue import CATALOGUE
-from service.operations.operation import CatalogueEntry, Operation
-from service.operations.shapes import DTYPE, ShapeResponse, predict_shapes, shapes_model
-from service.problems import Busy, Finding, InvalidRequest, RequestProblem
+from .schemas import HEALTH_SCHEMA, OPERATIONS_SCHEMA, PROBLEM_SCHEMA
 
 __all__ = [
     "PAGE",

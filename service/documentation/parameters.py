@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from typing import Any, get_args
 
 from cnn_core.parameters import Framework
-from service.codecs.described import as_text
-from service.documentation.examples import example
-from service.operations.operation import Operation
+
+from ..codecs.described import as_text
+from ..operations.operation import Operation
+from .examples import example
 
 __all__ = [
     "framework_defaults",

@@ -39,7 +39,7 @@ def log_config(level: str) -> dict[str, Any]:
     return {
         "version": 1,
         "disable_existing_loggers": False,
-        "formatters": {"line": {"()": "service.http.access_log.LineFormatter"}},
+        "formatters": {"line": {"()": f"{__name__}.LineFormatter"}},
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
         "loggers": {
             name: {"handlers": ["stderr"], "level": level.upper() if level != "trace" else 5, "propagate": False}

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from starlette.requests import ClientDisconnect, Request
 
-from service.problems import BodyTimeout, TooLarge, UnreadablePayload, UnsupportedMediaType
+from ..problems import BodyTimeout, TooLarge, UnreadablePayload, UnsupportedMediaType
 
 __all__ = ["disconnected", "read_body"]
 

@@ -17,10 +17,10 @@ from starlette.responses import Response
 
 from cnn_core import ConvpoolError
 from cnn_core.errors import MissingAxisError
-from service.codecs.names import pointer_to
-from service.http.access_log import note_problem
-from service.operations.catalogue import CATALOGUE
-from service.problems import (
+
+from ..codecs.names import pointer_to
+from ..operations.catalogue import CATALOGUE
+from ..problems import (
     BodyTimeout,
     Busy,
     Finding,
@@ -31,6 +31,7 @@ from service.problems import (
     UnreadablePayload,
     UnsupportedMediaType,
 )
+from .access_log import note_problem
 
 __all__ = [
     "KINDS",

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import mimeparse
 
-from service.codecs import CODECS, Codec
-from service.codecs.unreadable import SENT_BY_MISTAKE
-from service.operations.operation import Operation
-from service.problems import NotAcceptable, UnsupportedMediaType
+from ..codecs import CODECS, Codec
+from ..codecs.unreadable import SENT_BY_MISTAKE
+from ..operations.operation import Operation
+from ..problems import NotAcceptable, UnsupportedMediaType
 
 __all__ = [
     "RequestFormat",

@@ -14,10 +14,10 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from service.http.access_log import log_request, note_problem
-from service.http.draining import MAX_BYTES, MAX_WAIT_SECONDS
-from service.http.error_responses import PROBLEM_MEDIA_TYPE, Kind, problem_content
-from service.problems import Finding
+from ..problems import Finding
+from .access_log import log_request, note_problem
+from .draining import MAX_BYTES, MAX_WAIT_SECONDS
+from .error_responses import PROBLEM_MEDIA_TYPE, Kind, problem_content
 
 __all__ = ["Protocol"]
 

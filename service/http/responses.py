@@ -10,7 +10,7 @@ from types import MappingProxyType
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from service.codecs import Buffer
+from ..codecs import Buffer
 
 __all__ = ["PARAMETERS_HEADER", "BufferResponse"]
 

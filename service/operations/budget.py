@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from service.codecs import CODECS
-from service.codecs.names import joined
-from service.operations.prediction import Prediction
-from service.problems import Finding, TooLarge, counted
-from service.settings import Settings
+from ..codecs import CODECS
+from ..codecs.names import joined
+from ..problems import Finding, TooLarge, counted
+from ..settings import Settings
+from .prediction import Prediction
 
 __all__ = ["check_budget"]
 

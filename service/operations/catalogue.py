@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from cnn_core import AvgPool, Conv, ConvInteger, ConvTranspose, Fold, LpPool, MaxPool, MaxUnpool, QLinearConv, Unfold
-from service.operations.operation import CatalogueEntry
+
+from .operation import CatalogueEntry
 
 __all__ = ["CATALOGUE", "OPERATIONS"]
 

@@ -9,8 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Self, TypeVar
 
 from cnn_core import set_threads
-from service.problems import Busy
-from service.settings import Settings
+
+from ..problems import Busy
+from ..settings import Settings
 
 __all__ = ["ComputePool", "Ticket"]
 

@@ -17,12 +17,13 @@ from pydantic import BaseModel
 from cnn_core import ParameterError, get_threads
 from cnn_core.ops.base import Op, Operand, ResolvedOp
 from cnn_core.parameters import Direction, Rule, one_of, subset_of
-from service.codecs.names import pointer_to
-from service.codecs.text import NOT_GIVEN
-from service.operations.parameters import parameter_model, rule_field, validated
-from service.operations.prediction import Prediction, predicted
-from service.operations.unknown_names import unknown_names
-from service.problems import Finding, InvalidRequest
+
+from ..codecs.names import pointer_to
+from ..codecs.text import NOT_GIVEN
+from ..problems import Finding, InvalidRequest
+from .parameters import parameter_model, rule_field, validated
+from .prediction import Prediction, predicted
+from .unknown_names import unknown_names
 
 __all__ = ["CatalogueEntry", "Operation", "ParsedCall"]
 

@@ -17,9 +17,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from cnn_core.errors import ParameterError, describe
 from cnn_core.ops.base import Op
 from cnn_core.parameters import Rule
-from service.codecs.text import NOT_GIVEN
-from service.operations.unknown_names import MAX_PARAMETERS, unknown_names
-from service.problems import Finding, InvalidRequest
+
+from ..codecs.text import NOT_GIVEN
+from ..problems import Finding, InvalidRequest
+from .unknown_names import MAX_PARAMETERS, unknown_names
 
 __all__ = ["parameter_model", "rule_field", "validated"]
 

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnn_core.ops.base import Op, ResolvedOp
-from service.codecs.message import TensorType
+
+from ..codecs.message import TensorType
 
 if TYPE_CHECKING:
-    from service.operations.operation import CatalogueEntry, Operation
+    from .operation import CatalogueEntry, Operation
 
 __all__ = ["OperandTypes", "Prediction", "predicted"]
 

@@ -15,11 +15,12 @@ from cnn_core import ConvpoolError, ParameterError
 from cnn_core.errors import describe
 from cnn_core.ops.base import Operand
 from cnn_core.parameters import Rule, one_of
-from service.codecs.message import DTYPES, TensorType
-from service.codecs.names import pointer_to
-from service.operations.operation import CatalogueEntry
-from service.operations.parameters import rule_field, validated
-from service.problems import Finding, InvalidRequest
+
+from ..codecs.message import DTYPES, TensorType
+from ..codecs.names import pointer_to
+from ..problems import Finding, InvalidRequest
+from .operation import CatalogueEntry
+from .parameters import rule_field, validated
 
 __all__ = ["DTYPE", "ShapeResponse", "predict_shapes", "shapes_model"]
 

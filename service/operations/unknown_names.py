@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from service.codecs.names import pointer_to
-from service.problems import Finding
+from ..codecs.names import pointer_to
+from ..problems import Finding
 
 __all__ = ["MAX_PARAMETERS", "unknown_names"]
 

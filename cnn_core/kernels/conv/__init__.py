@@ -20,12 +20,12 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from cnn_core.geometry import Windows
-from cnn_core.kernels.conv import select
-from cnn_core.kernels.conv.problem import ConvProblem, conv_problem
-from cnn_core.parameters import Algorithm, Direction, TakenAlgorithm
-from cnn_core.runtime.packing import touch_packing_buffers
-from cnn_core.runtime.threads import get_threads
+from ...geometry import Windows
+from ...parameters import Algorithm, Direction, TakenAlgorithm
+from ...runtime.packing import touch_packing_buffers
+from ...runtime.threads import get_threads
+from . import select
+from .problem import ConvProblem, conv_problem
 
 __all__ = ["correlate", "correlate_grad_input", "correlate_grad_weight", "taken_algorithm"]
 

@@ -20,14 +20,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnn_core.kernels.conv.depthwise import DEPTHWISE, depthwise_work
-from cnn_core.kernels.conv.patches import group_matrices, split_channels
-from cnn_core.kernels.conv.problem import ConvProblem, Division, Layout, WindowBlock, cached_per_problem
-from cnn_core.kernels.cost import MOVED_ELEMENT, STEP
-from cnn_core.kernels.products import multiply
-from cnn_core.runtime.blocks import BLOCK_BYTES, block_limit
-from cnn_core.runtime.threads import run_blocks, thread_count
-from cnn_core.runtime.workspace import Workspace, view_cache_elements
+from ...runtime.blocks import BLOCK_BYTES, block_limit
+from ...runtime.threads import run_blocks, thread_count
+from ...runtime.workspace import Workspace, view_cache_elements
+from ..cost import MOVED_ELEMENT, STEP
+from ..products import multiply
+from .depthwise import DEPTHWISE, depthwise_work
+from .patches import group_matrices, split_channels
+from .problem import ConvProblem, Division, Layout, WindowBlock, cached_per_problem
 
 __all__ = ["COL2IM", "Col2im"]
 

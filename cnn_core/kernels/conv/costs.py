@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from cnn_core.geometry import Windows
-from cnn_core.kernels.channel_sums import channel_sums_cost
-from cnn_core.kernels.conv.direct import direct_kernel
-from cnn_core.kernels.conv.problem import ConvProblem, conv_problem
-from cnn_core.kernels.conv.select import forward_kernel, grad_input_kernel, taken
-from cnn_core.kernels.cost import Cost, Costs
-from cnn_core.parameters import Algorithm, Direction, TakenAlgorithm
+from ...geometry import Windows
+from ...parameters import Algorithm, Direction, TakenAlgorithm
+from ..channel_sums import channel_sums_cost
+from ..cost import Cost, Costs
+from .direct import direct_kernel
+from .problem import ConvProblem, conv_problem
+from .select import forward_kernel, grad_input_kernel, taken
 
 __all__ = ["conv_costs"]
 

@@ -19,12 +19,12 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
-from cnn_core.kernels.conv.padded_block import PaddedBlock
-from cnn_core.kernels.conv.problem import ConvProblem, Division, Layout, WindowBlock, cached_per_problem
-from cnn_core.kernels.cost import MOVED_ELEMENT, STEP
-from cnn_core.runtime.blocks import BLOCK_BYTES
-from cnn_core.runtime.threads import run_blocks, thread_count
-from cnn_core.runtime.workspace import Workspace, view_cache_elements
+from ...runtime.blocks import BLOCK_BYTES
+from ...runtime.threads import run_blocks, thread_count
+from ...runtime.workspace import Workspace, view_cache_elements
+from ..cost import MOVED_ELEMENT, STEP
+from .padded_block import PaddedBlock
+from .problem import ConvProblem, Division, Layout, WindowBlock, cached_per_problem
 
 __all__ = ["DEPTHWISE", "Depthwise", "depthwise_work"]
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from cnn_core.kernels.conv.depthwise import DEPTHWISE
-from cnn_core.kernels.conv.im2col_gemm import IM2COL_GEMM
-from cnn_core.kernels.conv.kernel import ConvKernel
-from cnn_core.kernels.conv.problem import ConvProblem
-from cnn_core.kernels.conv.window_blocking import WINDOW_BLOCKING
+from .depthwise import DEPTHWISE
+from .im2col_gemm import IM2COL_GEMM
+from .kernel import ConvKernel
+from .problem import ConvProblem
+from .window_blocking import WINDOW_BLOCKING
 
 __all__ = ["direct_kernel"]
 

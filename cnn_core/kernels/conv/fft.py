@@ -24,13 +24,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnn_core.kernels.conv.direct import direct_kernel
-from cnn_core.kernels.conv.padded_block import PaddedBlock
-from cnn_core.kernels.conv.problem import ConvProblem, Division, Layout, WindowBlock, cached_per_problem
-from cnn_core.kernels.finite import is_all_finite
-from cnn_core.runtime.blocks import BLOCK_BYTES
-from cnn_core.runtime.threads import run_blocks, thread_count
-from cnn_core.runtime.workspace import Workspace
+from ...runtime.blocks import BLOCK_BYTES
+from ...runtime.threads import run_blocks, thread_count
+from ...runtime.workspace import Workspace
+from ..finite import is_all_finite
+from .direct import direct_kernel
+from .padded_block import PaddedBlock
+from .problem import ConvProblem, Division, Layout, WindowBlock, cached_per_problem
 
 __all__ = ["FFT", "FftKernel"]
 

@@ -24,7 +24,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnn_core.kernels.conv.patches import (
+from ...runtime.blocks import BLOCK_BYTES, block_limit
+from ...runtime.threads import run_blocks, thread_count
+from ...runtime.workspace import Workspace, view_cache_elements
+from ..cost import MOVED_ELEMENT, STEP
+from ..outer_sum import MAX_CACHED_ELEMENTS
+from ..products import multiply, multiply_transposed, parts_of_rows
+from .patches import (
     PatchSource,
     by_group,
     group_matrices,
@@ -32,13 +38,7 @@ from cnn_core.kernels.conv.patches import (
     split_channels,
     weight_matrices,
 )
-from cnn_core.kernels.conv.problem import ConvProblem, Division, Layout, WindowBlock, cached_per_problem
-from cnn_core.kernels.cost import MOVED_ELEMENT, STEP
-from cnn_core.kernels.outer_sum import MAX_CACHED_ELEMENTS
-from cnn_core.kernels.products import multiply, multiply_transposed, parts_of_rows
-from cnn_core.runtime.blocks import BLOCK_BYTES, block_limit
-from cnn_core.runtime.threads import run_blocks, thread_count
-from cnn_core.runtime.workspace import Workspace, view_cache_elements
+from .problem import ConvProblem, Division, Layout, WindowBlock, cached_per_problem
 
 __all__ = ["IM2COL_GEMM", "Im2colGemm"]
 

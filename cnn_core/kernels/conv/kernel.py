@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from cnn_core.kernels.conv.problem import ConvProblem
+from .problem import ConvProblem
 
 __all__ = ["ConvKernel", "GradInputKernel"]
 

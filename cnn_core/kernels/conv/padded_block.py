@@ -8,7 +8,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from cnn_core.geometry import Windows
+from ...geometry import Windows
 
 __all__ = ["PaddedBlock"]
 

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnn_core.kernels.conv.padded_block import PaddedBlock
-from cnn_core.kernels.conv.problem import ConvProblem, Layout, cached_per_problem
-from cnn_core.kernels.opaque import as_runs
-from cnn_core.kernels.outer_sum import outer_sum
+from ..opaque import as_runs
+from ..outer_sum import outer_sum
+from .padded_block import PaddedBlock
+from .problem import ConvProblem, Layout, cached_per_problem
 
 __all__ = ["PatchSource", "by_group", "group_matrices", "is_pointwise", "split_channels", "weight_matrices"]
 

@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnn_core.geometry import AxisWindows, Windows
-from cnn_core.kernels.conv.direct import direct_kernel
-from cnn_core.kernels.conv.kernel import ConvKernel, GradInputKernel
-from cnn_core.kernels.conv.problem import ConvProblem, cached_per_problem, conv_problem, transposed_weight
+from ...geometry import AxisWindows, Windows
+from .direct import direct_kernel
+from .kernel import ConvKernel, GradInputKernel
+from .problem import ConvProblem, cached_per_problem, conv_problem, transposed_weight
 
 __all__ = ["Polyphase", "PolyphaseComponent", "component_problems", "polyphase_components"]
 

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from cnn_core.geometry import AxisWindows, Windows
-from cnn_core.runtime.blocks import block_count, block_sizes, blocks
+from ...geometry import AxisWindows, Windows
+from ...runtime.blocks import block_count, block_sizes, blocks
 
 __all__ = [
     "ConvProblem",

@@ -9,17 +9,17 @@ from __future__ import annotations
 import functools
 import math
 
-from cnn_core.kernels.conv.col2im import COL2IM
-from cnn_core.kernels.conv.depthwise import DEPTHWISE
-from cnn_core.kernels.conv.direct import direct_kernel
-from cnn_core.kernels.conv.fft import FFT
-from cnn_core.kernels.conv.kernel import ConvKernel, GradInputKernel
-from cnn_core.kernels.conv.polyphase import Polyphase, component_problems
-from cnn_core.kernels.conv.problem import ConvProblem
-from cnn_core.kernels.conv.window_blocking import BLOCKED_COL2IM, WINDOW_BLOCKING
-from cnn_core.kernels.conv.winograd.blocks import tile_counts
-from cnn_core.kernels.conv.winograd.kernel import WINOGRAD
-from cnn_core.parameters import Algorithm, Direction, TakenAlgorithm
+from ...parameters import Algorithm, Direction, TakenAlgorithm
+from .col2im import COL2IM
+from .depthwise import DEPTHWISE
+from .direct import direct_kernel
+from .fft import FFT
+from .kernel import ConvKernel, GradInputKernel
+from .polyphase import Polyphase, component_problems
+from .problem import ConvProblem
+from .window_blocking import BLOCKED_COL2IM, WINDOW_BLOCKING
+from .winograd.blocks import tile_counts
+from .winograd.kernel import WINOGRAD
 
 __all__ = ["col2im_kernel", "forward_kernel", "grad_input_kernel", "taken"]
 

@@ -26,11 +26,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnn_core.geometry import Windows
-from cnn_core.kernels.conv.col2im import COL2IM
-from cnn_core.kernels.conv.im2col_gemm import IM2COL_GEMM
-from cnn_core.kernels.conv.problem import ConvProblem, cached_per_problem, conv_problem
-from cnn_core.kernels.finite import is_all_finite
+from ...geometry import Windows
+from ..finite import is_all_finite
+from .col2im import COL2IM
+from .im2col_gemm import IM2COL_GEMM
+from .problem import ConvProblem, cached_per_problem, conv_problem
 
 __all__ = ["BLOCKED_COL2IM", "WINDOW_BLOCKING", "BlockedCol2im", "WindowBlocking"]
 

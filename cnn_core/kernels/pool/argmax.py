@@ -19,8 +19,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cnn_core.geometry import AnyWindows, Axis
-from cnn_core.kernels.by_axis import (
+from ...geometry import AnyWindows, Axis
+from ...runtime.workspace import Workspace
+from ..by_axis import (
     at,
     innermost_first,
     level_sizes,
@@ -29,10 +30,9 @@ from cnn_core.kernels.by_axis import (
     smallest_first,
     spanned_windows,
 )
-from cnn_core.kernels.cost import Cost, Costs
-from cnn_core.kernels.pool.block import PoolBlock
-from cnn_core.kernels.pool.scatter import STEP_ELEMENTS, scatter_plan
-from cnn_core.runtime.workspace import Workspace
+from ..cost import Cost, Costs
+from .block import PoolBlock
+from .scatter import STEP_ELEMENTS, scatter_plan
 
 __all__ = ["MaxKernel", "ResolvedTies"]
 

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnn_core.geometry import AnyWindows, AxisWindows, Windows
-from cnn_core.kernels.by_axis import (
+from ...geometry import AnyWindows, AxisWindows, Windows
+from ...runtime.workspace import Workspace
+from ..by_axis import (
     MAX_NAIVE_TAPS,
     level_sizes,
     reduce_axes,
@@ -20,10 +21,9 @@ from cnn_core.kernels.by_axis import (
     smallest_first,
     spanned_windows,
 )
-from cnn_core.kernels.cost import Costs
-from cnn_core.kernels.pool.block import PoolBlock
-from cnn_core.kernels.pool.scatter import STEP_ELEMENTS, rows_plan, scatter, scatter_plan
-from cnn_core.runtime.workspace import Workspace
+from ..cost import Costs
+from .block import PoolBlock
+from .scatter import STEP_ELEMENTS, rows_plan, scatter, scatter_plan
 
 __all__ = ["AverageKernel"]
 

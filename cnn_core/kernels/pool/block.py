@@ -11,8 +11,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from cnn_core.geometry import AnyWindows
-from cnn_core.kernels.by_axis import at
+from ...geometry import AnyWindows
+from ..by_axis import at
 
 __all__ = ["PoolBlock"]
 

@@ -8,10 +8,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cnn_core.geometry import AnyWindows
-from cnn_core.kernels.cost import Costs
-from cnn_core.kernels.pool.block import PoolBlock
-from cnn_core.runtime.workspace import Workspace
+from ...geometry import AnyWindows
+from ...runtime.workspace import Workspace
+from ..cost import Costs
+from .block import PoolBlock
 
 __all__ = ["PoolKernel"]
 

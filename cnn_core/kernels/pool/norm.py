@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnn_core.geometry import AnyWindows, Axis
-from cnn_core.kernels.by_axis import (
+from ...geometry import AnyWindows, Axis
+from ...runtime.workspace import Workspace
+from ..by_axis import (
     at,
     innermost_first,
     level_sizes,
@@ -25,9 +26,8 @@ from cnn_core.kernels.by_axis import (
     reduction_costs,
     spanned_windows,
 )
-from cnn_core.kernels.cost import Cost, Costs
-from cnn_core.kernels.pool.block import PoolBlock
-from cnn_core.runtime.workspace import Workspace
+from ..cost import Cost, Costs
+from .block import PoolBlock
 
 __all__ = ["NormKernel"]
 

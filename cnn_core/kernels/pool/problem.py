@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnn_core.geometry import AnyWindows, Windows
-from cnn_core.kernels.cost import STEP, Cost, Costs
-from cnn_core.kernels.pool.block import PoolBlock
-from cnn_core.kernels.pool.kernel import PoolKernel
-from cnn_core.runtime.blocks import block_sizes
-from cnn_core.runtime.threads import run_blocks, thread_count
-from cnn_core.runtime.workspace import Workspace
+from ...geometry import AnyWindows, Windows
+from ...runtime.blocks import block_sizes
+from ...runtime.threads import run_blocks, thread_count
+from ...runtime.workspace import Workspace
+from ..cost import STEP, Cost, Costs
+from .block import PoolBlock
+from .kernel import PoolKernel
 
 __all__ = ["PoolProblem", "pool_backward", "pool_forward"]
 

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnn_core.geometry import Axis, AxisWindows
-from cnn_core.kernels.by_axis import MAX_CACHED_AXES, MAX_CACHED_PIECES, at, pieces_of
+from ...geometry import Axis, AxisWindows
+from ..by_axis import MAX_CACHED_AXES, MAX_CACHED_PIECES, at, pieces_of
 
 __all__ = ["STEP_ELEMENTS", "ScatterPlan", "ScatterStep", "rows_plan", "scatter", "scatter_plan"]
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from cnn_core.geometry import AxisWindows, Windows
-from cnn_core.kernels.conv.problem import ConvProblem, Division, Layout, WindowBlock, cached_per_problem
-from cnn_core.kernels.conv.winograd.tiles import OUTPUTS, POINTS, TAPS
-from cnn_core.runtime.blocks import BLOCK_BYTES
+from ....geometry import AxisWindows, Windows
+from ....runtime.blocks import BLOCK_BYTES
+from ..problem import ConvProblem, Division, Layout, WindowBlock, cached_per_problem
+from .tiles import OUTPUTS, POINTS, TAPS
 
 __all__ = [
     "division",

@@ -26,16 +26,20 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
-from cnn_core.geometry import Windows
-from cnn_core.kernels.conv.im2col_gemm import IM2COL_GEMM
-from cnn_core.kernels.conv.padded_block import PaddedBlock
-from cnn_core.kernels.conv.problem import (
+from ....geometry import Windows
+from ....runtime.threads import run_blocks, thread_count
+from ....runtime.workspace import MAX_KEPT_BYTES, Workspace, view_cache_elements
+from ...opaque import as_runs
+from ...products import multiplication
+from ..im2col_gemm import IM2COL_GEMM
+from ..padded_block import PaddedBlock
+from ..problem import (
     ConvProblem,
     Layout,
     WindowBlock,
     window_blocks,
 )
-from cnn_core.kernels.conv.winograd.blocks import (
+from .blocks import (
     division,
     gathers_taps,
     grad_weight_division,
@@ -48,11 +52,7 @@ from cnn_core.kernels.conv.winograd.blocks import (
     tile_blocks,
     tile_elements,
 )
-from cnn_core.kernels.conv.winograd.tiles import OUTPUTS, POINTS, TAPS, A, B, Evaluation, G, Interpolation
-from cnn_core.kernels.opaque import as_runs
-from cnn_core.kernels.products import multiplication
-from cnn_core.runtime.threads import run_blocks, thread_count
-from cnn_core.runtime.workspace import MAX_KEPT_BYTES, Workspace, view_cache_elements
+from .tiles import OUTPUTS, POINTS, TAPS, A, B, Evaluation, G, Interpolation
 
 __all__ = ["WINOGRAD", "Winograd"]
 

@@ -27,7 +27,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
-from cnn_core.kernels.finite import is_all_finite
+from ...finite import is_all_finite
 
 __all__ = ["OUTPUTS", "POINTS", "TAPS", "A", "B", "Evaluation", "G", "Interpolation"]
 
