@@ -6,7 +6,8 @@ RUN python -m venv /build \
  && /build/bin/pip install --no-cache-dir --no-deps --require-hashes -r requirements/build.txt \
  && python -m venv --without-pip /opt/convpool \
  && /build/bin/pip --python /opt/convpool/bin/python install --no-cache-dir --no-deps --require-hashes -r requirements/service.txt
-COPY pyproject.toml README.md ./
+COPY pyproject.toml hatch_build.py README.md ./
+COPY convpool/ convpool/
 COPY cnn_core/ cnn_core/
 COPY service/ service/
 RUN /build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir wheels . \
@@ -14,6 +15,7 @@ RUN /build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir wheels . \
 
 FROM python:3.13-slim
 COPY --from=build /opt/convpool /opt/convpool
+COPY service/healthcheck.py /opt/convpool/healthcheck.py
 ENV PATH=/opt/convpool/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
@@ -22,6 +24,6 @@ ENV PATH=/opt/convpool/bin:$PATH \
 USER 10001:10001
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=3s --start-period=10s --start-interval=500ms --retries=3 \
-  CMD ["python", "-m", "service.healthcheck"]
+  CMD ["python", "/opt/convpool/healthcheck.py"]
 ENTRYPOINT ["convpool"]
 CMD ["serve"]

@@ -63,14 +63,14 @@ bench: $(PEERS)/.ready ## Time convpool against PyTorch, ONNX Runtime and JAX (t
 # The lock files contain only versions and hashes, and no index URL.
 lock: ## Update the lock files (needs uv on the PATH).
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade \
-	  pyproject.toml --output-file requirements/service.txt
+	  --extra service pyproject.toml --output-file requirements/service.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade \
 	  --group build --output-file requirements/build.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
-	  --group dev pyproject.toml --constraint requirements/service.txt --constraint requirements/build.txt \
+	  --group dev --extra service pyproject.toml --constraint requirements/service.txt --constraint requirements/build.txt \
 	  --output-file requirements/dev.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
-	  --group browser pyproject.toml --constraint requirements/dev.txt --output-file requirements/browser.txt
+	  --group browser --extra service pyproject.toml --constraint requirements/dev.txt --output-file requirements/browser.txt
 
 # --no-deps, because a lock file is complete: where a package is required with an extra (coverage[toml]), pip's resolver
 # may prefer a release newer than the lock, and then reject it for having no hash.

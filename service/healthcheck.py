@@ -1,4 +1,4 @@
-"""What the container's health check runs: ``python -m service.healthcheck``. The standard library starts fastest."""
+"""What the container's health check runs, as a file of its own: the standard library starts fastest."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """What the project promises about its packages and files."""
 
 import importlib
+import os
 import pkgutil
 import re
 import subprocess
@@ -70,10 +71,10 @@ def test_lock_files_pin_and_hash_everything_and_name_no_index(name: str) -> None
 def test_the_direct_dependencies_are_locked() -> None:
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
     locked = (PROJECT / "requirements" / "service.txt").read_text()
-    for dependency in project["dependencies"]:
-        name = re.match(r"[A-Za-z0-9-]+", dependency)
+    for dependency in project["dependencies"] + project["optional-dependencies"]["service"]:
+        name = re.match(r"[A-Za-z0-9.-]+", dependency)
         assert name is not None
-        assert re.search(rf"^{name.group()}==", locked, re.MULTILINE), dependency
+        assert re.search(rf"^{name.group().replace('.', '-')}==", locked, re.MULTILINE), dependency
 
 
 def test_the_changelog_has_the_version() -> None:
@@ -81,6 +82,57 @@ def test_the_changelog_has_the_version() -> None:
 
 
 def test_no_module_is_too_long_to_be_one_thing() -> None:
-    for package in ("cnn_core", "service", "tests"):
+    for package in ("convpool", "cnn_core", "service", "tests"):
         for path in (PROJECT / package).rglob("*.py"):
             assert len(path.read_text().splitlines()) <= 400, path
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the wheel's packages, and one of a project whose packages have the names of the checkout's."""
+    folder = tmp_path_factory.mktemp("wheel")
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    build = ["wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), str(PROJECT)]
+    subprocess.run([*pip, *build], check=True, capture_output=True)
+    (wheel,) = folder.glob("*.whl")
+    target = ["--target", str(folder / "packages")]
+    subprocess.run([*pip, "install", "--no-deps", *target, str(wheel)], check=True, capture_output=True)
+    for name in ("service", "cnn_core"):
+        (folder / "project" / name).mkdir(parents=True)
+        (folder / "project" / name / "__init__.py").write_text("theirs = True\n")
+    return folder
+
+
+def run_installed(folder: Path, *arguments: str) -> str:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(str(folder / name) for name in ("project", "packages"))}
+    ended = subprocess.run(
+        [sys.executable, *arguments], env=environment, cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
+def test_the_wheel_has_one_package_and_gets_along_with_others_of_the_checkout_s_names(installed: Path) -> None:
+    packages = installed / "packages"
+    folders = {path.name for path in packages.iterdir() if "dist-info" not in path.name}
+    assert folders == {"convpool", "bin"}
+    script = (
+        "import cnn_core, service, convpool, convpool.cnn_core, convpool.service.app; "
+        "assert cnn_core.theirs and service.theirs; "
+        "assert convpool.Conv is convpool.cnn_core.Conv; "
+        "print(convpool.__file__, len(convpool.service.app.create_app().routes))"
+    )
+    assert run_installed(installed, "-c", script).startswith(str(packages))
+    assert "--port" in run_installed(installed, str(packages / "bin" / "convpool"), "serve", "--help")
+
+
+def test_the_wheel_needs_numpy_alone_and_says_what_serving_needs(installed: Path) -> None:
+    (metadata,) = (installed / "packages").glob("convpool-*.dist-info/METADATA")
+    required = re.findall(r"^Requires-Dist: (.*)$", metadata.read_text(), re.MULTILINE)
+    assert [each for each in required if "extra ==" not in each] == ["numpy>=2.1"]
+    script = (
+        "import sys; sys.modules['uvicorn'] = None; import convpool.__main__ as command\n"
+        "try: command.main()\n"
+        "except SystemExit as error: print(error)"
+    )
+    assert "pip install 'convpool[service]'" in run_installed(installed, "-c", script)
