@@ -54,9 +54,8 @@ def serve(settings: Settings) -> None:
         workers=settings.workers,
         log_config=log_config(settings.log_level),
         access_log=False,  # the application logs its requests itself
-        # httptools hands an empty body to the application when a request asks to upgrade to h2c, as Java's HttpClient
-        # does by default; h11 reads the body (uvicorn issue 2722)
-        http=f"{__package__}.http.protocol:Protocol",  # of h11
+        http=f"{__package__}.http.protocol:Protocol",  # of httptools
+        ws="none",
         root_path=settings.root_path,
         timeout_keep_alive=settings.keep_alive,
         timeout_graceful_shutdown=settings.graceful_shutdown,

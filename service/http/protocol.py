@@ -1,8 +1,7 @@
-"""HTTP/1.1 as the service speaks it: uvicorn's h11 protocol, and problem documents for what h11 refuses.
+"""HTTP/1.1 as the service speaks it: uvicorn's httptools protocol, with problem documents for what is not HTTP.
 
-It relies on three things that uvicorn's ``H11Protocol`` does, and ``tests/service/http/test_protocol.py`` fails where
-one of them changes: it keeps the h11 connection in ``conn``, asks it for events in ``handle_events`` alone, and keeps
-the request in progress in ``cycle``.
+It relies on what uvicorn's ``HttpToolsProtocol`` keeps in ``parser``, ``url``, ``headers``, ``cycle`` and ``pipeline``;
+``tests/service/http/test_protocol.py`` fails where that changes.
 """
 
 from __future__ import annotations
@@ -11,8 +10,8 @@ import re
 from http import HTTPStatus
 from typing import Any
 
-import h11
-from uvicorn.protocols.http.h11_impl import H11Protocol
+import httptools
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from ..problems import Finding
 from .access_log import log_request, note_problem
@@ -25,197 +24,259 @@ MAX_HEAD_BYTES = 2**14
 
 ABSOLUTE_FORM = re.compile(rb"https?://(?P<authority>[^/?#]*)(?P<origin_form>.*)", re.IGNORECASE)
 
-RULES: dict[str, tuple[str, str, str]] = {
-    "illegal request line": (
-        "a request begins with a line of method, target and version",
-        "another line",
-        "a line such as POST /conv/forward HTTP/1.1",
-    ),
-    "no request line received": (
-        "a request begins with a line of method, target and version",
-        "an empty line",
-        "a line such as POST /conv/forward HTTP/1.1",
-    ),
-    "illegal header line": (
-        "each header field is a line of a name, a colon and a value",
-        "another line",
-        "a line such as Content-Length: 12, without a space before the colon",
-    ),
-    "continuation line at start of headers": (
-        "each header field is a line of a name, a colon and a value",
+UPGRADE_FIELDS = (b"upgrade", b"http2-settings")
+
+Words = tuple[str, str, str]
+"""A rule, what came, and what was expected."""
+
+REQUEST_LINE = "a request begins with a line of method, target and version"
+A_REQUEST_LINE = "a line such as POST /conv/forward HTTP/1.1"
+LENGTH = "Content-Length is the number of bytes in the body"
+CODINGS = "this server knows one transfer coding, chunked"
+A_CODING = "Transfer-Encoding: chunked, or a Content-Length"
+CHUNK = "each chunk of a body begins with a line of its size, and ends with a line break"
+A_CHUNK = "the number of the chunk's bytes in hexadecimal digits, a line break, and so many bytes"
+FIELD = "each header field is a line of a name, a colon and a value"
+
+RULES: dict[str, Words] = {
+    "Invalid method": (REQUEST_LINE, "another method", A_REQUEST_LINE),
+    "Invalid char in url": (REQUEST_LINE, "a target with other characters than a URL has", A_REQUEST_LINE),
+    "Unexpected char in url": (REQUEST_LINE, "a target of another form", A_REQUEST_LINE),
+    "Invalid characters in url": (REQUEST_LINE, "a target with other characters than a URL has", A_REQUEST_LINE),
+    "Expected HTTP/": (REQUEST_LINE, "another line", A_REQUEST_LINE),
+    "Invalid m": (REQUEST_LINE, "another version", A_REQUEST_LINE),  # major or minor version
+    "Invalid header": (FIELD, "another line", "a line such as Content-Length: 12, without a space before the colon"),
+    "Unexpected space after start line": (
+        FIELD,
         "a line that begins with a space",
         "a line such as Content-Length: 12",
     ),
-    "Missing mandatory Host": ("an HTTP/1.1 request names its host", "no Host field", "one Host field"),
-    "Found multiple Host": ("a request names its host once", "several Host fields", "one Host field"),
-    "bad Content-Length": (
-        "Content-Length is the number of bytes in the body",
-        "something else",
-        "up to 20 digits, without a sign",
+    "Unexpected whitespace after header value": (FIELD, "a value on several lines", "each field on one line"),
+    "Invalid character in Content-Length": (LENGTH, "something else", "a number, without a sign"),
+    "Content-Length overflow": (LENGTH, "a larger number", "a number of at most 19 digits"),
+    "Duplicate Content-Length": (LENGTH, "several Content-Length fields", "one number"),
+    "Transfer-Encoding can't be present with Content-Length": (
+        "a body has either a Content-Length or a Transfer-Encoding",
+        "both",
+        "one of them",
     ),
-    "conflicting Content-Length": (
-        "Content-Length is the number of bytes in the body",
-        "several numbers",
-        "one number",
+    "Content-Length can't be present with Transfer-Encoding": (
+        "a body has either a Content-Length or a Transfer-Encoding",
+        "both",
+        "one of them",
     ),
-    "multiple Transfer-Encoding": (
-        "this server knows one transfer coding, chunked",
-        "several Transfer-Encoding fields",
-        "Transfer-Encoding: chunked, or a Content-Length",
-    ),
-    "Only Transfer-Encoding": (
-        "this server knows one transfer coding, chunked",
-        "another one",
-        "Transfer-Encoding: chunked, or a Content-Length",
-    ),
-    "illegal chunk header": (
-        "each chunk of a body begins with a line of its size",
-        "another line",
-        "the number of its bytes in up to 20 hexadecimal digits",
-    ),
-    "malformed chunk footer": (
-        "each chunk of a body has as many bytes as its size says, and a line break after them",
-        "other bytes",
-        "a line break",
-    ),
-    "Receive buffer too long": (
-        "the request line and the header fields have a limited size",
-        "more bytes",
-        f"at most {MAX_HEAD_BYTES} bytes together",
-    ),
+    "Invalid character in chunk": (CHUNK, "another line", A_CHUNK),
+    "Chunk size overflow": (CHUNK, "a larger number", A_CHUNK),
+    "Expected LF after chunk": (CHUNK, "other bytes", A_CHUNK),
 }
-"""What h11's words for an error begin with: the rule, what came and what was expected. The rest of h11's words may hold
-the client's bytes, which are not repeated."""
+"""What the parser's words for an error begin with, and what is said in their place."""
 
 BREAKS_A_RULE = ("a request keeps to the rules of HTTP/1.1", "one that does not", "a request as RFC 9112 has it")
+OTHER_VERSION = ("this server speaks HTTP/1.1", "another version of HTTP", "HTTP/1.1 or HTTP/1.0")
+OTHER_CODING = (CODINGS, "another one", A_CODING)
+LONG_HEAD = (
+    "the request line and the header fields have a limited size",
+    "more bytes",
+    f"at most {MAX_HEAD_BYTES} bytes together",
+)
 
 
 class Malformed(Exception):
-    """A request that is not HTTP/1.1: unlike h11's own error, uvicorn does not catch it and respond in plain text."""
+    """A request that is not HTTP/1.1."""
 
-    def __init__(self, status: HTTPStatus, rule: str, got: str, expected: str) -> None:
-        super().__init__(rule)
+    def __init__(self, status: HTTPStatus, words: Words) -> None:
+        super().__init__(words[0])
         self.kind = Kind(status, status.phrase)
-        self.finding = Finding.of("", rule, got=got, expected=expected)
+        self.finding = Finding.of("", words[0], got=words[1], expected=words[2])
 
 
-class Connection(h11.Connection):
-    """Reads requests as h11 does, and those in absolute form as if they were in origin form."""
-
-    is_head = False
-    """Whether the request that was read last asks for headers alone."""
-
-    def next_event(self) -> Any:
-        """Return the next event, or raise Malformed."""
-        try:
-            event = super().next_event()
-        except h11.RemoteProtocolError as error:
-            text = str(error)
-            words = next((words for start, words in RULES.items() if text.startswith(start)), BREAKS_A_RULE)
-            raise Malformed(HTTPStatus(error.error_status_hint), *words) from error
-        if not isinstance(event, h11.Request):
-            return event
-        self.is_head = event.method == b"HEAD"
-        if not event.http_version.startswith(b"1."):
-            raise Malformed(
-                HTTPStatus.HTTP_VERSION_NOT_SUPPORTED,
-                "this server speaks HTTP/1.1",
-                "another version of HTTP",
-                "HTTP/1.1 or HTTP/1.0",
-            )
-        return in_origin_form(event)
+def malformed(reason: str) -> Malformed:
+    """Return the problem that the parser has a reason for."""
+    if reason.startswith("Pause on PRI"):
+        return Malformed(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, OTHER_VERSION)
+    if "`Transfer-Encoding`" in reason:
+        return Malformed(HTTPStatus.NOT_IMPLEMENTED, OTHER_CODING)
+    words = next((words for start, words in RULES.items() if reason.startswith(start)), BREAKS_A_RULE)
+    return Malformed(HTTPStatus.BAD_REQUEST, words)
 
 
-def in_origin_form(request: h11.Request) -> h11.Request:
-    """Return the request with only the path and the query as its target, and the URL's host as its Host field.
+def in_origin_form(target: bytes) -> tuple[bytes, bytes | None]:
+    """Return a request's target as a path and a query, and the host if the target names one.
 
     A client that takes the server for its proxy sends the whole URL, and a server must read that; the host in it comes
-    before the Host field (RFC 9112, 3.2.2).
+    before the Host field (RFC 9112, 3.2.2). A target of another form leads nowhere, and so does the path made of it.
+
+    Raises
+    ------
+    Malformed
+        If a URL names no host, or a user.
     """
-    absolute = ABSOLUTE_FORM.fullmatch(request.target)
+    if target.startswith(b"/"):
+        return target, None
+    absolute = ABSOLUTE_FORM.fullmatch(target)
     if absolute is None:
-        return request
-    authority, target = absolute["authority"], absolute["origin_form"]
+        return b"/" + target, None
+    authority, origin_form = absolute["authority"], absolute["origin_form"]
     # either must be refused (RFC 9110, 4.2.1 and 4.2.4)
     if not authority or b"@" in authority:
-        raise Malformed(
-            HTTPStatus.BAD_REQUEST,
+        words = (
             "a URL names a host, and no user",
             "no host" if not authority else "a user before the host",
             "a URL such as http://127.0.0.1:8000/health/ready",
         )
-    headers = [(b"Host", authority), *((name, value) for name, value in request.headers if name != b"host")]
-    return h11.Request(
-        method=request.method,
-        target=target if target.startswith(b"/") else b"/" + target,
-        headers=headers,
-        http_version=request.http_version,
-    )
+        raise Malformed(HTTPStatus.BAD_REQUEST, words)
+    return origin_form if origin_form.startswith(b"/") else b"/" + origin_form, authority
 
 
-class Protocol(H11Protocol):
-    """Responds to what is not HTTP/1.1 with a problem document, and closes the connection."""
-
-    conn: Connection
+class Protocol(HttpToolsProtocol):
+    """Reads requests with httptools, and responds to what is not HTTP/1.1 with a problem document."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.conn = Connection(h11.SERVER, MAX_HEAD_BYTES)
+        self._head_bytes = 0
+        self._in_head = True
+        self._in_body = False
+        self._is_offer = False
+        self._refusal: Malformed | None = None
+        """To be sent once the responses before it are."""
         self._discarded: int | None = None
-
-    def handle_events(self) -> None:
-        """Handle what was received."""
-        try:
-            super().handle_events()
-        except Malformed as error:
-            self._refuse(error)
+        """Bytes that came after a refusal."""
 
     def data_received(self, data: bytes) -> None:
         """Take bytes from the client."""
-        if self._discarded is None:
-            super().data_received(data)
-            return
-        # a server that closes with data unread resets the connection, and the client would not see why
-        self._discarded += len(data)
-        if self._discarded > MAX_BYTES:
-            self.transport.close()
-
-    def _refuse(self, error: Malformed) -> None:
-        """Send a problem, unless a response has begun, and close the connection once the client has seen it."""
-        self._discarded = 0
-        is_under_way = self.cycle is not None and not self.cycle.response_complete
-        if self.conn.our_state not in {h11.IDLE, h11.SEND_RESPONSE}:
-            if is_under_way:
-                self.cycle.keep_alive = False
-            else:
+        if self._discarded is not None:
+            # a server that closes with data unread resets the connection, and the client would not see why
+            self._discarded += len(data)
+            if self._discarded > MAX_BYTES:
                 self.transport.close()
             return
-        document = problem_content(error.kind, [error.finding])
-        self._send(error.kind.status, document)
-        if is_under_way:
+        self._unset_keepalive_if_required()
+        try:
+            self._parse(data)
+        except Malformed as error:
+            self._refuse(error)
+
+    def _parse(self, data: bytes) -> None:
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as offer:
+            self._decline(data[offer.args[0] :])
+            return
+        except httptools.HttpParserCallbackError as error:
+            raise error.__context__ or error from None
+        except httptools.HttpParserError as error:
+            raise malformed(str(error)) from None
+        if self._in_head:  # what is not complete yet
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES:
+                raise Malformed(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, LONG_HEAD)
+
+    def _decline(self, rest: bytes) -> None:
+        """Read a request that offers another protocol as one that does not, as a server may (RFC 9110, 7.8).
+
+        Java's HttpClient offers HTTP/2 by default. The parser then leaves the body unread; uvicorn would take it for
+        empty.
+        """
+        head = [self.parser.get_method(), b" ", self.url, b" HTTP/1.1\r\n"]
+        for name, value in self.headers:
+            if name == b"connection":
+                tokens = [token for token in value.split(b",") if token.strip().lower() not in UPGRADE_FIELDS]
+                value = b",".join(tokens)  # noqa: PLW2901
+            if name not in UPGRADE_FIELDS:
+                head += [name, b": ", value, b"\r\n"]
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self._is_offer = False
+        self._parse(b"".join([*head, b"\r\n"]))
+        self._parse(rest)
+
+    def on_message_begin(self) -> None:
+        """Begin a request."""
+        super().on_message_begin()
+        self._head_bytes, self._in_head = 0, True
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header field; those after a chunked body mean nothing here."""
+        if self._in_head:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """Check the rules that the parser does not, and start the request."""
+        self._in_head = False
+        if not self.parser.get_http_version().startswith("1."):
+            raise Malformed(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, OTHER_VERSION)
+        if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > MAX_HEAD_BYTES:
+            raise Malformed(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, LONG_HEAD)
+        if any(name == b"transfer-encoding" and value.lower() != b"chunked" for name, value in self.headers):
+            raise Malformed(HTTPStatus.NOT_IMPLEMENTED, OTHER_CODING)
+        hosts = sum(name == b"host" for name, _ in self.headers)
+        if hosts > 1 or (not hosts and self.parser.get_http_version() == "1.1"):
+            got = "several Host fields" if hosts else "no Host field"
+            raise Malformed(HTTPStatus.BAD_REQUEST, ("an HTTP/1.1 request names its host once", got, "one Host field"))
+        if self.parser.get_method() == b"CONNECT":
+            words = ("this server is no proxy", "the method CONNECT", A_REQUEST_LINE)
+            raise Malformed(HTTPStatus.NOT_IMPLEMENTED, words)
+        self._is_offer = self.parser.should_upgrade()
+        if self._is_offer:
+            return
+        self.url, host = in_origin_form(self.url)
+        if host is not None:
+            self.headers[:] = [(b"host", host), *(field for field in self.headers if field[0] != b"host")]
+        self._in_body = True
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """End a request's body."""
+        if not self._is_offer:
+            self._in_body = False
+            super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Go on with the next request of the connection, or refuse it."""
+        refusal = self._refusal if not self.pipeline else None
+        super().on_response_complete()
+        if refusal is not None and not self.transport.is_closing():
+            self._unset_keepalive_if_required()
+            self._send_refusal(refusal)
+
+    def _refuse(self, error: Malformed) -> None:
+        """Send a problem after the responses to earlier requests, and close once the client has seen it."""
+        self._discarded = 0
+        cycle = self.cycle
+        is_under_way = cycle is not None and not cycle.response_complete
+        if self._in_body and self.pipeline:
+            self.pipeline.popleft()  # the request whose body is malformed
+            self._refusal = error
+        elif is_under_way and not self._in_body:
+            self._refusal = error
+        elif not self._in_body:
+            self._send_refusal(error)
+        elif not is_under_way:  # the response did not wait for the body
+            self.transport.close()
+        elif cycle.response_started:
+            cycle.keep_alive = False
+        else:
             # to the application, which waits for the rest of the body, the client is gone
             note_problem(self.scope, error.kind.title, error.kind.status)
-            self.cycle.disconnected = True
-            self.cycle.message_event.set()
-        else:
-            log_request(self.client, "-", error.kind.status, 0.0, len(document), error.kind.title)
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
-        self.flow.resume_reading()
-        self.loop.call_later(MAX_WAIT_SECONDS, self.transport.close)
+            self._send_refusal(error)
+            cycle.disconnected = True
+            cycle.message_event.set()
 
-    def _send(self, status: int, document: bytes) -> None:
+    def _send_refusal(self, error: Malformed) -> None:
+        document = problem_content(error.kind, [error.finding])
         headers = [
             *self.server_state.default_headers,
             (b"content-type", PROBLEM_MEDIA_TYPE.encode()),
             (b"content-length", str(len(document)).encode()),
             (b"connection", b"close"),
         ]
-        is_head = self.conn.our_state is h11.SEND_RESPONSE and self.conn.is_head
-        events: list[h11.Event] = [
-            h11.Response(status_code=status, headers=headers, reason=HTTPStatus(status).phrase),
-            *([] if is_head else [h11.Data(data=document)]),
-            h11.EndOfMessage(),
-        ]
-        for event in events:
-            self.transport.write(self.conn.send(event) or b"")
+        content = [STATUS_LINE[error.kind.status], *(b"%b: %b\r\n" % field for field in headers), b"\r\n"]
+        if self.parser.get_method() != b"HEAD":
+            content.append(document)
+        self.transport.write(b"".join(content))
+        if not self._in_body:
+            log_request(self.client, "-", error.kind.status, 0.0, len(document), error.kind.title)
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.flow.resume_reading()
+        self.loop.call_later(MAX_WAIT_SECONDS, self.transport.close)

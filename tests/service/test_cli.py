@@ -38,7 +38,7 @@ def test_flags(served: dict[str, Any]) -> None:
     expected = {"host": "::1", "port": 1234, "workers": 3}
     assert expected.items() <= served.items()
     assert served["log_config"]["loggers"]["convpool"]["level"] == "DEBUG"
-    assert served["http"] == "service.http.protocol:Protocol"  # see docs/decisions/0004-h11.md
+    assert served["http"] == "service.http.protocol:Protocol"  # see docs/decisions/0004-httptools.md
     assert os.environ["CONVPOOL_PORT"] == "1234"  # where the workers read it
 
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import Iterator
 
-import h11
 import httpx
 import orjson
 import pytest
 
-from service.http.protocol import BREAKS_A_RULE, MAX_HEAD_BYTES, RULES, Connection, Malformed, in_origin_form
+from service.http.protocol import BREAKS_A_RULE, MAX_HEAD_BYTES, in_origin_form, malformed
 from tests.service.test_serving import (
     ANSWER,
     BODY,
@@ -57,20 +55,21 @@ def sent(base_url: str, request: bytes) -> Raw:
     ],
 )
 def test_an_absolute_form_is_the_path_and_the_query_of_its_host(target: str, origin_form: str) -> None:
-    headers = [("Host", "other"), ("X-Sent", "1")]
-    request = in_origin_form(h11.Request(method="GET", target=target, headers=headers, http_version="1.0"))
-    assert request.target == origin_form.encode()
-    assert (request.method, request.http_version) == (b"GET", b"1.0")
     authority = target.split("//")[1].partition("/")[0].partition("?")[0]
-    assert list(request.headers) == [(b"host", authority.encode()), (b"x-sent", b"1")]
+    assert in_origin_form(target.encode()) == (origin_form.encode(), authority.encode())
+
+
+@pytest.mark.parametrize("target", ["/", "/health/ready?x=1", "//evil/path", "/http://h/"])
+def test_an_origin_form_is_left_as_it_is(target: str) -> None:
+    assert in_origin_form(target.encode()) == (target.encode(), None)
 
 
 @pytest.mark.parametrize(
-    "target", ["/", "/health/ready?x=1", "//evil/path", "*", "h:443", "/http://h/", "ftp://h/", "http:/h", "xhttp://h/"]
+    ("target", "status"), [("*", 404), ("ftp://h/", 404), ("xhttp://h/", 404), ("http:/h", 400), ("h:443", 400)]
 )
-def test_every_other_target_is_left_as_it_is(target: str) -> None:
-    request = h11.Request(method="GET", target=target, headers=[("Host", "h")])
-    assert in_origin_form(request) is request
+def test_every_other_target_leads_nowhere(server_url: str, target: str, status: int) -> None:
+    assert in_origin_form(target.encode()) == (f"/{target}".encode(), None)
+    assert_problem(sent(server_url, f"OPTIONS {target} HTTP/1.1\r\nHost: h\r\n\r\n".encode()), status)
 
 
 @pytest.mark.parametrize("target", ["http:///health/ready", "https://", "http://user@h/", "http://user:password@h/"])
@@ -114,7 +113,7 @@ def test_the_host_of_an_absolute_form_comes_before_the_field(server_url: str) ->
     assert response.headers["location"] == "http://convpool.example/ops"
 
 
-@pytest.mark.parametrize(("target", "status"), [(b"*", 404), (b"h:80", 404), (b"http://h", 405)])
+@pytest.mark.parametrize(("target", "status"), [(b"*", 404), (b"h:80", 400), (b"http://h", 405)])
 def test_options_of_the_whole_server_is_answered(server_url: str, target: bytes, status: int) -> None:
     assert_problem(sent(server_url, b"OPTIONS " + target + b" HTTP/1.1\r\nHost: h\r\n\r\n"), status)
 
@@ -124,8 +123,7 @@ def test_options_of_the_whole_server_is_answered(server_url: str, target: bytes,
 LINE = b"GET /health/ready HTTP/1.1\r\n"
 MALFORMED: dict[str, tuple[int, bytes]] = {
     "no request line": (400, MARKER + b"\r\n\r\n"),
-    "an empty line": (400, b"\r\n\r\n"),
-    "no version": (400, b"GET /" + MARKER + b"\r\nHost: h\r\n\r\n"),
+    "no version": (505, b"GET /" + MARKER + b"\r\nHost: h\r\n\r\n"),
     "a space in the target": (400, b"GET /a " + MARKER + b" HTTP/1.1\r\nHost: h\r\n\r\n"),
     "a target that is not ASCII": (400, b"GET /\xff" + MARKER + b" HTTP/1.1\r\nHost: h\r\n\r\n"),
     "a bad method": (400, b"G(" + MARKER + b" / HTTP/1.1\r\nHost: h\r\n\r\n"),
@@ -143,6 +141,11 @@ MALFORMED: dict[str, tuple[int, bytes]] = {
     "a length of too many digits": (400, POST + b"Content-Length: " + b"1" * 30 + b"\r\n\r\n{}"),
     "two lengths": (400, POST + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}"),
     "a list of lengths": (400, POST + b"Content-Length: 2, 3\r\n\r\n{}"),
+    "a length and a coding": (400, POST + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n" + MARKER),
+    "a value on two lines": (400, LINE + b"Host: h\r\nX: a\r\n " + MARKER + b"\r\n\r\n"),
+    "a chunk of too many digits": (400, CHUNKED + b"1" * 20 + b"\r\n" + MARKER),
+    "16,000 headers": (431, LINE + b"Host: h\r\n" + b"X: y\r\n" * 16_000 + b"\r\n"),
+    "a tunnel": (501, b"CONNECT h:443 HTTP/1.1\r\nHost: h\r\n\r\n" + MARKER),
     "a bad chunk size": (400, CHUNKED + MARKER + b"\r\n{}\r\n"),
     "a longer chunk than its size": (400, CHUNKED + b"2\r\n{}" + MARKER + b"\r\n"),
     "a bad trailer": (400, CHUNKED + b"0\r\n" + MARKER + b"\r\n\r\n"),
@@ -190,34 +193,31 @@ def test_what_is_not_http_is_told_so(server_url: str, name: str, pieces: str) ->
     assert httpx.get(f"{server_url}/health/ready").status_code == 200
 
 
-def read_by(request: bytes) -> Iterator[object]:
-    connection = Connection(h11.SERVER, MAX_HEAD_BYTES)
-    for start in range(0, len(request), MAX_HEAD_BYTES):  # h11 limits what is not complete yet
-        connection.receive_data(request[start : start + MAX_HEAD_BYTES])
-        while isinstance(event := connection.next_event(), h11.Request | h11.Data | h11.EndOfMessage):
-            yield event
+def test_what_the_parser_says_in_other_words_is_said_in_general() -> None:
+    refused = malformed(MARKER.decode())
+    assert refused.kind.status == 400
+    assert refused.finding.got == BREAKS_A_RULE[1]
 
 
-def test_every_rule_that_h11_names_is_said() -> None:
-    said = set()
-    for status, request in MALFORMED.values():
-        with pytest.raises(Malformed) as refused:
-            list(read_by(request))
-        assert refused.value.kind.status == status
-        if isinstance(refused.value.__cause__, h11.RemoteProtocolError):
-            said.add(next(start for start in RULES if str(refused.value.__cause__).startswith(start)))
-    assert said == set(RULES)
+@pytest.mark.parametrize("offer", [b"h2c", b"websocket", b"TLS/1.3, x"])
+@pytest.mark.parametrize("size", [1, 7, 10_000])
+def test_an_offered_protocol_is_declined(server_url: str, offer: bytes, size: int) -> None:
+    fields = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: " + offer + b"\r\nHTTP2-Settings: AAMAAABk\r\n"
+    lengths = LENGTH + b"\r\n" + BODY, b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY)
+    with connected(server_url) as connection:
+        for rest in lengths:
+            request = POST + fields + rest
+            for start in range(0, len(request), size):
+                connection.sendall(request[start : start + size])
+            assert_answer(received(connection))
+        for head in (fields, b""):  # without a body, too, and the connection goes on
+            connection.sendall(LINE + b"Host: h\r\n" + head + b"\r\n")
+            assert orjson.loads(received(connection).content) == {"status": "ready"}
 
 
-def test_what_h11_says_in_other_words_is_said_in_general(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(_: object) -> None:
-        raise h11.RemoteProtocolError(MARKER.decode())
-
-    monkeypatch.setattr(h11.Connection, "next_event", fail)
-    with pytest.raises(Malformed) as refused:
-        Connection(h11.SERVER).next_event()
-    assert refused.value.kind.status == 400
-    assert refused.value.finding.got == BREAKS_A_RULE[1]
+def test_trailing_fields_are_no_fields_of_the_request(server_url: str) -> None:
+    body = b"%x\r\n%b\r\n0\r\nContent-Type: text/plain\r\n\r\n" % (len(BODY), BODY)
+    assert_answer(sent(server_url, CHUNKED + body))
 
 
 def test_a_refused_head_request_gets_no_body(server_url: str) -> None:
