@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import gc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from fastapi import FastAPI
-from fastapi_offline import FastAPIOffline
 from starlette.responses import HTMLResponse, RedirectResponse
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cnn_core import __version__
 
@@ -19,7 +20,7 @@ from .http.draining import DrainingMiddleware
 from .http.error_responses import install_error_handlers
 from .http.head import HeadMiddleware
 from .operations.execution import ComputePool
-from .routes import build_router
+from .routes import build_router, operation_handlers
 from .settings import Settings
 
 __all__ = ["create_app"]
@@ -27,6 +28,40 @@ __all__ = ["create_app"]
 OBJECTS_BETWEEN_COLLECTIONS = 100_000
 """With Python's default of some hundred, the garbage collector walks over the lists of a large JSON body again and
 again while they are created, which takes longer than parsing them."""
+
+
+class Application(FastAPI):
+    """The service's routes, of which those of the operations are found by a dictionary.
+
+    FastAPI compares a path with one route after the other, and resolves dependencies that no operation has: for a small
+    request this takes longer than the layer.
+
+    Parameters
+    ----------
+    handlers : mapping of str to ASGI application
+        By path, what handles the POST requests to it.
+    **options
+        FastAPI's.
+    """
+
+    def __init__(self, handlers: Mapping[str, ASGIApp], **options: Any) -> None:
+        super().__init__(**options)
+        self._handlers = handlers
+        self._wrapped = AccessLogMiddleware(DrainingMiddleware(HeadMiddleware(self._dispatch)))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        await self._wrapped(scope, receive, send)
+
+    async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] == "POST":
+            path, prefix = scope["path"], scope.get("root_path", "")
+            handler = self._handlers.get(path[len(prefix) :] if path.startswith(f"{prefix}/") else path)
+            if handler is not None:
+                scope["app"] = self
+                await handler(scope, receive, send)
+                return
+        await super().__call__(scope, receive, send)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -48,9 +83,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         gc.set_threshold(*thresholds)
         app.state.pool.close()
 
-    # the page's scripts and styles come from the package, not from a content delivery network; not the page, which
-    # would ask for them by absolute paths, and a proxy may have the service under a path of its own
-    app: FastAPI = FastAPIOffline(
+    handlers = operation_handlers(settings)
+    app = Application(
+        handlers,
         docs_url=None,
         redoc_url=None,
         title="convpool",
@@ -63,11 +98,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     # Swagger UI takes three times as long to open an operation of a document that is OpenAPI 3.1
     app.openapi_version = "3.0.3"
-    app.add_middleware(HeadMiddleware)
-    app.add_middleware(DrainingMiddleware)
-    app.add_middleware(AccessLogMiddleware)  # the last one added is the outermost
     install_error_handlers(app)
-    app.include_router(build_router(settings))
+    app.include_router(build_router(handlers, settings))
+    # Swagger UI's scripts and styles come from a package, not from a content delivery network
+    app.mount("/static-offline-docs", StaticFiles(packages=[("fastapi_offline", "static")]))
     app.add_api_route("/docs", lambda: HTMLResponse(documentation.PAGE), include_in_schema=False)
     app.add_api_route("/docs/", lambda: RedirectResponse("../docs"), include_in_schema=False)
     app.add_api_route("/", lambda: RedirectResponse("docs"), include_in_schema=False)

@@ -1,11 +1,11 @@
-"""Reading of request bodies: once, into one buffer, never beyond the limit."""
+"""Reading of request bodies: once, into one buffer that grows with what arrives, never beyond the limit."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from ..problems import BodyTimeout, TooLarge, UnreadablePayload, UnsupportedMediaType
 
@@ -44,29 +44,32 @@ async def read_body(request: Request, limit: int, seconds: float, charge: Callab
     _refuse_encoding(request)
     length = _content_length(request)
     _require_room(length or 0, limit)
+    if length is not None:
+        charge(length)
+    body = bytearray()
     try:
         async with asyncio.timeout(seconds) as timeout:
             deadline = timeout.when() or 0.0
-            if length is not None:
-                charge(length)
-            body, filled = bytearray(length or 0), 0
-            async for chunk in request.stream():
+            more = True
+            while more:
+                message = await request.receive()
+                if message["type"] == "http.disconnect":
+                    raise _wrong_length("the connection's end", "the whole body")
+                chunk, more = message.get("body", b""), message.get("more_body", False)
+                size = len(body) + len(chunk)
                 if length is None:
-                    _require_room(filled + len(chunk), limit)
+                    _require_room(size, limit)
                     charge(len(chunk))
-                elif filled + len(chunk) > length:
+                elif size > length:
                     raise _wrong_length("more", f"{length} bytes, as Content-Length says")
-                body[filled : filled + len(chunk)] = chunk
-                filled += len(chunk)
-                timeout.reschedule(deadline + filled / MIN_RATE)
+                body += chunk
+                timeout.reschedule(deadline + size / MIN_RATE)
     except TimeoutError:
         expected = f"the whole body within {seconds} s plus one second for every {MIN_RATE} bytes"
         raise BodyTimeout.of("", "the body did not arrive in time", got="less", expected=expected) from None
-    except ClientDisconnect:
-        raise _wrong_length("the connection's end", "the whole body") from None
-    if length is not None and filled < length:
+    if length is not None and len(body) < length:
         # Also what happens where the server layer mistakes an "Upgrade: h2c" request for an empty one.
-        raise _wrong_length(f"{filled} bytes", f"{length} bytes, as Content-Length says")
+        raise _wrong_length(f"{len(body)} bytes", f"{length} bytes, as Content-Length says")
     return body
 
 

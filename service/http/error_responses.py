@@ -37,6 +37,7 @@ __all__ = [
     "KINDS",
     "PROBLEM_MEDIA_TYPE",
     "Kind",
+    "error_response",
     "install_error_handlers",
     "problem_content",
     "problem_document",
@@ -100,51 +101,48 @@ def problem_response(
     return Response(problem_content(kind, findings, detail), kind.status, headers, PROBLEM_MEDIA_TYPE)
 
 
-def install_error_handlers(app: FastAPI) -> None:
-    """Make an application respond to every error with a problem document."""
+def error_response(request: Request, error: Exception) -> Response:
+    """Return the response to a request that an error ended, and let the log name the problem."""
 
-    def respond(request: Request, kind: Kind, *arguments: Any, **options: Any) -> Response:
+    def respond(kind: Kind, *arguments: Any, **options: Any) -> Response:
         note_problem(request.scope, kind.title)
         return problem_response(kind, *arguments, **options)
 
-    async def on_problem(request: Request, error: Exception) -> Response:
-        assert isinstance(error, RequestProblem)  # noqa: S101
-        return respond(request, _kind(error), error.findings, headers=error.headers)
-
-    async def on_core_error(request: Request, error: Exception) -> Response:
-        assert isinstance(error, ConvpoolError)  # noqa: S101
+    if isinstance(error, MemoryError):
+        fault = "not enough free memory for this request right now"
+        got, expected = "a request that needs more memory than is free", "smaller tensors, or another try later"
+        error = Busy.of("", fault, got=got, expected=expected)
+    if isinstance(error, RequestProblem):
+        return respond(_kind(error), error.findings, headers=error.headers)
+    if isinstance(error, ConvpoolError):
         if isinstance(error, MissingAxisError):
             error.add_hint("a tensor sent as dtype, shape and flat data keeps its axes of size 1")
         finding = Finding(pointer_to(error.subject), error.message, error.got, error.expected)
-        return respond(request, _kind(error), [finding])
-
-    async def on_http_error(request: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)  # noqa: S101
+        return respond(_kind(error), [finding])
+    if isinstance(error, HTTPException):
         status = HTTPStatus(error.status_code)
-        detail = status.description
-        if status == HTTPStatus.NOT_FOUND:
-            detail = (
-                f"There is nothing at this path.{_paths_meant(request.url.path)} GET /ops lists the operations, and "
-            )
-            detail += "/docs describes every call."
-        elif error.headers and "Allow" in error.headers:
-            detail = f"This path is called with {error.headers['Allow']}."
-        return respond(request, Kind(status, status.phrase), [], detail, error.headers)
+        return respond(Kind(status, status.phrase), [], _http_detail(request, error, status), error.headers)
+    logger.error("unexpected error", exc_info=error)
+    return respond(INTERNAL, [], "The server failed; its log says why.")
 
-    async def on_memory_error(request: Request, error: Exception) -> Response:
-        fault = "not enough free memory for this request right now"
-        got, expected = "a request that needs more memory than is free", "smaller tensors, or another try later"
-        return await on_problem(request, Busy.of("", fault, got=got, expected=expected))
 
-    async def on_any_error(request: Request, error: Exception) -> Response:
-        logger.error("unexpected error", exc_info=error)
-        return respond(request, INTERNAL, [], "The server failed; its log says why.")
+def _http_detail(request: Request, error: HTTPException, status: HTTPStatus) -> str:
+    if status == HTTPStatus.NOT_FOUND:
+        detail = f"There is nothing at this path.{_paths_meant(request.url.path)} GET /ops lists the operations, and "
+        return detail + "/docs describes every call."
+    if error.headers and "Allow" in error.headers:
+        return f"This path is called with {error.headers['Allow']}."
+    return status.description
 
-    app.add_exception_handler(RequestProblem, on_problem)
-    app.add_exception_handler(ConvpoolError, on_core_error)
-    app.add_exception_handler(HTTPException, on_http_error)
-    app.add_exception_handler(MemoryError, on_memory_error)
-    app.add_exception_handler(Exception, on_any_error)
+
+def install_error_handlers(app: FastAPI) -> None:
+    """Make an application respond to every error with a problem document."""
+
+    async def on_error(request: Request, error: Exception) -> Response:
+        return error_response(request, error)
+
+    for kind in (RequestProblem, ConvpoolError, HTTPException, MemoryError, Exception):
+        app.add_exception_handler(kind, on_error)
 
 
 def _paths_meant(path: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,10 @@ MAX_HEADER = 1024
 """Maximum length of an Accept or a Content-Type, in characters: parsing takes time by the square of the length."""
 
 
+MAX_CACHED = 256
+"""Headers of one kind whose meaning is remembered: most clients send the same ones again and again."""
+
+
 @dataclass(frozen=True)
 class RequestFormat:
     """A codec, and the parameters of the Content-Type header."""
@@ -48,7 +53,8 @@ def writable_codecs(results: int = 1) -> tuple[Codec, ...]:
     return tuple(codec for codec in CODECS.values() if codec.can_write(results))
 
 
-def request_format(content_type: str | None, readable: Sequence[Codec]) -> RequestFormat:
+@functools.lru_cache(MAX_CACHED)
+def request_format(content_type: str | None, readable: tuple[Codec, ...]) -> RequestFormat:
     """Return how the body is to be read, if its media type is one of the readable ones.
 
     Raises
@@ -96,11 +102,13 @@ def _is_charset(written: str, charset: str) -> bool:
     return written in (charset, charset.replace("-", "")) or (charset == "utf-8" and written == "us-ascii")
 
 
-def refuse_unwritable(accept: str | None, writable: Sequence[Codec]) -> None:
+@functools.lru_cache(MAX_CACHED)
+def refuse_unwritable(accept: str | None, writable: tuple[Codec, ...]) -> None:
     """Raise NotAcceptable if no response format at all is acceptable, before any work is done."""
     _best([codec.media_type for codec in writable], accept)
 
 
+@functools.lru_cache(MAX_CACHED)
 def response_codec(accept: str | None, request_codec: Codec | None, results: int) -> Codec:
     """Return the codec of a response: what Accept prefers, else the request's own if it responds in kind.
 

@@ -21,22 +21,26 @@ def check_budget(prediction: Prediction, text: int, settings: Settings) -> None:
         Bytes that the response takes in addition to the results, as text does.
     settings : Settings
     """
+    limits = (settings.max_result_bytes, settings.max_result_bytes, settings.max_workspace_bytes, settings.max_work)
+    costs = (prediction.result_bytes, text, prediction.workspace_bytes, prediction.work)
+    if all(cost <= limit for cost, limit in zip(costs, limits, strict=True)):
+        return
     without_text = [codec.title for codec in CODECS.values() if codec.can_write(1) and not codec.charset]
-    costs = (
-        ("bytes of results", prediction.result_bytes, settings.max_result_bytes),
-        (f"bytes of text ({joined(without_text)} need none)", text, settings.max_result_bytes),
-        ("bytes of workspace", prediction.workspace_bytes, settings.max_workspace_bytes),
-        ("units of work, each a multiply-accumulate", prediction.work, settings.max_work),
+    units = (
+        "bytes of results",
+        f"bytes of text ({joined(without_text)} need none)",
+        "bytes of workspace",
+        "units of work, each a multiply-accumulate",
     )
-    findings = [
-        Finding.of(
-            "",
-            "the request exceeds a limit of this server",
-            got=counted(cost, what),
-            expected=f"at most {limit} {what}",
+    raise TooLarge(
+        *(
+            Finding.of(
+                "",
+                "the request exceeds a limit of this server",
+                got=counted(cost, unit),
+                expected=f"at most {limit} {unit}",
+            )
+            for unit, cost, limit in zip(units, costs, limits, strict=True)
+            if cost > limit
         )
-        for what, cost, limit in costs
-        if cost > limit
-    ]
-    if findings:
-        raise TooLarge(*findings)
+    )

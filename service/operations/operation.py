@@ -22,10 +22,10 @@ from ..codecs.names import pointer_to
 from ..codecs.text import NOT_GIVEN
 from ..problems import Finding, InvalidRequest
 from .parameters import parameter_model, rule_field, validated
-from .prediction import Prediction, predicted
+from .prediction import OperandTypes, Prediction, predicted
 from .unknown_names import unknown_names
 
-__all__ = ["CatalogueEntry", "Operation", "ParsedCall"]
+__all__ = ["CatalogueEntry", "Operation", "ParsedCall", "Plan"]
 
 GRAD_OUTPUT = Operand("grad_output", "Gradient with respect to the output: of the output's shape.")
 
@@ -128,6 +128,18 @@ class ParsedCall:
 
     op: Op
     options: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A parsed call, and what it will do to operands of known shapes and types."""
+
+    call: ParsedCall
+    prediction: Prediction
+
+
+MAX_PLANS, MAX_PLAN_KEY = 1024, 1000
+"""Plans that an operation remembers, and the maximum length of the parameters that one is found by."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -285,11 +297,29 @@ class Operation:
             raise InvalidRequest.of(f"/{operand.name}", fault, got=tensor.dtype.name, expected=expected, hint=hint)
         return typed
 
-    def number_of_results(self, call: ParsedCall) -> int:
-        """Return how many tensors a call returns."""
-        if self.direction == "forward":
-            return len(call.op.result_names())
-        return len(call.options.get("wrt", call.op.differentiable))
+    def plan(self, parameters: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> Plan:
+        """Check a call's parameters and operands, and predict it; allocates nothing, and remembers the plan.
+
+        Raises
+        ------
+        InvalidRequest, ConvpoolError
+        """
+        call = self.parse(parameters, tensors)
+        plan = Plan(call, self.predict(call, self.with_types(tensors)))
+        key = _plan_key(parameters, tensors)
+        if len(key[0]) <= MAX_PLAN_KEY:
+            if len(self._plans) >= MAX_PLANS:
+                self._plans.clear()
+            self._plans[key] = plan
+        return plan
+
+    def known_plan(self, parameters: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> Plan | None:
+        """Return the plan of a call like one that was planned before, if there was one."""
+        return self._plans.get(_plan_key(parameters, tensors))
+
+    @functools.cached_property
+    def _plans(self) -> dict[tuple[str, OperandTypes, int], Plan]:
+        return {}
 
     def predict(self, call: ParsedCall, tensors: Mapping[str, NDArray[Any]]) -> Prediction:
         """Predict a call from the shapes and types of its operands; allocates nothing.
@@ -300,7 +330,7 @@ class Operation:
             If the operands fit neither each other nor the parameters.
         """
         operands = tuple((name, tensor.shape, tensor.dtype) for name, tensor in tensors.items())
-        return predicted(self, call.op, call.options.get("wrt"), operands, get_threads())
+        return predicted(self, call.op, call.options.get("wrt"), operands)
 
     def compute(self, call: ParsedCall, tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Compute the results by name."""
@@ -310,6 +340,11 @@ class Operation:
             (name,) = call.op.result_names() if self.direction == "forward" else self.results
             return {name: returned}
         return {name: array for name, array in returned._asdict().items() if array is not None}
+
+
+def _plan_key(parameters: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> tuple[str, OperandTypes, int]:
+    types = tuple((name, tensor.shape, tensor.dtype) for name, tensor in tensors.items())
+    return repr(parameters), types, get_threads()  # the memory depends on the number of threads
 
 
 def _padding_hint(op: Op, rank: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -40,27 +41,23 @@ class Prediction:
     workspace_bytes: int
     work: int
 
-    @property
+    @functools.cached_property
     def result_bytes(self) -> int:
         """Memory of the results."""
         return sum(result.nbytes for result in self.results)
+
+    @functools.cached_property
+    def parameters_text(self) -> str:
+        """The parameters as a JSON object."""
+        return json.dumps(self.parameters, separators=(",", ":"))
 
 
 OperandTypes = tuple[tuple[str, tuple[int, ...], np.dtype[Any]], ...]
 """Name, shape and type of each operand."""
 
-MAX_CACHED_PREDICTIONS = 1024
 
-
-@functools.lru_cache(MAX_CACHED_PREDICTIONS)
-def predicted(
-    operation: Operation,
-    op: Op,
-    wrt: tuple[str, ...] | None,
-    operands: OperandTypes,
-    threads: int,  # noqa: ARG001  (the memory depends on it)
-) -> Prediction:
-    """Predict a call; for a tiny layer this takes longer than computing it, so it is cached."""
+def predicted(operation: Operation, op: Op, wrt: tuple[str, ...] | None, operands: OperandTypes) -> Prediction:
+    """Predict a call; for a tiny layer this takes longer than computing it, so plans are remembered."""
     shapes = {name: shape for name, shape, _ in operands}
     dtypes = {name: dtype for name, _, dtype in operands}
     resolved = _resolved_as_one_image(operation.entry, op, shapes)

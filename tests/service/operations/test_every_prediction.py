@@ -21,7 +21,6 @@ from cnn_core.runtime.packing import touch_packing_buffers
 from service.documentation.examples import example
 from service.operations.catalogue import OPERATIONS
 from service.operations.operation import Operation, ParsedCall
-from service.operations.prediction import predicted
 
 INPUT_BYTES = 2**22
 OVERHEAD = 2**18
@@ -45,9 +44,7 @@ def nothing_kept() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(workspace, "MAX_KEPT_BYTES", 0)
         touch_packing_buffers(get_threads())
-        predicted.cache_clear()
         yield
-    predicted.cache_clear()
 
 
 def many_images(operation: Operation, op: type[Op]) -> tuple[ParsedCall, Tensors]:
@@ -96,22 +93,24 @@ def test_an_op_predicts_its_work(operation: Operation, op: type[Op]) -> None:
 
 
 @each_op
-def test_a_prediction_is_kept_for_equal_calls_only(operation: Operation, op: type[Op]) -> None:
-    call, tensors = many_images(operation, op)
-    prediction = operation.predict(call, tensors)
-    again = operation.parse_parameters({**example(operation)[0], **operation.entry.selecting(op)})
-    assert operation.predict(again, {name: tensor.copy() for name, tensor in tensors.items()}) is prediction
+def test_a_plan_is_kept_for_equal_calls_only(operation: Operation, op: type[Op]) -> None:
+    _, tensors = many_images(operation, op)
+    parameters = {**example(operation)[0], **operation.entry.selecting(op)}
+    plan = operation.plan(parameters, tensors)
+    assert operation.known_plan(dict(parameters), {name: tensor.copy() for name, tensor in tensors.items()}) is plan
+    assert operation.known_plan({**parameters, "framework": "torch"}, tensors) is not plan
     halves = {
         name: tensor[: len(tensor) // 2] if len(tensor) == len(tensors["input"]) else tensor
         for name, tensor in tensors.items()
         if tensor.ndim
     }
     scalars = {name: tensor for name, tensor in tensors.items() if not tensor.ndim}
-    assert operation.predict(call, {**halves, **scalars}).result_bytes < prediction.result_bytes
+    assert operation.known_plan(parameters, {**halves, **scalars}) is not plan
+    assert operation.plan(parameters, {**halves, **scalars}).prediction.result_bytes < plan.prediction.result_bytes
     threads = get_threads()
     try:
         set_threads(threads + 1)  # each thread holds memory of its own
-        assert operation.predict(call, tensors) is not prediction
+        assert operation.known_plan(parameters, tensors) is not plan
     finally:
         set_threads(threads)
 

@@ -1,0 +1,218 @@
+"""The path of one request of an operation, from its headers to its response.
+
+It flows one way: formats negotiated, body read, then on a compute thread: decoded, parameters validated, cost predicted
+and checked, computed, encoded. What is known to be small is computed on the event loop at once: handing it to a thread
+would take longer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from ..codecs import Codec, Decoded, Limits, RequestContext, ResponseContext
+from ..codecs.names import pointer_to
+from ..codecs.text import NOT_GIVEN, parse_text_parameters
+from ..operations.budget import check_budget
+from ..operations.execution import ComputePool, Ticket
+from ..operations.operation import Operation, Plan
+from ..problems import Finding, InvalidRequest, TooLarge
+from ..settings import Settings
+from .body import disconnected, read_body
+from .error_responses import error_response
+from .negotiation import (
+    RequestFormat,
+    readable_codecs,
+    refuse_unwritable,
+    request_format,
+    response_codec,
+    writable_codecs,
+)
+from .responses import PARAMETERS_HEADER, BufferResponse
+
+__all__ = ["Exchange", "OperationHandler", "body_limit", "header", "merged", "query_parameters"]
+
+SMALL_BINARY, SMALL_TEXT = 2**16, 2**13
+"""Bytes of a body that is decoded on the event loop: some tenths of a millisecond, whatever it holds."""
+
+SMALL_WORK, SMALL_RESULTS, SMALL_WORKSPACE = 2**20, 2**16, 2**20
+"""Predicted work and memory of what is computed on the event loop: about as long as handing it to a thread takes."""
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """How one request is read and its response written.
+
+    Parameters
+    ----------
+    read_as : RequestFormat
+    response_codec : callable
+        Returns the codec of the response from the number of results.
+    parameters : callable
+        Returns all parameters of the request from its decoded body.
+    """
+
+    read_as: RequestFormat
+    response_codec: Callable[[int], Codec]
+    parameters: Callable[[Decoded], Mapping[str, Any]]
+
+
+class OperationHandler:
+    """Handles the requests of one operation, as an ASGI application and as a function of a request.
+
+    Parameters
+    ----------
+    operation : Operation
+    settings : Settings
+    """
+
+    def __init__(self, operation: Operation, settings: Settings) -> None:
+        self.operation = operation
+        self._settings = settings
+        self._readable, self._writable = readable_codecs(operation), writable_codecs()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        request = Request(scope, receive)
+        try:
+            response = await self.respond(request)
+        except Exception as error:  # noqa: BLE001  (each gets the response that its kind has)
+            response = error_response(request, error)
+        await response(scope, receive, send)
+
+    async def respond(self, request: Request) -> Response:
+        """Return the response to a request in one of the formats that Content-Type and Accept name."""
+        accept = header(request, "accept")
+
+        def exchange() -> Exchange:
+            read_as = request_format(request.headers.get("content-type"), self._readable)
+            refuse_unwritable(accept, self._writable)
+            query = query_parameters(request)
+            return Exchange(
+                read_as,
+                lambda results: response_codec(accept, read_as.codec, results),
+                lambda decoded: merged(query, decoded.parameters),
+            )
+
+        return await self.answer(request, exchange)
+
+    async def answer(self, request: Request, exchange: Callable[[], Exchange]) -> BufferResponse:
+        """Return the response to a request whose formats are chosen in any other way.
+
+        Parameters
+        ----------
+        request : Request
+        exchange : callable
+            Returns the exchange; called once the request is counted, before its body is read.
+        """
+        pool: ComputePool = request.app.state.pool
+        with contextlib.ExitStack() as stack:
+            ticket = stack.enter_context(Ticket(pool))
+            chosen = exchange()
+            limit = body_limit(chosen.read_as.codec, self._settings)
+            body = await read_body(request, limit, self._settings.body_timeout, ticket.charge)
+            call = _Call(self.operation, chosen, request.headers, body, ticket, self._settings)
+            response = call.respond_at_once()
+            if response is None:
+                response = await pool.run(call.respond, disconnected(request))
+            response.resources = stack.pop_all()  # the memory is in use until the response is sent
+            return response
+
+
+@dataclass(frozen=True)
+class _Call:
+    """One request whose body was read."""
+
+    operation: Operation
+    exchange: Exchange
+    headers: Mapping[str, str]
+    body: bytearray
+    ticket: Ticket
+    settings: Settings
+
+    def respond_at_once(self) -> BufferResponse | None:
+        """Return the response to a call that is known to be small, or None."""
+        codec = self.exchange.read_as.codec
+        if len(self.body) > (SMALL_TEXT if codec.charset else SMALL_BINARY):
+            return None
+        try:
+            decoded, parameters, tensors = self._decoded(min(SMALL_BINARY, self.settings.max_decompressed_bytes))
+        except TooLarge:  # an archive
+            return None
+        plan = self.operation.known_plan(parameters, tensors)
+        if plan is None or not _is_small(plan):
+            return None
+        return self._response(plan, decoded, tensors)
+
+    def respond(self) -> BufferResponse:
+        """Return the response; to be called on a compute thread."""
+        decoded, parameters, tensors = self._decoded(self.settings.max_decompressed_bytes)
+        return self._response(self.operation.plan(parameters, tensors), decoded, tensors)
+
+    def _decoded(self, decompressed_bytes: int) -> tuple[Decoded, Mapping[str, Any], dict[str, NDArray[Any]]]:
+        read_as = self.exchange.read_as
+        context = RequestContext(self.operation.operand_names, read_as.options, self.headers)
+        decoded = read_as.codec.decode(self.body, context, Limits(decompressed_bytes, self.ticket.charge))
+        return decoded, self.exchange.parameters(decoded), decoded.tensors
+
+    def _response(self, plan: Plan, decoded: Decoded, tensors: Mapping[str, NDArray[Any]]) -> BufferResponse:
+        prediction, options = plan.prediction, decoded.response_options
+        codec = self.exchange.response_codec(len(prediction.results))
+        response_memory = codec.response_memory(prediction.results, options)
+        check_budget(prediction, response_memory, self.settings)
+        self.ticket.charge(prediction.result_bytes + prediction.workspace_bytes + response_memory)
+        results = self.operation.compute(plan.call, self.operation.with_types(tensors))
+        encoded = codec.encode(results, ResponseContext(options, self.operation.name, prediction.parameters))
+        headers = {PARAMETERS_HEADER: prediction.parameters_text, **encoded.headers}
+        return BufferResponse(encoded.buffers, codec.media_type, self.settings.send_timeout, headers)
+
+
+def _is_small(plan: Plan) -> bool:
+    predicted = plan.prediction
+    return (
+        predicted.work <= SMALL_WORK
+        and predicted.result_bytes <= SMALL_RESULTS
+        and predicted.workspace_bytes <= SMALL_WORKSPACE
+    )
+
+
+def body_limit(codec: Codec, settings: Settings) -> int:
+    """Return the maximum size of a body in a format."""
+    if codec.charset:  # text
+        return min(settings.max_json_bytes, settings.max_body_bytes)
+    return settings.max_body_bytes
+
+
+def header(request: Request, name: str) -> str | None:
+    """Return a header that may be sent on several lines, which are one list (RFC 9110, section 5.3)."""
+    return ", ".join(request.headers.getlist(name)) or None
+
+
+def query_parameters(request: Request) -> dict[str, Any]:
+    """Return the parameters in a request's query string."""
+    return parse_text_parameters(request.query_params.multi_items()) if request.scope["query_string"] else {}
+
+
+def merged(query: Mapping[str, Any], payload: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters of the query string and of the body together.
+
+    Raises
+    ------
+    InvalidRequest
+        If one is given in both places.
+    """
+    payload = {name: value for name, value in payload.items() if value is not NOT_GIVEN or name not in query}
+    twice = [name for name in query if name in payload]
+    if twice:
+        fault = "a parameter is given both in the query string and in the body"
+        raise InvalidRequest(
+            *(Finding.of(pointer_to(name), fault, got="two values", expected="one value") for name in twice)
+        )
+    return {**query, **payload}
