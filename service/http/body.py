@@ -9,12 +9,16 @@ from starlette.requests import Request
 
 from ..problems import BodyTimeout, TooLarge, UnreadablePayload, UnsupportedMediaType
 
-__all__ = ["disconnected", "read_body"]
+__all__ = ["BODY_BUFFER", "disconnected", "read_body"]
 
 MIN_RATE = 2**14
 """Bytes per second. A large body over a slow line may take as long as it needs; one that drips may not."""
 
 POLLING_SECONDS = 0.1
+
+BODY_BUFFER = "convpool.body"
+"""Where in a scope's state the application has a bytearray while it reads a body: our HTTP protocol appends to it what
+arrives, which saves the copies that messages take. The messages of such a protocol are empty, and tell when to look."""
 
 
 async def read_body(request: Request, limit: int, seconds: float, charge: Callable[[int], None]) -> bytearray:
@@ -46,7 +50,8 @@ async def read_body(request: Request, limit: int, seconds: float, charge: Callab
     _require_room(length or 0, limit)
     if length is not None:
         charge(length)
-    body = bytearray()
+    body, charged = bytearray(), length or 0
+    state = request.scope.setdefault("state", {})
     try:
         async with asyncio.timeout(seconds) as timeout:
             deadline = timeout.when() or 0.0
@@ -55,18 +60,21 @@ async def read_body(request: Request, limit: int, seconds: float, charge: Callab
                 message = await request.receive()
                 if message["type"] == "http.disconnect":
                     raise _wrong_length("the connection's end", "the whole body")
-                chunk, more = message.get("body", b""), message.get("more_body", False)
-                size = len(body) + len(chunk)
+                more = message.get("more_body", False)
+                body += message.get("body", b"")
+                state[BODY_BUFFER] = body  # only now: what came before the application asked is in the first message
                 if length is None:
-                    _require_room(size, limit)
-                    charge(len(chunk))
-                elif size > length:
+                    _require_room(len(body), limit)
+                    charge(len(body) - charged)
+                    charged = len(body)
+                elif len(body) > length:
                     raise _wrong_length("more", f"{length} bytes, as Content-Length says")
-                body += chunk
-                timeout.reschedule(deadline + size / MIN_RATE)
+                timeout.reschedule(deadline + len(body) / MIN_RATE)
     except TimeoutError:
         expected = f"the whole body within {seconds} s plus one second for every {MIN_RATE} bytes"
         raise BodyTimeout.of("", "the body did not arrive in time", got="less", expected=expected) from None
+    finally:
+        state.pop(BODY_BUFFER, None)  # the rest of a refused body is not kept
     if length is not None and len(body) < length:
         # Also what happens where the server layer mistakes an "Upgrade: h2c" request for an empty one.
         raise _wrong_length(f"{len(body)} bytes", f"{length} bytes, as Content-Length says")

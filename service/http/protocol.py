@@ -15,6 +15,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from ..problems import Finding
 from .access_log import log_request, note_problem
+from .body import BODY_BUFFER
 from .draining import MAX_BYTES, MAX_WAIT_SECONDS
 from .error_responses import PROBLEM_MEDIA_TYPE, Kind, problem_content
 
@@ -224,6 +225,15 @@ class Protocol(HttpToolsProtocol):
             self.headers[:] = [(b"host", host), *(field for field in self.headers if field[0] != b"host")]
         self._in_body = True
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Take a piece of a request's body, straight into the application's buffer once there is one."""
+        buffer = self.scope["state"].get(BODY_BUFFER)
+        if buffer is None:
+            super().on_body(body)
+        else:
+            buffer += body
+            self.cycle.message_event.set()
 
     def on_message_complete(self) -> None:
         """End a request's body."""

@@ -1,0 +1,67 @@
+"""Bodies that arrive in many pieces, through a real server: what arrives is what is computed, in order and once."""
+
+from __future__ import annotations
+
+import io
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+from starlette.requests import Request
+
+from service.http.body import BODY_BUFFER, read_body
+from service.problems import TooLarge
+from tests.service.test_serving import connected, received
+
+IDENTITY = b"/pool/forward?mode=max&kernel_size=1"
+HEAD = b"POST " + IDENTITY + b" HTTP/1.1\r\nHost: h\r\nContent-Type: application/x-npy\r\n"
+
+
+def npy_of(elements: int) -> bytes:
+    file = io.BytesIO()
+    np.save(file, np.random.default_rng(elements).standard_normal((1, elements, 1), np.float32))
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("elements", [1, 30_000, 1_000_000])
+@pytest.mark.parametrize("is_chunked", [False, True])
+def test_pieces_of_any_size_make_the_body(server_url: str, elements: int, is_chunked: bool) -> None:
+    body, draw = npy_of(elements), random.Random(elements)
+    pieces, start = [], 0
+    while start < len(body):
+        size = draw.choice([1, 100, 2**16, 2**18])
+        pieces.append(body[start : start + size])
+        start += size
+    with connected(server_url) as connection:
+        for _ in range(2):  # the connection goes on
+            if is_chunked:
+                connection.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
+                for piece in pieces:
+                    connection.sendall(b"%x\r\n%b\r\n" % (len(piece), piece))
+                connection.sendall(b"0\r\n\r\n")
+            else:
+                connection.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % len(body))
+                for piece in pieces:
+                    connection.sendall(piece)
+            response = received(connection)
+            assert response.status_code == 200, response.content
+            assert response.content == body
+
+
+@pytest.mark.anyio
+async def test_a_buffer_is_offered_only_while_a_body_is_read() -> None:
+    """What comes of a refused body later goes to nobody."""
+    state: dict[str, Any] = {}
+    seen: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        seen.append(state.get(BODY_BUFFER))
+        return {"type": "http.request", "body": bytes(40), "more_body": True}
+
+    request = Request({"type": "http", "headers": [], "state": state}, receive)
+    with pytest.raises(TooLarge):
+        await read_body(request, 100, 60.0, lambda _: None)
+    assert seen[0] is None, "the first message has what came before"
+    assert all(isinstance(buffer, bytearray) for buffer in seen[1:])
+    assert not state
