@@ -18,6 +18,8 @@ PARAMETERS_HEADER = "Convpool-Parameters"
 """Header of every result: the parameters as they were resolved, as a JSON object."""
 
 CHUNK_BYTES = 2**20
+SMALL_BYTES = 2**16
+"""Up to this size, joining the buffers takes less time than sending them one by one."""
 
 
 class BufferResponse(Response):
@@ -39,23 +41,29 @@ class BufferResponse(Response):
         seconds: float,
         headers: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        self._views = [memoryview(buffer) for buffer in buffers]
+        views = [memoryview(buffer) for buffer in buffers]
+        length = sum(view.nbytes for view in views)
+        if length <= SMALL_BYTES:
+            self._chunks: Sequence[Buffer] = [b"".join(views)]
+        else:
+            self._chunks = [
+                view[start : start + CHUNK_BYTES] for view in views for start in range(0, view.nbytes, CHUNK_BYTES)
+            ]
         self._seconds = seconds
         self.resources: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
         """Exited once the response is sent or aborted; the request keeps its memory and its place until then."""
-        length = sum(view.nbytes for view in self._views)
-        super().__init__(None, 200, {"Content-Length": str(length), **headers}, media_type)
+        self.status_code, self.background = 200, None
+        fields = {"Content-Length": str(length), "Content-Type": media_type, **headers}
+        self.raw_headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in fields.items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the response."""
         with self.resources:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            for view in self._views:
-                for start in range(0, view.nbytes, CHUNK_BYTES):
-                    chunk = view[start : start + CHUNK_BYTES]
-                    try:
-                        async with asyncio.timeout(self._seconds):
-                            await send({"type": "http.response.body", "body": chunk, "more_body": True})
-                    except TimeoutError:
-                        return  # the server closes a connection whose response is not complete
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            for number, chunk in enumerate(self._chunks, 1):
+                message = {"type": "http.response.body", "body": chunk, "more_body": number < len(self._chunks)}
+                try:
+                    async with asyncio.timeout(self._seconds):
+                        await send(message)
+                except TimeoutError:
+                    return  # the server closes a connection whose response is not complete

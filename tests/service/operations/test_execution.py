@@ -12,6 +12,7 @@ from typing import Any
 import anyio
 import pytest
 
+from service.http import handler
 from service.operations.operation import Operation
 from tests.clients import ApplicationClient
 from tests.service import payloads
@@ -45,6 +46,7 @@ class Gate:
             return compute(operation, *arguments)
 
         monkeypatch.setattr(Operation, "compute", held)
+        monkeypatch.setattr(handler, "SMALL_WORK", -1)  # nothing is computed on the event loop
 
 
 @pytest.mark.parametrize("threads", [1, 3])
