@@ -12,9 +12,12 @@ DEV := .venv-dev
 BROWSER := .venv-browser
 PEERS := .venv-peers
 TENSORFLOW := .venv-tensorflow
+BENCH_SERVICE := .venv-bench-service
+BENCH_PEERS := .venv-bench-litserve .venv-bench-bentoml
 PIP := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help run test test-exhaustive test-all check format test-run test-browser test-peers test-tensorflow bench lock clean
+.PHONY: help run test test-exhaustive test-all check format test-run test-browser test-peers test-tensorflow bench \
+  bench-service lock clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -60,6 +63,9 @@ test-tensorflow: $(TENSORFLOW)/.ready ## Check what docs/where-frameworks-disagr
 bench: $(PEERS)/.ready ## Time convpool against PyTorch, ONNX Runtime and JAX (ten minutes); writes benchmarks/results.*.
 	$(PEERS)/bin/python -m benchmarks.bench $(BENCH_ARGS)
 
+bench-service: $(BENCH_SERVICE)/.ready $(BENCH_PEERS:=/.ready) ## Time the service against other servers (ten minutes); writes benchmarks/service-results.*.
+	$(BENCH_SERVICE)/bin/python -m benchmarks.serving.bench $(BENCH_ARGS)
+
 # The lock files contain only versions and hashes, and no index URL.
 lock: ## Update the lock files (needs uv on the PATH).
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade \
@@ -77,7 +83,7 @@ lock: ## Update the lock files (needs uv on the PATH).
 define create_environment
 	$(PYTHON) -c 'import sys; sys.exit("convpool needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv --clear $(@D)
-	$(@D)/bin/python $(PIP) --no-deps --require-hashes $(foreach lock,$(filter requirements/%,$(1)),-r $(lock))
+	$(if $(1),$(@D)/bin/python $(PIP) --no-deps --require-hashes $(foreach lock,$(filter requirements/%,$(1)),-r $(lock)))
 endef
 
 define install_project
@@ -108,5 +114,17 @@ $(TENSORFLOW)/.ready: requirements/dev.txt requirements/tensorflow.txt
 	$(@D)/bin/python $(PIP) -r requirements/tensorflow.txt
 	$(install_project)
 
+$(BENCH_SERVICE)/.ready: requirements/service.txt requirements/build.txt requirements/bench-service.txt
+	$(call create_environment,$(filter-out requirements/bench-%,$^))
+	$(@D)/bin/python $(PIP) -r requirements/bench-service.txt
+	$(install_project)
+
+# What convpool is compared with there is not installed beside it: the versions that they need may differ.
+$(BENCH_PEERS:=/.ready): .venv-%/.ready: requirements/%.txt
+	$(call create_environment)
+	$(@D)/bin/python $(PIP) -r $<
+	touch $@
+
 clean: ## Remove environments and caches.
-	rm -rf $(SERVICE) $(DEV) $(BROWSER) $(PEERS) $(TENSORFLOW) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*
+	rm -rf $(SERVICE) $(DEV) $(BROWSER) $(PEERS) $(TENSORFLOW) $(BENCH_SERVICE) $(BENCH_PEERS)
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-__all__ = ["draw"]
+__all__ = ["draw", "logarithmic"]
 
 COLORS = {"forward": "#0072b2", "backward": "#e69f00"}  # told apart by colour-blind people, and in grey
 THICKNESS = 0.4
@@ -41,14 +41,14 @@ def draw(layers: list[dict[str, Any]], subtitle: str, path: Path) -> None:
     axes.axvline(1, color="black", linewidth=1)
     axes.set_yticks(range(len(layers)), [layer["name"] for layer in layers], fontsize=9)
     axes.set_ylim(len(layers) - 0.4, -0.6)  # the first layer on top
-    _scale(axes, [ratio for layer in layers for ratio in (layer["ratios"][key]["pytorch"] for key in COLORS)])
+    logarithmic(axes, [ratio for layer in layers for ratio in (layer["ratios"][key]["pytorch"] for key in COLORS)])
     axes.set_title(f"PyTorch's time / convpool's, layer by layer\n{subtitle}", fontsize=10)
     axes.set_xlabel("ratio, logarithmic: right of 1 convpool is faster, left of 1 PyTorch is")
     figure.legend(loc="outside lower center", ncols=2, frameon=False)
     figure.savefig(path, dpi=130)
 
 
-def _scale(axes: Axes, ratios: list[float]) -> None:
+def logarithmic(axes: Axes, ratios: list[float]) -> None:
     """Set a logarithmic axis, with room for the numbers at the ends of the bars."""
     axes.set_xscale("log")
     least, most = min(0.8, *ratios), max(1.25, *ratios)

@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.figures import GROUPS, NAMES, worst_error
 
-__all__ = ["markdown"]
+__all__ = ["NONE", "markdown", "table"]
 
 NONE = "—"
 MIB = 2**20
@@ -43,15 +43,15 @@ def markdown(results: dict[str, Any]) -> str:
         _summary(results["summary"]),
         "## Forward",
         HOW_TO_READ_SHARES,
-        _table(
+        table(
             [*_time_heads("forward", peers), "share of the peak"],
             ([*_time_cells(layer, "forward", peers), f"{layer['share_of_peak']:.0%}"] for layer in layers),
         ),
         "## Backward",
-        _table(_time_heads("backward", peers), (_time_cells(layer, "backward", peers) for layer in layers)),
+        table(_time_heads("backward", peers), (_time_cells(layer, "backward", peers) for layer in layers)),
         "## Accuracy, memory, first call",
         _errors_text(layers),
-        _table(
+        table(
             [
                 "layer",
                 "error, convpool",
@@ -68,7 +68,7 @@ def markdown(results: dict[str, Any]) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [heads, ["---", *("---:" for _ in heads[1:])], *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
@@ -110,7 +110,7 @@ def _summary(groups: dict[str, list[dict[str, Any]]]) -> str:
             for each in compared
         )
         heads = ("against", "geometric mean of ratios", "convpool faster", "worst", "worst layer")
-        parts += [f"{GROUPS[group].capitalize()}:", _table(heads, rows)]
+        parts += [f"{GROUPS[group].capitalize()}:", table(heads, rows)]
     return "\n\n".join(parts)
 
 
@@ -175,5 +175,5 @@ def _notebook(rows: list[dict[str, Any]] | None) -> list[str]:
     return [
         "## The notebook's loops",
         "With the notebook's own sizes and its float64; the loops are its functions, as transcribed in the tests.",
-        _table(("layer", "loops, ms", "convpool, ms", "ratio"), cells),
+        table(("layer", "loops, ms", "convpool, ms", "ratio"), cells),
     ]
