@@ -11,6 +11,7 @@ import contextlib
 import datetime as dt
 import json
 import platform
+import signal
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from benchmarks.bench import IDLE
 from benchmarks.machine import cpu_model, others_seconds
 from benchmarks.processes import ROOT
 from benchmarks.serving.calls import CALLS, PEER_WIRES, WIRES, Call, wrong_numbers
@@ -42,6 +44,9 @@ VERSIONS = """
 import sys, importlib.metadata
 print(", ".join(f"{name} {importlib.metadata.version(name)}" for name in sys.argv[1:]))
 """
+
+LOOK = 0.5
+"""Seconds for which other programs are looked at before each call."""
 
 Settings = argparse.Namespace
 
@@ -119,9 +124,22 @@ def floors(contenders: list[Contender], folder: Path, stack: contextlib.ExitStac
         yield Contender(RAW, wire, server, like.request, like.bytes_under_way)
 
 
+def busy_processors() -> float | None:
+    """Return how many processors other programs take, while all servers are suspended; None if it is unknown."""
+    before, start = others_seconds(), time.perf_counter()
+    time.sleep(LOOK)
+    after = others_seconds()
+    if before is None or after is None:
+        return None
+    return max(0.0, (after - before) / (time.perf_counter() - start))
+
+
 def measured_call(call: Call, running: dict[str, Server], settings: Settings, folder: Path) -> dict[str, Any]:
     """Return all figures of a call."""
     print(call.title, flush=True)
+    others = busy_processors()
+    if others is not None and others > IDLE:
+        print(f"  NOT IDLE: other programs take {others:.2f} processors", flush=True)
     with contextlib.ExitStack() as stack:
         contenders = list(answering(call, running, settings, folder))
         contenders += [*floors(contenders, folder, stack), Contender(IN_PROCESS, "forward")]
@@ -130,13 +148,12 @@ def measured_call(call: Call, running: dict[str, Server], settings: Settings, fo
             if clients <= call.most_clients:
                 cells += contend(call, contenders, clients, settings.pace, folder / "spare")
                 print(f"  {clients} clients: done", flush=True)
-    sizes = {each.wire: each.request.stat().st_size for each in contenders if each.server == RAW}
     return {
         "name": call.name,
         "title": call.title,
+        "others_processors": others,
         "bytes_under_way": {each.wire: each.bytes_under_way for each in contenders if each.server == RAW},
-        "request_bytes": sizes,
-        "tensor_bytes": sum(operand.nbytes for operand in call.operands.values()),
+        "request_bytes": {each.wire: each.request.stat().st_size for each in contenders if each.server == RAW},
         "cells": [cell.figures() for cell in cells],
     }
 
@@ -151,44 +168,42 @@ def versions(names: list[str]) -> dict[str, str]:
     return found
 
 
-def measured(settings: Settings) -> dict[str, Any]:
-    """Return all figures."""
-    start, others = time.perf_counter(), others_seconds()
+def measured(settings: Settings) -> Iterator[dict[str, Any]]:
+    """Yield all figures so far, after each call."""
+    start = time.perf_counter()
     with tempfile.TemporaryDirectory() as name, running_servers(settings.servers, Path(name)) as running:
-        started = list(running)
-        calls = [measured_call(call, running, settings, Path(name)) for call in settings.calls]
-    duration = time.perf_counter() - start
-    if others is not None:
-        others = max(0.0, (others_seconds() - others) / duration)
-    return {
-        "date": dt.datetime.now(tz=dt.UTC).date().isoformat(),
-        "cpu": cpu_model(),
-        "system": f"{platform.system()}, Python {platform.python_version()}",
-        "threads": get_threads(),
-        "rounds": settings.pace.rounds,
-        "warm_up": settings.pace.warm_up,
-        "seconds": settings.pace.seconds,
-        "duration": duration,
-        "others_processors": others,
-        "settings": {name: value for name, value in SETTINGS.items() if name.startswith("CONVPOOL_")},
-        "servers": started,
-        "versions": versions(started),
-        "calls": calls,
-        "aims": aims(calls),
-    }
+        results: dict[str, Any] = {
+            "date": dt.datetime.now(tz=dt.UTC).date().isoformat(),
+            "cpu": cpu_model(),
+            "system": f"{platform.system()}, Python {platform.python_version()}",
+            "threads": get_threads(),
+            "rounds": settings.pace.rounds,
+            "warm_up": settings.pace.warm_up,
+            "seconds": settings.pace.seconds,
+            "settings": {name: value for name, value in SETTINGS.items() if name.startswith("CONVPOOL_")},
+            "versions": versions(list(running)),
+            "calls": [],
+        }
+        for call in settings.calls:
+            results["calls"].append(measured_call(call, running, settings, Path(name)))
+            yield results | {"duration": time.perf_counter() - start, "aims": aims(results["calls"])}
+
+
+def write(results: dict[str, Any], folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "service-results.json").write_text(json.dumps(results, indent=1) + "\n")
+    (folder / "service-results.md").write_text(markdown(results))
+    draw(results["calls"], f"{results['date']}; {results['cpu']}", folder / "service-results.png")
 
 
 def main() -> None:
     settings = parse_arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # in good order: the servers end, too
     try:
-        results = measured(settings)
+        for results in measured(settings):
+            write(results, settings.output)
     except KeyboardInterrupt:
         sys.exit(130)
-    settings.output.mkdir(parents=True, exist_ok=True)
-    (settings.output / "service-results.json").write_text(json.dumps(results, indent=1) + "\n")
-    (settings.output / "service-results.md").write_text(markdown(results))
-    subtitle = f"{results['date']}; {results['cpu']}"
-    draw(results["calls"], subtitle, settings.output / "service-results.png")
     for aim in results["aims"]:
         print(f"{aim['what']}: {aim['value']:.2f} ({aim['wanted']})")
     print(f"{results['duration']:.0f} s")

@@ -151,8 +151,9 @@ def _bullets(results: dict[str, Any]) -> str:
         f"{results['rounds']} rounds of {results['seconds']} s each, after {results['warm_up']} s that do not count",
         "convpool's settings: its defaults, and " + ", ".join(f"{k}={v}" for k, v in results["settings"].items()),
     ]
-    if results["others_processors"] is not None:
-        lines.append(f"cores busy with other programs meanwhile, on average: {results['others_processors']:.2f}")
+    others = [call["others_processors"] for call in results["calls"] if call["others_processors"] is not None]
+    if others:
+        lines.append(f"cores busy with other programs before each call, at most: {max(others):.2f}")
     return "\n".join(f"- {line}" for line in lines)
 
 
