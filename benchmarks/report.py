@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.figures import GROUPS, NAMES, worst_error
 
-__all__ = ["NONE", "markdown", "table"]
+__all__ = ["NONE", "markdown", "milliseconds", "table"]
 
 NONE = "—"
 MIB = 2**20
@@ -127,13 +127,13 @@ def _with_times(direction: str, peers: Sequence[str]) -> list[str]:
 
 def _time_cells(layer: dict[str, Any], direction: str, peers: Sequence[str]) -> list[str]:
     best, ratios = layer["best"][direction], layer["ratios"][direction]
-    cells = [layer["name"], _milliseconds(best["convpool"])]
+    cells = [layer["name"], milliseconds(best["convpool"])]
     for peer in _with_times(direction, peers):
-        cells += [_milliseconds(best[peer]), f"{ratios[peer]:.2f}"] if peer in best else [NONE, NONE]
+        cells += [milliseconds(best[peer]), f"{ratios[peer]:.2f}"] if peer in best else [NONE, NONE]
     return cells
 
 
-def _milliseconds(seconds: float) -> str:
+def milliseconds(seconds: float) -> str:
     return f"{1000 * seconds:.3g}" if seconds < 1 else f"{1000 * seconds:.0f}"
 
 
@@ -166,8 +166,8 @@ def _notebook(rows: list[dict[str, Any]] | None) -> list[str]:
     cells = (
         (
             f"{row['name']}, {row['direction']}",
-            _milliseconds(row["notebook"]),
-            _milliseconds(row["convpool"]),
+            milliseconds(row["notebook"]),
+            milliseconds(row["convpool"]),
             f"{row['ratio']:.1f}",
         )
         for row in rows

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from benchmarks.report import NONE, table
+from benchmarks.report import NONE, milliseconds, table
 from benchmarks.serving.servers import TITLES
 from benchmarks.serving.turns import FEWEST_FOR_P99, IN_PROCESS, RAW
 
@@ -161,7 +161,7 @@ def _call(call: dict[str, Any]) -> Iterable[str]:
     yield f"## {call['title']}"
     computed = find(call, IN_PROCESS, None, 1)
     if computed:
-        yield f"The computation alone, in process: {1000 * computed['p50']:.3g} ms."
+        yield f"The computation alone, in process: {milliseconds(computed['p50'])} ms."
     raw = find(call, RAW, None, 1)
     if raw:
         micros = 1e6 * raw["client_processor_seconds"]
@@ -181,10 +181,10 @@ def _cells(call: dict[str, Any], cell: dict[str, Any]) -> list[str]:
     raw = find(call, RAW, cell["wire"], cell["clients"])
     return [
         name,
-        f"{1000 * cell['p50']:.3g}",
+        milliseconds(cell["p50"]),
         f"{cell['p50'] / plain['p50']:.2f}" if plain else NONE,
         f"{cell['p50'] / raw['p50']:.1f}" if raw else NONE,
-        f"{1000 * cell['p99']:.3g}" if cell["p99"] else NONE,
+        milliseconds(cell["p99"]) if cell["p99"] else NONE,
         f"{cell['throughput']:.4g}",
         f"{cell['throughput'] / plain['throughput']:.2f}" if plain else NONE,
         f"{cell['throughput'] * call['bytes_under_way'][cell['wire']] / MIB:.3g}",
