@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 from starlette.requests import Request
 
-from ..problems import BodyTimeout, TooLarge, UnreadablePayload, UnsupportedMediaType
+from ..problems import BodyTimeout, TooLarge, UnreadablePayload
+from .compression import decompressed, request_coding
 
 __all__ = ["BODY_BUFFER", "disconnected", "read_body"]
 
@@ -22,13 +23,13 @@ arrives, which saves the copies that messages take. The messages of such a proto
 
 
 async def read_body(request: Request, limit: int, seconds: float, charge: Callable[[int], None]) -> bytearray:
-    """Return a request's body.
+    """Return a request's body, decompressed if it came with a Content-Encoding.
 
     Parameters
     ----------
     request : Request
     limit : int
-        Maximum size of the body, in bytes.
+        Maximum size of the body, in bytes, both as it is sent and decompressed.
     seconds : float
         Time limit for receiving it, plus one second for each MIN_RATE bytes received.
     charge : callable
@@ -39,13 +40,13 @@ async def read_body(request: Request, limit: int, seconds: float, charge: Callab
     TooLarge
         If Content-Length, checked before anything is read, or a chunked body exceeds the limit.
     UnreadablePayload
-        If there are fewer or more bytes than Content-Length says.
+        If there are fewer or more bytes than Content-Length says, or the body is not what its Content-Encoding says.
     UnsupportedMediaType
-        If the body is compressed.
+        If the Content-Encoding is unknown.
     BodyTimeout
         If it does not arrive in time.
     """
-    _refuse_encoding(request)
+    coding = request_coding(", ".join(request.headers.getlist("content-encoding")))
     length = _content_length(request)
     _require_room(length or 0, limit)
     if length is not None:
@@ -78,6 +79,8 @@ async def read_body(request: Request, limit: int, seconds: float, charge: Callab
     if length is not None and len(body) < length:
         # Also what happens where the server layer mistakes an "Upgrade: h2c" request for an empty one.
         raise _wrong_length(f"{len(body)} bytes", f"{length} bytes, as Content-Length says")
+    if coding is not None:
+        body = await asyncio.to_thread(decompressed, body, coding, limit, charge)
     return body
 
 
@@ -85,13 +88,6 @@ async def disconnected(request: Request) -> None:
     """Return when the client is gone; to be called once its body has been read."""
     while (await request.receive())["type"] != "http.disconnect":
         await asyncio.sleep(POLLING_SECONDS)  # a server may return at once without a message
-
-
-def _refuse_encoding(request: Request) -> None:
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
-    if encoding not in ("", "identity"):
-        fault = "compressed bodies are not read"
-        raise UnsupportedMediaType.of("", fault, got="a Content-Encoding", expected="no Content-Encoding")
 
 
 def _content_length(request: Request) -> int | None:

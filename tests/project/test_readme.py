@@ -41,7 +41,7 @@ def run(command: list[str], folder: Path) -> str:
 
 @pytest.mark.skipif(not (shutil.which("bash") and shutil.which("curl")), reason="bash or curl is not installed")
 def test_curl_commands_work_as_printed(server_url: str, tmp_path: Path) -> None:
-    *with_json, with_files, with_errors = blocks("bash")
+    *with_json, with_files, compressed, with_errors = blocks("bash")
     assert len(with_json) == 3
     for block in with_json:
         answer = run(["bash", "-euc", block.replace(PRINTED_SERVER, server_url)], tmp_path)
@@ -53,6 +53,9 @@ def test_curl_commands_work_as_printed(server_url: str, tmp_path: Path) -> None:
     conv = Conv(data_format="channels_first", stride=2, padding=1)
     np.testing.assert_array_equal(output, conv.forward(image, weight, bias))
     np.testing.assert_array_equal(pooled, MaxPool(data_format="channels_first", kernel_size=2).forward(output))
+
+    answer = json.loads(run(["bash", "-euc", compressed.replace(PRINTED_SERVER, server_url)], tmp_path))
+    np.testing.assert_array_equal(np.float32(answer["output"]), pooled.max((2, 3), keepdims=True))
 
     with pytest.raises(subprocess.CalledProcessError) as failed:  # as the text below the commands says
         run(["bash", "-euc", with_files.replace(PRINTED_SERVER, server_url).replace("stride=2", "stride=0")], tmp_path)
