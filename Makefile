@@ -4,6 +4,7 @@ PYTHON ?= python3
 # service's own settings.
 HOST = $(or $(CONVPOOL_HOST),127.0.0.1)
 PORT = $(or $(CONVPOOL_PORT),8000)
+ARGS =
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 
@@ -22,8 +23,8 @@ PIP := -m pip install --quiet --disable-pip-version-check
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
 
-run: $(SERVICE)/.ready ## Serve on HOST and PORT (127.0.0.1:8000).
-	$(SERVICE)/bin/convpool serve --host $(HOST) --port $(PORT)
+run: $(SERVICE)/.ready ## Serve on HOST and PORT (127.0.0.1:8000); ARGS are more flags of `convpool serve`.
+	$(SERVICE)/bin/convpool serve --host $(HOST) --port $(PORT) $(ARGS)
 
 # Measuring branch coverage takes more than half as long again: CI does, and COVERAGE=1 asks for it.
 COVERAGE ?= $(CI)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from typing import Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
@@ -9,18 +11,24 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from cnn_core.runtime.cpus import usable_cpus
 
-__all__ = ["MEBIBYTE", "Settings"]
+__all__ = ["MEBIBYTE", "PREFIX", "Settings", "unknown_variables"]
 
 MEBIBYTE = 2**20
+
+PREFIX = "CONVPOOL_"
+
+MIN_SIMILARITY = 0.6
+"""Similarity of names without the prefix, as difflib measures it, from which a setting is suggested."""
 
 
 class Settings(BaseSettings):
     """Settings with their defaults; the README's table is checked against this class."""
 
-    model_config = SettingsConfigDict(env_prefix="CONVPOOL_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True)
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=1, le=65535, description="Port to listen on.")
+    uds: str = Field("", description="Path of a Unix domain socket to listen on, instead of host and port.")
     workers: PositiveInt = Field(1, description="Number of worker processes.")
     root_path: str = Field(
         "",
@@ -73,3 +81,18 @@ class Settings(BaseSettings):
     graceful_shutdown: PositiveInt = Field(
         30, description="Seconds that requests in progress get to finish after SIGTERM."
     )
+
+
+def unknown_variables(names: Iterable[str]) -> list[str]:
+    """Return the environment variables that look like settings but are none, each with the setting it may mean.
+
+    Parameters
+    ----------
+    names : iterable of str
+        Names of all environment variables; upper and lower case are the same.
+    """
+    known = [name.upper() for name in Settings.model_fields]
+    ours = {name: name[len(PREFIX) :].upper() for name in names if name.upper().startswith(PREFIX)}
+    unknown = {name: rest for name, rest in ours.items() if rest not in known}
+    meant = {name: difflib.get_close_matches(rest, known, 1, MIN_SIMILARITY) for name, rest in unknown.items()}
+    return [f"{name} (did you mean {PREFIX}{close[0]}?)" if close else name for name, close in meant.items()]

@@ -63,11 +63,9 @@ def running_server(*arguments: str, **environment: str) -> Iterator[tuple[str, s
 
     ``CONVPOOL_TEST_PYTHON`` names another environment's interpreter to run it with.
     """
-    port, python = free_port(), os.environ.get("CONVPOOL_TEST_PYTHON", sys.executable)
-    process = subprocess.Popen(
-        [python, "-m", "service", "serve", "--port", str(port), *arguments],
-        env={**os.environ, **environment},
-    )
+    variables = {**os.environ, **environment}
+    port, python = free_port(), variables.pop("CONVPOOL_TEST_PYTHON", sys.executable)
+    process = subprocess.Popen([python, "-m", "service", "serve", "--port", str(port), *arguments], env=variables)
     base_url = f"http://127.0.0.1:{port}"
     try:
         wait_until_ready(base_url, process)

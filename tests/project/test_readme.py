@@ -41,7 +41,7 @@ def run(command: list[str], folder: Path) -> str:
 
 @pytest.mark.skipif(not (shutil.which("bash") and shutil.which("curl")), reason="bash or curl is not installed")
 def test_curl_commands_work_as_printed(server_url: str, tmp_path: Path) -> None:
-    *with_json, with_files, compressed, with_errors = blocks("bash")
+    *with_json, with_files, compressed, with_errors, _over_a_unix_socket = blocks("bash")
     assert len(with_json) == 3
     for block in with_json:
         answer = run(["bash", "-euc", block.replace(PRINTED_SERVER, server_url)], tmp_path)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from uvicorn.config import STARTUP_FAILURE
 
 import cnn_core
 from service import cli
 from service.cli import main
+from service.settings import Settings
 
 SECONDS = 30
 
@@ -28,7 +31,7 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def served(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What the command hands to uvicorn instead of serving."""
     options: dict[str, Any] = {}
-    monkeypatch.setattr(cli, "_run", lambda config: options.update(vars(config)))
+    monkeypatch.setattr(cli, "_run", lambda config, sockets: options.update(vars(config), sockets=sockets))
     return options
 
 
@@ -54,8 +57,10 @@ def test_environment_variables_and_flags_over_them(served: dict[str, Any]) -> No
         (["serve", "--port", "seven"], {}, "port"),
         (["serve", "--port", "70000"], {}, "port"),
         (["serve", "--workers", "0"], {}, "workers"),
-        (["serve", "--log-level", "loud"], {}, "log_level"),
+        (["serve", "--log-level", "loud"], {}, "--log-level: "),
+        (["serve", "--max-body-bytes", "0"], {"CONVPOOL_MAX_BODY_BYTES": "7"}, "--max-body-bytes: "),
         (["serve", "--prot", "1"], {}, "--prot"),
+        (["serve", "--max-body", "1"], {}, "--max-body"),  # a beginning may mean another flag in another version
         (["serve"], {"CONVPOOL_PORT": "seven"}, "CONVPOOL_PORT"),
         (["serve"], {"CONVPOOL_MAX_BODY_BYTES": "-1"}, "CONVPOOL_MAX_BODY_BYTES"),
         (["serve"], {"CONVPOOL_BODY_TIMEOUT": "soon"}, "CONVPOOL_BODY_TIMEOUT"),
@@ -102,11 +107,74 @@ def test_the_version() -> None:
     assert ended.stdout == f"convpool {cnn_core.__version__}\n"
 
 
-def test_the_help_names_every_flag_with_its_default(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_help_names_every_setting_with_its_default(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["serve", "--help"])
     assert ended.value.code == 0
-    text = capsys.readouterr().out
-    for flag, default in [("host", "127.0.0.1"), ("port", "8000"), ("workers", "1"), ("log-level", "info")]:
-        assert f"--{flag}" in text
-        assert f"Default: {default}." in " ".join(text.split())
+    text = " ".join(capsys.readouterr().out.split())
+    for name, field in Settings.model_fields.items():
+        default = "the number of available CPUs" if field.default_factory else field.default
+        if default == "":
+            default = "none"
+        variable = f"CONVPOOL_{name.upper()}"
+        assert f"{field.description} (default: {default}) [env: {variable}]" in text
+        assert re.search(rf"--{name.replace('_', '-')} \S", text)
+
+
+def other_value(name: str, default: Any) -> str:
+    """A value of a setting that is not its default."""
+    words = {"host": "::1", "log_level": "error", "root_path": "/below"}
+    return words.get(name) or str((default or 0) + 1)
+
+
+@pytest.mark.parametrize("name", [name for name in Settings.model_fields if name != "uds"])
+def test_every_setting_is_a_flag_that_reaches_the_workers(served: dict[str, Any], name: str) -> None:
+    variable, default = f"CONVPOOL_{name.upper()}", Settings.model_fields[name].default
+    value = other_value(name, None if Settings.model_fields[name].default_factory else default)
+    os.environ[variable] = "1"
+    assert main(["serve", f"--{name.replace('_', '-')}", value]) == 0
+    assert os.environ[variable] == value
+    assert str(getattr(Settings(), name)) == value  # as a worker reads it
+    assert served
+
+
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("CONVPOOL_MAX_BODY", "CONVPOOL_MAX_BODY_BYTES"),
+        ("CONVPOOL_THREADS", "CONVPOOL_COMPUTE_THREADS"),
+        ("convpool_loglevel", "CONVPOOL_LOG_LEVEL"),
+        ("CONVPOOL_COLOR", None),
+        ("CONVPOOL_", None),
+    ],
+)
+def test_a_misspelt_variable_is_reported(
+    served: dict[str, Any], capsys: pytest.CaptureFixture[str], variable: str, meant: str | None
+) -> None:
+    os.environ |= {variable: "7", "CONVPOOL_KEEP_ALIVE": "7", "convpool_workers": "2", "CONVPOOLPORT": "7"}
+    assert main(["serve"]) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    end = f"{variable} (did you mean {meant}?)" if meant else variable
+    assert line.endswith(f" WARNING Ignored environment variables that are no settings: {end}")
+    assert served["workers"] == 2
+
+
+@pytest.mark.usefixtures("served")
+def test_nothing_is_reported_where_nothing_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:
+    os.environ["CONVPOOL_PORT"] = "1234"
+    assert main(["serve"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_a_socket_that_cannot_be_listened_on_is_an_error_in_words(
+    served: dict[str, Any], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "socket"
+    file.write_text("mine")
+    with pytest.raises(SystemExit) as ended:
+        main(["serve", "--uds", str(file)])
+    assert ended.value.code == STARTUP_FAILURE
+    assert not served
+    assert file.read_text() == "mine"
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith(f" ERROR Cannot listen on the Unix domain socket {file}: there is a file that is not a socket")
