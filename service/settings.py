@@ -51,7 +51,7 @@ class Settings(BaseSettings):
         description="Maximum total size of the bodies, workspaces and results of all requests in progress in one "
         "process; a request that would exceed it gets a 503. A request running alone is always accepted.",
     )
-    max_body_bytes: PositiveInt = Field(64 * MEBIBYTE, description="Maximum size of a request body.")
+    max_body_bytes: PositiveInt = Field(64 * MEBIBYTE, description="Maximum size of a request body, decompressed too.")
     max_json_bytes: PositiveInt = Field(
         32 * MEBIBYTE,
         description="Maximum size of a JSON body; parsed numbers take several times the memory of their text.",

@@ -254,13 +254,13 @@ def response_coding(accept_encoding: str | None, size: int, *, only_if_named_alo
     size : int
         Size of the response, in bytes.
     only_if_named_alone : bool
-        Whether the header must name this coding and no other, as a program does that asks for it. Browsers and most
-        HTTP libraries list several with every request, whatever it is for.
+        Whether the header must name this coding and no other, as where a program asks for it. Browsers and most HTTP
+        libraries list several with every request, whatever it is for.
     """
     if size < MIN_COMPRESSED_BYTES or not accept_encoding or len(accept_encoding) > MAX_HEADER:
         return None
     qualities = dict(_qualities(accept_encoding))
-    if only_if_named_alone and len(qualities) != 1:
+    if only_if_named_alone and sum(quality > 0 for coding, quality in qualities.items() if coding != "identity") != 1:
         return None
     accepted = {coding: qualities.get(coding, qualities.get("*", 0.0)) for coding in CODINGS}
     best = max(CODINGS, key=lambda coding: accepted[coding])  # the first one among equals
