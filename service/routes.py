@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import json
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from .codecs.json import load_object
 from .documentation import openapi as documentation
 from .documentation.described import example_file
 from .http.body import read_body
+from .http.compression import decompressed, request_coding
 from .http.handler import OperationHandler, body_limit, header, merged, query_parameters
 from .http.negotiation import refuse_unwritable, request_format
 from .http.responses import BufferResponse
@@ -79,7 +81,10 @@ def _shape_endpoint(entry: CatalogueEntry, settings: Settings) -> Any:
             request_format(request.headers.get("content-type"), formats)
             refuse_unwritable(header(request, "accept"), formats)
             query = query_parameters(request)
+            coding = request_coding(header(request, "content-encoding"))
             body = await read_body(request, limit, settings.body_timeout, ticket.charge)
+            if coding:
+                body = await asyncio.to_thread(decompressed, body, coding, limit, ticket.charge)
             return _json(predict_shapes(entry, merged(query, load_object(body))))
 
     return endpoint

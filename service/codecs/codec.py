@@ -45,6 +45,8 @@ class Codec(ABC):
         Why ``can_read`` refuses an operation, in words that follow "this format".
     responds_in_kind : bool
         Whether a request in this format gets a response in this format if there is no Accept header.
+    compressible : bool
+        Whether a response is compressed for a client that asks for it: random numbers shrink as text, hardly as bytes.
     preference : int
         Among formats that are equally acceptable for a response, the one with the highest preference is written.
     components : mapping of str to dict
@@ -59,6 +61,7 @@ class Codec(ABC):
     extension: ClassVar[str] = "bin"
     limitation: ClassVar[str] = ""
     responds_in_kind: ClassVar[bool] = True
+    compressible: ClassVar[bool] = False
     preference: ClassVar[int] = 0
     components: ClassVar[Mapping[str, Any]] = {}
 

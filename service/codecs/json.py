@@ -110,6 +110,7 @@ class JsonCodec(Codec):
     charset: ClassVar[str] = "utf-8"
     parameters_in: ClassVar[str] = "next to the operands in JSON"
     extension: ClassVar[str] = "json"
+    compressible: ClassVar[bool] = True
     components: ClassVar[Mapping[str, Any]] = {"Tensor": TENSOR_SCHEMA}
 
     def decode(self, body: bytearray, request: RequestContext, limits: Limits) -> Decoded:  # noqa: D102

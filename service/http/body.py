@@ -8,7 +8,6 @@ from collections.abc import Callable
 from starlette.requests import Request
 
 from ..problems import BodyTimeout, TooLarge, UnreadablePayload
-from .compression import decompressed, request_coding
 
 __all__ = ["BODY_BUFFER", "disconnected", "read_body"]
 
@@ -23,13 +22,13 @@ arrives, which saves the copies that messages take. The messages of such a proto
 
 
 async def read_body(request: Request, limit: int, seconds: float, charge: Callable[[int], None]) -> bytearray:
-    """Return a request's body, decompressed if it came with a Content-Encoding.
+    """Return a request's body as it was sent.
 
     Parameters
     ----------
     request : Request
     limit : int
-        Maximum size of the body, in bytes, both as it is sent and decompressed.
+        Maximum size of the body, in bytes.
     seconds : float
         Time limit for receiving it, plus one second for each MIN_RATE bytes received.
     charge : callable
@@ -40,13 +39,10 @@ async def read_body(request: Request, limit: int, seconds: float, charge: Callab
     TooLarge
         If Content-Length, checked before anything is read, or a chunked body exceeds the limit.
     UnreadablePayload
-        If there are fewer or more bytes than Content-Length says, or the body is not what its Content-Encoding says.
-    UnsupportedMediaType
-        If the Content-Encoding is unknown.
+        If there are fewer or more bytes than Content-Length says.
     BodyTimeout
         If it does not arrive in time.
     """
-    coding = request_coding(", ".join(request.headers.getlist("content-encoding")))
     length = _content_length(request)
     _require_room(length or 0, limit)
     if length is not None:
@@ -79,8 +75,6 @@ async def read_body(request: Request, limit: int, seconds: float, charge: Callab
     if length is not None and len(body) < length:
         # Also what happens where the server layer mistakes an "Upgrade: h2c" request for an empty one.
         raise _wrong_length(f"{len(body)} bytes", f"{length} bytes, as Content-Length says")
-    if coding is not None:
-        body = await asyncio.to_thread(decompressed, body, coding, limit, charge)
     return body
 
 

@@ -8,7 +8,7 @@ would take longer.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from ..codecs import Codec, Decoded, Limits, RequestContext, ResponseContext
+from ..codecs import Buffer, Codec, Decoded, Limits, RequestContext, ResponseContext
 from ..codecs.names import pointer_to
 from ..codecs.text import NOT_GIVEN, parse_text_parameters
 from ..operations.budget import check_budget
@@ -26,6 +26,7 @@ from ..operations.operation import Operation, Plan
 from ..problems import Finding, InvalidRequest, TooLarge
 from ..settings import Settings
 from .body import disconnected, read_body
+from .compression import MIN_COMPRESSED_BYTES, VARY, compressed, decompressed, request_coding, response_coding
 from .error_responses import error_response
 from .negotiation import (
     RequestFormat,
@@ -116,9 +117,10 @@ class OperationHandler:
         with contextlib.ExitStack() as stack:
             ticket = stack.enter_context(Ticket(pool))
             chosen = exchange()
+            coding = request_coding(header(request, "content-encoding"))
             limit = body_limit(chosen.read_as.codec, self._settings)
             body = await read_body(request, limit, self._settings.body_timeout, ticket.charge)
-            call = _Call(self.operation, chosen, request.headers, body, ticket, self._settings)
+            call = _Call(self.operation, chosen, request.headers, body, coding, ticket, self._settings)
             response = call.respond_at_once()
             if response is None:
                 response = await pool.run(call.respond, disconnected(request))
@@ -134,20 +136,21 @@ class _Call:
     exchange: Exchange
     headers: Mapping[str, str]
     body: bytearray
+    coding: str | None
     ticket: Ticket
     settings: Settings
 
     def respond_at_once(self) -> BufferResponse | None:
         """Return the response to a call that is known to be small, or None."""
         codec = self.exchange.read_as.codec
-        if len(self.body) > (SMALL_TEXT if codec.charset else SMALL_BINARY):
+        if self.coding or len(self.body) > (SMALL_TEXT if codec.charset else SMALL_BINARY):
             return None
         try:
             decoded, parameters, tensors = self._decoded(min(SMALL_BINARY, self.settings.max_decompressed_bytes))
         except TooLarge:  # an archive
             return None
         plan = self.operation.known_plan(parameters, tensors)
-        if plan is None or not _is_small(plan):
+        if plan is None or not _is_small(plan) or self._response_coding(MIN_COMPRESSED_BYTES):
             return None
         return self._response(plan, decoded, tensors)
 
@@ -159,7 +162,11 @@ class _Call:
     def _decoded(self, decompressed_bytes: int) -> tuple[Decoded, Mapping[str, Any], dict[str, NDArray[Any]]]:
         read_as = self.exchange.read_as
         context = RequestContext(self.operation.operand_names, read_as.options, self.headers)
-        decoded = read_as.codec.decode(self.body, context, Limits(decompressed_bytes, self.ticket.charge))
+        body = self.body
+        if self.coding:
+            limit = body_limit(read_as.codec, self.settings)
+            body = decompressed(body, self.coding, limit, self.ticket.charge)
+        decoded = read_as.codec.decode(body, context, Limits(decompressed_bytes, self.ticket.charge))
         return decoded, self.exchange.parameters(decoded), decoded.tensors
 
     def _response(self, plan: Plan, decoded: Decoded, tensors: Mapping[str, NDArray[Any]]) -> BufferResponse:
@@ -171,7 +178,18 @@ class _Call:
         results = self.operation.compute(plan.call, self.operation.with_types(tensors))
         encoded = codec.encode(results, ResponseContext(options, self.operation.name, prediction.parameters))
         headers = {PARAMETERS_HEADER: prediction.parameters_text, **encoded.headers}
-        return BufferResponse(encoded.buffers, codec.media_type, self.settings.send_timeout, headers)
+        buffers: Sequence[Buffer] = encoded.buffers
+        if codec.compressible:
+            headers |= VARY
+            coding = self._response_coding(sum(memoryview(buffer).nbytes for buffer in buffers))
+            if coding is not None:
+                headers["Content-Encoding"] = coding
+                buffers = compressed(buffers, coding, self.ticket.charge)
+        return BufferResponse(buffers, codec.media_type, self.settings.send_timeout, headers)
+
+    def _response_coding(self, size: int) -> str | None:
+        """Return the content coding that the client asks for; a list, which most libraries send, is no request."""
+        return response_coding(self.headers.get("accept-encoding"), size, only_if_named_alone=True)
 
 
 def _is_small(plan: Plan) -> bool:

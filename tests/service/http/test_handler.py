@@ -94,3 +94,21 @@ def test_a_small_call_that_is_wrong_is_told_so_each_time(client: ApplicationClie
         for value in (1, 1, 200, 1)
     ]
     assert statuses == [200, 200, 422, 200], "the plan is by types; the values are checked in each call"
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "zstd"])
+def test_a_json_result_is_compressed_if_one_coding_is_asked_for(client: ApplicationClient, coding: str) -> None:
+    body = {"mode": "max", "kernel_size": 1, "input": np.arange(2000.0).reshape(1, -1, 1).tolist()}
+    plain = client.post("/pool/forward", json=body, headers={"Accept-Encoding": "gzip, deflate, br, zstd"})
+    small = client.post("/pool/forward", json={**body, "input": [[[1.0]]]}, headers={"Accept-Encoding": coding})
+    assert "content-encoding" not in {*plain.headers, *small.headers}, "a list is no request, and a few bytes are few"
+    for _ in range(3):  # also when the plan is known
+        asked = client.post("/pool/forward", json=body, headers={"Accept-Encoding": coding})
+        assert asked.headers["content-encoding"] == coding
+        assert int(asked.headers["content-length"]) < len(plain.content) / 2
+        assert asked.json() == plain.json()
+    assert plain.headers["vary"] == asked.headers["vary"] == "Accept-Encoding"
+    tensors = client.post(
+        "/pool/forward", json=body, headers={"Accept-Encoding": coding, "Accept": "application/x-npy"}
+    )
+    assert not {"content-encoding", "vary"} & {*tensors.headers}
