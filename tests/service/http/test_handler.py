@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import io
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import orjson
 import pytest
 
 from service.operations.operation import Operation
 from tests.clients import ApplicationClient
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 IMAGE = np.random.default_rng(1).standard_normal((1, 8, 8, 3), np.float32)
 KERNEL = np.random.default_rng(2).standard_normal((3, 3, 3, 8), np.float32)
@@ -106,7 +113,8 @@ def test_a_json_result_is_compressed_if_one_coding_is_asked_for(client: Applicat
         asked = client.post("/pool/forward", json=body, headers={"Accept-Encoding": coding})
         assert asked.headers["content-encoding"] == coding
         assert int(asked.headers["content-length"]) < len(plain.content) / 2
-        assert asked.json() == plain.json()
+        content = zstd.decompress(asked.content) if coding == "zstd" else asked.content  # httpx knows the others
+        assert orjson.loads(content) == plain.json()
     assert plain.headers["vary"] == asked.headers["vary"] == "Accept-Encoding"
     tensors = client.post(
         "/pool/forward", json=body, headers={"Accept-Encoding": coding, "Accept": "application/x-npy"}
