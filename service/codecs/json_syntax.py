@@ -8,10 +8,11 @@ import re
 import orjson
 
 from ..problems import UnreadablePayload
-from .json_numbers import without_mark
 from .media_types import FORM_DATA, NPY, NPZ
 
-__all__ = ["syntax_error"]
+__all__ = ["syntax_error", "without_mark"]
+
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 FILES = {
     b"\x93NUMPY": ("an npy file", NPY),
@@ -53,6 +54,14 @@ HINTS = [
     )
 ]
 """The text at which the parser stopped, and what to say about it."""
+
+
+def without_mark(body: bytearray) -> memoryview:
+    """Return a text without a byte order mark, which some editors and shells put before UTF-8.
+
+    A parser may ignore it (RFC 8259, section 8.1).
+    """
+    return memoryview(body)[len(BYTE_ORDER_MARK) if body.startswith(BYTE_ORDER_MARK) else 0 :]
 
 
 def syntax_error(body: bytearray, error: orjson.JSONDecodeError) -> UnreadablePayload:

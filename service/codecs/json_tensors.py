@@ -2,35 +2,36 @@
 
 A number is a tensor without axes.
 
-The structure of nested lists is verified level by level with whole-list operations, so that a ragged list, a null or a
-string among the numbers is found at the speed of the interpreter's own loops. Tensors are written in chunks: one chunk
-takes some milliseconds, so that the threads that serve other requests get the GIL in between.
+Lists are read from their text by ``json_numbers``. Only those that are no regular lists of numbers are parsed, to say
+which element is the first that is wrong. Tensors are written in chunks: one chunk takes some milliseconds, so that the
+threads that serve other requests get the GIL in between.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-import decimal
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from ..problems import InvalidRequest, RequestProblem, counted
-from .json_numbers import MAX_EXACT_INTEGER, ExactNumbers
-from .message import DTYPES, MAX_NDIM, Buffer, TensorType, require_plausible_shape
+from ..problems import counted
+from .json_numbers import invalid, list_shape, read_numbers
+from .json_objects import Text, json_kind, load, parse, read_members
+from .message import DTYPES, MAX_NDIM, Buffer, Limits, TensorType, require_plausible_shape
 
-__all__ = ["TensorForm", "form_of", "json_kind", "longest_text", "read_dtype", "read_tensor", "write_tensor"]
+__all__ = ["TensorForm", "longest_text", "read_data", "read_dtype", "read_tensor", "write_tensor"]
 
 TensorForm = str
 """nested, flat or base64."""
 
 DEFAULT_DTYPE = "float64"
+FLAT_LIST = "a flat list of numbers"
 CHUNK_NUMBERS = 2**14
 CHUNK_BYTES = 3 * 2**18
 """A multiple of three, so that chunks of base64 join without padding between them."""
@@ -43,19 +44,6 @@ MAX_TENSOR_HEADER = 256
 
 TYPED_ARRAY = "a typed array of JavaScript? send {dtype, shape, data: Array.from(x)}"
 """Hint for an object with the members "0", "1" and so on, as JSON.stringify writes a typed array."""
-
-Position = Callable[[int], str]
-"""Returns the JSON pointer of an element from its index in the flattened tensor."""
-
-Flatten = Callable[[dict[str, Any]], list[Any]]
-"""Returns the numbers of the tensor from the members of the whole text."""
-
-
-def form_of(value: Any) -> TensorForm:
-    """Return the form that a tensor is written in."""
-    if isinstance(value, dict):
-        return "base64" if "base64" in value else "flat"
-    return "nested"
 
 
 # ------------------------------------------------------------------------------------------------------------- writing
@@ -118,65 +106,116 @@ def _nested_text(array: NDArray[Any]) -> Iterator[Buffer]:
 # ------------------------------------------------------------------------------------------------------------- reading
 
 
-def read_tensor(value: Any, pointer: str, default_dtype: str | None, text: ExactNumbers) -> NDArray[Any]:
-    """Return the tensor that a JSON value is.
+def read_tensor(text: Text, pointer: str, default_dtype: str | None, limits: Limits) -> tuple[NDArray[Any], TensorForm]:
+    """Return the tensor that a JSON value is, and the form that it is written in.
 
     Parameters
     ----------
-    value : object
-        The parsed value.
+    text : memoryview
+        The value.
     pointer : str
         Where it is, to be named in errors.
     default_dtype : str or None
         The body's ``dtype``, if there is one: the type of nested lists.
-    text : ExactNumbers
-        The whole text.
+    limits : Limits
+        Charged for what a fault takes; the caller charges ``reading_memory``.
 
     Raises
     ------
+    Unreadable
     InvalidRequest
-        With the pointer of the first element that is wrong.
+        With the pointer of an element that is wrong.
     """
-    name = pointer.removeprefix("/")
-    if isinstance(value, list):
-        return _nested(value, pointer, default_dtype or DEFAULT_DTYPE, text)
-    if type(value) in {int, float}:  # as deeply nested as a tensor without axes is: not at all
-        dtype = default_dtype or DEFAULT_DTYPE
-        return _numbers([value], dtype, lambda _: pointer, text, lambda members: [members[name]]).reshape(())
-    if not isinstance(value, dict):
-        expected = "a nested list, a number, or an object with dtype, shape and data or base64"
-        raise _invalid(pointer, "is not a tensor", json_kind(value), expected)
-    if set(value) not in ({"dtype", "shape", "data"}, {"dtype", "shape", "base64"}):
+    first = chr(text[0])
+    dtype = np.dtype(default_dtype or DEFAULT_DTYPE)
+    if first == "[":
+        return _lists(text, pointer, dtype, limits), "nested"
+    if first != "{":
+        number = read_numbers(text, 1, dtype, lambda _: pointer) if first in "-0123456789" else None
+        if number is None:
+            expected = "a nested list, a number, or an object with dtype, shape and data or base64"
+            raise invalid(pointer, "is not a tensor", json_kind(load(text)), expected)
+        return number.reshape(()), "nested"  # as deeply nested as a tensor without axes is: not at all
+    members = read_members(text)
+    if set(members) not in ({"dtype", "shape", "data"}, {"dtype", "shape", "base64"}):
         expected = "exactly the members dtype, shape and one of data and base64"
-        hint = TYPED_ARRAY if "0" in value else ""
-        raise _invalid(pointer, "is an object with other members", f"{len(value)} members", expected, hint)
-    dtype = read_dtype(value["dtype"], f"{pointer}/dtype")
-    shape = _shape(value["shape"], f"{pointer}/shape")
-    require_plausible_shape(name, shape, np.dtype(dtype).itemsize)
-    return (
-        _flat(value["data"], pointer, dtype, shape, text)
-        if "data" in value
-        else _base64(value["base64"], pointer, dtype, shape)
-    )
+        hint = TYPED_ARRAY if "0" in members else ""
+        raise invalid(pointer, "is an object with other members", f"{len(members)} members", expected, hint)
+    dtype = np.dtype(read_dtype(parse(members["dtype"], limits), f"{pointer}/dtype"))
+    shape = _shape(parse(members["shape"], limits), f"{pointer}/shape")
+    require_plausible_shape(pointer.removeprefix("/"), shape, dtype.itemsize)
+    if "base64" in members:
+        return _base64(load(members["base64"]), f"{pointer}/base64", dtype, shape), "base64"
+    return read_data(members["data"], f"{pointer}/data", dtype, shape, limits, max_ndim=1), "flat"
+
+
+def read_data(
+    text: Text,
+    pointer: str,
+    dtype: np.dtype[Any],
+    shape: tuple[int, ...],
+    limits: Limits,
+    *,
+    max_ndim: int = MAX_NDIM,
+) -> NDArray[Any]:
+    """Return the tensor of a known type and shape whose numbers are listed: flat, or nested in any regular way.
+
+    Parameters
+    ----------
+    text : memoryview
+        The list.
+    pointer : str
+        Where it is, to be named in errors: an element is named by its place in these lists.
+    dtype : dtype
+    shape : tuple of int
+    limits : Limits
+        Charged for what a fault takes; the caller charges ``reading_memory``.
+    max_ndim : int
+        How deeply it may be nested; 1 is flat.
+
+    Raises
+    ------
+    Unreadable
+    InvalidRequest
+    """
+    if text[0] != ord("["):
+        expected = FLAT_LIST if max_ndim == 1 else "a list of numbers"
+        raise invalid(pointer, "is not a list", json_kind(load(text)), expected)
+    numbers = _lists(text, pointer, dtype, limits, max_ndim)
+    if numbers.size != math.prod(shape):
+        got, expected = counted(numbers.size, "numbers"), counted(math.prod(shape), "numbers")
+        raise invalid(pointer, "does not fit the shape", got, expected)
+    return numbers.reshape(shape)
 
 
 def read_dtype(value: Any, pointer: str) -> str:
     """Return the name of a type, or raise InvalidRequest."""
     if not isinstance(value, str) or value not in DTYPES:
-        raise _invalid(pointer, "is not a dtype", json_kind(value), f"one of {', '.join(DTYPES)}")
+        raise invalid(pointer, "is not a dtype", json_kind(value), f"one of {', '.join(DTYPES)}")
     return value
 
 
 def _shape(value: Any, pointer: str) -> tuple[int, ...]:
     expected = f"a list of at most {MAX_NDIM} integers >= 0"
     if not isinstance(value, list) or len(value) > MAX_NDIM:
-        raise _invalid(pointer, "is not a shape", json_kind(value), expected)
+        raise invalid(pointer, "is not a shape", json_kind(value), expected)
     if any(type(size) is not int or size < 0 for size in value):
-        raise _invalid(pointer, "has an entry that is not a size", "another entry", expected)
+        raise invalid(pointer, "has an entry that is not a size", "another entry", expected)
     return tuple(value)
 
 
-def _nested(value: list[Any], pointer: str, dtype: str, text: ExactNumbers) -> NDArray[Any]:
+def _lists(text: Text, pointer: str, dtype: np.dtype[Any], limits: Limits, max_ndim: int = MAX_NDIM) -> NDArray[Any]:
+    shape = list_shape(text)
+    if shape is not None and len(shape) <= max_ndim:
+        numbers = read_numbers(text, math.prod(shape), dtype, lambda index: _path(pointer, shape, index))
+        if numbers is not None:
+            return numbers.reshape(shape)
+    # irregular, empty, or a number beyond the range of float64
+    return np.array([], dtype).reshape(_verified_shape(parse(text, limits), pointer, max_ndim))
+
+
+def _verified_shape(value: list[Any], pointer: str, max_ndim: int) -> list[int]:
+    """Return the shape of nested lists, or raise InvalidRequest with the pointer of the first element that is wrong."""
     shape: list[int] = []
     items: list[Any] = value
     while True:
@@ -184,31 +223,26 @@ def _nested(value: list[Any], pointer: str, dtype: str, text: ExactNumbers) -> N
         kinds = set(map(type, items))
         if list not in kinds:
             break
-        if len(shape) == MAX_NDIM:
-            raise _invalid(pointer, "is nested too deeply", f"more than {MAX_NDIM} levels", "3 to 5 levels")
+        if len(shape) == max_ndim:
+            got, expected = f"more than {max_ndim} levels", "3 to 5 levels"
+            if max_ndim == 1:
+                got, expected = "lists in a list", FLAT_LIST
+            raise invalid(pointer, "is nested too deeply", got, expected)
         if kinds != {list}:
             index = next(index for index, item in enumerate(items) if not isinstance(item, list))
-            raise _invalid(
-                _path(pointer, shape, index),
-                "is among lists but is not a list itself",
-                json_kind(items[index]),
-                "a list",
-            )
+            where = _path(pointer, shape, index)
+            raise invalid(where, "is among lists but is not a list itself", json_kind(items[index]), "a list")
         lengths = set(map(len, items))
         if len(lengths) > 1:
             first = len(items[0])
             index = next(index for index, item in enumerate(items) if len(item) != first)
             where = _path(pointer, shape, index)
-            raise _invalid(where, "makes the tensor ragged", f"a list of {len(items[index])}", f"a list of {first}")
+            raise invalid(where, "makes the tensor ragged", f"a list of {len(items[index])}", f"a list of {first}")
         items = list(itertools.chain.from_iterable(items))
-
-    def flatten(members: dict[str, Any]) -> list[Any]:
-        numbers: list[Any] = members[pointer.removeprefix("/")]
-        for _ in shape[1:]:
-            numbers = list(itertools.chain.from_iterable(numbers))
-        return numbers
-
-    return _numbers(items, dtype, lambda index: _path(pointer, shape, index), text, flatten).reshape(shape)
+    if not kinds <= {int, float}:
+        index = next(index for index, item in enumerate(items) if type(item) not in {int, float})
+        raise invalid(_path(pointer, shape, index), "is not a number", json_kind(items[index]), "a number")
+    return shape
 
 
 def _path(pointer: str, shape: Sequence[int], index: int) -> str:
@@ -220,114 +254,19 @@ def _path(pointer: str, shape: Sequence[int], index: int) -> str:
     return "/".join([pointer, *(str(step) for step in reversed(steps))])
 
 
-def _flat(value: Any, pointer: str, dtype: str, shape: tuple[int, ...], text: ExactNumbers) -> NDArray[Any]:
-    name = pointer.removeprefix("/")
-    pointer = f"{pointer}/data"
-    if not isinstance(value, list):
-        raise _invalid(pointer, "is not a list", json_kind(value), "a flat list of numbers")
-    if len(value) != math.prod(shape):
-        raise _invalid(pointer, "does not fit the shape", f"{len(value)} numbers", counted(math.prod(shape), "numbers"))
-
-    def flatten(members: dict[str, Any]) -> list[Any]:
-        return members[name]["data"]  # type: ignore[no-any-return]
-
-    return _numbers(value, dtype, lambda index: f"{pointer}/{index}", text, flatten).reshape(shape)
-
-
-def _base64(value: Any, pointer: str, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
-    pointer = f"{pointer}/base64"
+def _base64(value: Any, pointer: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
     if not isinstance(value, str):
-        raise _invalid(pointer, "is not a string", json_kind(value), "a string of base64")
-    size = np.dtype(dtype).itemsize * math.prod(shape)
+        raise invalid(pointer, "is not a string", json_kind(value), "a string of base64")
+    size = dtype.itemsize * math.prod(shape)
     characters = 4 * math.ceil(size / 3) if size < 2**53 else 4 * (size // 3 + 1)
     if len(value) != characters:
         got, expected = f"{len(value)} characters", counted(characters, "characters")
-        raise _invalid(pointer, "does not fit the shape and dtype", got, expected)
+        raise invalid(pointer, "does not fit the shape and dtype", got, expected)
     try:
         content = base64.b64decode(value, validate=True)
     except (binascii.Error, ValueError):
         content = b""
     if len(content) != size:
-        raise _invalid(pointer, "is not base64", "other text", "the standard alphabet with padding, no line breaks")
-    little_endian = np.frombuffer(content, dtype=np.dtype(dtype).newbyteorder("<"))
+        raise invalid(pointer, "is not base64", "other text", "the standard alphabet with padding, no line breaks")
+    little_endian = np.frombuffer(content, dtype=dtype.newbyteorder("<"))
     return little_endian.astype(dtype, copy=False).reshape(shape)
-
-
-def _numbers(items: list[Any], dtype: str, position: Position, text: ExactNumbers, flatten: Flatten) -> NDArray[Any]:
-    """Return a flat array of numbers, each rounded once and with its sign.
-
-    No integer is rounded that float64 would round, and nothing overflows.
-    """
-    kinds = set(map(type, items))
-    if not kinds <= {int, float}:
-        index = next(index for index, item in enumerate(items) if type(item) not in {int, float})
-        raise _invalid(position(index), "is not a number", json_kind(items[index]), "a number")
-    target = np.dtype(dtype)
-    if target.kind in "iu":
-        _require_integers(items, target, position)
-    numbers = np.array(items, dtype=np.float64)
-    largest = max(numbers.max(initial=0), -numbers.min(initial=0))
-    if int in kinds and largest >= MAX_EXACT_INTEGER:
-        inexact = (index for index, item in enumerate(items) if type(item) is int and not _is_written_float(item))
-        if (first := next(inexact, None)) is not None:
-            expected = "an integer up to 2^53, or a number with a decimal point to be rounded"
-            raise _invalid(position(first), "is an integer that float64 cannot hold", "a larger integer", expected)
-    if target.kind in "iu":
-        return np.array(items, dtype=target)
-    may_be_inexact = float in kinds or largest >= MAX_EXACT_INTEGER
-    if may_be_inexact and target.itemsize < numbers.itemsize and _is_near_a_tie(numbers, target):
-        numbers = np.array(flatten(text.rounded_to_odd), dtype=np.float64)
-    elif int in kinds and not numbers.all() and text.may_have_minus_zero:
-        numbers = np.array(flatten(text.signed), dtype=np.float64)
-    with np.errstate(over="ignore"):
-        converted = numbers.astype(target, copy=False)
-    finite = np.isfinite(converted)
-    if not finite.all():
-        index = int(np.argmin(finite))
-        raise _invalid(
-            position(index), f"is beyond the range of {dtype}", "a larger number", f"at most {np.finfo(target).max}"
-        )
-    return converted
-
-
-def _is_near_a_tie(numbers: NDArray[Any], target: np.dtype[Any]) -> bool:
-    """Return whether one of the numbers, or a neighbour of it, is the middle between two numbers of a narrower type."""
-    with np.errstate(over="ignore"):
-        for start in range(0, len(numbers), CHUNK_NUMBERS):
-            chunk = numbers[start : start + CHUNK_NUMBERS]
-            below, above = (np.nextafter(chunk, limit).astype(target) for limit in (-np.inf, np.inf))
-            if (below != above).any():
-                return True
-    return False
-
-
-def _is_written_float(integer: int) -> bool:
-    """Return whether an integer is how some float64 is written, such as JavaScript's 9223372036854776000 for 2^63."""
-    rounded = float(integer)
-    return int(rounded) == integer or int(decimal.Decimal(repr(rounded))) == integer
-
-
-def _require_integers(items: list[Any], target: np.dtype[Any], position: Position) -> None:
-    limits = np.iinfo(target)
-    for index, item in enumerate(items):
-        if type(item) is not int or not limits.min <= item <= limits.max:
-            expected = f"an integer from {limits.min} to {limits.max}"
-            raise _invalid(position(index), f"is not of type {target.name}", "another number", expected)
-
-
-def json_kind(value: Any) -> str:
-    """Say what a JSON value is."""
-    names = {
-        str: "a string",
-        bool: "true or false",
-        list: "a list",
-        dict: "an object",
-        int: "a number",
-        float: "a number",
-    }
-    return names.get(type(value), "null")
-
-
-def _invalid(pointer: str, fault: str, got: str, expected: str, hint: str = "") -> RequestProblem:
-    subject = pointer.split("/")[1]
-    return InvalidRequest.of(pointer, f"a value in {subject} {fault}", got=got, expected=expected, hint=hint)
