@@ -47,3 +47,9 @@ def test_numbers_take_four_times_their_text() -> None:
     body = bytearray(f'{{"input": {LARGE["shortest"]}}}'.encode())
     CODECS[JSON].decode(body, RequestContext(["input"]), Limits(0, charged.append))
     assert sum(charged) <= 4 * len(body) + 2**22
+
+
+def test_a_tensor_may_have_millions_of_lists() -> None:
+    body = bytearray(b'{"dtype": "int8", "input": [' + b"[1]," * 2_000_000 + b"[1]]}")
+    decoded = CODECS[JSON].decode(body, RequestContext(["input"]), Limits(0, lambda _: None))
+    assert decoded.tensors["input"].shape == (2_000_001, 1)
