@@ -7,14 +7,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
 from ..problems import InvalidRequest
 
 __all__ = [
+    "BFLOAT16",
     "DTYPES",
     "MAX_NDIM",
+    "OPERAND_DTYPES",
     "Buffer",
     "Decoded",
     "Encoded",
@@ -41,7 +44,11 @@ class TensorType(NamedTuple):
 
 
 DTYPES = ("float16", "float32", "float64", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)))
-"""The types that tensors may have on the wire."""
+"""The types that tensors may have in every format: those that NumPy has itself."""
+
+BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
+OPERAND_DTYPES = (*DTYPES, BFLOAT16.name)
+"""The types that operands may have; not every format can name bfloat16."""
 
 MAX_NDIM = 8
 """Maximum number of axes, more than any operand has; NumPy's own is 64."""

@@ -1,0 +1,63 @@
+"""Tensors in the bytes of a body, and the bytes of a tensor: without a copy wherever its layout allows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["ALIGNMENT", "aligned", "tensor_at", "tensor_bytes"]
+
+ALIGNMENT = 8
+"""Bytes; the largest alignment of any type that a tensor may have."""
+
+
+def aligned(content: memoryview, start: int) -> memoryview:
+    """Return what follows a header, at an address that ALIGNMENT divides.
+
+    A format's header may have any length. What follows is moved within the buffer, over the end of the header, so that
+    it needs no second buffer.
+
+    Parameters
+    ----------
+    content : memoryview
+        Of bytes that may be overwritten.
+    start : int
+        Length of the header, which has been read. At least ALIGNMENT - 1, unless nothing needs to be moved.
+    """
+    data = content[start:]
+    if not data:
+        return data
+    excess = _address(data) % ALIGNMENT
+    if not excess:
+        return data
+    moved = content[start - excess : len(content) - excess]
+    moved[:] = data
+    return moved
+
+
+def _address(content: memoryview) -> int:
+    address: int = np.frombuffer(content, np.uint8, 1).__array_interface__["data"][0]
+    return address
+
+
+def tensor_at(content: memoryview, start: int, dtype: np.dtype[Any], shape: Sequence[int]) -> NDArray[Any]:
+    """Return the tensor that starts somewhere in a buffer, in C order: a view, which need not be aligned.
+
+    Bytes in the order of another machine are reversed where they are.
+    """
+    size = 1
+    for length in shape:
+        size *= length
+    if not size:  # NumPy takes no views of an empty buffer
+        return np.empty(shape, dtype.newbyteorder("="))
+    array = np.frombuffer(content, dtype, size, start).reshape(shape)
+    return array if dtype.isnative else array.byteswap(inplace=True).view(dtype.newbyteorder("="))
+
+
+def tensor_bytes(array: NDArray[Any]) -> memoryview:
+    """Return the bytes of a tensor, little-endian and in C order: its own memory, if that is how they lie there."""
+    flat = np.asarray(array, array.dtype.newbyteorder("<"), order="C").reshape(-1)
+    return flat.view(np.uint8).data
