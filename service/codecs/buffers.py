@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ALIGNMENT", "aligned", "tensor_at", "tensor_bytes"]
+from .message import BFLOAT16, TensorType
+
+__all__ = [
+    "ALIGNMENT",
+    "aligned",
+    "converted",
+    "in_type_of_numpy",
+    "tensor_at",
+    "tensor_bytes",
+    "type_of_numpy",
+    "widened_bytes",
+]
 
 ALIGNMENT = 8
 """Bytes; the largest alignment of any type that a tensor may have."""
@@ -48,9 +60,7 @@ def tensor_at(content: memoryview, start: int, dtype: np.dtype[Any], shape: Sequ
 
     Bytes in the order of another machine are reversed where they are.
     """
-    size = 1
-    for length in shape:
-        size *= length
+    size = math.prod(shape)
     if not size:  # NumPy takes no views of an empty buffer
         return np.empty(shape, dtype.newbyteorder("="))
     array = np.frombuffer(content, dtype, size, start).reshape(shape)
@@ -61,3 +71,28 @@ def tensor_bytes(array: NDArray[Any]) -> memoryview:
     """Return the bytes of a tensor, little-endian and in C order: its own memory, if that is how they lie there."""
     flat = np.asarray(array, array.dtype.newbyteorder("<"), order="C").reshape(-1)
     return flat.view(np.uint8).data
+
+
+def converted(array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return a tensor in another type, without warnings about infinities and NaNs; itself if it has the type."""
+    if array.dtype == dtype:
+        return array
+    with np.errstate(all="ignore"):
+        return array.astype(dtype)
+
+
+def type_of_numpy(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the type that a format has for a tensor if it has NumPy's own only: float32 holds what bfloat16 does."""
+    return np.dtype(np.float32) if dtype == BFLOAT16 else dtype
+
+
+def in_type_of_numpy(array: NDArray[Any]) -> NDArray[Any]:
+    """Return a tensor as a format has it that has NumPy's own types only."""
+    return converted(array, type_of_numpy(array.dtype))
+
+
+def widened_bytes(tensors: Sequence[TensorType]) -> int:
+    """Return the memory that ``in_type_of_numpy`` takes for tensors."""
+    return sum(
+        math.prod(tensor.shape) * type_of_numpy(tensor.dtype).itemsize for tensor in tensors if tensor.dtype == BFLOAT16
+    )

@@ -11,16 +11,17 @@ import io
 import math
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..problems import InvalidRequest, UnreadablePayload, counted
+from .buffers import in_type_of_numpy, widened_bytes
 from .codec import Codec
 from .described import DescribedOperation, ExampleFile
-from .media_types import JSON, NPY
+from .media_types import JSON, NPY, SAFETENSORS
 from .message import (
     DTYPES,
     Buffer,
@@ -29,6 +30,7 @@ from .message import (
     Limits,
     RequestContext,
     ResponseContext,
+    TensorType,
     require_plausible_shape,
 )
 from .names import looks_like_json
@@ -75,6 +77,9 @@ OTHER_KINDS = {
 
 OTHER_DESCRIPTION = re.compile(r"[<>=|]?([?bcfMmOSUV])[0-9]*(\[.*\])?")
 
+RAW_BFLOAT16 = f"as bfloat16, which npy cannot name, is written; {SAFETENSORS} can"
+"""Hint for raw bytes, two for each element."""
+
 LINE_END = re.compile(rb"[\r\n]")
 SENT_AS_TEXT = "if curl sent it, use --data-binary and not -d, which removes line ends and null bytes"
 
@@ -102,11 +107,12 @@ def decode_npy(content: memoryview, name: str) -> NDArray[Any]:
     description, fortran_order, shape = header["descr"], header["fortran_order"], header["shape"]
     dtype = DESCRIPTIONS.get(description) if isinstance(description, str) else None
     if dtype is None:
-        got = "a structured dtype"
+        got, hint = "a structured dtype", ""
         if isinstance(description, str):
             match = OTHER_DESCRIPTION.fullmatch(description)
             got = OTHER_KINDS[match[1]] if match else "another dtype"
-        raise InvalidRequest.of(f"/{name}", f"{name} has another dtype", got=got, expected=", ".join(DTYPES))
+            hint = RAW_BFLOAT16 if description.endswith("V2") else ""
+        raise InvalidRequest.of(f"/{name}", f"{name} has another dtype", got=got, expected=", ".join(DTYPES), hint=hint)
     require_plausible_shape(name, shape, dtype.itemsize)
     needed, present = dtype.itemsize * math.prod(shape), len(content) - start
     if needed != present:
@@ -181,6 +187,7 @@ def _unreadable(name: str, reason: str, got: str, expected: str, content: memory
 
 def encode_npy(array: NDArray[Any]) -> list[Buffer]:
     """Return an npy file, format 1.0, little-endian and in C order, as its header and a view of the array's data."""
+    array = in_type_of_numpy(array)
     array = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(
@@ -207,6 +214,9 @@ class NpyCodec(Codec):
     def decode(self, body: bytearray, request: RequestContext, limits: Limits) -> Decoded:  # noqa: D102
         name = request.operands[0]
         return Decoded({name: decode_npy(memoryview(body), name)})
+
+    def response_memory(self, results: Sequence[TensorType], options: Mapping[str, Any]) -> int:  # noqa: D102
+        return widened_bytes(results)
 
     def encode(self, results: Mapping[str, NDArray[Any]], response: ResponseContext) -> Encoded:  # noqa: D102
         (array,) = results.values()

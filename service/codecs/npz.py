@@ -12,9 +12,10 @@ from typing import Any, ClassVar
 from numpy.typing import NDArray
 
 from ..problems import Finding, InvalidRequest, TooLarge, UnreadablePayload
+from .buffers import widened_bytes
 from .codec import Codec
 from .media_types import NPZ
-from .message import Buffer, Decoded, Encoded, Limits, RequestContext, ResponseContext
+from .message import Buffer, Decoded, Encoded, Limits, RequestContext, ResponseContext, TensorType
 from .names import joined, looks_like_json, pointer_to
 from .npy import LOOKS_LIKE_JSON, SENT_AS_TEXT, decode_npy, encode_npy
 
@@ -64,6 +65,9 @@ class NpzCodec(Codec):
         with archive:
             members = _checked_members(archive, request.operands, len(body), limits)
             return Decoded({name: decode_npy(_read(archive, member, body), name) for name, member in members.items()})
+
+    def response_memory(self, results: Sequence[TensorType], options: Mapping[str, Any]) -> int:  # noqa: D102
+        return widened_bytes(results)
 
     def encode(self, results: Mapping[str, NDArray[Any]], response: ResponseContext) -> Encoded:  # noqa: D102
         content = _Chunks()
