@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,46 +25,52 @@ __all__ = [
 ALIGNMENT = 8
 """Bytes; the largest alignment of any type that a tensor may have."""
 
+COPIED_BYTES = 2**16
+"""What is smaller is copied where it lies badly, not moved: a small body is not changed, so that it can be decoded
+again."""
+
 
 def aligned(content: memoryview, start: int) -> memoryview:
     """Return what follows a header, at an address that ALIGNMENT divides.
 
-    A format's header may have any length. What follows is moved within the buffer, over the end of the header, so that
-    it needs no second buffer.
+    A header may have any length. What follows it is moved within the buffer, over the end of the header, so that it
+    takes no second buffer.
 
     Parameters
     ----------
     content : memoryview
         Of bytes that may be overwritten.
     start : int
-        Length of the header, which has been read. At least ALIGNMENT - 1, unless nothing needs to be moved.
+        Length of the header, which has been read; at least ALIGNMENT - 1.
     """
     data = content[start:]
     if not data:
         return data
-    excess = _address(data) % ALIGNMENT
+    address: int = np.frombuffer(data, np.uint8, 1).__array_interface__["data"][0]
+    excess = address % ALIGNMENT
     if not excess:
         return data
+    if len(data) < COPIED_BYTES:
+        return memoryview(bytearray(data))
     moved = content[start - excess : len(content) - excess]
     moved[:] = data
     return moved
 
 
-def _address(content: memoryview) -> int:
-    address: int = np.frombuffer(content, np.uint8, 1).__array_interface__["data"][0]
-    return address
+def tensor_at(
+    content: memoryview, start: int, dtype: np.dtype[Any], shape: Sequence[int], order: Literal["C", "F"] = "C"
+) -> NDArray[Any]:
+    """Return the tensor that starts somewhere in a buffer: a view, which need not be aligned, in native byte order.
 
-
-def tensor_at(content: memoryview, start: int, dtype: np.dtype[Any], shape: Sequence[int]) -> NDArray[Any]:
-    """Return the tensor that starts somewhere in a buffer, in C order: a view, which need not be aligned.
-
-    Bytes in the order of another machine are reversed where they are.
+    Bytes in the order of other machines are reversed where they are.
     """
     size = math.prod(shape)
-    if not size:  # NumPy takes no views of an empty buffer
+    if not size:  # NumPy takes no view of an empty buffer
         return np.empty(shape, dtype.newbyteorder("="))
-    array = np.frombuffer(content, dtype, size, start).reshape(shape)
-    return array if dtype.isnative else array.byteswap(inplace=True).view(dtype.newbyteorder("="))
+    array = np.frombuffer(content, dtype, size, start)
+    if not dtype.isnative:
+        array = array.byteswap(inplace=array.nbytes >= COPIED_BYTES).view(dtype.newbyteorder("="))
+    return array.reshape(shape, order=order)
 
 
 def tensor_bytes(array: NDArray[Any]) -> memoryview:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..problems import InvalidRequest, UnreadablePayload, counted
-from .buffers import in_type_of_numpy, widened_bytes
+from .buffers import aligned, in_type_of_numpy, tensor_at, widened_bytes
 from .codec import Codec
 from .described import DescribedOperation, ExampleFile
 from .media_types import JSON, NPY, SAFETENSORS
@@ -86,15 +86,17 @@ SENT_AS_TEXT = "if curl sent it, use --data-binary and not -d, which removes lin
 LOOKS_LIKE_JSON = f"it looks like JSON, which is sent with Content-Type: {JSON}"
 
 
-def decode_npy(content: memoryview, name: str) -> NDArray[Any]:
+def decode_npy(content: memoryview, name: str, limits: Limits) -> NDArray[Any]:
     """Return the array in an npy file, of native byte order, C order and natural alignment.
 
     Parameters
     ----------
     content : memoryview
-        The file. The array is a view of it where its layout allows.
+        The file, of bytes that may be overwritten. The array is a view of it, unless it is in Fortran order.
     name : str
         The operand that it is for, to be named in errors.
+    limits : Limits
+        Limits that the memory of a copy is charged to.
 
     Raises
     ------
@@ -123,10 +125,10 @@ def decode_npy(content: memoryview, name: str) -> NDArray[Any]:
             f"{counted(needed, 'bytes of data')}",
             content,
         )
-    flat = np.frombuffer(content, dtype=dtype, offset=start)
-    array = flat.reshape(shape, order="F" if fortran_order else "C")
-    # copies only what is big-endian, in Fortran order or badly aligned
-    return np.require(array, dtype=dtype.newbyteorder("="), requirements=["C", "A"])
+    array = tensor_at(aligned(content, start), 0, dtype, shape, "F" if fortran_order else "C")
+    if not array.flags.c_contiguous:
+        limits.charge(array.nbytes)
+    return np.ascontiguousarray(array) if array.ndim else array
 
 
 def _read_header(content: memoryview, name: str) -> tuple[dict[str, Any], int]:
@@ -213,7 +215,7 @@ class NpyCodec(Codec):
 
     def decode(self, body: bytearray, request: RequestContext, limits: Limits) -> Decoded:  # noqa: D102
         name = request.operands[0]
-        return Decoded({name: decode_npy(memoryview(body), name)})
+        return Decoded({name: decode_npy(memoryview(body), name, limits)})
 
     def response_memory(self, results: Sequence[TensorType], options: Mapping[str, Any]) -> int:  # noqa: D102
         return widened_bytes(results)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnn_core import MaxPool
-from service.codecs.message import DTYPES
+from service.codecs.message import DTYPES, Limits
 from service.codecs.npy import decode_npy
 from service.problems import InvalidRequest
 from tests.clients import ApplicationClient
@@ -21,6 +21,7 @@ from tests.service.calls import INPUT, assert_identical
 from tests.service.payloads import NPZ, AnyArray
 from tests.strategies import thorough_settings
 
+UNLIMITED = Limits(0, lambda _: None)
 POOL = {"mode": "max", "kernel_size": "2"}
 
 
@@ -43,7 +44,7 @@ def test_what_numpy_writes_is_read_bit_for_bit(array: AnyArray, version: tuple[i
         end = 8 + field + int.from_bytes(content[8 : 8 + field], "little")
         header = content[8 + field : end - 1] + padding + b"\n"
         padded = payloads.npy_with_header(header, content[end:], (content[6], content[7]))
-        read = decode_npy(memoryview(padded), "input")
+        read = decode_npy(memoryview(bytearray(padded)), "input", UNLIMITED)
         expected = np.load(io.BytesIO(padded))
         assert read.dtype == array.dtype.newbyteorder("=") == expected.dtype.newbyteorder("=")
         assert read.shape == array.shape
@@ -87,9 +88,9 @@ def test_a_dtype_is_read_in_every_spelling_that_numpy_reads(descr: str) -> None:
     content = content[: len(content) - 3 * 16 + 3 * dtype.itemsize]
     if dtype.name not in DTYPES:
         with pytest.raises(InvalidRequest, match=r"input has .*expected float16, float32"):
-            decode_npy(memoryview(content), "input")
+            decode_npy(memoryview(bytearray(content)), "input", UNLIMITED)
         return
-    read, expected = decode_npy(memoryview(content), "input"), np.load(io.BytesIO(content))
+    read, expected = decode_npy(memoryview(bytearray(content)), "input", UNLIMITED), np.load(io.BytesIO(content))
     assert read.dtype == dtype.newbyteorder("=")
     assert read.tobytes() == expected.astype(read.dtype).tobytes()
 
@@ -109,7 +110,7 @@ def test_a_dtype_is_read_in_every_spelling_that_numpy_reads(descr: str) -> None:
 @pytest.mark.filterwarnings("ignore:Reading `.npy` or `.npz` file required additional header parsing")
 def test_headers_of_other_writers(header: str, shape: tuple[int, ...], version: tuple[int, int]) -> None:
     content = payloads.npy_with_header(header, np.arange(4.0).tobytes(), version)
-    read, expected = decode_npy(memoryview(content), "input"), np.load(io.BytesIO(content))
+    read, expected = decode_npy(memoryview(bytearray(content)), "input", UNLIMITED), np.load(io.BytesIO(content))
     assert read.shape == expected.shape == shape
     assert read.tolist() == expected.tolist()
 
