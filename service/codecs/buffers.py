@@ -44,14 +44,11 @@ def aligned(content: memoryview, start: int) -> memoryview:
         Length of the header, which has been read; at least ALIGNMENT - 1.
     """
     data = content[start:]
-    if not data:
-        return data
-    address: int = np.frombuffer(data, np.uint8, 1).__array_interface__["data"][0]
-    excess = address % ALIGNMENT
-    if not excess:
+    if len(data) >= ALIGNMENT and np.frombuffer(data, np.float64, 1).flags.aligned:
         return data
     if len(data) < COPIED_BYTES:
         return memoryview(bytearray(data))
+    excess = np.frombuffer(data, np.uint8, 1).__array_interface__["data"][0] % ALIGNMENT
     moved = content[start - excess : len(content) - excess]
     moved[:] = data
     return moved

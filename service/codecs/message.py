@@ -63,8 +63,8 @@ def require_plausible_shape(name: str, shape: Sequence[int], itemsize: int) -> N
     That is more axes than any operand has, a size beyond what index arithmetic takes, or, where another axis is empty
     and no data are needed, sizes whose product is beyond memory.
     """
-    elements = math.prod(max(1, size) for size in shape)
-    if len(shape) > MAX_NDIM or any(size > MAX_SIZE for size in shape) or elements * itemsize > MAX_TENSOR_BYTES:
+    elements = math.prod(filter(None, shape))
+    if len(shape) > MAX_NDIM or max(shape, default=0) > MAX_SIZE or elements * itemsize > MAX_TENSOR_BYTES:
         expected = f"at most {MAX_NDIM} axes, each of at most {MAX_SIZE} elements, that memory can hold"
         fault = f"{name} has a shape that no tensor can have"
         raise InvalidRequest.of(f"/{name}", fault, got="more axes or elements", expected=expected)

@@ -163,9 +163,9 @@ def _entry(name: str, member: Any, operands: Sequence[str]) -> Entry:
     if type(member) is not dict or member.keys() != MEMBERS:
         raise _broken(name, "its members are not those of a tensor", "dtype, shape and data_offsets, and nothing else")
     shape, offsets = member["shape"], member["data_offsets"]
-    if type(shape) is not list or any(type(size) is not int or size < 0 for size in shape):
+    if not _are_sizes(shape):
         raise _broken(name, "its shape is not a shape", "a list of integers >= 0")
-    if type(offsets) is not list or len(offsets) != 2 or any(type(each) is not int or each < 0 for each in offsets):
+    if not _are_sizes(offsets) or len(offsets) != 2:
         raise _broken(name, "its data_offsets are not offsets", "a list of two integers >= 0")
     dtype = _dtype(name, member["dtype"])
     require_plausible_shape(name, shape, dtype.itemsize)
@@ -176,6 +176,10 @@ def _entry(name: str, member: Any, operands: Sequence[str]) -> Entry:
         fault = f"{name} has data_offsets that do not fit its dtype and shape"
         raise UnreadablePayload.of(f"/{name}", fault, got=got, expected=counted(needed, "bytes"))
     return Entry(begin, end, name, dtype, shape)
+
+
+def _are_sizes(value: Any) -> bool:
+    return type(value) is list and {int}.issuperset(map(type, value)) and min(value, default=0) >= 0
 
 
 def _dtype(name: str, code: Any) -> np.dtype[Any]:

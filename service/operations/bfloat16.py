@@ -37,6 +37,8 @@ def returned_types(operands: Sequence[Operand], dtypes: Types, computed: Types) 
     They are bfloat16 if that is the common type of the operands; results of a type of their own, such as indices, keep
     it.
     """
+    if BFLOAT16 not in dtypes.values():
+        return computed
     shared = {dtypes[operand.name] for operand in operands if not operand.dtypes and operand.name in dtypes}
     if shared != {BFLOAT16}:
         return computed
