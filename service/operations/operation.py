@@ -317,7 +317,10 @@ class Operation:
 
     def known_plan(self, parameters: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> Plan | None:
         """Return the plan of a call like one that was planned before, if there was one."""
-        return self._plans.get(_plan_key(parameters, tensors))
+        try:
+            return self._plans.get(_plan_key(parameters, tensors))
+        except RecursionError:  # nested more deeply than any value that a plan was made for
+            return None
 
     @functools.cached_property
     def _plans(self) -> dict[tuple[str, OperandTypes, int], Plan]:

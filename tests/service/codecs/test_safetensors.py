@@ -180,6 +180,14 @@ def test_an_unknown_parameter_is_an_error_but_the_mark_of_a_framework_is_not(cli
     assert "stride" in document["detail"]
 
 
+@pytest.mark.parametrize(
+    "value", ["[" * 900 + "]" * 900, "[" * 4000, "9" * 4000, "x" * 5000, '{"a":' * 500 + "1" + "}" * 500]
+)
+def test_a_parameter_that_no_layer_has_is_invalid(client: ApplicationClient, value: str) -> None:
+    options = payloads.safetensors_request({"input": INPUT}, {**POOL, "stride": value})
+    payloads.refused(client, "/pool/forward", 422, **options)
+
+
 @pytest.mark.parametrize("call", CALLS, ids=str)
 def test_the_answer_s_metadata_reproduce_it(client: ApplicationClient, call: payloads.Call) -> None:
     response = client.post(call.path, **payloads.safetensors_request(call.operands, call.parameters))
