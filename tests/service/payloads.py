@@ -265,6 +265,20 @@ def safetensors_tensors(content: bytes) -> dict[str, AnyArray]:
     }
 
 
+def safetensors_file(header: str | bytes | Mapping[str, Any], data: bytes = b"", length: int | None = None) -> bytes:
+    """A safetensors file with any header, of any announced length, and any data."""
+    text = header.encode() if isinstance(header, str) else header
+    if not isinstance(text, bytes):
+        text = json.dumps(text).encode()
+    return (len(text) if length is None else length).to_bytes(8, "little") + text + data
+
+
+def safetensors_entry(
+    dtype: object = "F32", shape: object = (1, 2, 1), data_offsets: object = (0, 8), **more: object
+) -> dict[str, object]:
+    return {"dtype": dtype, "shape": shape, "data_offsets": data_offsets, **more}
+
+
 def json_array(tensor: Any, dtype: str = "float64") -> AnyArray:
     """The array in any of the three forms of JSON; ``dtype`` is that of nested lists."""
     if isinstance(tensor, list):
