@@ -9,6 +9,7 @@ from .message import Buffer, Decoded, Encoded, Limits, RequestContext, ResponseC
 from .multipart import MultipartCodec
 from .npy import NpyCodec
 from .npz import NpzCodec
+from .safetensors import SafetensorsCodec
 
 __all__ = [
     "CODECS",
@@ -25,5 +26,7 @@ __all__ = [
 JSON_CODEC = JsonCodec()
 """The format of what is not a tensor, too: the shape calls, /ops and the health checks."""
 
-CODECS: dict[str, Codec] = {codec.media_type: codec for codec in (JSON_CODEC, NpyCodec(), NpzCodec(), MultipartCodec())}
+CODECS: dict[str, Codec] = {
+    codec.media_type: codec for codec in (JSON_CODEC, NpyCodec(), NpzCodec(), SafetensorsCodec(), MultipartCodec())
+}
 """The formats by media type, in the order in which the documentation has them."""

@@ -88,7 +88,8 @@ class Codec(ABC):
         Parameters
         ----------
         body : bytearray
-            The whole body. Tensors may be views of it.
+            The whole body. Tensors may be views of it, and what lies badly may be moved within it: it is decoded once,
+            unless it is smaller than ``buffers.COPIED_BYTES``.
         request : RequestContext
             The names of the operands, and the headers.
         limits : Limits

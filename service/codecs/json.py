@@ -10,6 +10,7 @@ import orjson
 from numpy.typing import NDArray
 
 from ..problems import Finding, InvalidRequest
+from .buffers import widened_bytes
 from .codec import Codec
 from .described import DescribedOperation, command
 from .json_numbers import reading_memory
@@ -44,7 +45,8 @@ class JsonCodec(Codec):
             refuse_unreadable(body, limits)
 
     def response_memory(self, results: Sequence[TensorType], options: Mapping[str, Any]) -> int:  # noqa: D102
-        return sum(longest_text(result, options.get("form", DEFAULT_FORM)) for result in results)
+        form = options.get("form", DEFAULT_FORM)
+        return sum(longest_text(result, form) for result in results) + widened_bytes(results)
 
     def encode(self, results: Mapping[str, NDArray[Any]], response: ResponseContext) -> Encoded:  # noqa: D102
         form = response.options.get("form", DEFAULT_FORM)

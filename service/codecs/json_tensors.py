@@ -21,6 +21,7 @@ import orjson
 from numpy.typing import NDArray
 
 from ..problems import counted
+from .buffers import in_type_of_numpy, type_of_numpy
 from .json_numbers import invalid, list_shape, read_numbers
 from .json_objects import Text, json_kind, load, parse, read_members
 from .message import DTYPES, MAX_NDIM, Buffer, Limits, TensorType, require_plausible_shape
@@ -51,7 +52,7 @@ TYPED_ARRAY = "a typed array of JavaScript? send {dtype, shape, data: Array.from
 
 def longest_text(tensor: TensorType, form: TensorForm) -> int:
     """Return an upper bound of the characters that a tensor is written with."""
-    shape, dtype = tensor
+    shape, dtype = tensor.shape, type_of_numpy(tensor.dtype)
     elements = math.prod(shape)
     if form == "base64":
         return MAX_TENSOR_HEADER + 4 * math.ceil(elements * dtype.itemsize / 3)
@@ -68,6 +69,7 @@ def write_tensor(array: NDArray[Any], form: TensorForm) -> Iterator[Buffer]:
         Of finite numbers, unless the form is base64.
     form : {"nested", "flat", "base64"}
     """
+    array = in_type_of_numpy(array)
     array = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
     if form == "nested":
         yield from _nested_text(array)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-__all__ = ["FORM_DATA", "JSON", "NPY", "NPZ", "URL_ENCODED"]
+__all__ = ["FORM_DATA", "JSON", "NPY", "NPZ", "SAFETENSORS", "URL_ENCODED"]
 
 JSON = "application/json"
 NPY = "application/x-npy"
 NPZ = "application/x-npz"
+SAFETENSORS = "application/vnd.safetensors"
 FORM_DATA = "multipart/form-data"
 URL_ENCODED = "application/x-www-form-urlencoded"

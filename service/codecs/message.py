@@ -7,14 +7,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
 from ..problems import InvalidRequest
 
 __all__ = [
+    "BFLOAT16",
     "DTYPES",
     "MAX_NDIM",
+    "OPERAND_DTYPES",
     "Buffer",
     "Decoded",
     "Encoded",
@@ -41,7 +44,11 @@ class TensorType(NamedTuple):
 
 
 DTYPES = ("float16", "float32", "float64", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)))
-"""The types that tensors may have on the wire."""
+"""The types that tensors may have in every format: those that NumPy has itself."""
+
+BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
+OPERAND_DTYPES = (*DTYPES, BFLOAT16.name)
+"""The types that operands may have; not every format can name bfloat16."""
 
 MAX_NDIM = 8
 """Maximum number of axes, more than any operand has; NumPy's own is 64."""
@@ -56,8 +63,8 @@ def require_plausible_shape(name: str, shape: Sequence[int], itemsize: int) -> N
     That is more axes than any operand has, a size beyond what index arithmetic takes, or, where another axis is empty
     and no data are needed, sizes whose product is beyond memory.
     """
-    elements = math.prod(max(1, size) for size in shape)
-    if len(shape) > MAX_NDIM or any(size > MAX_SIZE for size in shape) or elements * itemsize > MAX_TENSOR_BYTES:
+    elements = math.prod(filter(None, shape))
+    if len(shape) > MAX_NDIM or max(shape, default=0) > MAX_SIZE or elements * itemsize > MAX_TENSOR_BYTES:
         expected = f"at most {MAX_NDIM} axes, each of at most {MAX_SIZE} elements, that memory can hold"
         fault = f"{name} has a shape that no tensor can have"
         raise InvalidRequest.of(f"/{name}", fault, got="more axes or elements", expected=expected)

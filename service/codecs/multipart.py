@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from multipart import MultipartError, MultipartSegment, PushMultipartParser
 from numpy.typing import NDArray
@@ -20,9 +21,19 @@ from .text import parse_text_parameters
 __all__ = ["MultipartCodec"]
 
 MAX_PARTS = 64
+CHUNK_BYTES = 2**18
+HEADERS_END = b"\r\n\r\n"
 PADDING = re.compile(rb"(?:--)?([ \t]++)(?=\r\n|\Z)")
 """Blanks between a boundary and the end of its line, which receivers must accept (RFC 2046, section 5.1.1).
 Possessive: backtracking would take memory for every blank."""
+
+
+class Part(NamedTuple):
+    """A part of a form: its name, its content as a view of the body, and whether it is a file."""
+
+    name: str
+    content: memoryview
+    has_file: bool
 
 
 class MultipartCodec(Codec):
@@ -37,22 +48,22 @@ class MultipartCodec(Codec):
         return False
 
     def decode(self, body: bytearray, request: RequestContext, limits: Limits) -> Decoded:  # noqa: D102
-        limits.charge(2 * len(body))  # the parser's copy, and the parts
         tensors: dict[str, NDArray[Any]] = {}
         fields: list[tuple[str, str | bytes]] = []
         for name, content, has_file in _parts(body, request.options.get("boundary", "")):
             if name not in request.operands:
-                fields.append((name, _text(content)))
+                limits.charge(2 * len(content))
+                fields.append((name, _text(bytes(content))))
             elif not content:
                 continue  # a file that was not chosen in a browser's form
             elif name in tensors:
                 fault = f"{name} is in the form more than once"
                 raise InvalidRequest.of(f"/{name}", fault, got="two parts", expected="one part")
-            elif not has_file and not content.startswith(MAGIC):
+            elif not has_file and content[: len(MAGIC)] != MAGIC:
                 fault, hint = f"{name} is a field of text", f"with curl an @ sends the file: -F {name}=@{name}.npy"
                 raise UnreadablePayload.of(f"/{name}", fault, got="text", expected="an npy file", hint=hint)
             else:
-                tensors[name] = decode_npy(memoryview(content), name)
+                tensors[name] = decode_npy(content, name, limits)
         return Decoded(tensors, parse_text_parameters(fields))
 
     def example_files(self, operation: DescribedOperation) -> dict[str, ExampleFile]:  # noqa: D102
@@ -72,21 +83,32 @@ class MultipartCodec(Codec):
         return {"schema": {"type": "object", "properties": files, "required": operation.required_operands}}
 
 
-def _parts(body: bytearray, boundary: str) -> Iterator[tuple[str, bytes, bool]]:
-    """Yield the name and the content of each part, and whether it is a file."""
+def _parts(body: bytearray, boundary: str) -> list[Part]:
+    """Return the parts of a form.
+
+    The parser copies what it is given. So it is given one chunk of the body after the other, and says how long each
+    part is.
+    """
+    parts = []
     try:
         # latin-1 reads any bytes: a file's own name, which nobody asks for, may be in any encoding
         parsing = PushMultipartParser(boundary, max_segment_count=MAX_PARTS, header_charset="latin-1", strict=True)
         with parsing as parser:
-            name, has_file = "", False
-            chunks: list[bytes] = []
-            for event in parser.parse(_without_padding(body, parser.boundary)):
-                if isinstance(event, MultipartSegment):
-                    name, has_file, chunks = event.name, event.filename is not None, []
-                elif event is not None:
-                    chunks.append(event)
-                else:
-                    yield name, chunks[0] if len(chunks) == 1 else b"".join(chunks), has_file
+            delimiter = b"\r\n--" + parser.boundary
+            start = end = max(0, body.find(delimiter[2:]))  # there may be text before the first part
+            name, has_file, is_complete = "", False, False
+            for chunk in _chunks(body, delimiter):
+                for event in parser.parse(chunk):
+                    if isinstance(event, MultipartSegment):
+                        name, has_file = event.name, event.filename is not None
+                        start = end = body.find(HEADERS_END, end) + len(HEADERS_END)
+                    elif event is not None:
+                        end += len(event)
+                    else:
+                        parts.append(Part(name, memoryview(body)[start:end], has_file))
+                        is_complete = body.startswith(b"--", end + len(delimiter))
+                if is_complete:
+                    break  # what follows the last part is nothing that the parser takes
     except MultipartError:
         raise UnreadablePayload.of(
             "",
@@ -94,23 +116,31 @@ def _parts(body: bytearray, boundary: str) -> Iterator[tuple[str, bytes, bool]]:
             got="a broken form",
             expected=f"the parts that the Content-Type's boundary announces, at most {MAX_PARTS}",
         ) from None
+    return parts
 
 
-def _without_padding(body: bytearray, boundary: bytes) -> bytes:
-    """Return the body without the blanks at the ends of its boundary lines, which the parser does not take."""
-    content = b"\r\n" + body  # so that the first boundary, too, follows a line end
-    delimiter = b"\r\n--" + boundary
-    slices: list[memoryview] = []
-    start = position = 0
-    for _ in range(MAX_PARTS + 1):  # the parser refuses more
-        position = content.find(delimiter, position)
-        if position < 0:
-            break
-        position += len(delimiter)
-        if match := PADDING.match(content, position):
-            slices.append(memoryview(content)[start : match.start(1)])
+def _chunks(body: bytearray, delimiter: bytes) -> Iterator[bytes]:
+    """Yield the body in chunks, without the blanks at the ends of its boundary lines: the parser does not take them."""
+    start = 0
+    for end in itertools.islice(_delimiter_ends(body, delimiter), MAX_PARTS + 1):  # the parser refuses more
+        if match := PADDING.match(body, end):
+            yield from _slices(body, start, match.start(1))
             start = match.end(1)
-    return b"".join([*slices, memoryview(content)[start:]]) if slices else content
+    yield from _slices(body, start, len(body))
+
+
+def _delimiter_ends(body: bytearray, delimiter: bytes) -> Iterator[int]:
+    if body.startswith(delimiter[2:]):
+        yield len(delimiter) - 2
+    position = 0
+    while (position := body.find(delimiter, position)) >= 0:
+        position += len(delimiter)
+        yield position
+
+
+def _slices(body: bytearray, start: int, end: int) -> Iterator[bytes]:
+    for position in range(start, end, CHUNK_BYTES):
+        yield bytes(memoryview(body)[position : min(end, position + CHUNK_BYTES)])
 
 
 def _text(content: bytes) -> str | bytes:

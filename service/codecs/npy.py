@@ -11,16 +11,17 @@ import io
 import math
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..problems import InvalidRequest, UnreadablePayload, counted
+from .buffers import aligned, in_type_of_numpy, tensor_at, widened_bytes
 from .codec import Codec
 from .described import DescribedOperation, ExampleFile
-from .media_types import JSON, NPY
+from .media_types import JSON, NPY, SAFETENSORS
 from .message import (
     DTYPES,
     Buffer,
@@ -29,6 +30,7 @@ from .message import (
     Limits,
     RequestContext,
     ResponseContext,
+    TensorType,
     require_plausible_shape,
 )
 from .names import looks_like_json
@@ -75,21 +77,26 @@ OTHER_KINDS = {
 
 OTHER_DESCRIPTION = re.compile(r"[<>=|]?([?bcfMmOSUV])[0-9]*(\[.*\])?")
 
+RAW_BFLOAT16 = f"as bfloat16, which npy cannot name, is written; {SAFETENSORS} can"
+"""Hint for raw bytes, two for each element."""
+
 LINE_END = re.compile(rb"[\r\n]")
 SENT_AS_TEXT = "if curl sent it, use --data-binary and not -d, which removes line ends and null bytes"
 
 LOOKS_LIKE_JSON = f"it looks like JSON, which is sent with Content-Type: {JSON}"
 
 
-def decode_npy(content: memoryview, name: str) -> NDArray[Any]:
+def decode_npy(content: memoryview, name: str, limits: Limits) -> NDArray[Any]:
     """Return the array in an npy file, of native byte order, C order and natural alignment.
 
     Parameters
     ----------
     content : memoryview
-        The file. The array is a view of it where its layout allows.
+        The file, of bytes that may be overwritten. The array is a view of it, unless it is in Fortran order.
     name : str
         The operand that it is for, to be named in errors.
+    limits : Limits
+        Limits that the memory of a copy is charged to.
 
     Raises
     ------
@@ -102,11 +109,12 @@ def decode_npy(content: memoryview, name: str) -> NDArray[Any]:
     description, fortran_order, shape = header["descr"], header["fortran_order"], header["shape"]
     dtype = DESCRIPTIONS.get(description) if isinstance(description, str) else None
     if dtype is None:
-        got = "a structured dtype"
+        got, hint = "a structured dtype", ""
         if isinstance(description, str):
             match = OTHER_DESCRIPTION.fullmatch(description)
             got = OTHER_KINDS[match[1]] if match else "another dtype"
-        raise InvalidRequest.of(f"/{name}", f"{name} has another dtype", got=got, expected=", ".join(DTYPES))
+            hint = RAW_BFLOAT16 if description.endswith("V2") else ""
+        raise InvalidRequest.of(f"/{name}", f"{name} has another dtype", got=got, expected=", ".join(DTYPES), hint=hint)
     require_plausible_shape(name, shape, dtype.itemsize)
     needed, present = dtype.itemsize * math.prod(shape), len(content) - start
     if needed != present:
@@ -117,10 +125,10 @@ def decode_npy(content: memoryview, name: str) -> NDArray[Any]:
             f"{counted(needed, 'bytes of data')}",
             content,
         )
-    flat = np.frombuffer(content, dtype=dtype, offset=start)
-    array = flat.reshape(shape, order="F" if fortran_order else "C")
-    # copies only what is big-endian, in Fortran order or badly aligned
-    return np.require(array, dtype=dtype.newbyteorder("="), requirements=["C", "A"])
+    array = tensor_at(aligned(content, start), 0, dtype, shape, "F" if fortran_order else "C")
+    if not array.flags.c_contiguous:
+        limits.charge(array.nbytes)
+    return np.ascontiguousarray(array) if array.ndim else array
 
 
 def _read_header(content: memoryview, name: str) -> tuple[dict[str, Any], int]:
@@ -181,6 +189,7 @@ def _unreadable(name: str, reason: str, got: str, expected: str, content: memory
 
 def encode_npy(array: NDArray[Any]) -> list[Buffer]:
     """Return an npy file, format 1.0, little-endian and in C order, as its header and a view of the array's data."""
+    array = in_type_of_numpy(array)
     array = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(
@@ -206,7 +215,10 @@ class NpyCodec(Codec):
 
     def decode(self, body: bytearray, request: RequestContext, limits: Limits) -> Decoded:  # noqa: D102
         name = request.operands[0]
-        return Decoded({name: decode_npy(memoryview(body), name)})
+        return Decoded({name: decode_npy(memoryview(body), name, limits)})
+
+    def response_memory(self, results: Sequence[TensorType], options: Mapping[str, Any]) -> int:  # noqa: D102
+        return widened_bytes(results)
 
     def encode(self, results: Mapping[str, NDArray[Any]], response: ResponseContext) -> Encoded:  # noqa: D102
         (array,) = results.values()

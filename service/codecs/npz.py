@@ -7,14 +7,15 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import IO, Any, ClassVar
 
 from numpy.typing import NDArray
 
 from ..problems import Finding, InvalidRequest, TooLarge, UnreadablePayload
+from .buffers import widened_bytes
 from .codec import Codec
 from .media_types import NPZ
-from .message import Buffer, Decoded, Encoded, Limits, RequestContext, ResponseContext
+from .message import Buffer, Decoded, Encoded, Limits, RequestContext, ResponseContext, TensorType
 from .names import joined, looks_like_json, pointer_to
 from .npy import LOOKS_LIKE_JSON, SENT_AS_TEXT, decode_npy, encode_npy
 
@@ -36,7 +37,11 @@ OTHER_METHODS = {
 ENCRYPTED = 0x1
 LOCAL_HEADER = b"PK\x03\x04"
 LOCAL_HEADER_BYTES = 30
+LENGTHS = struct.Struct("<HH")
+"""Of the name and the extra field that follow a local header: its last four bytes."""
+
 CHUNK_BYTES = 2**20
+MAX_READ = 2**21
 MAX_MEMBERS = 64
 DIRECTORY_ENTRY = b"PK\x01\x02"
 MAX_DIRECTORY_ENTRIES = 1000
@@ -56,14 +61,18 @@ class NpzCodec(Codec):
     def decode(self, body: bytearray, request: RequestContext, limits: Limits) -> Decoded:  # noqa: D102
         if body.count(DIRECTORY_ENTRY) > MAX_DIRECTORY_ENTRIES:
             raise _unreadable("its directory is too long", "more members than operands", f"at most {MAX_MEMBERS}")
-        limits.charge(len(body))  # zipfile's copy
+        file = _File(body)
         try:
-            archive = zipfile.ZipFile(io.BytesIO(body))
+            archive = zipfile.ZipFile(file)
         except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError, OverflowError, EOFError, struct.error):
             raise _unreadable(f"it is not a zip file{_hint(body)}", "other bytes", "a zip file") from None
         with archive:
-            members = _checked_members(archive, request.operands, len(body), limits)
-            return Decoded({name: decode_npy(_read(archive, member, body), name) for name, member in members.items()})
+            members = _checked_members(archive, request.operands, body, limits)
+            contents = {name: _content(archive, member, file) for name, member in members.items()}
+        return Decoded({name: decode_npy(content, name, limits) for name, content in contents.items()})
+
+    def response_memory(self, results: Sequence[TensorType], options: Mapping[str, Any]) -> int:  # noqa: D102
+        return widened_bytes(results)
 
     def encode(self, results: Mapping[str, NDArray[Any]], response: ResponseContext) -> Encoded:  # noqa: D102
         content = _Chunks()
@@ -74,6 +83,33 @@ class NpzCodec(Codec):
                     for chunk in encode_npy(array):
                         member.write(chunk)
         return Encoded(content.chunks)
+
+
+class _File:
+    """A body as a file for zipfile to read, which copies no more of it than is read at a time."""
+
+    def __init__(self, body: bytearray) -> None:
+        self.body = body
+        self._position = 0
+
+    def read(self, size: int = -1) -> bytes:
+        end = len(self.body) if size < 0 else min(len(self.body), self._position + size)
+        if end - self._position > MAX_READ:  # a whole directory is read at once
+            raise _unreadable("its directory is too long", "more bytes", f"at most {MAX_READ} bytes")
+        content = self.body[self._position : end]
+        self._position = max(self._position, end)
+        return bytes(content)
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: len(self.body)}[whence]
+        self._position = max(0, start + offset)
+        return self._position
+
+    def seekable(self) -> bool:
+        return True
 
 
 class _Chunks:
@@ -105,7 +141,7 @@ class _Chunks:
 
 
 def _checked_members(
-    archive: zipfile.ZipFile, operands: Sequence[str], body_size: int, limits: Limits
+    archive: zipfile.ZipFile, operands: Sequence[str], body: bytearray, limits: Limits
 ) -> dict[str, zipfile.ZipInfo]:
     """Return the members by operand after checking everything that the directory says, before anything is inflated."""
     infos = archive.infolist()
@@ -140,7 +176,7 @@ def _checked_members(
             method = OTHER_METHODS.get(info.compress_type, f"method {info.compress_type}")
             fault, expected = f"{name} has another compression in the npz", "stored or deflated, as numpy writes it"
             raise UnreadablePayload.of(f"/{name}", fault, got=method, expected=expected)
-    _refuse_overlaps(infos, body_size)
+    _refuse_overlaps(infos, body)
     inflated = sum(info.file_size for info in infos)
     if inflated > limits.decompressed_bytes:
         raise TooLarge.of(
@@ -149,37 +185,50 @@ def _checked_members(
             got=f"{inflated} bytes",
             expected=f"at most {limits.decompressed_bytes} bytes",
         )
-    limits.charge(inflated)
+    limits.charge(sum(info.file_size for info in infos if info.compress_type != zipfile.ZIP_STORED))
     return members
 
 
-def _refuse_overlaps(infos: Sequence[zipfile.ZipInfo], body_size: int) -> None:
+def _refuse_overlaps(infos: Sequence[zipfile.ZipInfo], body: bytearray) -> None:
     """Refuse members that share bytes, by which a small file could inflate without end."""
-    following = body_size
+    following = len(body)
     for info in sorted(infos, key=lambda info: info.header_offset, reverse=True):
-        if info.header_offset + LOCAL_HEADER_BYTES + info.compress_size > following:
+        start = info.header_offset + LOCAL_HEADER_BYTES
+        if LOCAL_HEADER_BYTES <= start <= following:
+            start += sum(LENGTHS.unpack_from(body, start - LENGTHS.size))
+        if start + info.compress_size > following:
             raise _unreadable("its members overlap", "members that share bytes", "members that do not overlap")
         following = info.header_offset
 
 
-def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo, body: bytearray) -> memoryview:
-    """Inflate a member into a buffer of the size that its directory entry promises, and not a byte more."""
-    content = memoryview(bytearray(info.file_size))
+def _content(archive: zipfile.ZipFile, info: zipfile.ZipInfo, file: _File) -> memoryview:
+    """Return a member's content, which is as long as its directory entry promises: a view of the body, if stored."""
     try:
         with archive.open(info) as member:
-            filled = 0
-            while filled < len(content):
-                count = member.readinto(content[filled : filled + CHUNK_BYTES])  # type: ignore[attr-defined]
-                if not count:
-                    break
-                filled += count
-            complete = filled == len(content) and not member.read(1)
+            if info.compress_type == zipfile.ZIP_STORED:
+                start = file.tell()  # behind the member's header
+                content = memoryview(file.body)[start : start + info.compress_size]
+                complete = zlib.crc32(content) == info.CRC
+            else:
+                content = memoryview(bytearray(info.file_size))
+                complete = _inflated(member, content)
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, ValueError, RuntimeError):
         complete = False
-    if not complete:
-        reason = f"a member is damaged{_hint(body)}"
+    if not complete or len(content) != info.file_size:
+        reason = f"a member is damaged{_hint(file.body)}"
         raise _unreadable(reason, "damaged data", "data that fits the archive's directory")
     return content
+
+
+def _inflated(member: IO[bytes], content: memoryview) -> bool:
+    """Inflate a member into a buffer, and not a byte more than it holds; return whether that is the whole member."""
+    filled = 0
+    while filled < len(content):
+        count = member.readinto(content[filled : filled + CHUNK_BYTES])  # type: ignore[attr-defined]
+        if not count:
+            return False
+        filled += count
+    return not member.read(1)
 
 
 def _hint(body: bytearray) -> str:

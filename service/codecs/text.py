@@ -17,6 +17,7 @@ NOT_GIVEN: Any = object()
 """Value of a form field that was left empty, which browsers send nevertheless."""
 
 PYTHON_LITERALS = {"": NOT_GIVEN, "None": NOT_GIVEN, "True": True, "False": False}
+JSON_WORDS = {"true", "false", "null"}
 LIST = re.compile(r"[(\[]?((?:\s*[\w.+-]+\s*,)+\s*[\w.+-]*\s*)[)\]]?")
 """Items with commas between them, with or without brackets: "2,1", "(2, 1)", "(2,)", "input,weight"."""
 
@@ -64,6 +65,8 @@ def parse_text_parameters(pairs: Sequence[tuple[str, str | bytes]]) -> dict[str,
 def _parse(text: str) -> Any:
     if text in PYTHON_LITERALS:
         return PYTHON_LITERALS[text]
+    if text.isidentifier() and text not in JSON_WORDS:
+        return text  # as is; trying to parse it as JSON takes longer than all the rest
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError:

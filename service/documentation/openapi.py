@@ -7,7 +7,7 @@ from typing import Any
 
 from ..codecs import CODECS, JSON_CODEC
 from ..codecs.described import BINARY
-from ..codecs.message import DTYPES
+from ..codecs.message import OPERAND_DTYPES
 from ..http.error_responses import KINDS, PROBLEM_MEDIA_TYPE, Kind, problem_document
 from ..http.negotiation import readable_codecs, response_codec, writable_codecs
 from ..http.responses import PARAMETERS_HEADER
@@ -192,7 +192,7 @@ def described(operation: Operation) -> dict[str, Any]:
                 "name": operand.name,
                 "required": not operand.optional,
                 "description": operand.description,
-                "dtypes": list(operand.dtypes or DTYPES),
+                "dtypes": list(operand.dtypes or OPERAND_DTYPES),
             }
             for operand in operation.operands
         ],

@@ -28,7 +28,7 @@ def check_budget(prediction: Prediction, text: int, settings: Settings) -> None:
     without_text = [codec.title for codec in CODECS.values() if codec.can_write(1) and not codec.charset]
     units = (
         "bytes of results",
-        f"bytes of text ({joined(without_text)} need none)",
+        f"bytes of text or converted bfloat16 ({joined(without_text)} need no text)",
         "bytes of workspace",
         "units of work, each a multiply-accumulate",
     )

@@ -18,9 +18,11 @@ from cnn_core import ParameterError, get_threads
 from cnn_core.ops.base import Op, Operand, ResolvedOp
 from cnn_core.parameters import Direction, Rule, one_of, subset_of
 
+from ..codecs.buffers import converted
 from ..codecs.names import pointer_to
 from ..codecs.text import NOT_GIVEN
 from ..problems import Finding, InvalidRequest
+from .bfloat16 import computable_types, returned_types
 from .parameters import parameter_model, rule_field, validated
 from .prediction import OperandTypes, Prediction, predicted
 from .unknown_names import unknown_names
@@ -315,7 +317,10 @@ class Operation:
 
     def known_plan(self, parameters: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> Plan | None:
         """Return the plan of a call like one that was planned before, if there was one."""
-        return self._plans.get(_plan_key(parameters, tensors))
+        try:
+            return self._plans.get(_plan_key(parameters, tensors))
+        except RecursionError:  # nested more deeply than any value that a plan was made for
+            return None
 
     @functools.cached_property
     def _plans(self) -> dict[tuple[str, OperandTypes, int], Plan]:
@@ -334,12 +339,19 @@ class Operation:
 
     def compute(self, call: ParsedCall, tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Compute the results by name."""
-        arguments = [tensors.get(operand.name) for operand in self.operands]
-        returned = getattr(call.op, self.direction)(*arguments, **call.options)
+        given = {name: tensor.dtype for name, tensor in tensors.items()}
+        dtypes = computable_types(call.op, self.operands, given)
+        arrays = {name: converted(tensor, dtypes[name]) for name, tensor in tensors.items()}
+        returned = getattr(call.op, self.direction)(
+            *(arrays.get(operand.name) for operand in self.operands), **call.options
+        )
         if isinstance(returned, np.ndarray):
             (name,) = call.op.result_names() if self.direction == "forward" else self.results
-            return {name: returned}
-        return {name: array for name, array in returned._asdict().items() if array is not None}
+            results = {name: returned}
+        else:
+            results = {name: array for name, array in returned._asdict().items() if array is not None}
+        types = returned_types(self.operands, given, {name: result.dtype for name, result in results.items()})
+        return {name: converted(result, types[name]) for name, result in results.items()}
 
 
 def _plan_key(parameters: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> tuple[str, OperandTypes, int]:

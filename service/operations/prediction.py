@@ -14,6 +14,7 @@ import numpy as np
 from cnn_core.ops.base import Op, ResolvedOp
 
 from ..codecs.message import TensorType
+from .bfloat16 import computable_types, returned_types
 
 if TYPE_CHECKING:
     from .operation import CatalogueEntry, Operation
@@ -59,7 +60,8 @@ OperandTypes = tuple[tuple[str, tuple[int, ...], np.dtype[Any]], ...]
 def predicted(operation: Operation, op: Op, wrt: tuple[str, ...] | None, operands: OperandTypes) -> Prediction:
     """Predict a call; for a tiny layer this takes longer than computing it, so plans are remembered."""
     shapes = {name: shape for name, shape, _ in operands}
-    dtypes = {name: dtype for name, _, dtype in operands}
+    given = {name: dtype for name, _, dtype in operands}
+    dtypes = computable_types(op, operation.operands, given)
     resolved = _resolved_as_one_image(operation.entry, op, shapes)
     if operation.direction == "forward":
         types, result_shapes = op.result_dtypes(dtypes), resolved.result_shapes
@@ -67,10 +69,11 @@ def predicted(operation: Operation, op: Op, wrt: tuple[str, ...] | None, operand
         types = dict.fromkeys(wrt or op.differentiable, op.gradient_dtype(dtypes))
         result_shapes = resolved.gradient_shapes
     costs = resolved.costs().of(operation.direction, wrt or op.differentiable)
-    results = tuple(TensorType(result_shapes[name], dtype) for name, dtype in types.items())
+    returned = returned_types(operation.operands, given, types)
+    results = tuple(TensorType(result_shapes[name], dtype) for name, dtype in returned.items())
     computed_in = op.computation_dtype(dtypes)
     # operands, and finally the results, may exist in two types at a time
-    converted = sum(math.prod(shape) for name, shape in shapes.items() if dtypes[name] != computed_in)
+    converted = sum(math.prod(shape) for name, shape in shapes.items() if given[name] != computed_in)
     converted += sum(math.prod(result.shape) for result in results if result.dtype != computed_in)
     parameters = operation.entry.resolved_parameters(op, resolved, computed_in.itemsize, operation.direction)
     return Prediction(

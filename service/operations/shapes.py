@@ -16,16 +16,17 @@ from cnn_core.errors import describe
 from cnn_core.ops.base import Operand
 from cnn_core.parameters import Rule, one_of
 
-from ..codecs.message import DTYPES, TensorType
+from ..codecs.message import OPERAND_DTYPES, TensorType
 from ..codecs.names import pointer_to
 from ..problems import Finding, InvalidRequest
+from .bfloat16 import computable_types, returned_types
 from .operation import CatalogueEntry
 from .parameters import rule_field, validated
 
 __all__ = ["DTYPE", "ShapeResponse", "predict_shapes", "shapes_model"]
 
 OTHER_MEMBERS = ("shapes", "dtype")
-DTYPE = one_of(Literal[DTYPES])
+DTYPE = one_of(Literal[OPERAND_DTYPES])
 
 
 def _sizes(value: Any) -> tuple[int, ...]:
@@ -102,10 +103,12 @@ def predict_shapes(entry: CatalogueEntry, content: Mapping[str, Any]) -> dict[st
         raise InvalidRequest(finding) from None
     types = {operand.name: _type_of(operand, operand_type) for operand in entry.operands if operand.name in shapes}
     operands = [TensorType(shape, types[name]) for name, shape in shapes.items()]
-    results = [TensorType(resolved.result_shapes[name], dtype) for name, dtype in op.result_dtypes(types).items()]
+    computable = computable_types(op, entry.operands, types)
+    result_dtypes = returned_types(entry.operands, types, op.result_dtypes(computable))
+    results = [TensorType(resolved.result_shapes[name], dtype) for name, dtype in result_dtypes.items()]
     return ShapeResponse(
         output_shape=list(resolved.output_shape),
-        parameters=entry.resolved_parameters(op, resolved, op.computation_dtype(types).itemsize),
+        parameters=entry.resolved_parameters(op, resolved, op.computation_dtype(computable).itemsize),
         padding=[list(pair) for pair in resolved.windows.padding],
         multiply_accumulates=resolved.multiply_accumulates,
         dtype=next(iter(types.values())).name,

@@ -13,8 +13,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import httpx
+import ml_dtypes
 import numpy as np
 import numpy.typing as npt
+import safetensors
+import safetensors.numpy
 from fastapi import FastAPI
 
 from service.app import create_app
@@ -29,6 +32,7 @@ Options = dict[str, Any]
 JSON = "application/json"
 NPY = "application/x-npy"
 NPZ = "application/x-npz"
+SAFETENSORS = "application/vnd.safetensors"
 MULTIPART = "multipart/form-data"
 PROBLEM = "application/problem+json"
 MAX_PROBLEM = 8192
@@ -166,6 +170,15 @@ def deflated_npz_request(operands: Operands, parameters: Parameters) -> Options:
     return typed(NPZ, npz_bytes(operands, zipfile.ZIP_DEFLATED), params=as_texts(parameters))
 
 
+def safetensors_request(operands: Operands, parameters: Parameters) -> Options:
+    contiguous = {name: np.asarray(array, order="C") for name, array in operands.items()}
+    return typed(SAFETENSORS, safetensors.numpy.save(contiguous, as_texts(parameters) or None))
+
+
+def safetensors_with_query_request(operands: Operands, parameters: Parameters) -> Options:
+    return {**safetensors_request(operands, {}), "params": as_texts(parameters)}
+
+
 def multipart_request(operands: Operands, parameters: Parameters) -> Options:
     """One file for each operand, as curl's ``-F input=@x.npy`` sends it, and one field for each parameter."""
     files = {name: (f"{name}.npy", npy_bytes(array), "application/octet-stream") for name, array in operands.items()}
@@ -183,6 +196,8 @@ ENCODERS: dict[str, Callable[[Operands, Parameters], Options]] = {
     "npy": npy_request,
     "npz": npz_request,
     "deflated_npz": deflated_npz_request,
+    "safetensors": safetensors_request,
+    "safetensors_with_query": safetensors_with_query_request,
     "multipart": multipart_request,
     "multipart_with_query": multipart_with_query_request,
 }
@@ -228,6 +243,42 @@ def npz_members(content: bytes) -> dict[str, bytes]:
         return {name.removesuffix(".npy"): archive.read(name) for name in names}
 
 
+SAFETENSORS_DTYPES = {
+    **{
+        f"{kind.upper()}{8 * size}": np.dtype(f"{kind}{size}")
+        for kind in "fiu"
+        for size in (1, 2, 4, 8)
+        if size > 1 or kind != "f"
+    },
+    "BF16": np.dtype(ml_dtypes.bfloat16),
+}
+
+
+def safetensors_tensors(content: bytes) -> dict[str, AnyArray]:
+    """The tensors of a safetensors file, as the library reads it; its own arrays of NumPy have no bfloat16."""
+    read: list[tuple[str, dict[str, Any]]] = safetensors.deserialize(content)  # type: ignore[no-untyped-call]
+    return {
+        name: np.frombuffer(bytes(tensor["data"]), SAFETENSORS_DTYPES[tensor["dtype"]]).reshape(tensor["shape"])
+        if len(tensor["data"])
+        else np.zeros(tensor["shape"], SAFETENSORS_DTYPES[tensor["dtype"]])
+        for name, tensor in read
+    }
+
+
+def safetensors_file(header: str | bytes | Mapping[str, Any], data: bytes = b"", length: int | None = None) -> bytes:
+    """A safetensors file with any header, of any announced length, and any data."""
+    text = header.encode() if isinstance(header, str) else header
+    if not isinstance(text, bytes):
+        text = json.dumps(text).encode()
+    return (len(text) if length is None else length).to_bytes(8, "little") + text + data
+
+
+def safetensors_entry(
+    dtype: object = "F32", shape: object = (1, 2, 1), data_offsets: object = (0, 8), **more: object
+) -> dict[str, object]:
+    return {"dtype": dtype, "shape": shape, "data_offsets": data_offsets, **more}
+
+
 def json_array(tensor: Any, dtype: str = "float64") -> AnyArray:
     """The array in any of the three forms of JSON; ``dtype`` is that of nested lists."""
     if isinstance(tensor, list):
@@ -249,6 +300,9 @@ def results(
         return {name: npy_array(response.content)}
     if form == NPZ:
         return {name: npy_array(content) for name, content in npz_members(response.content).items()}
+    if form == SAFETENSORS:
+        loaded = safetensors_tensors(response.content)  # in any order
+        return {name: loaded.pop(name) for name in names if name in loaded} | loaded
     assert form == JSON
     own = dict.fromkeys(names, dtype) if isinstance(dtype, str) else dtype
     return {name: json_array(tensor, own[name]) for name, tensor in response.json().items()}

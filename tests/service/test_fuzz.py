@@ -17,7 +17,7 @@ from service.operations.catalogue import CATALOGUE, OPERATIONS
 from tests.clients import ApplicationClient
 from tests.service import payloads
 from tests.service.calls import CALLS
-from tests.service.payloads import JSON, MULTIPART, NPY, NPZ, AnyArray
+from tests.service.payloads import JSON, MULTIPART, NPY, NPZ, SAFETENSORS, AnyArray
 
 fuzz_settings = settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow])
 
@@ -203,7 +203,11 @@ def test_json_with_one_other_value(client: ApplicationClient, path: str, documen
     assert_sound(client.post(path, **payloads.json_body(data.draw(with_one_value_changed(document)))))
 
 
-@given(paths, st.sampled_from([JSON, NPY, NPZ, f"{MULTIPART}; boundary=limit", "text/plain"]), st.binary(max_size=200))
+@given(
+    paths,
+    st.sampled_from([JSON, NPY, NPZ, SAFETENSORS, f"{MULTIPART}; boundary=limit", "text/plain"]),
+    st.binary(max_size=200),
+)
 @fuzz_settings
 def test_random_bodies(client: ApplicationClient, path: str, content_type: str, body: bytes) -> None:
     assert_sound(client.post(path, **payloads.typed(content_type, body)))

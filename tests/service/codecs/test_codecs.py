@@ -26,7 +26,7 @@ from tests.service.calls import (
     computed,
     dtypes_of,
 )
-from tests.service.payloads import JSON, NPY, NPZ, Call, Operands
+from tests.service.payloads import JSON, NPY, NPZ, SAFETENSORS, Call, Operands
 
 CONV_BACKWARD = CALLS_BY_NAME["conv_backward"]
 GRADIENTS = CONV_BACKWARD.results
@@ -37,6 +37,13 @@ each_call = pytest.mark.parametrize("call", CALLS, ids=str)
 def encoders(call: Call) -> list[str]:
     """The codecs that can carry the operands of a call."""
     return [name for name in payloads.ENCODERS if name != "npy" or len(call.operands) == 1]
+
+
+def binary_form(encoder: str, results: int) -> str:
+    """The media type of an answer to a request that is not JSON and has no Accept."""
+    if encoder.startswith("safetensors"):
+        return SAFETENSORS
+    return NPY if results == 1 else NPZ
 
 
 each_call_and_encoder = pytest.mark.parametrize(
@@ -87,11 +94,11 @@ def test_an_answer_has_the_form_of_the_request(client: ApplicationClient, call: 
             written_as = float if expected[name].dtype.kind == "f" else int
             assert all(type(number) is written_as for number in numbers.reshape(-1))
     else:
-        assert payloads.media_type(response) == (NPY if len(call.results) == 1 else NPZ)
+        assert payloads.media_type(response) == binary_form(encoder, len(call.results))
 
 
 @pytest.mark.one_in(5)
-@pytest.mark.parametrize("accept", [JSON, NPY, NPZ])
+@pytest.mark.parametrize("accept", [JSON, NPY, NPZ, SAFETENSORS])
 @each_call_and_encoder
 def test_accept_changes_the_form_and_no_number(
     client: ApplicationClient, call: Call, encoder: str, accept: str
@@ -111,7 +118,7 @@ def test_accept_changes_the_form_and_no_number(
 
 
 @pytest.mark.parametrize("dtype", ["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"])
-@pytest.mark.parametrize("encoder", ["flat", "base64", "npz", "multipart"])
+@pytest.mark.parametrize("encoder", ["flat", "base64", "npz", "safetensors", "multipart"])
 def test_integers_compute_as_float64(client: ApplicationClient, encoder: str, dtype: str) -> None:
     operands = {"input": np.arange(12, dtype=dtype).reshape(1, 6, 2), "weight": np.ones((2, 2, 1), dtype)}
     response = client.post("/conv/forward", **payloads.ENCODERS[encoder](operands, {}))
@@ -173,7 +180,7 @@ def test_floats_that_are_written_as_integers(client: ApplicationClient, form: st
     assert payloads.results(response, ["output"])["output"].reshape(-1).tolist() == [value]
 
 
-@pytest.mark.parametrize("accept", [NPY, NPZ])
+@pytest.mark.parametrize("accept", [NPY, NPZ, SAFETENSORS])
 @pytest.mark.parametrize("values", [[np.nan, -np.inf], [np.inf, -0.0], [5e-324, 1.7976931348623157e308]])
 def test_the_binary_forms_carry_every_float(client: ApplicationClient, accept: str, values: list[float]) -> None:
     array = np.array(values).reshape(1, 2, 1)
@@ -334,11 +341,11 @@ def test_wrt_limits_the_gradients(client: ApplicationClient, encoder: str, wrt: 
     everything = computed(call, call.operands)
     assert_identical(payloads.results(response, wanted), {name: everything[name] for name in wanted})
     if encoder not in {"nested", "flat", "base64"}:
-        assert payloads.media_type(response) == (NPY if len(wrt) == 1 else NPZ)
+        assert payloads.media_type(response) == binary_form(encoder, len(wrt))
 
 
 @pytest.mark.parametrize("bias_shape", [None, (6,), (1, 1, 1, 6)])
-@pytest.mark.parametrize("encoder", ["nested", "flat", "base64", "npz", "multipart"])
+@pytest.mark.parametrize("encoder", ["nested", "flat", "base64", "npz", "safetensors", "multipart"])
 def test_grad_bias_has_the_shape_of_the_bias(
     client: ApplicationClient, encoder: str, bias_shape: tuple[int, ...] | None
 ) -> None:
@@ -352,7 +359,7 @@ def test_grad_bias_has_the_shape_of_the_bias(
     np.testing.assert_allclose(answered["grad_bias"].reshape(-1), operands["grad_output"].sum((0, 1, 2)), rtol=1e-12)
 
 
-@pytest.mark.parametrize("encoder", ["flat", "base64", "npz", "multipart"])
+@pytest.mark.parametrize("encoder", ["flat", "base64", "npz", "safetensors", "multipart"])
 def test_an_empty_batch(client: ApplicationClient, encoder: str) -> None:
     operands = {"grad_output": np.zeros((0, 2, 3)), "input": np.zeros((0, 3, 2)), "weight": np.ones((2, 2, 3))}
     answered = payloads.results(client.post("/conv/backward", **payloads.ENCODERS[encoder](operands, {})), GRADIENTS)

@@ -12,15 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnn_core import MaxPool
-from service.codecs.message import DTYPES
+from service.codecs import buffers
+from service.codecs.message import DTYPES, Limits, RequestContext
 from service.codecs.npy import decode_npy
-from service.problems import InvalidRequest
+from service.codecs.npz import NpzCodec
+from service.problems import InvalidRequest, UnreadablePayload
 from tests.clients import ApplicationClient
 from tests.service import payloads
 from tests.service.calls import INPUT, assert_identical
 from tests.service.payloads import NPZ, AnyArray
 from tests.strategies import thorough_settings
 
+UNLIMITED = Limits(2**20, lambda _: None)
 POOL = {"mode": "max", "kernel_size": "2"}
 
 
@@ -35,16 +38,22 @@ def stored_arrays(draw: st.DrawFn) -> AnyArray:
 
 
 @thorough_settings
-@given(stored_arrays(), st.sampled_from([None, (1, 0), (2, 0), (3, 0)]))
-def test_what_numpy_writes_is_read_bit_for_bit(array: AnyArray, version: tuple[int, int] | None) -> None:
+@given(stored_arrays(), st.sampled_from([None, (1, 0), (2, 0), (3, 0)]), st.sampled_from([1, buffers.COPIED_BYTES]))
+def test_what_numpy_writes_is_read_bit_for_bit(
+    array: AnyArray, version: tuple[int, int] | None, copied_bytes: int
+) -> None:
     content = payloads.npy_bytes(array, version)
     for padding in (b"", b" " * 64, b"\t \n"):  # writers align the data to more bytes or to fewer
         field = 2 if content[6] == 1 else 4
         end = 8 + field + int.from_bytes(content[8 : 8 + field], "little")
         header = content[8 + field : end - 1] + padding + b"\n"
         padded = payloads.npy_with_header(header, content[end:], (content[6], content[7]))
-        read = decode_npy(memoryview(padded), "input")
+        charges: list[int] = []
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(buffers, "COPIED_BYTES", copied_bytes)
+            read = decode_npy(memoryview(bytearray(padded)), "input", Limits(0, charges.append))
         expected = np.load(io.BytesIO(padded))
+        assert charges == ([] if array.flags.c_contiguous else [array.nbytes])
         assert read.dtype == array.dtype.newbyteorder("=") == expected.dtype.newbyteorder("=")
         assert read.shape == array.shape
         assert read.tobytes() == expected.astype(read.dtype).tobytes()
@@ -87,9 +96,9 @@ def test_a_dtype_is_read_in_every_spelling_that_numpy_reads(descr: str) -> None:
     content = content[: len(content) - 3 * 16 + 3 * dtype.itemsize]
     if dtype.name not in DTYPES:
         with pytest.raises(InvalidRequest, match=r"input has .*expected float16, float32"):
-            decode_npy(memoryview(content), "input")
+            decode_npy(memoryview(bytearray(content)), "input", UNLIMITED)
         return
-    read, expected = decode_npy(memoryview(content), "input"), np.load(io.BytesIO(content))
+    read, expected = decode_npy(memoryview(bytearray(content)), "input", UNLIMITED), np.load(io.BytesIO(content))
     assert read.dtype == dtype.newbyteorder("=")
     assert read.tobytes() == expected.astype(read.dtype).tobytes()
 
@@ -109,7 +118,7 @@ def test_a_dtype_is_read_in_every_spelling_that_numpy_reads(descr: str) -> None:
 @pytest.mark.filterwarnings("ignore:Reading `.npy` or `.npz` file required additional header parsing")
 def test_headers_of_other_writers(header: str, shape: tuple[int, ...], version: tuple[int, int]) -> None:
     content = payloads.npy_with_header(header, np.arange(4.0).tobytes(), version)
-    read, expected = decode_npy(memoryview(content), "input"), np.load(io.BytesIO(content))
+    read, expected = decode_npy(memoryview(bytearray(content)), "input", UNLIMITED), np.load(io.BytesIO(content))
     assert read.shape == expected.shape == shape
     assert read.tolist() == expected.tolist()
 
@@ -129,3 +138,30 @@ def test_zip_files_of_other_writers(client: ApplicationClient, writer: str, comp
             member.write(payloads.npy_bytes(INPUT))
     response = client.post("/pool/forward", **payloads.typed(NPZ, file.getvalue(), params=POOL))
     assert_identical(payloads.results(response, ["output"]), {"output": MaxPool(kernel_size=2).forward(INPUT)})
+
+
+def test_only_what_is_inflated_is_charged() -> None:
+    for compression in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        charges: list[int] = []
+        body = bytearray(payloads.npz_bytes({"input": INPUT}, compression))
+        decoded = NpzCodec().decode(body, RequestContext(("input",)), Limits(2**20, charges.append))
+        assert decoded.tensors["input"].tobytes() == INPUT.tobytes()
+        assert sum(charges) == (len(payloads.npy_bytes(INPUT)) if compression == zipfile.ZIP_DEFLATED else 0)
+
+
+def test_a_small_body_can_be_decoded_again() -> None:
+    for array in (INPUT, INPUT.astype(">f8")):
+        body = bytearray(payloads.npz_bytes({"input": array}))
+        original = bytes(body)
+        for _ in range(2):
+            decoded = NpzCodec().decode(body, RequestContext(("input",)), Limits(2**20, lambda _: None))
+            assert decoded.tensors["input"].tolist() == INPUT.tolist()
+        assert body == original
+
+
+def test_a_stored_member_s_bits_are_checked() -> None:
+    content = payloads.npz_bytes({"input": INPUT})
+    body = bytearray(content)
+    body[content.index(INPUT.tobytes()) + 5] ^= 1
+    with pytest.raises(UnreadablePayload, match="damaged"):
+        NpzCodec().decode(body, RequestContext(("input",)), UNLIMITED)

@@ -78,7 +78,7 @@ def tensor(name: str, shape: Shape, dtype: str) -> np.ndarray[Any, Any]:
     if name == "indices":
         return np.zeros(shape, dtype)
     values = np.ones(shape, dtype)
-    if name == "input" and values.dtype.kind == "f":
+    if name == "input" and values.dtype.kind not in "iu":
         values.reshape(-1)[::3] = -2
     return values
 
@@ -98,14 +98,14 @@ def require_predicted_memory(declared: Declaration, case: MemoryCase, dtype: str
 
 
 @pytest.mark.one_in(2)
-@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32", "float64"])
 @pytest.mark.parametrize(("declared", "case"), CASES)
 def test_memory_stays_within_the_prediction(declared: Declaration, case: MemoryCase, dtype: str) -> None:
     require_predicted_memory(declared, case, dtype)
 
 
 @pytest.mark.parametrize(("declared", "geometries"), RANDOM)
-@given(st.data(), st.sampled_from(["float16", "float32", "float64"]))
+@given(st.data(), st.sampled_from(["bfloat16", "float16", "float32", "float64"]))
 # most layers whose sizes are drawn apart are too large for a test
 @settings(quick_settings, max_examples=15, suppress_health_check=[HealthCheck.filter_too_much])
 def test_memory_stays_within_the_prediction_in_any_geometry(

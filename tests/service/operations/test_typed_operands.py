@@ -16,7 +16,7 @@ from tests.service.payloads import JSON, NPY, NPZ, AnyArray
 
 SUMS = CALLS_BY_NAME["conv_integer_forward"]
 QUANTIZED = CALLS_BY_NAME["qlinear_conv_forward"]
-TYPED = ("flat", "base64", "npz", "deflated_npz", "multipart", "multipart_with_query")
+TYPED = ("flat", "base64", "npz", "deflated_npz", "safetensors", "multipart", "multipart_with_query")
 each_encoder = pytest.mark.parametrize("encoder", TYPED)
 Arrays = dict[str, AnyArray]
 
