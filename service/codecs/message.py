@@ -16,6 +16,7 @@ from ..problems import InvalidRequest
 __all__ = [
     "BFLOAT16",
     "DTYPES",
+    "MAX_CACHED_HEADERS",
     "MAX_NDIM",
     "OPERAND_DTYPES",
     "Buffer",
@@ -52,6 +53,9 @@ OPERAND_DTYPES = (*DTYPES, BFLOAT16.name)
 
 MAX_NDIM = 8
 """Maximum number of axes, more than any operand has; NumPy's own is 64."""
+
+MAX_CACHED_HEADERS = 128
+"""Headers of files that are remembered: requests for the same layer have the same ones again and again."""
 
 MAX_SIZE = 2**31 - 1
 MAX_TENSOR_BYTES = 2**62

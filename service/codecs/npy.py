@@ -7,6 +7,7 @@ types, so that no header can cost more than its own few bytes; numpy's own reade
 from __future__ import annotations
 
 import ast
+import functools
 import io
 import math
 import re
@@ -24,6 +25,7 @@ from .described import DescribedOperation, ExampleFile
 from .media_types import JSON, NPY, SAFETENSORS
 from .message import (
     DTYPES,
+    MAX_CACHED_HEADERS,
     Buffer,
     Decoded,
     Encoded,
@@ -131,7 +133,7 @@ def decode_npy(content: memoryview, name: str, limits: Limits) -> NDArray[Any]:
     return np.ascontiguousarray(array) if array.ndim else array
 
 
-def _read_header(content: memoryview, name: str) -> tuple[dict[str, Any], int]:
+def _read_header(content: memoryview, name: str) -> tuple[Mapping[str, Any], int]:
     """Return the header with its three entries, and where the data starts."""
     if bytes(content[: len(MAGIC)]) != MAGIC:
         raise _unreadable(name, "it does not start with the npy magic string", "other bytes", "an npy file", content)
@@ -162,7 +164,8 @@ def _read_header(content: memoryview, name: str) -> tuple[dict[str, Any], int]:
     return header, start + length
 
 
-def _parse_header(raw: bytes, encoding: str) -> dict[str, Any] | None:
+@functools.lru_cache(MAX_CACHED_HEADERS)
+def _parse_header(raw: bytes, encoding: str) -> Mapping[str, Any] | None:
     try:
         text = raw.decode(encoding).strip()
         if not HEADER_CHARACTERS.fullmatch(text):
@@ -191,11 +194,15 @@ def encode_npy(array: NDArray[Any]) -> list[Buffer]:
     """Return an npy file, format 1.0, little-endian and in C order, as its header and a view of the array's data."""
     array = in_type_of_numpy(array)
     array = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+    header = _written_header(array.dtype.str, array.shape)
+    return [header, array.reshape(-1).data.cast("B")] if array.size else [header]
+
+
+@functools.lru_cache(MAX_CACHED_HEADERS)
+def _written_header(description: str, shape: tuple[int, ...]) -> bytes:
     header = io.BytesIO()
-    np.lib.format.write_array_header_1_0(
-        header, {"descr": array.dtype.str, "fortran_order": False, "shape": array.shape}
-    )
-    return [header.getvalue(), array.reshape(-1).data.cast("B")] if array.size else [header.getvalue()]
+    np.lib.format.write_array_header_1_0(header, {"descr": description, "fortran_order": False, "shape": shape})
+    return header.getvalue()
 
 
 class NpyCodec(Codec):

@@ -6,6 +6,7 @@ and the data of the tensors, without gaps or overlaps. It is read here, not by t
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import struct
@@ -24,6 +25,7 @@ from .media_types import SAFETENSORS
 from .message import (
     BFLOAT16,
     DTYPES,
+    MAX_CACHED_HEADERS,
     Buffer,
     Decoded,
     Encoded,
@@ -84,12 +86,8 @@ class SafetensorsCodec(Codec):
     def decode(self, body: bytearray, request: RequestContext, limits: Limits) -> Decoded:  # noqa: D102
         content = memoryview(body)
         text = _header_text(content)
-        header = _parsed(text)
-        metadata = _metadata(header)
-        entries = [_entry(name, member, request.operands) for name, member in header.items() if name != METADATA]
-        _refuse_repeated_names(text, header)
+        entries, metadata = _read_header(text, tuple(request.operands), len(content) - LENGTH.size - len(text))
         data = aligned(content, LENGTH.size + len(text))
-        _refuse_gaps(entries, len(data))
         tensors: dict[str, NDArray[Any]] = {}
         for entry in entries:
             tensor = tensor_at(data, entry.begin, entry.dtype, entry.shape)
@@ -128,6 +126,22 @@ def _header_text(content: memoryview) -> bytes:
     if size < end:
         raise _unreadable("it ends within its header", f"{size} bytes", f"{end} bytes or more", content)
     return bytes(content[LENGTH.size : end])
+
+
+@functools.lru_cache(MAX_CACHED_HEADERS)
+def _read_header(
+    text: bytes, operands: tuple[str, ...], size: int
+) -> tuple[Sequence[Entry], Sequence[tuple[str, str]]]:
+    """Return the tensors and the parameters that a header describes, of a file with so many bytes of data.
+
+    Requests for the same layer have the same header, which takes longer to read than the layer to compute.
+    """
+    header = _parsed(text)
+    metadata = _metadata(header)
+    entries = [_entry(name, member, operands) for name, member in header.items() if name != METADATA]
+    _refuse_repeated_names(text, header)
+    _refuse_gaps(entries, size)
+    return entries, metadata
 
 
 def _parsed(text: bytes) -> dict[str, Any]:
