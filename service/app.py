@@ -79,7 +79,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.state.pool = ComputePool(settings)
         thresholds = gc.get_threshold()
         gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS, *thresholds[1:])
+        gc.freeze()  # what exists now stays: a full collection that walked over it would delay a request by its length
         yield
+        gc.unfreeze()
         gc.set_threshold(*thresholds)
         app.state.pool.close()
 
