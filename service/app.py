@@ -22,6 +22,7 @@ from .http.head import HeadMiddleware
 from .operations.execution import ComputePool
 from .routes import build_router, operation_handlers
 from .settings import Settings
+from .v2.routes import build_v2_router, inference_handlers
 
 __all__ = ["create_app"]
 
@@ -85,9 +86,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         gc.set_threshold(*thresholds)
         app.state.pool.close()
 
-    handlers = operation_handlers(settings)
+    handlers, inference = operation_handlers(settings), inference_handlers(settings)
     app = Application(
-        handlers,
+        {**handlers, **inference},
         docs_url=None,
         redoc_url=None,
         title="convpool",
@@ -102,6 +103,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.openapi_version = "3.0.3"
     install_error_handlers(app)
     app.include_router(build_router(handlers, settings))
+    app.include_router(build_v2_router(inference))
     # Swagger UI's scripts and styles come from a package, not from a content delivery network
     app.mount("/static-offline-docs", StaticFiles(packages=[("fastapi_offline", "static")]))
     app.add_api_route("/docs", lambda: HTMLResponse(documentation.PAGE), include_in_schema=False)

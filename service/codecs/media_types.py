@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-__all__ = ["FORM_DATA", "JSON", "NPY", "NPZ", "SAFETENSORS", "URL_ENCODED"]
+__all__ = ["FORM_DATA", "JSON", "NPY", "NPZ", "OCTET_STREAM", "SAFETENSORS", "URL_ENCODED"]
 
 JSON = "application/json"
 NPY = "application/x-npy"
 NPZ = "application/x-npz"
 SAFETENSORS = "application/vnd.safetensors"
+OCTET_STREAM = "application/octet-stream"
 FORM_DATA = "multipart/form-data"
 URL_ENCODED = "application/x-www-form-urlencoded"

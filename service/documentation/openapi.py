@@ -15,6 +15,7 @@ from ..operations.catalogue import CATALOGUE
 from ..operations.operation import CatalogueEntry, Operation
 from ..operations.shapes import DTYPE, ShapeResponse, predict_shapes, shapes_model
 from ..problems import Busy, Finding, InvalidRequest, RequestProblem
+from . import v2
 from .described import described_operation, example_media_types, operand_text
 from .examples import SERVER, shape_example
 from .parameters import (
@@ -273,6 +274,7 @@ TAGS = [
         {"name": entry.name, "description": f"{entry.title}: {', '.join(entry.ops)}".rstrip(": ")}
         for entry in CATALOGUE
     ),
+    v2.TAG,
     {"name": "service", "description": "What there is, examples to start from, and health."},
 ]
 

@@ -1,4 +1,7 @@
-"""Errors as application/problem+json (RFC 9457): the one table of statuses, and the handlers."""
+"""Errors: the one table of statuses, and the handlers.
+
+They are application/problem+json (RFC 9457), but below /v2 the Open Inference Protocol's ``{"error": "..."}``.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ from starlette.responses import Response
 from cnn_core import ConvpoolError
 from cnn_core.errors import MissingAxisError
 
+from ..codecs.media_types import JSON
 from ..codecs.names import pointer_to
 from ..operations.catalogue import CATALOGUE
 from ..problems import (
@@ -38,6 +42,7 @@ __all__ = [
     "PROBLEM_MEDIA_TYPE",
     "Kind",
     "error_response",
+    "inference_error_response",
     "install_error_handlers",
     "problem_content",
     "problem_document",
@@ -75,6 +80,12 @@ MAX_PATH = 100
 
 INTERNAL = Kind(500, "Internal error")
 
+INFERENCE_ROOT = "/v2"
+INFERENCE_PATHS = (
+    "There is nothing at this path. GET /v2 describes the server, GET /v2/models/{name} a model, and POST "
+    "/v2/models/{name}/infer runs it; POST /v2/repository/index lists all models."
+)
+
 logger = logging.getLogger("convpool")
 
 
@@ -101,12 +112,26 @@ def problem_response(
     return Response(problem_content(kind, findings, detail), kind.status, headers, PROBLEM_MEDIA_TYPE)
 
 
+def inference_error_response(
+    kind: Kind, findings: Sequence[Finding], detail: str = "", headers: Mapping[str, str] | None = None
+) -> Response:
+    """Return a response that holds an error of the Open Inference Protocol, which has no 422."""
+    status = HTTPStatus.BAD_REQUEST if kind.status == HTTPStatus.UNPROCESSABLE_ENTITY else kind.status
+    messages = (": ".join(filter(None, (finding.pointer, finding.message))) for finding in findings)
+    # KServe's client compares the Content-Type for equality: nothing may follow it
+    return Response(orjson.dumps({"error": detail or "; ".join(messages)}), status, headers, JSON)
+
+
 def error_response(request: Request, error: Exception) -> Response:
-    """Return the response to a request that an error ended, and let the log name the problem."""
+    """Return the response to a request that an error ended, and let the log name the problem.
+
+    It is a problem document, but below /v2 an error of the Open Inference Protocol.
+    """
 
     def respond(kind: Kind, *arguments: Any, **options: Any) -> Response:
         note_problem(request.scope, kind.title)
-        return problem_response(kind, *arguments, **options)
+        response = inference_error_response if _is_inference(request) else problem_response
+        return response(kind, *arguments, **options)
 
     if isinstance(error, MemoryError):
         fault = "not enough free memory for this request right now"
@@ -127,6 +152,10 @@ def error_response(request: Request, error: Exception) -> Response:
 
 
 def _http_detail(request: Request, error: HTTPException, status: HTTPStatus) -> str:
+    if error.detail != status.phrase:
+        return error.detail
+    if status == HTTPStatus.NOT_FOUND and _is_inference(request):
+        return INFERENCE_PATHS
     if status == HTTPStatus.NOT_FOUND:
         detail = f"There is nothing at this path.{_paths_meant(request.url.path)} GET /ops lists the operations, and "
         return detail + "/docs describes every call."
@@ -143,6 +172,12 @@ def install_error_handlers(app: FastAPI) -> None:
 
     for kind in (RequestProblem, ConvpoolError, HTTPException, MemoryError, Exception):
         app.add_exception_handler(kind, on_error)
+
+
+def _is_inference(request: Request) -> bool:
+    """Return whether a request is one of the Open Inference Protocol."""
+    path = str(request.scope["path"]).removeprefix(request.scope.get("root_path", ""))
+    return path == INFERENCE_ROOT or path.startswith(f"{INFERENCE_ROOT}/")
 
 
 def _paths_meant(path: str) -> str:

@@ -1,0 +1,1 @@
+"""The Open Inference Protocol (V2) under /v2: every operation as a model that Triton's and KServe's clients call."""
