@@ -13,12 +13,13 @@ DEV := .venv-dev
 BROWSER := .venv-browser
 PEERS := .venv-peers
 TENSORFLOW := .venv-tensorflow
+CLIENTS := .venv-clients
 BENCH_SERVICE := .venv-bench-service
 BENCH_PEERS := .venv-bench-litserve .venv-bench-bentoml
 PIP := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help run test test-exhaustive test-all check format test-run test-browser test-peers test-tensorflow bench \
-  bench-service lock clean
+.PHONY: help run test test-exhaustive test-all check format test-run test-browser test-peers test-tensorflow test-clients \
+  bench bench-service lock clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -60,6 +61,10 @@ test-peers: $(PEERS)/.ready ## Compare with PyTorch, and check what docs/where-f
 
 test-tensorflow: $(TENSORFLOW)/.ready ## Check what docs/where-frameworks-disagree.md says about TensorFlow (2 GB).
 	$(TENSORFLOW)/bin/python -m pytest tests/peers/test_disagreements.py $(PYTEST_ARGS)
+
+# The server runs with the locked dependencies, some of which the clients need in other versions.
+test-clients: $(CLIENTS)/.ready $(DEV)/.ready ## Call /v2 with the clients of Triton and KServe (600 MB).
+	CONVPOOL_TEST_PYTHON=$(DEV)/bin/python $(CLIENTS)/bin/python -m pytest tests/inference_clients $(PYTEST_ARGS)
 
 bench: $(PEERS)/.ready ## Time convpool against PyTorch, ONNX Runtime and JAX (ten minutes); writes benchmarks/results.*.
 	$(PEERS)/bin/python -m benchmarks.bench $(BENCH_ARGS)
@@ -115,6 +120,11 @@ $(TENSORFLOW)/.ready: requirements/dev.txt requirements/tensorflow.txt
 	$(@D)/bin/python $(PIP) -r requirements/tensorflow.txt
 	$(install_project)
 
+$(CLIENTS)/.ready: requirements/dev.txt requirements/clients.txt
+	$(call create_environment,$<)
+	$(@D)/bin/python $(PIP) -r requirements/clients.txt
+	$(install_project)
+
 $(BENCH_SERVICE)/.ready: requirements/service.txt requirements/build.txt requirements/bench-service.txt
 	$(call create_environment,$(filter-out requirements/bench-%,$^))
 	$(@D)/bin/python $(PIP) -r requirements/bench-service.txt
@@ -127,5 +137,5 @@ $(BENCH_PEERS:=/.ready): .venv-%/.ready: requirements/%.txt
 	touch $@
 
 clean: ## Remove environments and caches.
-	rm -rf $(SERVICE) $(DEV) $(BROWSER) $(PEERS) $(TENSORFLOW) $(BENCH_SERVICE) $(BENCH_PEERS)
+	rm -rf $(SERVICE) $(DEV) $(BROWSER) $(PEERS) $(TENSORFLOW) $(CLIENTS) $(BENCH_SERVICE) $(BENCH_PEERS)
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*
