@@ -41,7 +41,7 @@ def run(command: list[str], folder: Path) -> str:
 
 @pytest.mark.skipif(not (shutil.which("bash") and shutil.which("curl")), reason="bash or curl is not installed")
 def test_curl_commands_work_as_printed(server_url: str, tmp_path: Path) -> None:
-    *with_json, with_files, compressed, with_errors, _over_a_unix_socket = blocks("bash")
+    *with_json, with_files, of_inference, compressed, with_errors, _over_a_unix_socket = blocks("bash")
     assert len(with_json) == 3
     for block in with_json:
         answer = run(["bash", "-euc", block.replace(PRINTED_SERVER, server_url)], tmp_path)
@@ -62,6 +62,12 @@ def test_curl_commands_work_as_printed(server_url: str, tmp_path: Path) -> None:
     assert failed.value.returncode == 22
     assert json.loads((tmp_path / "y.npy").read_text())["status"] == 422
 
+    inference = json.loads(run(["bash", "-euc", of_inference.replace(PRINTED_SERVER, server_url)], tmp_path))
+    assert [(tensor["name"], tensor["data"]) for tensor in inference["outputs"]] == [
+        ("output", [3, 4]),
+        ("indices", [1, 3]),
+    ]
+
     problem = json.loads(run(["bash", "-euc", with_errors.replace(PRINTED_SERVER, server_url)], tmp_path))
     messages = {error["pointer"]: error for error in problem["errors"]}
     assert set(messages) == {"/kernel", "/kernel_size"}
@@ -70,7 +76,8 @@ def test_curl_commands_work_as_printed(server_url: str, tmp_path: Path) -> None:
     assert messages["/kernel_size"]["expected"].startswith("an integer from 1")
 
 
-@pytest.mark.parametrize("block", blocks("python"))
+# tests/inference_clients has the other one
+@pytest.mark.parametrize("block", [block for block in blocks("python") if "tritonclient" not in block])
 def test_python_examples_work_as_printed(server_url: str, tmp_path: Path, block: str) -> None:
     printed = run([sys.executable, "-c", block.replace(PRINTED_SERVER, server_url)], tmp_path)
     assert printed == re.findall(r"^```text\n(.*?)^```", README.split(block, 1)[1], re.MULTILINE | re.DOTALL)[0]
