@@ -88,6 +88,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     handlers = operation_handlers(settings)
     app = Application(
         handlers,
+        openapi_url=None,  # it is serialised once, below
         docs_url=None,
         redoc_url=None,
         title="convpool",
@@ -96,7 +97,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=lifespan,
         openapi_tags=documentation.TAGS,
         servers=documentation.SERVERS,
-        root_path_in_servers=False,
     )
     # Swagger UI takes three times as long to open an operation of a document that is OpenAPI 3.1
     app.openapi_version = "3.0.3"
@@ -107,17 +107,5 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_api_route("/docs", lambda: HTMLResponse(documentation.PAGE), include_in_schema=False)
     app.add_api_route("/docs/", lambda: RedirectResponse("../docs"), include_in_schema=False)
     app.add_api_route("/", lambda: RedirectResponse("docs"), include_in_schema=False)
-    _add_components(app)
+    app.add_api_route("/openapi.json", documentation.openapi_document(app).endpoint, include_in_schema=False)
     return app
-
-
-def _add_components(app: FastAPI) -> None:
-    """Add the schemas that the routes' own documentation refers to."""
-    generate = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        schema = generate()
-        schema["components"] = documentation.components()
-        return schema
-
-    app.openapi = openapi  # type: ignore[method-assign]

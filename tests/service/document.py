@@ -9,6 +9,7 @@ import pytest
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
 from service.app import create_app
+from service.documentation.openapi import document
 from service.operations.catalogue import OPERATIONS
 from service.operations.operation import Operation
 from service.settings import Settings
@@ -28,7 +29,7 @@ class Documented(NamedTuple):
         return f"{self.method.upper()} {self.path}"
 
 
-DOCUMENT: Object = create_app(Settings()).openapi()
+DOCUMENT: Object = document(create_app(Settings()))
 
 
 def resolved(value: Object) -> Object:
