@@ -13,12 +13,13 @@ DEV := .venv-dev
 BROWSER := .venv-browser
 PEERS := .venv-peers
 TENSORFLOW := .venv-tensorflow
+GENERATORS := .venv-generators
 BENCH_SERVICE := .venv-bench-service
 BENCH_PEERS := .venv-bench-litserve .venv-bench-bentoml
 PIP := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help run test test-exhaustive test-all check format test-run test-browser test-peers test-tensorflow bench \
-  bench-service lock clean
+.PHONY: help run test test-exhaustive test-all check format test-run test-browser test-peers test-tensorflow \
+  test-generators bench bench-service lock clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -60,6 +61,9 @@ test-peers: $(PEERS)/.ready ## Compare with PyTorch, and check what docs/where-f
 
 test-tensorflow: $(TENSORFLOW)/.ready ## Check what docs/where-frameworks-disagree.md says about TensorFlow (2 GB).
 	$(TENSORFLOW)/bin/python -m pytest tests/peers/test_disagreements.py $(PYTEST_ARGS)
+
+test-generators: $(GENERATORS)/.ready ## Generate clients from /openapi.json, and run them (needs Node, npm and a JDK).
+	$(GENERATORS)/bin/python -m pytest tests/generators $(PYTEST_ARGS)
 
 bench: $(PEERS)/.ready ## Time convpool against PyTorch, ONNX Runtime and JAX (ten minutes); writes benchmarks/results.*.
 	$(PEERS)/bin/python -m benchmarks.bench $(BENCH_ARGS)
@@ -115,6 +119,13 @@ $(TENSORFLOW)/.ready: requirements/dev.txt requirements/tensorflow.txt
 	$(@D)/bin/python $(PIP) -r requirements/tensorflow.txt
 	$(install_project)
 
+$(GENERATORS)/.ready: requirements/dev.txt requirements/generators.txt $(wildcard tests/generators/package*.json)
+	$(call create_environment,$<)
+	$(@D)/bin/python $(PIP) -r requirements/generators.txt
+	cp $(filter %.json,$^) $(@D)
+	npm ci --ignore-scripts --silent --prefix $(@D)
+	$(install_project)
+
 $(BENCH_SERVICE)/.ready: requirements/service.txt requirements/build.txt requirements/bench-service.txt
 	$(call create_environment,$(filter-out requirements/bench-%,$^))
 	$(@D)/bin/python $(PIP) -r requirements/bench-service.txt
@@ -127,5 +138,5 @@ $(BENCH_PEERS:=/.ready): .venv-%/.ready: requirements/%.txt
 	touch $@
 
 clean: ## Remove environments and caches.
-	rm -rf $(SERVICE) $(DEV) $(BROWSER) $(PEERS) $(TENSORFLOW) $(BENCH_SERVICE) $(BENCH_PEERS)
+	rm -rf $(SERVICE) $(DEV) $(BROWSER) $(PEERS) $(TENSORFLOW) $(GENERATORS) $(BENCH_SERVICE) $(BENCH_PEERS)
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*
