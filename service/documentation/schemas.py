@@ -56,7 +56,7 @@ PROBLEM_SCHEMA = _object(
 )
 
 OPERATIONS_SCHEMA = _object(
-    "Operations",
+    "OperationList",  # not Operations: openapi-python-client confuses a type with its only property of the same name
     {
         "operations": {
             "type": "array",

@@ -185,7 +185,7 @@ TYPES_BY_HAND = {
     "ResolvedParameters",
     "Problem",
     "Finding",
-    "Operations",
+    "OperationList",
     "Operation",
     "Operand",
     "Health",
