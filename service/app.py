@@ -107,5 +107,5 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_api_route("/docs", lambda: HTMLResponse(documentation.PAGE), include_in_schema=False)
     app.add_api_route("/docs/", lambda: RedirectResponse("../docs"), include_in_schema=False)
     app.add_api_route("/", lambda: RedirectResponse("docs"), include_in_schema=False)
-    app.add_api_route("/openapi.json", documentation.openapi_document(app).endpoint, include_in_schema=False)
+    app.add_route("/openapi.json", documentation.openapi_document(app).endpoint, include_in_schema=False)
     return app

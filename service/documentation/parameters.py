@@ -147,27 +147,29 @@ def query_parameters(operation: Operation) -> list[dict[str, Any]]:
     """
     filled_in, _ = example(operation)
     parameters = []
-    for name, schema in parameter_properties(operation).items():
-        values = _values(schema)
-        if "anyOf" in values or values["type"] == "array":
-            in_query, as_example = {"type": "string", "pattern": f"^({_text_pattern(values)})$"}, as_text
-        else:
-            in_query, as_example = _titled(values, _titles()[operation, name]), lambda value: value
-        parameters.append(
-            {
-                "name": name,
-                "in": "query",
-                "required": False,
-                "description": request_properties(operation)[name]["description"],
-                "schema": in_query,
-                **({"example": as_example(filled_in[name])} if name in filled_in else {}),
-            }
-        )
+    for name, described in request_properties(operation).items():
+        values = _values(parameter_properties(operation)[name])
+        # what may be a list is text, and not alternatives: those would be a type of their own in a generated client
+        is_text = "anyOf" in values or values["type"] == "array"
+        parameter = {
+            "name": name,
+            "in": "query",
+            "required": False,
+            "description": described["description"],
+            "schema": _text_schema(values) if is_text else _titled(values, _titles()[operation, name]),
+        }
+        if name in filled_in:
+            parameter["example"] = as_text(filled_in[name]) if is_text else filled_in[name]
+        parameters.append(parameter)
     return parameters
 
 
+def _text_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the schema of a value as the text that a query string has: a list is ``[2,1]`` or ``2,1``."""
+    return {"type": "string", "pattern": f"^({_text_pattern(schema)})$"}
+
+
 def _text_pattern(schema: Mapping[str, Any]) -> str:
-    """Return the pattern of a value in a query string, where a list is text: ``[2,1]`` or ``2,1``."""
     if "anyOf" in schema:
         return "|".join(dict.fromkeys(_text_pattern(alternative) for alternative in schema["anyOf"]))
     if "enum" in schema:
