@@ -159,6 +159,7 @@ TYPES_BY_HAND = {
     "Base64Tensor",
     "NestedTensor",
     "Dtype",
+    "OperandDtype",
     "Stride",
     "KernelSize",
     "Dilation",
