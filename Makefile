@@ -14,12 +14,13 @@ BROWSER := .venv-browser
 PEERS := .venv-peers
 TENSORFLOW := .venv-tensorflow
 CLIENTS := .venv-clients
+GENERATORS := .venv-generators
 BENCH_SERVICE := .venv-bench-service
 BENCH_PEERS := .venv-bench-litserve .venv-bench-bentoml
 PIP := -m pip install --quiet --disable-pip-version-check
 
 .PHONY: help run test test-exhaustive test-all check format test-run test-browser test-peers test-tensorflow test-clients \
-  bench bench-service lock clean
+  test-generators bench bench-service lock clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -63,8 +64,11 @@ test-tensorflow: $(TENSORFLOW)/.ready ## Check what docs/where-frameworks-disagr
 	$(TENSORFLOW)/bin/python -m pytest tests/peers/test_disagreements.py $(PYTEST_ARGS)
 
 # The server runs with the locked dependencies, some of which the clients need in other versions.
-test-clients: $(CLIENTS)/.ready $(DEV)/.ready ## Call /v2 with the clients of Triton and KServe (600 MB).
+test-clients: $(CLIENTS)/.ready $(DEV)/.ready ## Call /v2 with the clients of Triton and KServe (900 MB).
 	CONVPOOL_TEST_PYTHON=$(DEV)/bin/python $(CLIENTS)/bin/python -m pytest tests/inference_clients $(PYTEST_ARGS)
+
+test-generators: $(GENERATORS)/.ready ## Generate clients from /openapi.json, and run them (needs Node, npm and a JDK).
+	$(GENERATORS)/bin/python -m pytest tests/generators $(PYTEST_ARGS)
 
 bench: $(PEERS)/.ready ## Time convpool against PyTorch, ONNX Runtime and JAX (ten minutes); writes benchmarks/results.*.
 	$(PEERS)/bin/python -m benchmarks.bench $(BENCH_ARGS)
@@ -125,6 +129,13 @@ $(CLIENTS)/.ready: requirements/dev.txt requirements/clients.txt
 	$(@D)/bin/python $(PIP) -r requirements/clients.txt
 	$(install_project)
 
+$(GENERATORS)/.ready: requirements/dev.txt requirements/generators.txt $(wildcard tests/generators/package*.json)
+	$(call create_environment,$<)
+	$(@D)/bin/python $(PIP) -r requirements/generators.txt
+	cp $(filter %.json,$^) $(@D)
+	npm ci --ignore-scripts --silent --prefix $(@D)
+	$(install_project)
+
 $(BENCH_SERVICE)/.ready: requirements/service.txt requirements/build.txt requirements/bench-service.txt
 	$(call create_environment,$(filter-out requirements/bench-%,$^))
 	$(@D)/bin/python $(PIP) -r requirements/bench-service.txt
@@ -137,5 +148,5 @@ $(BENCH_PEERS:=/.ready): .venv-%/.ready: requirements/%.txt
 	touch $@
 
 clean: ## Remove environments and caches.
-	rm -rf $(SERVICE) $(DEV) $(BROWSER) $(PEERS) $(TENSORFLOW) $(CLIENTS) $(BENCH_SERVICE) $(BENCH_PEERS)
+	rm -rf $(SERVICE) $(DEV) $(BROWSER) $(PEERS) $(TENSORFLOW) $(CLIENTS) $(GENERATORS) $(BENCH_SERVICE) $(BENCH_PEERS)
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*

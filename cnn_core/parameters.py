@@ -91,21 +91,19 @@ class _Misspelt(ValueError):
 
 
 SPELLINGS = {
-    **dict.fromkeys(("ncw", "nchw", "ncdhw"), "channels_first"),
-    **dict.fromkeys(("nwc", "nhwc", "ndhwc"), "channels_last"),
+    **dict.fromkeys(("NWC", "NHWC", "NDHWC"), "channels_last"),
+    **dict.fromkeys(("NCW", "NCHW", "NCDHW"), "channels_first"),
     "pytorch": "torch",
     "tf": "tensorflow",
     "keras": "tensorflow",
     "same_upper": "same",
 }
-"""Other spellings of words, in lower case, that are accepted: those of the frameworks. Upper case is accepted too."""
+"""Other spellings of words that are accepted: those of the frameworks. All words are accepted in either case."""
+
+CANONICAL_WORDS = {spelling.lower(): word for spelling, word in SPELLINGS.items()}
 
 MEANT = {"mean": "avg", "average": "avg", "edge": "replicate", "wrap": "circular", "constant": "zeros"}
 """Words of others that are suggested: they may mean something else."""
-
-
-def _words_schema(words: tuple[str, ...]) -> dict[str, Any]:
-    return {"type": "string", "enum": list(words)}
 
 
 def one_of(choices: Any) -> Rule:
@@ -118,14 +116,16 @@ def one_of(choices: Any) -> Rule:
         if not isinstance(value, str):
             raise TypeError
         spelt = value.lower()
-        spelt = SPELLINGS.get(spelt, spelt)
+        spelt = CANONICAL_WORDS.get(spelt, spelt)
         if spelt in words:
             return words[words.index(spelt)]  # not the value itself, which may be of a class derived from str
         meant = MEANT.get(spelt, "")
         close = [meant] if meant in words else difflib.get_close_matches(spelt[:MAX_ECHOED], words, n=1)
         raise _Misspelt(close[0]) if close else ValueError
 
-    return Rule("one of " + ", ".join(words), canonical, _words_schema(words))
+    # each spelling in one case: generators of clients make a constant of each, and take two cases for one constant
+    spellings = [*words, *(spelling for spelling, word in SPELLINGS.items() if word in words)]
+    return Rule("one of " + ", ".join(words), canonical, {"type": "string", "enum": spellings})
 
 
 def subset_of(words: tuple[str, ...]) -> Rule:
@@ -140,7 +140,8 @@ def subset_of(words: tuple[str, ...]) -> Rule:
             raise ValueError
         return tuple(words[words.index(item)] for item in value)
 
-    schema = {"type": "array", "items": _words_schema(words), "minItems": 1, "uniqueItems": True}
+    items = {"type": "string", "enum": list(words)}
+    schema = {"type": "array", "items": items, "minItems": 1, "uniqueItems": True}
     return Rule("a list of one or more of " + ", ".join(words) + ", each at most once", canonical, schema)
 
 

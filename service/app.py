@@ -7,6 +7,7 @@ import gc
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
+import orjson
 from fastapi import FastAPI
 from starlette.responses import HTMLResponse, RedirectResponse
 from starlette.staticfiles import StaticFiles
@@ -14,8 +15,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cnn_core import __version__
 
+from .codecs import JSON_CODEC
 from .documentation import openapi as documentation
 from .http.access_log import AccessLogMiddleware
+from .http.documents import Document
 from .http.draining import DrainingMiddleware
 from .http.error_responses import install_error_handlers
 from .http.head import HeadMiddleware
@@ -89,6 +92,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     handlers, inference = operation_handlers(settings), inference_handlers(settings)
     app = Application(
         {**handlers, **inference},
+        openapi_url=None,  # it is serialised once, below
         docs_url=None,
         redoc_url=None,
         title="convpool",
@@ -97,7 +101,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=lifespan,
         openapi_tags=documentation.TAGS,
         servers=documentation.SERVERS,
-        root_path_in_servers=False,
     )
     # Swagger UI takes three times as long to open an operation of a document that is OpenAPI 3.1
     app.openapi_version = "3.0.3"
@@ -109,17 +112,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_api_route("/docs", lambda: HTMLResponse(documentation.PAGE), include_in_schema=False)
     app.add_api_route("/docs/", lambda: RedirectResponse("../docs"), include_in_schema=False)
     app.add_api_route("/", lambda: RedirectResponse("docs"), include_in_schema=False)
-    _add_components(app)
+    app.openapi_schema = documentation.document(app)  # what app.openapi() returns from now on
+    served = Document(orjson.dumps(app.openapi()), JSON_CODEC.media_type)
+    app.add_route("/openapi.json", served.endpoint, include_in_schema=False)
     return app
-
-
-def _add_components(app: FastAPI) -> None:
-    """Add the schemas that the routes' own documentation refers to."""
-    generate = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        schema = generate()
-        schema["components"] = documentation.components()
-        return schema
-
-    app.openapi = openapi  # type: ignore[method-assign]

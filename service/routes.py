@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -18,6 +17,7 @@ from .documentation import openapi as documentation
 from .documentation.described import example_file
 from .http.body import read_body
 from .http.compression import decompressed, request_coding
+from .http.documents import Document
 from .http.handler import OperationHandler, body_limit, header, merged, query_parameters
 from .http.negotiation import refuse_unwritable, request_format
 from .http.responses import BufferResponse
@@ -55,7 +55,9 @@ def build_router(handlers: Mapping[str, OperationHandler], settings: Settings) -
             methods=["POST"],
             **documentation.shape_route(entry),
         )
-    router.add_api_route("/ops", _list_endpoint(), methods=["GET"], **documentation.ops_route())
+    operations = f"{_compact(documentation.operation_list())}\n".encode()
+    listed = Document(operations, JSON_CODEC.media_type)
+    router.add_api_route("/ops", listed.endpoint, methods=["GET"], **documentation.ops_route())
     router.add_api_route("/examples/{operation}/{file}", _example, methods=["GET"], **documentation.examples_route())
     for path, endpoint, documented in (
         ("/health/live", _alive, documentation.live_route()),
@@ -86,17 +88,6 @@ def _shape_endpoint(entry: CatalogueEntry, settings: Settings) -> Any:
             if coding:
                 body = await asyncio.to_thread(decompressed, body, coding, limit, ticket.charge)
             return _json(predict_shapes(entry, merged(query, load_object(body))))
-
-    return endpoint
-
-
-def _list_endpoint() -> Any:
-    @functools.cache
-    def listed() -> dict[str, Any]:
-        return {"operations": [documentation.described(operation) for operation in OPERATIONS]}
-
-    async def endpoint() -> Response:
-        return _json(listed())
 
     return endpoint
 

@@ -39,7 +39,7 @@ def _integers_text(smallest: int) -> str:
 
 
 def _integer_schema(smallest: int) -> dict[str, Any]:
-    return {"type": "integer", "minimum": smallest, "maximum": MAX_INTEGER}
+    return {"type": "integer", "format": "int32", "minimum": smallest, "maximum": MAX_INTEGER}
 
 
 def _list_schema(items: Any) -> dict[str, Any]:
@@ -121,9 +121,9 @@ PADDING_MODE = one_of(parameters.PaddingMode)
 STORAGE_ORDER = one_of(parameters.StorageOrder)
 TIES = one_of(parameters.Ties)
 FLAG = Rule("true or false", _flag, {"type": "boolean"})
-SPATIAL_AXES = Rule("1, 2 or 3", _spatial_axes, {"type": "integer", "enum": [1, 2, 3]})
+SPATIAL_AXES = Rule("1, 2 or 3", _spatial_axes, {**_integer_schema(1), "maximum": MAX_RANK})
 GROUPS = Rule(_integers_text(1), lambda value: _integer(value, 1), _integer_schema(1))
-NORM_TYPE = Rule("a finite number of at least 1", _norm_type, {"type": "number", "minimum": 1})
+NORM_TYPE = Rule("a finite number of at least 1", _norm_type, {"type": "number", "format": "double", "minimum": 1})
 NONZERO_INTEGER = Rule(
     f"{_integers_text(-MAX_INTEGER)} other than 0", _nonzero, {**_integer_schema(-MAX_INTEGER), "not": {"enum": [0]}}
 )

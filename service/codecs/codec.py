@@ -49,8 +49,6 @@ class Codec(ABC):
         Whether a response is compressed for a client that asks for it: random numbers shrink as text, hardly as bytes.
     preference : int
         Among formats that are equally acceptable for a response, the one with the highest preference is written.
-    components : mapping of str to dict
-        Schemas that its documentation refers to as ``#/components/schemas/{name}``.
     """
 
     media_type: ClassVar[str]
@@ -63,7 +61,6 @@ class Codec(ABC):
     responds_in_kind: ClassVar[bool] = True
     compressible: ClassVar[bool] = False
     preference: ClassVar[int] = 0
-    components: ClassVar[Mapping[str, Any]] = {}
 
     def can_read(self, operands: int, *, typed: bool) -> bool:
         """Return whether a request can hold the operands of an operation.
@@ -149,9 +146,13 @@ class Codec(ABC):
         )
 
     def request_content(self, operation: DescribedOperation) -> dict[str, Any]:
-        """Return OpenAPI's media type object of a request: schema and, where it can have one, example."""
+        """Return OpenAPI's media type object of a request: schema and, where it can have one, example.
+
+        What has a title becomes a component of that name, and a type of it in a generated client: an object should
+        have one, which begins with that of the operation.
+        """
         return {"schema": BINARY}
 
     def response_content(self, operation: DescribedOperation) -> dict[str, Any]:
-        """Return OpenAPI's media type object of a response."""
+        """Return OpenAPI's media type object of a response, as ``request_content`` that of a request."""
         return {"schema": BINARY}

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from .message import Buffer
 
-__all__ = ["BINARY", "DescribedOperand", "DescribedOperation", "ExampleFile", "as_text", "command"]
+__all__ = ["BINARY", "DescribedOperand", "DescribedOperation", "ExampleFile", "as_text", "command", "with_description"]
 
 BINARY = {"type": "string", "format": "binary"}
 """Schema of a body, or of a part of a form, that is a file."""
@@ -49,6 +49,8 @@ class DescribedOperation:
 
     Parameters
     ----------
+    title : str
+        Name as that of a type, for example ConvForward, with which the titles of its schemas begin.
     url : str
         Where it is called.
     files_url : str
@@ -62,6 +64,7 @@ class DescribedOperation:
     example_operands, example_results : mapping of str to ndarray
     """
 
+    title: str
     url: str
     files_url: str
     operands: tuple[DescribedOperand, ...]
@@ -92,3 +95,13 @@ def as_text(value: Any) -> str:
 def command(*parts: str) -> str:
     """Return a command for bash, with a line for each of its parts."""
     return " \\\n  ".join(parts)
+
+
+def with_description(schema: Mapping[str, Any], description: str) -> dict[str, Any]:
+    """Return a schema with a description of its own where it is used.
+
+    OpenAPI 3.0 ignores what stands next to a reference, which is what a schema with a title becomes.
+    """
+    if "title" in schema:
+        return {"allOf": [schema], "description": description}
+    return {**schema, "description": description}

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from ..problems import Finding, InvalidRequest
 from .buffers import widened_bytes
 from .codec import Codec
-from .described import DescribedOperation, command
+from .described import DescribedOperation, command, with_description
 from .json_numbers import reading_memory
 from .json_objects import Unreadable, load_object, parse, read_body, refuse_unreadable
-from .json_schemas import DTYPE_SCHEMA, TENSOR_SCHEMA, tensor_reference
+from .json_schemas import DTYPE_SCHEMA, TENSOR_SCHEMA
 from .json_tensors import TensorForm, longest_text, read_dtype, read_tensor, write_tensor
 from .media_types import JSON, NPY, NPZ
 from .message import Buffer, Decoded, Encoded, Limits, RequestContext, ResponseContext, TensorType
@@ -35,7 +35,6 @@ class JsonCodec(Codec):
     parameters_in: ClassVar[str] = "next to the operands in JSON"
     extension: ClassVar[str] = "json"
     compressible: ClassVar[bool] = True
-    components: ClassVar[Mapping[str, Any]] = {"Tensor": TENSOR_SCHEMA}
 
     def decode(self, body: bytearray, request: RequestContext, limits: Limits) -> Decoded:  # noqa: D102
         limits.charge(reading_memory(len(body)))
@@ -72,9 +71,12 @@ class JsonCodec(Codec):
         return command(f"curl -s {operation.url}", f"-H 'Content-Type: {JSON}'", f"-d '{{\n  {body}\n}}'")
 
     def request_content(self, operation: DescribedOperation) -> dict[str, Any]:  # noqa: D102
-        operands = {operand.name: tensor_reference(operand.description) for operand in operation.operands}
-        dtype = {**DTYPE_SCHEMA, "description": "Type of nested lists and bare numbers; float64 if not given."}
+        operands = {
+            operand.name: with_description(TENSOR_SCHEMA, operand.description) for operand in operation.operands
+        }
+        dtype = with_description(DTYPE_SCHEMA, "Type of nested lists and bare numbers; float64 if not given.")
         schema = {
+            "title": f"{operation.title}Request",
             "type": "object",
             "properties": {**operands, "dtype": dtype, **operation.parameters},
             "required": operation.required_operands,
@@ -83,7 +85,11 @@ class JsonCodec(Codec):
         return {"schema": schema, "example": _example_operands(operation)}
 
     def response_content(self, operation: DescribedOperation) -> dict[str, Any]:  # noqa: D102
-        schema = {"type": "object", "properties": {name: tensor_reference() for name in operation.results}}
+        schema: dict[str, Any] = {
+            "title": f"{operation.title}Result",
+            "type": "object",
+            "properties": dict.fromkeys(operation.results, TENSOR_SCHEMA),
+        }
         if operation.required_results:
             schema["required"] = list(operation.required_results)
         # a response has the form of the first operand

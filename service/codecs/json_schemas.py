@@ -6,43 +6,47 @@ from typing import Any
 
 from .message import DTYPES
 
-__all__ = ["DTYPE_SCHEMA", "TENSOR_SCHEMA", "tensor_reference"]
+__all__ = ["DTYPE_SCHEMA", "SHAPE_SCHEMA", "TENSOR_SCHEMA"]
 
-DTYPE_SCHEMA: dict[str, Any] = {"type": "string", "enum": list(DTYPES)}
-
-
-def tensor_reference(description: str = "") -> dict[str, Any]:
-    """Return the schema of a tensor, with a description if one is given."""
-    return {"$ref": "#/components/schemas/Tensor", **({"description": description} if description else {})}
+DTYPE_SCHEMA: dict[str, Any] = {"title": "Dtype", "type": "string", "enum": list(DTYPES)}
+SHAPE_SCHEMA: dict[str, Any] = {"type": "array", "items": {"type": "integer", "format": "int64", "minimum": 0}}
+NUMBER_SCHEMA: dict[str, Any] = {"type": "number", "format": "double"}
 
 
-def _tensor_object(member: str, schema: dict[str, Any], description: str) -> dict[str, Any]:
-    shape = {"type": "array", "items": {"type": "integer", "minimum": 0}}
+def _tensor_object(title: str, member: str, schema: dict[str, Any], description: str) -> dict[str, Any]:
     return {
+        "title": title,
         "type": "object",
         "description": description,
-        "properties": {"dtype": DTYPE_SCHEMA, "shape": shape, member: schema},
+        "properties": {"dtype": DTYPE_SCHEMA, "shape": SHAPE_SCHEMA, member: schema},
         "required": ["dtype", "shape", member],
         "additionalProperties": False,
     }
 
 
 TENSOR_SCHEMA: dict[str, Any] = {
+    "title": "Tensor",
     "description": "A tensor in one of its forms. A response's tensors have the form of the request's first operand.",
-    "oneOf": [
-        {
-            "type": "array",
-            "items": {},
-            "description": "Nested lists of numbers; operands are float64 unless dtype is given next to them.",
-        },
-        {"type": "number", "description": "A tensor without axes, such as a scale."},
+    # not oneOf, for which a client would have to try them all; objects first, which are told apart most easily
+    "anyOf": [
         _tensor_object(
-            "data", {"type": "array", "items": {"type": "number"}}, "A flat list of the numbers in C order."
+            "FlatTensor",
+            "data",
+            {"type": "array", "items": NUMBER_SCHEMA},
+            "A tensor as a flat list of its numbers in C order.",
         ),
         _tensor_object(
+            "Base64Tensor",
             "base64",
             {"type": "string", "format": "byte"},
-            "Base64 of the little-endian bytes in C order.",
+            "A tensor as base64 of its little-endian bytes in C order.",
         ),
+        {
+            "title": "NestedTensor",
+            "type": "array",
+            "items": {},
+            "description": "A tensor as nested lists of numbers: float64 unless dtype is given next to the operands.",
+        },
+        {**NUMBER_SCHEMA, "description": "A tensor without axes, such as a scale."},
     ],
 }

@@ -80,6 +80,7 @@ class MultipartCodec(Codec):
             for operand in operation.operands
         }
         # parameters may be fields too, but a page would ask for them twice if they were documented twice
+        # without a title: openapi-generator refers to a named form, but makes no type of it
         return {"schema": {"type": "object", "properties": files, "required": operation.required_operands}}
 
 

@@ -15,7 +15,7 @@ from ..http.negotiation import readable_codecs
 from ..operations.catalogue import OPERATIONS
 from ..operations.operation import Operation
 from .examples import SERVER, example
-from .parameters import request_properties
+from .parameters import request_properties, type_name
 
 __all__ = ["described_operation", "example_file", "example_media_types", "operand_text"]
 
@@ -29,6 +29,7 @@ def described_operation(operation: Operation) -> DescribedOperation:
         for operand in operation.operands
     )
     return DescribedOperation(
+        title=type_name(operation.name),
         url=f"{SERVER}{operation.path}",
         files_url=f"{SERVER}/examples/{operation.name}",
         operands=tuple(operands),

@@ -5,17 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from fastapi import FastAPI
+
 from ..codecs import CODECS, JSON_CODEC
-from ..codecs.described import BINARY
+from ..codecs.described import BINARY, with_description
 from ..codecs.message import OPERAND_DTYPES
 from ..http.error_responses import KINDS, PROBLEM_MEDIA_TYPE, Kind, problem_document
 from ..http.negotiation import readable_codecs, response_codec, writable_codecs
 from ..http.responses import PARAMETERS_HEADER
-from ..operations.catalogue import CATALOGUE
+from ..operations.catalogue import CATALOGUE, OPERATIONS
 from ..operations.operation import CatalogueEntry, Operation
-from ..operations.shapes import DTYPE, ShapeResponse, predict_shapes, shapes_model
+from ..operations.shapes import DTYPE_SCHEMA, ShapeResponse, predict_shapes, shapes_model
 from ..problems import Busy, Finding, InvalidRequest, RequestProblem
 from . import v2
+from .components import with_components
 from .described import described_operation, example_media_types, operand_text
 from .examples import SERVER, shape_example
 from .parameters import (
@@ -24,19 +27,20 @@ from .parameters import (
     query_parameters,
     request_properties,
     required_parameters,
+    type_name,
     without_null,
 )
-from .schemas import HEALTH_SCHEMA, OPERATIONS_SCHEMA, PROBLEM_SCHEMA
+from .schemas import HEALTH_SCHEMA, OPERATIONS_SCHEMA, PROBLEM_SCHEMA, model_schema
 
 __all__ = [
     "PAGE",
     "SERVERS",
     "TAGS",
-    "components",
-    "described",
     "description",
+    "document",
     "examples_route",
     "live_route",
+    "operation_list",
     "operation_route",
     "ops_route",
     "ready_route",
@@ -78,9 +82,8 @@ EXAMPLE_FINDING = Finding(
 
 
 def _problem(kind: Kind, description: str, *findings: Finding) -> dict[str, Any]:
-    schema = {"$ref": "#/components/schemas/Problem"}
     example = problem_document(kind, findings, description)
-    return {"description": description, "content": {PROBLEM_MEDIA_TYPE: {"schema": schema, "example": example}}}
+    return {"description": description, "content": {PROBLEM_MEDIA_TYPE: {"schema": PROBLEM_SCHEMA, "example": example}}}
 
 
 REQUEST_PROBLEMS = {problem: kind for problem, kind in KINDS.items() if issubclass(problem, RequestProblem)}
@@ -92,7 +95,10 @@ RESPONSES = {
 }
 """The responses that operations share, by the name that they are referred to."""
 RESPONSES[Busy.__name__]["headers"] = {
-    "Retry-After": {"description": "Seconds to wait before the next try.", "schema": {"type": "integer"}}
+    "Retry-After": {
+        "description": "Seconds to wait before the next try.",
+        "schema": {"type": "integer", "format": "int32"},
+    }
 }
 PROBLEMS = {
     str(kind.status): {"$ref": f"#/components/responses/{problem.__name__}"}
@@ -146,7 +152,7 @@ def _description(operation: Operation) -> str:
     for op in operation.entry.ops.values():
         lines += [op.description, ""]
     if operation.direction == "backward":
-        names = ", ".join(f"`{operand.name}`" for operand in operation.entry.operands)
+        names = ", ".join(f"`{name.removeprefix('grad_')}`" for name in operation.results)
         lines += [f"This call computes the gradients of `sum(grad_output * output)` with respect to {names}.", ""]
     lines += [
         f"* `{operand.name}`{' (optional)' if operand.optional else ''}: {operand_text(operand)}"
@@ -164,11 +170,13 @@ def _description(operation: Operation) -> str:
 def shape_route(entry: CatalogueEntry) -> dict[str, Any]:
     """Return the documentation of a layer's shape call."""
     operation = entry.forward
-    shapes = {**shapes_model(entry).model_json_schema(), "description": "Shape of each operand of forward."}
+    title = type_name(f"{entry.name}_shape")
+    shapes = {**model_schema(shapes_model(entry)), "title": f"{title}s", "description": "Shapes of forward's operands."}
     for name, schema in shapes["properties"].items():  # without defaults, as all requests
         shapes["properties"][name] = without_null({key: value for key, value in schema.items() if key != "default"})
-    dtype = {**DTYPE.schema, "description": "Type of the operands, for the bytes. Default: float64."}
+    dtype = with_description(DTYPE_SCHEMA, "Type of the operands, for the bytes. Default: float64.")
     schema = {
+        "title": f"{title}Request",
         "type": "object",
         "properties": {"shapes": shapes, "dtype": dtype, **request_properties(operation)},
         "required": ["shapes", *required_parameters(operation)],
@@ -176,15 +184,19 @@ def shape_route(entry: CatalogueEntry) -> dict[str, Any]:
     }
     description = "The output's shape, the padding resolved per side, multiply-accumulates and bytes, without a tensor."
     example = shape_example(entry)
-    response = _json_content(ShapeResponse.model_json_schema(), predict_shapes(entry, example))
+    response = _json_content(model_schema(ShapeResponse), predict_shapes(entry, example))
     arguments = _documented(f"{entry.name}_shape", f"{entry.title}, shapes", description, response, entry.name)
     arguments["openapi_extra"]["requestBody"] = {"required": True, "content": _json_content(schema, example)}
     arguments["openapi_extra"]["responses"] |= PROBLEMS
     return arguments
 
 
-def described(operation: Operation) -> dict[str, Any]:
-    """Return an operation's entry in /ops."""
+def operation_list() -> dict[str, Any]:
+    """Return what /ops is."""
+    return {"operations": [_listed(operation) for operation in OPERATIONS]}
+
+
+def _listed(operation: Operation) -> dict[str, Any]:
     return {
         "name": operation.name,
         "path": operation.path,
@@ -263,10 +275,9 @@ def ready_route() -> dict[str, Any]:
     )
 
 
-def components() -> dict[str, Any]:
-    """Return what the documentation refers to."""
-    of_codecs = {name: schema for codec in CODECS.values() for name, schema in codec.components.items()}
-    return {"schemas": {**of_codecs, "Problem": PROBLEM_SCHEMA}, "responses": RESPONSES}
+def document(app: FastAPI) -> dict[str, Any]:
+    """Return what /openapi.json is: what the routes that an application has by now say of themselves."""
+    return with_components({**app.openapi(), "components": {"responses": RESPONSES}})
 
 
 TAGS = [
@@ -278,7 +289,7 @@ TAGS = [
     {"name": "service", "description": "What there is, examples to start from, and health."},
 ]
 
-SERVERS = [{"url": ".", "description": "where this document comes from"}]
+SERVERS: list[dict[str, Any]] = [{"url": ".", "description": "where this document comes from"}]
 """Relative to the document's address, the only one that is known to be right behind a proxy."""
 
 PAGE = (Path(__file__).parent / "docs.html").read_text(encoding="utf-8").replace("{{SERVER}}", SERVER)

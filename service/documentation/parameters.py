@@ -8,9 +8,11 @@ from typing import Any, get_args
 
 from cnn_core.parameters import Framework
 
-from ..codecs.described import as_text
+from ..codecs.described import as_text, with_description
+from ..operations.catalogue import OPERATIONS
 from ..operations.operation import Operation
 from .examples import example
+from .schemas import model_schema
 
 __all__ = [
     "framework_defaults",
@@ -18,6 +20,7 @@ __all__ = [
     "query_parameters",
     "request_properties",
     "required_parameters",
+    "type_name",
     "without_null",
 ]
 
@@ -29,13 +32,12 @@ def parameter_properties(operation: Operation) -> dict[str, Any]:
     merged: dict[str, Any] = {}
     if selector:
         merged[selector] = {"type": "string", "enum": list(ops), "description": "Selects the op."}
-    schemas = {value: operation.models[op].model_json_schema()["properties"] for value, op in ops.items()}
+    schemas = {value: model_schema(operation.models[op])["properties"] for value, op in ops.items()}
     for properties in schemas.values():
         for name, schema in properties.items():
             having = [value for value, others in schemas.items() if name in others]
             only = f" Only with {selector}={' or '.join(having)}." if len(having) < len(ops) else ""
-            own = {key: value for key, value in schema.items() if key != "title"}
-            merged.setdefault(name, {**own, "description": f"{schema.get('description', '')}{only}"})
+            merged.setdefault(name, {**schema, "description": f"{schema.get('description', '')}{only}"})
     return merged
 
 
@@ -78,9 +80,44 @@ def request_properties(operation: Operation) -> dict[str, Any]:
             text = f"{text} Default: {_default_text(schema['default'], others)}."
         elif name in required_parameters(operation):
             text = f"{text} Required, in the query string or in the body."
-        values = {key: value for key, value in schema.items() if key not in ("default", "description")}
-        properties[name] = {**without_null(values), "description": text}
+        properties[name] = with_description(_titled(_values(schema), _titles()[operation, name]), text)
     return properties
+
+
+def _values(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the schema of a parameter's values, without what only one operation says of it."""
+    return without_null({key: value for key, value in schema.items() if key not in ("default", "description")})
+
+
+@functools.cache
+def _titles() -> Mapping[tuple[Operation, str], str]:
+    """Return the title of each parameter's schema: its own name, with its layer's where earlier ones have other values.
+
+    So a layer that is added to the catalogue changes no title of those before it.
+    """
+    titles, known = {}, dict[str, Any]()
+    for operation in OPERATIONS:
+        for name, schema in parameter_properties(operation).items():
+            values = _values(schema)
+            candidates = (type_name(name), type_name(f"{operation.entry.name}_{name}"))
+            titles[operation, name] = next(title for title in candidates if known.setdefault(title, values) == values)
+    return titles
+
+
+def type_name(name: str) -> str:
+    """Write a name as that of a type: ``ConvForward`` for ``conv_forward``."""
+    return "".join(word.capitalize() for word in name.split("_"))
+
+
+def _titled(schema: Mapping[str, Any], title: str) -> dict[str, Any]:
+    """Return a schema with titles for itself and the words in it, where clients need a type for them."""
+    if "enum" in schema:
+        return {"title": title, **schema}
+    if "enum" in schema.get("items", {}):
+        return {**schema, "items": {"title": title, **schema["items"]}}
+    if "anyOf" in schema:
+        return {"title": title, **schema, "anyOf": [_titled(each, f"{title}Word") for each in schema["anyOf"]]}
+    return dict(schema)
 
 
 def _default_text(default: Any, others: Mapping[str, Any]) -> str:
@@ -109,28 +146,32 @@ def query_parameters(operation: Operation) -> list[dict[str, Any]]:
     The example's bodies hold the operands only, so that what is chosen here is not also said in the body.
     """
     filled_in, _ = example(operation)
-    return [
-        {
+    parameters = []
+    for name, described in request_properties(operation).items():
+        values = _values(parameter_properties(operation)[name])
+        # what may be a list is text, and not alternatives: those would be a type of their own in a generated client
+        is_text = "anyOf" in values or values["type"] == "array"
+        parameter = {
             "name": name,
             "in": "query",
             "required": False,
-            "description": schema["description"],
-            "schema": _as_text_schema({key: value for key, value in schema.items() if key != "description"}),
-            **({"example": _scalar_or_text(filled_in[name])} if name in filled_in else {}),
+            "description": described["description"],
+            "schema": _text_schema(values) if is_text else _titled(values, _titles()[operation, name]),
         }
-        for name, schema in request_properties(operation).items()
-    ]
+        if name in filled_in:
+            parameter["example"] = as_text(filled_in[name]) if is_text else filled_in[name]
+        parameters.append(parameter)
+    return parameters
 
 
-def _scalar_or_text(value: Any) -> Any:
-    return as_text(value) if isinstance(value, (list, tuple)) else value
+def _text_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the schema of a value as the text that a query string has: a list is ``[2,1]`` or ``2,1``."""
+    return {"type": "string", "pattern": f"^({_text_pattern(schema)})$"}
 
 
-def _as_text_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the schema of a value in a query string, where a list is text: ``[2,1]`` or ``2,1``."""
-    if schema.get("type") == "array":
-        return {"type": "string", "pattern": r"[\[,]"}
+def _text_pattern(schema: Mapping[str, Any]) -> str:
     if "anyOf" in schema:
-        alternatives = [_as_text_schema(alternative) for alternative in schema["anyOf"]]
-        return {"anyOf": [each for index, each in enumerate(alternatives) if each not in alternatives[:index]]}
-    return dict(schema)
+        return "|".join(dict.fromkeys(_text_pattern(alternative) for alternative in schema["anyOf"]))
+    if "enum" in schema:
+        return "|".join(schema["enum"])
+    return r"\[.*|.*,.*" if schema["type"] == "array" else "-?[0-9]+"

@@ -2,75 +2,106 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
-__all__ = ["HEALTH_SCHEMA", "OPERATIONS_SCHEMA", "PROBLEM_SCHEMA"]
+from pydantic import BaseModel
 
-PROBLEM_SCHEMA: dict[str, Any] = {
-    "description": "What is wrong with a request (RFC 9457).",
-    "type": "object",
-    "properties": {
-        "type": {"type": "string"},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string"},
+from ..operations.shapes import DTYPE_SCHEMA
+from ..problems import Finding
+
+__all__ = ["HEALTH_SCHEMA", "OPERATIONS_SCHEMA", "PROBLEM_SCHEMA", "model_schema"]
+
+
+def model_schema(model: type[BaseModel]) -> dict[str, Any]:
+    """Return the JSON schema of a model, without the titles that pydantic makes of the names of properties."""
+    schema = model.model_json_schema()
+    for described in schema["properties"].values():
+        described.pop("title", None)
+    return schema
+
+
+def _object(title: str, properties: Mapping[str, Any], description: str) -> dict[str, Any]:
+    """Return the schema of an object that always has all its members."""
+    return {
+        "title": title,
+        "description": description,
+        "type": "object",
+        "properties": dict(properties),
+        "required": list(properties),
+    }
+
+
+STRING = {"type": "string"}
+STRINGS = {"type": "array", "items": STRING}
+
+PROBLEM_SCHEMA = _object(
+    "Problem",
+    {
+        "type": STRING,
+        "title": STRING,
+        "status": {"type": "integer", "format": "int32"},
+        "detail": STRING,
         "errors": {
             "type": "array",
-            "items": {
-                "type": "object",
-                "properties": {name: {"type": "string"} for name in ("pointer", "message", "got", "expected")},
-                "required": ["pointer", "message", "got", "expected"],
-            },
+            "items": _object(
+                "Finding",
+                {field.name: STRING for field in fields(Finding)},
+                "One thing that is wrong: a JSON pointer to it, a sentence, what came and what was expected.",
+            ),
         },
     },
-    "required": ["type", "title", "status", "detail", "errors"],
-}
+    "What is wrong with a request (RFC 9457).",
+)
 
-STRINGS = {"type": "array", "items": {"type": "string"}}
-OPERATIONS_SCHEMA = {
-    "type": "object",
-    "properties": {
+OPERATIONS_SCHEMA = _object(
+    "OperationList",  # not Operations: openapi-python-client confuses a type with its only property of the same name
+    {
         "operations": {
             "type": "array",
-            "items": {
-                "type": "object",
-                "properties": {
-                    "name": {"type": "string"},
-                    "path": {"type": "string"},
+            "items": _object(
+                "Operation",
+                {
+                    "name": STRING,
+                    "path": STRING,
                     "operands": {
                         "type": "array",
-                        "items": {
-                            "type": "object",
-                            "properties": {
-                                "name": {"type": "string"},
+                        "items": _object(
+                            "Operand",
+                            {
+                                "name": STRING,
                                 "required": {"type": "boolean"},
-                                "description": {"type": "string"},
-                                "dtypes": STRINGS,
+                                "description": STRING,
+                                "dtypes": {"type": "array", "items": DTYPE_SCHEMA},
                             },
-                            "required": ["name", "required", "description", "dtypes"],
-                        },
+                            "A tensor that a request holds.",
+                        ),
                     },
-                    "parameters": {"type": "object", "description": "JSON schema of the parameters."},
+                    "parameters": {
+                        "title": "ParametersSchema",
+                        "type": "object",
+                        "description": "JSON schema of the parameters.",
+                        "additionalProperties": True,
+                    },
                     "framework_defaults": {
+                        "title": "FrameworkDefaults",
                         "type": "object",
                         "description": "For each framework the defaults that are not those of the schema.",
-                        "additionalProperties": {"type": "object"},
+                        "additionalProperties": {
+                            "title": "Defaults",
+                            "type": "object",
+                            "description": "Values of parameters by name.",
+                            "additionalProperties": True,
+                        },
                     },
                     "results": STRINGS,
                     "content_types": STRINGS,
                 },
-                "required": [
-                    "name",
-                    "path",
-                    "operands",
-                    "parameters",
-                    "framework_defaults",
-                    "results",
-                    "content_types",
-                ],
-            },
+                "One direction of a layer.",
+            ),
         }
     },
-    "required": ["operations"],
-}
-HEALTH_SCHEMA = {"type": "object", "properties": {"status": {"type": "string"}}, "required": ["status"]}
+    "All operations.",
+)
+HEALTH_SCHEMA = _object("Health", {"status": STRING}, "State of the service.")

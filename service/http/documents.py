@@ -1,6 +1,8 @@
-"""Documents that never change: compressed once, and sent as each client reads them."""
+"""Documents that never change: compressed once, and sent as each client reads them, unless it has them already."""
 
 from __future__ import annotations
+
+import hashlib
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -21,13 +23,23 @@ class Document:
 
     def __init__(self, content: bytes, media_type: str) -> None:
         self._media_type = media_type
+        self._tag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
         self._contents: dict[str | None, bytes] = {None: content}
         for coding in CODINGS:
             self._contents[coding] = b"".join(compressed([content], coding, lambda _: None))
 
+    async def endpoint(self, request: Request) -> Response:
+        """Respond to a request, as the endpoint of a route."""
+        return self.response(request)
+
     def response(self, request: Request) -> Response:
-        """Return the document in the content coding that the request prefers."""
+        """Return the document in the content coding that the request prefers, or 304 if the request has its tag."""
+        # weak: the same in every coding; no-cache: a client asks each time whether it has changed
+        headers = {"ETag": f"W/{self._tag}", "Cache-Control": "no-cache", **VARY}
+        known = request.headers.get("if-none-match", "")
+        if self._tag in (tag.strip().removeprefix("W/") for tag in known.split(",")):
+            return Response(status_code=304, headers=headers)
         accepted = ", ".join(request.headers.getlist("accept-encoding"))
         coding = response_coding(accepted, len(self._contents[None]))
-        headers = {**VARY, **({"Content-Encoding": coding} if coding else {})}
+        headers |= {"Content-Encoding": coding} if coding else {}
         return Response(self._contents[coding], headers=headers, media_type=self._media_type)

@@ -9,13 +9,14 @@ from dataclasses import MISSING
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, create_model
 
 from cnn_core import ConvpoolError, ParameterError
 from cnn_core.errors import describe
 from cnn_core.ops.base import Operand
 from cnn_core.parameters import Rule, one_of
 
+from ..codecs.json_schemas import SHAPE_SCHEMA
 from ..codecs.message import OPERAND_DTYPES, TensorType
 from ..codecs.names import pointer_to
 from ..problems import Finding, InvalidRequest
@@ -23,10 +24,11 @@ from .bfloat16 import computable_types, returned_types
 from .operation import CatalogueEntry
 from .parameters import rule_field, validated
 
-__all__ = ["DTYPE", "ShapeResponse", "predict_shapes", "shapes_model"]
+__all__ = ["DTYPE_SCHEMA", "ShapeResponse", "predict_shapes", "shapes_model"]
 
 OTHER_MEMBERS = ("shapes", "dtype")
 DTYPE = one_of(Literal[OPERAND_DTYPES])
+DTYPE_SCHEMA = {"title": "OperandDtype", **DTYPE.schema}
 
 
 def _sizes(value: Any) -> tuple[int, ...]:
@@ -38,27 +40,30 @@ def _sizes(value: Any) -> tuple[int, ...]:
 SHAPE = Rule(
     "a list of integers >= 0, one for each axis",
     _sizes,
-    {"type": "array", "items": {"type": "integer", "minimum": 0}},
+    SHAPE_SCHEMA,
 )
 
-
-Pair = Annotated[list[int], Field(min_length=2, max_length=2)]
+Int64 = Annotated[int, Field(json_schema_extra={"format": "int64"})]
+Pair = Annotated[list[Int64], Field(min_length=2, max_length=2)]
+RESOLVED_PARAMETERS = {"title": "ResolvedParameters", "type": "object", "additionalProperties": True}
 
 
 class ShapeResponse(BaseModel):
     """What a layer does to operands of given shapes."""
 
-    output_shape: list[int] = Field(description="Shape of the output.")
-    parameters: dict[str, Any] = Field(
+    output_shape: list[Int64] = Field(description="Shape of the output.")
+    parameters: Annotated[dict[str, Any], WithJsonSchema({"allOf": [RESOLVED_PARAMETERS]})] = Field(
         description="Every parameter as it was resolved: the defaults, strides for each axis, padding for each side."
     )
     padding: list[Pair] = Field(description="The padding before and after, for each spatial axis.")
-    multiply_accumulates: int = Field(
+    multiply_accumulates: Int64 = Field(
         description="Multiplications with addition of forward; for pooling, taps that enter a sum or a comparison."
     )
-    dtype: str = Field(description="The type of the operands that the bytes are counted for; that of the first one.")
-    bytes_in: int = Field(description="Bytes of the operands of forward.")
-    bytes_out: int = Field(description="Bytes of the results.")
+    dtype: Annotated[str, WithJsonSchema({"allOf": [DTYPE_SCHEMA]})] = Field(
+        description="The type of the operands that the bytes are counted for; that of the first one."
+    )
+    bytes_in: Int64 = Field(description="Bytes of the operands of forward.")
+    bytes_out: Int64 = Field(description="Bytes of the results.")
 
 
 @functools.cache

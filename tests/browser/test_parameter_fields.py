@@ -66,10 +66,10 @@ def test_words_and_flags_are_chosen_from_a_list(docs: DocsPage, server_url: str)
     }
     assert lists == {
         "mode": ["max", "avg", "lp"],
-        "data_format": ["channels_last", "channels_first"],
-        "framework": ["torch", "tensorflow", "onnx", "jax"],
+        "data_format": ["channels_last", "channels_first", "NWC", "NHWC", "NDHWC", "NCW", "NCHW", "NCDHW"],
+        "framework": ["torch", "tensorflow", "onnx", "jax", "pytorch", "tf", "keras"],
         "index_scheme": ["plane", "image", "tensor"],
-        "ties": ["first", "all", "split", "tensorflow"],
+        "ties": ["first", "all", "split", "tensorflow", "tf", "keras"],
         "ceil_mode": ["true", "false"],
     }
     assert field(block, "mode").input_value() == "max"

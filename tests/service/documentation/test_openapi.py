@@ -141,7 +141,7 @@ def test_problems_are_as_documented(client: ApplicationClient, call: Documented)
 
 @each_call
 def test_the_schema_of_a_body_refuses_unknown_and_missing_names(call: Documented) -> None:
-    schema = call.described["requestBody"]["content"]["application/json"]["schema"]
+    schema = resolved(call.described["requestBody"]["content"]["application/json"]["schema"])
     example = json_request(call.described)
     assert checked_by(schema).is_valid(example)
     assert not checked_by(schema).is_valid({**example, "strides": 2})
@@ -300,7 +300,7 @@ def test_every_place_knows_the_same_parameters(client: ApplicationClient, operat
     assert {parameter["name"] for parameter in documented["parameters"] if parameter["in"] == "query"} == parameters
     content = documented["requestBody"]["content"]
     operands = {operand["name"] for operand in listed["operands"]}
-    in_json = content["application/json"]["schema"]["properties"]
+    in_json = resolved(content["application/json"]["schema"])["properties"]
     assert set(in_json) == {*operands, *parameters, "dtype"}
     for name, described in listed["parameters"]["properties"].items():
         assert in_json[name]["description"].startswith(described["description"])
