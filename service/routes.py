@@ -18,7 +18,8 @@ from .documentation.described import example_file
 from .http.body import read_body
 from .http.compression import decompressed, request_coding
 from .http.documents import Document
-from .http.handler import OperationHandler, body_limit, header, merged, query_parameters
+from .http.handler import OperationHandler, body_limit, merged, query_parameters
+from .http.headers import RequestHeaders
 from .http.negotiation import refuse_unwritable, request_format
 from .http.responses import BufferResponse
 from .operations.catalogue import CATALOGUE, OPERATIONS
@@ -80,11 +81,12 @@ def _shape_endpoint(entry: CatalogueEntry, settings: Settings) -> Any:
 
     async def endpoint(request: Request) -> Response:
         with Ticket(request.app.state.pool) as ticket:
-            request_format(request.headers.get("content-type"), formats)
-            refuse_unwritable(header(request, "accept"), formats)
+            headers = RequestHeaders(request.scope["headers"])
+            request_format(headers.get("content-type"), formats)
+            refuse_unwritable(headers.get("accept") or None, formats)
             query = query_parameters(request)
-            coding = request_coding(header(request, "content-encoding"))
-            body = await read_body(request, limit, settings.body_timeout, ticket.charge)
+            coding = request_coding(headers.get("content-encoding"))
+            body = await read_body(request, headers, limit, settings.body_timeout, ticket.charge)
             if coding:
                 body = await asyncio.to_thread(decompressed, body, coding, limit, ticket.charge)
             return _json(predict_shapes(entry, merged(query, load_object(body))))

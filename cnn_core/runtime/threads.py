@@ -127,6 +127,10 @@ def run_blocks(blocks: Iterable[Block], make_worker: Callable[[Workspace], Worke
         Called by each thread that takes part, with its workspace; returns the function that computes a block.
     """
     remaining = collections.deque(blocks)
+    if len(remaining) == 1:  # a tiny layer: what follows would take longer
+        with Workspace() as workspace:
+            make_worker(workspace)(remaining[0])
+        return
 
     def work() -> None:
         with Workspace() as workspace:

@@ -106,7 +106,7 @@ def _log(scope: Scope, status: int, milliseconds: float, sent: int) -> None:
     text = target[:MAX_TARGET].decode("ascii", "backslashreplace")
     text = text if text.isprintable() else ascii(text)[1:-1]
     text += "?..." if scope["query_string"] else ""
-    status = status or scope["state"].get("status", 0)
+    status, sent = status or scope["state"].get("status", 0), sent or scope["state"].get("sent", 0)
     problem = scope["state"].get("problem", "" if status else "No response")
     log_request(scope.get("client"), f"{scope['method']} {text}", status, milliseconds, sent, problem)
 

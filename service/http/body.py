@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from starlette.requests import Request
 
 from ..problems import BodyTimeout, TooLarge, UnreadablePayload
 
-__all__ = ["BODY_BUFFER", "disconnected", "read_body"]
+__all__ = ["BODY_BUFFER", "BODY_IS_HERE", "disconnected", "read_body"]
 
 MIN_RATE = 2**14
 """Bytes per second. A large body over a slow line may take as long as it needs; one that drips may not."""
@@ -20,13 +20,20 @@ BODY_BUFFER = "convpool.body"
 """Where in a scope's state the application has a bytearray while it reads a body: our HTTP protocol appends to it what
 arrives, which saves the copies that messages take. The messages of such a protocol are empty, and tell when to look."""
 
+BODY_IS_HERE = "convpool.body_is_here"
+"""Set in a scope's state by our HTTP protocol once the whole body has arrived: nothing needs to be waited for, with a
+timeout that takes longer than a small body, or to be discarded."""
 
-async def read_body(request: Request, limit: int, seconds: float, charge: Callable[[int], None]) -> bytearray:
+
+async def read_body(
+    request: Request, headers: Mapping[str, str], limit: int, seconds: float, charge: Callable[[int], None]
+) -> bytearray:
     """Return a request's body as it was sent.
 
     Parameters
     ----------
     request : Request
+    headers : mapping of str to str
     limit : int
         Maximum size of the body, in bytes.
     seconds : float
@@ -43,35 +50,42 @@ async def read_body(request: Request, limit: int, seconds: float, charge: Callab
     BodyTimeout
         If it does not arrive in time.
     """
-    length = _content_length(request)
+    length = _content_length(headers)
     _require_room(length or 0, limit)
     if length is not None:
         charge(length)
     body, charged = bytearray(), length or 0
     state = request.scope.setdefault("state", {})
-    try:
-        async with asyncio.timeout(seconds) as timeout:
-            deadline = timeout.when() or 0.0
-            more = True
-            while more:
-                message = await request.receive()
-                if message["type"] == "http.disconnect":
-                    raise _wrong_length("the connection's end", "the whole body")
-                more = message.get("more_body", False)
-                body += message.get("body", b"")
-                state[BODY_BUFFER] = body  # only now: what came before the application asked is in the first message
-                if length is None:
-                    _require_room(len(body), limit)
-                    charge(len(body) - charged)
-                    charged = len(body)
-                elif len(body) > length:
-                    raise _wrong_length("more", f"{length} bytes, as Content-Length says")
-                timeout.reschedule(deadline + len(body) / MIN_RATE)
-    except TimeoutError:
-        expected = f"the whole body within {seconds} s plus one second for every {MIN_RATE} bytes"
-        raise BodyTimeout.of("", "the body did not arrive in time", got="less", expected=expected) from None
-    finally:
-        state.pop(BODY_BUFFER, None)  # the rest of a refused body is not kept
+
+    async def receive() -> bool:
+        """Take a message, and return whether more follow."""
+        nonlocal body, charged
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise _wrong_length("the connection's end", "the whole body")
+        body += message.get("body", b"")
+        if length is None:
+            _require_room(len(body), limit)
+            charge(len(body) - charged)
+            charged = len(body)
+        elif len(body) > length:
+            raise _wrong_length("more", f"{length} bytes, as Content-Length says")
+        return bool(message.get("more_body", False))
+
+    if BODY_IS_HERE not in state or await receive():
+        try:
+            async with asyncio.timeout(seconds) as timeout:
+                deadline = timeout.when() or 0.0
+                while await receive():
+                    state[BODY_BUFFER] = (
+                        body  # only now: what came before the application asked is in the first message
+                    )
+                    timeout.reschedule(deadline + len(body) / MIN_RATE)
+        except TimeoutError:
+            expected = f"the whole body within {seconds} s plus one second for every {MIN_RATE} bytes"
+            raise BodyTimeout.of("", "the body did not arrive in time", got="less", expected=expected) from None
+        finally:
+            state.pop(BODY_BUFFER, None)  # the rest of a refused body is not kept
     if length is not None and len(body) < length:
         # Also what happens where the server layer mistakes an "Upgrade: h2c" request for an empty one.
         raise _wrong_length(f"{len(body)} bytes", f"{length} bytes, as Content-Length says")
@@ -84,8 +98,8 @@ async def disconnected(request: Request) -> None:
         await asyncio.sleep(POLLING_SECONDS)  # a server may return at once without a message
 
 
-def _content_length(request: Request) -> int | None:
-    text = request.headers.get("content-length")
+def _content_length(headers: Mapping[str, str]) -> int | None:
+    text = headers.get("content-length")
     if text is None:
         return None
     if not (text.isascii() and text.isdigit() and len(text) < 20):

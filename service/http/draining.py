@@ -12,6 +12,8 @@ from http import HTTPStatus
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from .body import BODY_IS_HERE
+
 __all__ = ["DrainingMiddleware"]
 
 MAX_WAIT_SECONDS = 5.0
@@ -34,7 +36,7 @@ class DrainingMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        if scope["type"] != "http":
+        if scope["type"] != "http" or BODY_IS_HERE in scope.get("state", ()):
             await self._app(scope, receive, send)
             return
         waits = any(name == b"expect" for name, _ in scope["headers"])

@@ -6,18 +6,21 @@ It relies on what uvicorn's ``HttpToolsProtocol`` keeps in ``parser``, ``url``, 
 
 from __future__ import annotations
 
+import functools
 import re
+from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Any
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from ..problems import Finding
 from .access_log import log_request, note_problem
-from .body import BODY_BUFFER
+from .body import BODY_BUFFER, BODY_IS_HERE
 from .draining import MAX_BYTES, MAX_WAIT_SECONDS
 from .error_responses import PROBLEM_MEDIA_TYPE, Kind, problem_content
+from .responses import SEND_WHOLE
 
 __all__ = ["Protocol"]
 
@@ -135,6 +138,9 @@ class Protocol(HttpToolsProtocol):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._head_bytes = 0
+        """Bytes of a head that is not complete."""
+        self._field_bytes = 0
+        self._hosts = 0
         self._in_head = True
         self._in_body = False
         self._is_offer = False
@@ -194,25 +200,35 @@ class Protocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Begin a request."""
         super().on_message_begin()
-        self._head_bytes, self._in_head = 0, True
+        self._head_bytes = self._field_bytes = self._hosts = 0
+        self._in_head = True
+
+    def on_url(self, url: bytes) -> None:
+        """Take a piece of the target."""
+        super().on_url(url)
+        self._field_bytes += len(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header field; those after a chunked body mean nothing here."""
-        if self._in_head:
-            super().on_header(name, value)
+        if not self._in_head:
+            return
+        super().on_header(name, value)
+        self._field_bytes += len(name) + len(value)
+        name = name.lower()
+        if name == b"host":
+            self._hosts += 1
+        elif name == b"transfer-encoding" and value.lower() != b"chunked":
+            raise Malformed(HTTPStatus.NOT_IMPLEMENTED, OTHER_CODING)
 
     def on_headers_complete(self) -> None:
         """Check the rules that the parser does not, and start the request."""
         self._in_head = False
         if not self.parser.get_http_version().startswith("1."):
             raise Malformed(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, OTHER_VERSION)
-        if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > MAX_HEAD_BYTES:
+        if self._field_bytes > MAX_HEAD_BYTES:
             raise Malformed(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, LONG_HEAD)
-        if any(name == b"transfer-encoding" and value.lower() != b"chunked" for name, value in self.headers):
-            raise Malformed(HTTPStatus.NOT_IMPLEMENTED, OTHER_CODING)
-        hosts = sum(name == b"host" for name, _ in self.headers)
-        if hosts > 1 or (not hosts and self.parser.get_http_version() == "1.1"):
-            got = "several Host fields" if hosts else "no Host field"
+        if self._hosts != 1 and (self._hosts or self.parser.get_http_version() == "1.1"):
+            got = "several Host fields" if self._hosts else "no Host field"
             raise Malformed(HTTPStatus.BAD_REQUEST, ("an HTTP/1.1 request names its host once", got, "one Host field"))
         if self.parser.get_method() == b"CONNECT":
             words = ("this server is no proxy", "the method CONNECT", A_REQUEST_LINE)
@@ -225,6 +241,7 @@ class Protocol(HttpToolsProtocol):
             self.headers[:] = [(b"host", host), *(field for field in self.headers if field[0] != b"host")]
         self._in_body = True
         super().on_headers_complete()
+        self.scope["state"][SEND_WHOLE] = functools.partial(self._send_whole, self.cycle)
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of a request's body, straight into the application's buffer once there is one."""
@@ -239,7 +256,24 @@ class Protocol(HttpToolsProtocol):
         """End a request's body."""
         if not self._is_offer:
             self._in_body = False
+            self.scope["state"][BODY_IS_HERE] = True
             super().on_message_complete()
+
+    def _send_whole(
+        self, cycle: RequestResponseCycle, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes
+    ) -> bool:
+        """Send a response in one piece, as ``SEND_WHOLE`` says."""
+        if cycle.disconnected or cycle.response_started or not cycle.keep_alive or self.flow.write_paused:
+            return False
+        content = [STATUS_LINE[status]]
+        for name, value in (*cycle.default_headers, *headers):
+            content += (name, b": ", value, b"\r\n")
+        content += (b"\r\n", body)
+        self.transport.write(b"".join(content))
+        cycle.response_started = cycle.response_complete = True
+        cycle.message_event.set()
+        cycle.on_response()
+        return True
 
     def on_response_complete(self) -> None:
         """Go on with the next request of the connection, or refuse it."""

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from ..codecs import Buffer
+from .body import BODY_IS_HERE
 
-__all__ = ["PARAMETERS_HEADER", "BufferResponse"]
+__all__ = ["PARAMETERS_HEADER", "SEND_WHOLE", "BufferResponse"]
 
 PARAMETERS_HEADER = "Convpool-Parameters"
 """Header of every result: the parameters as they were resolved, as a JSON object."""
 
 CHUNK_BYTES = 2**20
+SEND_WHOLE = "convpool.send_whole"
+"""Where in a scope's state our HTTP protocol has a function that sends a whole response, as a status, headers and a
+body, and returns whether it did. For a small response the two messages of ASGI take longer than everything else."""
+
 SMALL_BYTES = 2**16
 """Up to this size, joining the buffers takes less time than sending them one by one."""
 
@@ -50,15 +54,17 @@ class BufferResponse(Response):
                 view[start : start + CHUNK_BYTES] for view in views for start in range(0, view.nbytes, CHUNK_BYTES)
             ]
         self._seconds = seconds
-        self.resources: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
-        """Exited once the response is sent or aborted; the request keeps its memory and its place until then."""
+        self.release: Callable[[], None] = lambda: None
+        """Called once the response is sent or aborted; the request keeps its memory and its place until then."""
         self.status_code, self.background = 200, None
         fields = {"Content-Length": str(length), "Content-Type": media_type, **headers}
         self.raw_headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in fields.items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the response."""
-        with self.resources:
+        try:
+            if len(self._chunks) == 1 and self._is_sent_whole(scope, self._chunks[0]):
+                return
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             for number, chunk in enumerate(self._chunks, 1):
                 message = {"type": "http.response.body", "body": chunk, "more_body": number < len(self._chunks)}
@@ -67,3 +73,14 @@ class BufferResponse(Response):
                         await send(message)
                 except TimeoutError:
                     return  # the server closes a connection whose response is not complete
+        finally:
+            self.release()
+
+    def _is_sent_whole(self, scope: Scope, body: Buffer) -> bool:
+        state = scope.get("state", {})
+        if BODY_IS_HERE not in state or SEND_WHOLE not in state:
+            return False
+        if not state[SEND_WHOLE](self.status_code, self.raw_headers, body):
+            return False
+        state.update(status=self.status_code, sent=len(body))  # for the log
+        return True

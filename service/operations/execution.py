@@ -21,7 +21,7 @@ Returned = TypeVar("Returned")
 class Ticket:
     """A request's place among those in progress, and the memory that is charged to it.
 
-    A context manager: leaving it gives the place and the memory back.
+    As a context manager, it takes the place and gives it back.
     """
 
     def __init__(self, pool: ComputePool) -> None:
@@ -40,19 +40,27 @@ class Ticket:
             self._pool.memory += count
             self._bytes += count
 
-    def __enter__(self) -> Self:
+    def take(self) -> None:
+        """Take the place, or raise Busy if there is none."""
         with self._pool.lock:
             if self._pool.requests >= self._pool.settings.max_requests:
                 raise _busy(
                     f"{self._pool.requests} requests in progress", f"fewer than {self._pool.settings.max_requests}"
                 )
             self._pool.requests += 1
-        return self
 
-    def __exit__(self, *_: object) -> None:
+    def give_back(self) -> None:
+        """Give the place and the memory back."""
         with self._pool.lock:
             self._pool.requests -= 1
             self._pool.memory -= self._bytes
+
+    def __enter__(self) -> Self:
+        self.take()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.give_back()
 
 
 class ComputePool:

@@ -300,12 +300,15 @@ class Operation:
         return typed
 
     def plan(self, parameters: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> Plan:
-        """Check a call's parameters and operands, and predict it; allocates nothing, and remembers the plan.
+        """Return the plan of a call: check its parameters and operands, and predict it, unless its like is known.
 
         Raises
         ------
         InvalidRequest, ConvpoolError
         """
+        known = self.known_plan(parameters, tensors)
+        if known is not None:
+            return known
         call = self.parse(parameters, tensors)
         plan = Plan(call, self.predict(call, self.with_types(tensors)))
         key = _plan_key(parameters, tensors)

@@ -7,6 +7,7 @@ from starlette.responses import Response
 
 from ..codecs.v2 import HEADER_LENGTH, V2BinaryCodec, V2Codec
 from ..http.handler import Exchange, OperationHandler, merged, query_parameters
+from ..http.headers import RequestHeaders
 from ..http.negotiation import RequestFormat
 from ..operations.operation import Operation
 from ..settings import Settings
@@ -32,7 +33,8 @@ class InferenceHandler(OperationHandler):
 
     async def respond(self, request: Request) -> Response:
         """Return the response to an inference request; Content-Type and Accept mean nothing in the protocol."""
-        codec = self._binary if HEADER_LENGTH in request.headers else self._text
+        headers = RequestHeaders(request.scope["headers"])
+        codec = self._binary if HEADER_LENGTH in headers else self._text
 
         def exchange() -> Exchange:
             query = query_parameters(request)
@@ -40,4 +42,4 @@ class InferenceHandler(OperationHandler):
                 RequestFormat(codec, {}), lambda _: codec, lambda decoded: merged(query, decoded.parameters)
             )
 
-        return await self.answer(request, exchange)
+        return await self.answer(request, headers, exchange)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import random
+import re
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from starlette.requests import Request
 
 from service.http.body import BODY_BUFFER, read_body
 from service.problems import TooLarge
+from tests.clients import running_server
 from tests.service.test_serving import connected, received
 
 IDENTITY = b"/pool/forward?mode=max&kernel_size=1"
@@ -61,7 +63,35 @@ async def test_a_buffer_is_offered_only_while_a_body_is_read() -> None:
 
     request = Request({"type": "http", "headers": [], "state": state}, receive)
     with pytest.raises(TooLarge):
-        await read_body(request, 100, 60.0, lambda _: None)
+        await read_body(request, {}, 100, 60.0, lambda _: None)
     assert seen[0] is None, "the first message has what came before"
     assert all(isinstance(buffer, bytearray) for buffer in seen[1:])
     assert not state
+
+
+def test_small_requests_in_one_piece_are_answered_in_order(server_url: str) -> None:
+    bodies = [npy_of(elements) for elements in (1, 2, 3, 2, 1)]
+    with connected(server_url) as connection:
+        for _ in range(3):  # the plans are new, then known
+            connection.sendall(b"".join(HEAD + b"Content-Length: %d\r\n\r\n%b" % (len(body), body) for body in bodies))
+            stream = connection.makefile("rb")
+            for body in bodies:
+                head = b"".join(iter(stream.readline, b"\r\n")).lower()
+                assert head.startswith(b"http/1.1 200 ")
+                assert b"date: " in head
+                assert b"convpool-parameters: " in head
+                (length,) = re.findall(rb"content-length: (\d+)", head)
+                assert stream.read(int(length)) == body
+
+
+def test_a_small_response_is_logged_and_the_last_one_closes_the_connection(capfd: Any) -> None:
+    body = npy_of(5)
+    with running_server(CONVPOOL_LOG_LEVEL="info") as (base_url, _):
+        for field in (b"", b"", b"Connection: close\r\n"):
+            with connected(base_url) as connection:
+                connection.sendall(HEAD + field + b"Content-Length: %d\r\n\r\n%b" % (len(body), body))
+                response = received(connection)
+                assert response.content == body
+                assert (response.headers["connection"] == "close") == bool(field)
+    written = capfd.readouterr().err
+    assert len(re.findall(rf'"POST /pool/forward\?\.\.\." 200 [0-9.]+ ms {len(body)} bytes', written)) == 3

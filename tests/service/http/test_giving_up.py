@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import signal
 import threading
 from typing import Any
@@ -43,18 +42,10 @@ def test_an_answer_that_nobody_reads_is_broken_off_and_gives_its_memory_back() -
         raise AssertionError
 
     response = BufferResponse([b"x" * 10], "application/x-npy", 0.01)
-    response.resources = contextlib.closing(_Closed(released))
+    response.release = released.set
     anyio.run(response, {"type": "http"}, receive, stalled)
     assert sent == ["http.response.start", "http.response.body"]
     assert released.is_set()
-
-
-class _Closed:
-    def __init__(self, event: threading.Event) -> None:
-        self._event = event
-
-    def close(self) -> None:
-        self._event.set()
 
 
 def test_a_request_that_outlasts_the_time_to_shut_down_is_told_so() -> None:
