@@ -265,6 +265,8 @@ class Protocol(HttpToolsProtocol):
         """Send a response in one piece, as ``SEND_WHOLE`` says."""
         if cycle.disconnected or cycle.response_started or not cycle.keep_alive or self.flow.write_paused:
             return False
+        if cycle.scope["method"] == "HEAD":
+            return False
         content = [STATUS_LINE[status]]
         for name, value in (*cycle.default_headers, *headers):
             content += (name, b": ", value, b"\r\n")

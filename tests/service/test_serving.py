@@ -317,9 +317,10 @@ def test_wrong_methods_and_paths_are_problems(
 
 def test_head_is_answered_without_a_body(server_url: str) -> None:
     with httpx.Client(base_url=server_url) as client:
-        for path, status in [("/conv/forward", 405), ("/nothing", 404)]:
+        for path, status in [("/conv/forward", 405), ("/nothing", 404), ("/examples/conv_forward/input.npy", 200)]:
             response = client.head(path)
             assert response.status_code == status
-            assert response.headers["content-type"] == "application/problem+json"
+            expected = "application/x-npy" if status == 200 else "application/problem+json"
+            assert response.headers["content-type"] == expected
             assert response.content == b""
         assert client.get("/health/live").json() == {"status": "live"}  # on the same connection
