@@ -112,7 +112,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_api_route("/docs", lambda: HTMLResponse(documentation.PAGE), include_in_schema=False)
     app.add_api_route("/docs/", lambda: RedirectResponse("../docs"), include_in_schema=False)
     app.add_api_route("/", lambda: RedirectResponse("docs"), include_in_schema=False)
-    app.openapi_schema = documentation.document(app)  # what app.openapi() returns from now on
-    served = Document(orjson.dumps(app.openapi()), JSON_CODEC.media_type)
-    app.add_route("/openapi.json", served.endpoint, include_in_schema=False)
+    document = documentation.document(app)
+    app.openapi = lambda: document  # type: ignore[method-assign]
+    app.add_route(
+        "/openapi.json", Document(orjson.dumps(document), JSON_CODEC.media_type).endpoint, include_in_schema=False
+    )
     return app
