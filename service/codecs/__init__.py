@@ -5,7 +5,7 @@ A new format is a subclass of ``Codec``, which says everything about itself, and
 
 from .codec import Codec
 from .json import JsonCodec
-from .message import Buffer, Decoded, Encoded, Limits, RequestContext, ResponseContext
+from .message import Body, Buffer, Decoded, Encoded, Limits, RequestContext, ResponseContext
 from .multipart import MultipartCodec
 from .npy import NpyCodec
 from .npz import NpzCodec
@@ -14,6 +14,7 @@ from .safetensors import SafetensorsCodec
 __all__ = [
     "CODECS",
     "JSON_CODEC",
+    "Body",
     "Buffer",
     "Codec",
     "Decoded",

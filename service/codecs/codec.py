@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from .described import BINARY, DescribedOperation, ExampleFile, command
 from .media_types import JSON
-from .message import Decoded, Encoded, Limits, RequestContext, ResponseContext, TensorType
+from .message import Body, Decoded, Encoded, Limits, RequestContext, ResponseContext, TensorType
 
 __all__ = ["Codec"]
 
@@ -45,6 +45,8 @@ class Codec(ABC):
         Why ``can_read`` refuses an operation, in words that follow "this format".
     responds_in_kind : bool
         Whether a request in this format gets a response in this format if there is no Accept header.
+    reads_views : bool
+        Whether ``decode`` takes a memoryview for a body, too, which is faster to receive; else it gets a bytearray.
     compressible : bool
         Whether a response is compressed for a client that asks for it: random numbers shrink as text, hardly as bytes.
     preference : int
@@ -59,6 +61,7 @@ class Codec(ABC):
     extension: ClassVar[str] = "bin"
     limitation: ClassVar[str] = ""
     responds_in_kind: ClassVar[bool] = True
+    reads_views: ClassVar[bool] = False
     compressible: ClassVar[bool] = False
     preference: ClassVar[int] = 0
 
@@ -79,12 +82,12 @@ class Codec(ABC):
         return True
 
     @abstractmethod
-    def decode(self, body: bytearray, request: RequestContext, limits: Limits) -> Decoded:
+    def decode(self, body: Body, request: RequestContext, limits: Limits) -> Decoded:
         """Decode a request body.
 
         Parameters
         ----------
-        body : bytearray
+        body : bytearray, or memoryview where ``reads_views``
             The whole body. Tensors may be views of it, and what lies badly may be moved within it: it is decoded once,
             unless it is smaller than ``buffers.COPIED_BYTES``.
         request : RequestContext

@@ -19,6 +19,7 @@ __all__ = [
     "MAX_CACHED_HEADERS",
     "MAX_NDIM",
     "OPERAND_DTYPES",
+    "Body",
     "Buffer",
     "Decoded",
     "Encoded",
@@ -30,6 +31,9 @@ __all__ = [
 ]
 
 Buffer = bytes | bytearray | memoryview
+
+Body = Any
+"""A request's body: a bytearray or, for a codec that reads views, a memoryview of bytes that may be overwritten."""
 
 
 class TensorType(NamedTuple):

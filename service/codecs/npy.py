@@ -26,6 +26,7 @@ from .media_types import JSON, NPY, SAFETENSORS
 from .message import (
     DTYPES,
     MAX_CACHED_HEADERS,
+    Body,
     Buffer,
     Decoded,
     Encoded,
@@ -209,6 +210,7 @@ class NpyCodec(Codec):
     """One operand, or one result, as an npy file."""
 
     media_type: ClassVar[str] = NPY
+    reads_views: ClassVar[bool] = True
     title: ClassVar[str] = "npy"
     limitation: ClassVar[str] = "holds one tensor and the operation needs several"
     responds_in_kind: ClassVar[bool] = False  # by its preference, unless there are several results
@@ -220,7 +222,7 @@ class NpyCodec(Codec):
     def can_write(self, results: int) -> bool:  # noqa: D102
         return results == 1
 
-    def decode(self, body: bytearray, request: RequestContext, limits: Limits) -> Decoded:  # noqa: D102
+    def decode(self, body: Body, request: RequestContext, limits: Limits) -> Decoded:  # noqa: D102
         name = request.operands[0]
         return Decoded({name: decode_npy(memoryview(body), name, limits)})
 

@@ -26,6 +26,7 @@ from .message import (
     BFLOAT16,
     DTYPES,
     MAX_CACHED_HEADERS,
+    Body,
     Buffer,
     Decoded,
     Encoded,
@@ -79,11 +80,12 @@ class SafetensorsCodec(Codec):
 
     media_type: ClassVar[str] = SAFETENSORS
     aliases: ClassVar[tuple[str, ...]] = ("application/x-safetensors", "application/safetensors")
+    reads_views: ClassVar[bool] = True
     title: ClassVar[str] = "safetensors"
     parameters_in: ClassVar[str] = f"in {METADATA} in safetensors"
     extension: ClassVar[str] = "safetensors"
 
-    def decode(self, body: bytearray, request: RequestContext, limits: Limits) -> Decoded:  # noqa: D102
+    def decode(self, body: Body, request: RequestContext, limits: Limits) -> Decoded:  # noqa: D102
         content = memoryview(body)
         text = _header_text(content)
         entries, metadata = _read_header(text, tuple(request.operands), len(content) - LENGTH.size - len(text))

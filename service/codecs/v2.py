@@ -19,7 +19,7 @@ from .codec import Codec
 from .described import as_text
 from .json_objects import Unreadable, refuse_unreadable
 from .media_types import JSON, OCTET_STREAM
-from .message import Buffer, Decoded, Encoded, Limits, RequestContext, ResponseContext, TensorType
+from .message import Body, Buffer, Decoded, Encoded, Limits, RequestContext, ResponseContext, TensorType
 from .names import joined, pointer_to
 from .text import NOT_GIVEN, parse_text_parameters
 from .v2_envelope import InferRequest, RequestedOutput, Tensor, parse_request, parsed_parameters, refuse_unknown
@@ -80,19 +80,20 @@ class V2Codec(Codec):
         self._results = results
         self._max_json_bytes = max_json_bytes
 
-    def decode(self, body: bytearray, request: RequestContext, limits: Limits) -> Decoded:  # noqa: D102
+    def decode(self, body: Body, request: RequestContext, limits: Limits) -> Decoded:  # noqa: D102
         length = self._json_length(body, request.headers.get(HEADER_LENGTH))
+        text = bytearray(memoryview(body)[:length]) if length < len(body) else body
         try:
-            content = parse_request(body, length, limits)
+            content = parse_request(text, limits)
             parameters, is_binary = _parameters(content, limits)
             outputs = self._outputs(content.outputs or [], limits, is_binary=is_binary)
             tensors = _tensors(content.inputs, body, length, request.operands, limits)
         except Unreadable:
-            refuse_unreadable(body[:length], limits)
+            refuse_unreadable(text, limits)
         options = {"id": content.id, "outputs": outputs, "is_binary": is_binary}
         return Decoded(tensors, self._asking_for(outputs, parameters), options)
 
-    def _json_length(self, body: bytearray, header: str | None) -> int:
+    def _json_length(self, body: Body, header: str | None) -> int:
         """Return the size of the JSON that a body begins with."""
         if header is None:
             length = len(body)
@@ -179,10 +180,11 @@ class V2BinaryCodec(V2Codec):
     """Requests of one operation that have bytes after their JSON, which are no text, and responses to them."""
 
     charset: ClassVar[str] = ""
+    reads_views: ClassVar[bool] = True
 
 
 def _tensors(
-    inputs: Sequence[Tensor], body: bytearray, length: int, operands: Sequence[str], limits: Limits
+    inputs: Sequence[Tensor], body: Body, length: int, operands: Sequence[str], limits: Limits
 ) -> dict[str, NDArray[Any]]:
     """Return the tensors; to be called once everything else in the JSON has been read."""
     sizes = [_binary_size(tensor, limits) for tensor in inputs]

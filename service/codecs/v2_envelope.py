@@ -89,14 +89,12 @@ PLACE = re.compile(r" - at `\$([][.\w]*)`\Z")
 """The forms that msgspec's messages have."""
 
 
-def parse_request(body: bytearray, length: int, limits: Limits) -> InferRequest:
+def parse_request(text: bytearray, limits: Limits) -> InferRequest:
     """Parse the JSON of a request.
 
     Parameters
     ----------
-    body : bytearray
-    length : int
-        Size of the JSON, with which the body begins.
+    text : bytearray
     limits : Limits
 
     Raises
@@ -106,12 +104,12 @@ def parse_request(body: bytearray, length: int, limits: Limits) -> InferRequest:
     InvalidRequest, UnreadablePayload
         If it is JSON, but not a request.
     """
-    limits.charge(MEMORY_OF_CHARACTER * length)
-    if body.count(b'"', 0, length) > MAX_QUOTATION_MARKS:
+    limits.charge(MEMORY_OF_CHARACTER * len(text))
+    if text.count(b'"') > MAX_QUOTATION_MARKS:
         fault, expected = "the body has too many strings", "the members of a request, and numbers"
         raise UnreadablePayload.of("", fault, got="more strings", expected=expected)
     try:
-        return _DECODER.decode(without_mark(body)[: length - len(body) or None])
+        return _DECODER.decode(without_mark(text))
     except msgspec.ValidationError as error:
         raise _translated(str(error)) from None
     except msgspec.DecodeError:

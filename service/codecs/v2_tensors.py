@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..problems import InvalidRequest, UnreadablePayload, counted
 from .buffers import aligned, tensor_at
 from .json_tensors import longest_text, read_data, write_tensor
-from .message import BFLOAT16, Buffer, Limits, TensorType, require_plausible_shape
+from .message import BFLOAT16, Body, Buffer, Limits, TensorType, require_plausible_shape
 
 __all__ = [
     "DATATYPES",
@@ -110,14 +110,14 @@ class BinaryData:
 
     Parameters
     ----------
-    body : bytearray
+    body : bytearray or memoryview
         The whole body.
     start : int
         Where the bytes begin. The JSON before them has been read: large data are moved over its end if they do not lie
         aligned.
     """
 
-    def __init__(self, body: bytearray, start: int) -> None:
+    def __init__(self, body: Body, start: int) -> None:
         self._data = aligned(memoryview(body), start)
         self._position = 0
 

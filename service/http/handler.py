@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from ..codecs import Buffer, Codec, Decoded, Limits, RequestContext, ResponseContext
+from ..codecs import Body, Buffer, Codec, Decoded, Limits, RequestContext, ResponseContext
 from ..codecs.names import pointer_to
 from ..codecs.text import NOT_GIVEN, parse_text_parameters
 from ..operations.budget import check_budget
@@ -123,9 +123,16 @@ class OperationHandler:
         try:
             chosen = exchange()
             coding = request_coding(headers.get("content-encoding"))
-            limit = body_limit(chosen.read_as.codec, self._settings)
-            body = await read_body(request, headers, limit, self._settings.body_timeout, ticket.charge)
-            call = _Call(self.operation, chosen, headers, body, coding, ticket, self._settings)
+            codec, settings = chosen.read_as.codec, self._settings
+            body = await read_body(
+                request,
+                headers,
+                body_limit(codec, settings),
+                settings.body_timeout,
+                ticket.charge,
+                as_view=codec.reads_views and coding is None,
+            )
+            call = _Call(self.operation, chosen, headers, body, coding, ticket, settings)
             response = call.respond_at_once()
             if response is None:
                 response = await pool.run(call.respond, disconnected(request))
@@ -143,7 +150,7 @@ class _Call:
     operation: Operation
     exchange: Exchange
     headers: Mapping[str, str]
-    body: bytearray
+    body: Body
     coding: str | None
     ticket: Ticket
     settings: Settings
@@ -170,7 +177,7 @@ class _Call:
     def _decoded(self, decompressed_bytes: int) -> tuple[Decoded, Mapping[str, Any], dict[str, NDArray[Any]]]:
         read_as = self.exchange.read_as
         context = RequestContext(self.operation.operand_names, read_as.options, self.headers)
-        body = self.body
+        body: Body = self.body
         if self.coding:
             limit = body_limit(read_as.codec, self.settings)
             body = decompressed(body, self.coding, limit, self.ticket.charge)

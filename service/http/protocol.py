@@ -17,7 +17,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from ..problems import Finding
 from .access_log import log_request, note_problem
-from .body import BODY_BUFFER, BODY_IS_HERE
+from .body import APPEND_TO_BODY, BODY_IS_HERE
 from .draining import MAX_BYTES, MAX_WAIT_SECONDS
 from .error_responses import PROBLEM_MEDIA_TYPE, Kind, problem_content
 from .responses import SEND_WHOLE
@@ -245,11 +245,11 @@ class Protocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of a request's body, straight into the application's buffer once there is one."""
-        buffer = self.scope["state"].get(BODY_BUFFER)
-        if buffer is None:
+        append = self.scope["state"].get(APPEND_TO_BODY)
+        if append is None:
             super().on_body(body)
         else:
-            buffer += body
+            append(body)
             self.cycle.message_event.set()
 
     def on_message_complete(self) -> None:
