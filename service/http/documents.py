@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from .compression import CODINGS, VARY, compressed, response_coding
+from .headers import RequestHeaders
 
 __all__ = ["Document"]
 
@@ -39,7 +40,7 @@ class Document:
         known = request.headers.get("if-none-match", "")
         if self._tag in (tag.strip().removeprefix("W/") for tag in known.split(",")):
             return Response(status_code=304, headers=headers)
-        accepted = ", ".join(request.headers.getlist("accept-encoding"))
+        accepted = RequestHeaders(request.scope["headers"]).get("accept-encoding")
         coding = response_coding(accepted, len(self._contents[None]))
         headers |= {"Content-Encoding": coding} if coding else {}
         return Response(self._contents[coding], headers=headers, media_type=self._media_type)

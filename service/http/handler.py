@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from numpy.typing import NDArray
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -41,7 +40,7 @@ from .responses import PARAMETERS_HEADER, BufferResponse
 __all__ = ["Exchange", "OperationHandler", "body_limit", "merged", "query_parameters"]
 
 SMALL_BINARY, SMALL_TEXT = 2**16, 2**14
-"""Bytes of a body that is decoded on the event loop: some tenths of a millisecond, whatever it holds."""
+"""Bytes of a body that is decoded on the event loop: some tenths of a millisecond; for text made to be slow, a few."""
 
 SMALL_WORK, SMALL_RESULTS, SMALL_WORKSPACE = 2**20, 2**16, 2**20
 """Predicted work and memory of what is computed on the event loop: about as long as handing it to a thread takes."""
@@ -133,14 +132,22 @@ class OperationHandler:
                 as_view=codec.reads_views and coding is None,
             )
             call = _Call(self.operation, chosen, headers, body, coding, ticket, settings)
-            response = call.respond_at_once()
+            content = call.decoded_at_once()
+            response = None if content is None else call.respond_at_once(content)
             if response is None:
-                response = await pool.run(call.respond, disconnected(request))
+                response = await pool.run(lambda: call.respond(content), disconnected(request))
         except BaseException:
             ticket.give_back()
             raise
         response.release = ticket.give_back  # the memory is in use until the response is sent
         return response
+
+
+class _Content(NamedTuple):
+    """What a body holds, and all parameters of the request."""
+
+    decoded: Decoded
+    parameters: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,26 +162,33 @@ class _Call:
     ticket: Ticket
     settings: Settings
 
-    def respond_at_once(self) -> BufferResponse | None:
-        """Return the response to a call that is known to be small, or None."""
+    def decoded_at_once(self) -> _Content | None:
+        """Return what a small body holds, or None if decoding it may take long."""
         codec = self.exchange.read_as.codec
         if self.coding or len(self.body) > (SMALL_TEXT if codec.charset else SMALL_BINARY):
             return None
         try:
-            decoded, parameters, tensors = self._decoded(min(SMALL_BINARY, self.settings.max_decompressed_bytes))
+            return self._decoded(min(SMALL_BINARY, self.settings.max_decompressed_bytes))
         except TooLarge:  # an archive
             return None
-        plan = self.operation.known_plan(parameters, tensors)
-        if plan is None or not _is_small(plan) or self._response_coding(MIN_COMPRESSED_BYTES):
+
+    def respond_at_once(self, content: _Content) -> BufferResponse | None:
+        """Return the response to a call that is known to be small, or None."""
+        plan = self.operation.known_plan(content.parameters, content.decoded.tensors)
+        if plan is None or not _is_small(plan):
             return None
-        return self._response(plan, decoded, tensors)
+        codec = self.exchange.response_codec(len(plan.prediction.results))
+        if codec.compressible and self._response_coding(MIN_COMPRESSED_BYTES):
+            return None
+        return self._response(plan, content.decoded)
 
-    def respond(self) -> BufferResponse:
-        """Return the response; to be called on a compute thread."""
-        decoded, parameters, tensors = self._decoded(self.settings.max_decompressed_bytes)
-        return self._response(self.operation.plan(parameters, tensors), decoded, tensors)
+    def respond(self, content: _Content | None) -> BufferResponse:
+        """Return the response, of a body that may have been decoded already; to be called on a compute thread."""
+        if content is None:
+            content = self._decoded(self.settings.max_decompressed_bytes)
+        return self._response(self.operation.plan(content.parameters, content.decoded.tensors), content.decoded)
 
-    def _decoded(self, decompressed_bytes: int) -> tuple[Decoded, Mapping[str, Any], dict[str, NDArray[Any]]]:
+    def _decoded(self, decompressed_bytes: int) -> _Content:
         read_as = self.exchange.read_as
         context = RequestContext(self.operation.operand_names, read_as.options, self.headers)
         body: Body = self.body
@@ -182,15 +196,15 @@ class _Call:
             limit = body_limit(read_as.codec, self.settings)
             body = decompressed(body, self.coding, limit, self.ticket.charge)
         decoded = read_as.codec.decode(body, context, Limits(decompressed_bytes, self.ticket.charge))
-        return decoded, self.exchange.parameters(decoded), decoded.tensors
+        return _Content(decoded, self.exchange.parameters(decoded))
 
-    def _response(self, plan: Plan, decoded: Decoded, tensors: Mapping[str, NDArray[Any]]) -> BufferResponse:
+    def _response(self, plan: Plan, decoded: Decoded) -> BufferResponse:
         prediction, options = plan.prediction, decoded.response_options
         codec = self.exchange.response_codec(len(prediction.results))
         response_memory = codec.response_memory(prediction.results, options)
         check_budget(prediction, response_memory, self.settings)
         self.ticket.charge(prediction.result_bytes + prediction.workspace_bytes + response_memory)
-        results = self.operation.compute(plan.call, self.operation.with_types(tensors))
+        results = self.operation.compute(plan.call, self.operation.with_types(decoded.tensors))
         encoded = codec.encode(results, ResponseContext(options, self.operation.name, prediction.parameters))
         headers = {PARAMETERS_HEADER: prediction.parameters_text, **encoded.headers}
         buffers: Sequence[Buffer] = encoded.buffers
