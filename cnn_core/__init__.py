@@ -11,7 +11,7 @@ Each op is a frozen dataclass: its fields are its parameters, checked once when 
 (8, 14, 14, 16)
 """
 
-from .errors import ConvpoolError, DtypeError, OperandError, ParameterError, ShapeError
+from .errors import Cancelled, ConvpoolError, DeadlineExceeded, DtypeError, OperandError, ParameterError, ShapeError
 from .ops.avg_pool import AvgPool
 from .ops.conv import Conv
 from .ops.conv_base import ConvGradients
@@ -22,17 +22,21 @@ from .ops.max_pool import MaxPool, MaxPoolResult
 from .ops.max_unpool import MaxUnpool
 from .ops.qlinear_conv import QLinearConv
 from .ops.unfold import Fold, Unfold
+from .runtime.cancellation import Cancellation
 from .runtime.threads import get_threads, set_threads
 
 __version__ = "0.1.0"
 
 __all__ = [
     "AvgPool",
+    "Cancellation",
+    "Cancelled",
     "Conv",
     "ConvGradients",
     "ConvInteger",
     "ConvTranspose",
     "ConvpoolError",
+    "DeadlineExceeded",
     "DtypeError",
     "Fold",
     "LpPool",

@@ -1,11 +1,13 @@
-"""The errors of the core: one base class, and one class for each thing that can be wrong."""
+"""The errors of the core: one base class, and one class for each thing that can be wrong; and what a stop raises."""
 
 from __future__ import annotations
 
 from typing import Any
 
 __all__ = [
+    "Cancelled",
     "ConvpoolError",
+    "DeadlineExceeded",
     "DtypeError",
     "MissingAxisError",
     "OperandError",
@@ -73,6 +75,14 @@ class DtypeError(ConvpoolError):
 
 class OperandError(ConvpoolError):
     """An operand holds a value that the op does not take."""
+
+
+class Cancelled(Exception):
+    """A computation was stopped before its end, by ``Cancellation.cancel`` or, for the subclass, by a deadline."""
+
+
+class DeadlineExceeded(Cancelled):
+    """A computation was stopped because it reached the time limit of its ``Cancellation``."""
 
 
 def number_of(number: int, singular: str, plural: str) -> str:

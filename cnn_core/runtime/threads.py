@@ -15,6 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 from ..errors import ParameterError, describe
+from .cancellation import check_cancelled
 from .cpus import usable_cpus
 from .placement import forget_pins, is_pinned, pinned_to_core
 from .workspace import Workspace
@@ -63,7 +64,8 @@ class _Threads:
                 if count and self._helpers is None:
                     self._helpers = ThreadPoolExecutor(self.count - 1, thread_name_prefix="cnn_core")
                 while len(helpers) < count and self._helpers is not None:
-                    # each in a context of its own, a copy of the caller's: NumPy's error state is part of it
+                    # each in a context of its own, a copy of the caller's: NumPy's error state and the cancellation
+                    # are part of it
                     helpers.append(self._helpers.submit(contextvars.copy_context().run, work))
             except RuntimeError:
                 # no thread can be started: the system has none left, or the program ends; the caller computes alone
@@ -117,7 +119,7 @@ def set_threads(count: int, *, pin: bool = False) -> None:
 
 
 def run_blocks(blocks: Iterable[Block], make_worker: Callable[[Workspace], Worker[Block]]) -> None:
-    """Compute all blocks, on all threads that are idle.
+    """Compute all blocks, on all threads that are idle; before each, check whether the computation must stop.
 
     Parameters
     ----------
@@ -125,9 +127,15 @@ def run_blocks(blocks: Iterable[Block], make_worker: Callable[[Workspace], Worke
         What the workers are called with, once each, in any order.
     make_worker : callable
         Called by each thread that takes part, with its workspace; returns the function that computes a block.
+
+    Raises
+    ------
+    Cancelled
+        When no thread computes any more.
     """
     remaining = collections.deque(blocks)
     if len(remaining) == 1:  # a tiny layer: what follows would take longer
+        check_cancelled()
         with Workspace() as workspace:
             make_worker(workspace)(remaining[0])
         return
@@ -140,6 +148,7 @@ def run_blocks(blocks: Iterable[Block], make_worker: Callable[[Workspace], Worke
                     block = remaining.popleft()  # atomic
                 except IndexError:
                     return
+                check_cancelled()
                 # created only by a thread that gets a block
                 worker = worker or make_worker(workspace)
                 worker(block)

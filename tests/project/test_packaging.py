@@ -37,8 +37,8 @@ def test_the_core_s_public_names() -> None:
     convolutions = {"Conv", "ConvGradients", "ConvInteger", "ConvTranspose", "QLinearConv", "Unfold", "Fold"}
     poolings = {"AvgPool", "LpPool", "MaxPool", "MaxPoolResult", "MaxUnpool"}
     errors = {"ConvpoolError", "DtypeError", "OperandError", "ParameterError", "ShapeError"}
-    threads = {"get_threads", "set_threads"}
-    assert set(cnn_core.__all__) == convolutions | poolings | errors | {"__version__"} | threads
+    running = {"get_threads", "set_threads", "Cancellation", "Cancelled", "DeadlineExceeded"}
+    assert set(cnn_core.__all__) == convolutions | poolings | errors | {"__version__"} | running
 
 
 def test_the_core_needs_numpy_only() -> None:
