@@ -22,7 +22,8 @@ from .http.documents import Document
 from .http.draining import DrainingMiddleware
 from .http.error_responses import install_error_handlers
 from .http.head import HeadMiddleware
-from .operations.execution import ComputePool
+from .operations.admission import Admission
+from .operations.scheduling import ComputePool
 from .routes import build_router, operation_handlers
 from .settings import Settings
 from .v2.routes import build_v2_router, inference_handlers
@@ -80,7 +81,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.pool = ComputePool(settings)
+        app.state.admission, app.state.pool = Admission(settings), ComputePool(settings)
         thresholds = gc.get_threshold()
         gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS, *thresholds[1:])
         gc.freeze()  # what exists now stays: a full collection that walked over it would delay a request by its length

@@ -10,12 +10,19 @@ from dataclasses import dataclass
 from typing import Self
 
 __all__ = [
+    "AddressLimit",
     "BodyTimeout",
     "Busy",
+    "ClientGone",
+    "ComputeTimeout",
     "Finding",
     "InvalidRequest",
+    "NoMemory",
+    "NoPlace",
     "NotAcceptable",
+    "QueueTimeout",
     "RequestProblem",
+    "ShuttingDown",
     "TooLarge",
     "UnreadablePayload",
     "UnsupportedMediaType",
@@ -97,7 +104,40 @@ class BodyTimeout(RequestProblem):
 
 
 class Busy(RequestProblem):
-    """As many requests as the server takes are under way."""
+    """The server cannot take the request now; each reason is a subclass, whose name the metrics use."""
 
     def __init__(self, *findings: Finding) -> None:
         super().__init__(*findings, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
+
+    @classmethod
+    def busy(cls, got: str, expected: str) -> Self:
+        """Make a problem that says what the server has, and what it would need."""
+        return cls.of("", "the server is busy", got=got, expected=expected, hint="try again later")
+
+
+class NoPlace(Busy):
+    """As many requests as the server takes are in progress, and none ended in time."""
+
+
+class NoMemory(Busy):
+    """The requests in progress use the memory that this one needs, and none ended in time."""
+
+
+class QueueTimeout(Busy):
+    """Others were computed all the time that the request could wait."""
+
+
+class ComputeTimeout(Busy):
+    """The computation took longer than the server allows."""
+
+
+class ClientGone(Busy):
+    """The client closed the connection, so the computation was stopped."""
+
+
+class ShuttingDown(Busy):
+    """The server shuts down, and the time for requests in progress is over."""
+
+
+class AddressLimit(Busy):
+    """One address uses as much as a single one may."""

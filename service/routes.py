@@ -18,12 +18,11 @@ from .documentation.described import example_file
 from .http.body import read_body
 from .http.compression import decompressed, request_coding
 from .http.documents import Document
-from .http.handler import OperationHandler, body_limit, merged, query_parameters
+from .http.handler import OperationHandler, body_limit, merged, new_ticket, query_parameters
 from .http.headers import RequestHeaders
 from .http.negotiation import refuse_unwritable, request_format
 from .http.responses import BufferResponse
 from .operations.catalogue import CATALOGUE, OPERATIONS
-from .operations.execution import Ticket
 from .operations.operation import CatalogueEntry
 from .operations.shapes import predict_shapes
 from .settings import Settings
@@ -59,7 +58,9 @@ def build_router(handlers: Mapping[str, OperationHandler], settings: Settings) -
     operations = f"{_compact(documentation.operation_list())}\n".encode()
     listed = Document(operations, JSON_CODEC.media_type)
     router.add_api_route("/ops", listed.endpoint, methods=["GET"], **documentation.ops_route())
-    router.add_api_route("/examples/{operation}/{file}", _example, methods=["GET"], **documentation.examples_route())
+    router.add_api_route(
+        "/examples/{operation}/{file}", _example_endpoint(settings), methods=["GET"], **documentation.examples_route()
+    )
     for path, endpoint, documented in (
         ("/health/live", _alive, documentation.live_route()),
         ("/health/ready", _ready, documentation.ready_route()),
@@ -80,23 +81,29 @@ def _shape_endpoint(entry: CatalogueEntry, settings: Settings) -> Any:
     formats = (JSON_CODEC,)
 
     async def endpoint(request: Request) -> Response:
-        with Ticket(request.app.state.pool) as ticket:
+        ticket = new_ticket(request)
+        try:
             headers = RequestHeaders(request.scope["headers"])
             request_format(headers.get("content-type"), formats)
             refuse_unwritable(headers.get("accept") or None, formats)
             query = query_parameters(request)
             coding = request_coding(headers.get("content-encoding"))
-            body = await read_body(request, headers, limit, settings.body_timeout, ticket.charge)
+            body = await read_body(request, headers, limit, ticket, settings)
             if coding:
                 body = await asyncio.to_thread(decompressed, body, coding, limit, ticket.charge)
             return _json(predict_shapes(entry, merged(query, load_object(body))))
+        finally:
+            ticket.give_back()
 
     return endpoint
 
 
-async def _example(request: Request) -> Response:
-    buffers, media_type = example_file(**request.path_params)
-    return BufferResponse(buffers, media_type, request.app.state.pool.settings.send_timeout)
+def _example_endpoint(settings: Settings) -> Any:
+    async def endpoint(request: Request) -> Response:
+        buffers, media_type = example_file(**request.path_params)
+        return BufferResponse(buffers, media_type, settings.send_timeout)
+
+    return endpoint
 
 
 async def _alive() -> Response:

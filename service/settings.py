@@ -44,12 +44,22 @@ class Settings(BaseSettings):
         le=1024,
     )
     max_requests: PositiveInt = Field(
-        64, description="Maximum number of concurrent requests per process; any more get a 503."
+        64,
+        description="Maximum number of requests in progress, of all workers together; a quarter of them is left to "
+        "small requests. Any more wait, and get a 503 after the queue timeout.",
     )
     max_memory_bytes: PositiveInt = Field(
         1024 * MEBIBYTE,
-        description="Maximum total size of the bodies, workspaces and results of all requests in progress in one "
-        "process; a request that would exceed it gets a 503. A request running alone is always accepted.",
+        description="Maximum total size of the bodies, workspaces and results of all requests in progress, of all "
+        "workers together; an eighth of it is left to small requests. A request that would exceed it waits, and gets a "
+        "503 after the queue timeout; one that could never have so much gets a 413.",
+    )
+    max_share_per_address: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="Maximum share of the requests and of the memory that one client address may have; any more get a "
+        "429. Behind a proxy, all clients may have the same address.",
     )
     max_body_bytes: PositiveInt = Field(64 * MEBIBYTE, description="Maximum size of a request body, decompressed too.")
     max_json_bytes: PositiveInt = Field(
@@ -72,7 +82,16 @@ class Settings(BaseSettings):
         "several. The default takes about ten seconds on one core, up to a minute for the slowest layers.",
     )
     body_timeout: PositiveFloat = Field(
-        60.0, description="Time limit for receiving a body, in seconds, plus one second per 16 KiB received."
+        20.0, description="Seconds that a request body may fall behind the minimum transfer rate; then it gets a 408."
+    )
+    min_transfer_rate: PositiveInt = Field(
+        16384, description="Bytes per second at which a client must send a body and take a response."
+    )
+    queue_timeout: PositiveFloat = Field(
+        10.0, description="Seconds that a request may wait for a place, for memory or for a thread; then it gets a 503."
+    )
+    compute_timeout: PositiveFloat = Field(
+        60.0, description="Seconds that a computation may take; then it is stopped, and the request gets a 503."
     )
     send_timeout: PositiveFloat = Field(
         60.0, description="Write timeout in seconds: the connection is closed if the client stops reading the response."

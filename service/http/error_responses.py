@@ -25,6 +25,7 @@ from ..codecs.media_types import JSON
 from ..codecs.names import pointer_to
 from ..operations.catalogue import CATALOGUE
 from ..problems import (
+    AddressLimit,
     BodyTimeout,
     Busy,
     Finding,
@@ -73,6 +74,7 @@ KINDS: dict[type[Exception], Kind] = {
     UnsupportedMediaType: Kind(415, "Unsupported media type"),
     InvalidRequest: Kind(422, "Invalid request"),
     ConvpoolError: Kind(422, "Invalid request"),
+    AddressLimit: Kind(429, "Too many requests"),
     Busy: Kind(503, "Busy"),
 }
 MAX_PATH = 100

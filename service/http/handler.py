@@ -7,6 +7,8 @@ would take longer.
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -18,9 +20,10 @@ from starlette.types import Receive, Scope, Send
 from ..codecs import Body, Buffer, Codec, Decoded, Limits, RequestContext, ResponseContext
 from ..codecs.names import pointer_to
 from ..codecs.text import NOT_GIVEN, parse_text_parameters
+from ..operations.admission import Ticket
 from ..operations.budget import check_budget
-from ..operations.execution import ComputePool, Ticket
 from ..operations.operation import Operation, Plan
+from ..operations.scheduling import LIGHT_WORK, ComputePool
 from ..problems import Finding, InvalidRequest, TooLarge
 from ..settings import Settings
 from .body import disconnected, read_body
@@ -37,10 +40,16 @@ from .negotiation import (
 )
 from .responses import PARAMETERS_HEADER, BufferResponse
 
-__all__ = ["Exchange", "OperationHandler", "body_limit", "merged", "query_parameters"]
+__all__ = ["TIMINGS", "Exchange", "OperationHandler", "body_limit", "merged", "new_ticket", "query_parameters"]
 
 SMALL_BINARY, SMALL_TEXT = 2**16, 2**14
 """Bytes of a body that is decoded on the event loop: some tenths of a millisecond; for text made to be slow, a few."""
+
+WORK_PER_BYTE, WORK_PER_SLOW_BYTE = 16, 128
+"""Multiply-accumulates that take about as long as decoding a byte, at worst: of a file; of text or compressed data."""
+
+TIMINGS = "convpool.timings"
+"""Where in a scope's state the seconds of each part of a request are."""
 
 SMALL_WORK, SMALL_RESULTS, SMALL_WORKSPACE = 2**20, 2**16, 2**20
 """Predicted work and memory of what is computed on the event loop: about as long as handing it to a thread takes."""
@@ -116,31 +125,51 @@ class OperationHandler:
         exchange : callable
             Returns the exchange; called once the request is counted, before its body is read.
         """
-        pool: ComputePool = request.app.state.pool
-        ticket = Ticket(pool)
-        ticket.take()
+        began = time.perf_counter()
+        ticket = new_ticket(request)
         try:
             chosen = exchange()
             coding = request_coding(headers.get("content-encoding"))
             codec, settings = chosen.read_as.codec, self._settings
-            body = await read_body(
-                request,
-                headers,
-                body_limit(codec, settings),
-                settings.body_timeout,
-                ticket.charge,
-                as_view=codec.reads_views and coding is None,
-            )
+            as_view = codec.reads_views and coding is None
+            limit = body_limit(codec, settings)
+            body = await read_body(request, headers, limit, ticket, settings, as_view=as_view)
+            received = time.perf_counter() - ticket.waited
             call = _Call(self.operation, chosen, headers, body, coding, ticket, settings)
             content = call.decoded_at_once()
             response = None if content is None else call.respond_at_once(content)
             if response is None:
-                response = await pool.run(lambda: call.respond(content), disconnected(request))
+                response = await self._computed_on_threads(request, call, content)
+            request.scope["state"][TIMINGS] = _timings(began, received, call.compute_seconds)
         except BaseException:
             ticket.give_back()
             raise
         response.release = ticket.give_back  # the memory is in use until the response is sent
         return response
+
+    async def _computed_on_threads(self, request: Request, call: _Call, content: _Content | None) -> BufferResponse:
+        pool: ComputePool = request.app.state.pool
+        gone = asyncio.ensure_future(disconnected(request))
+        try:
+            job = await pool.run(lambda: call.begin(content), call.decoding_work(content), gone)
+            if isinstance(job, BufferResponse):
+                return job
+            await call.ticket.reserve(job.memory)
+            return await pool.run(lambda: call.computed(job), job.work, gone)
+        finally:
+            gone.cancel()
+
+
+def new_ticket(request: Request) -> Ticket:
+    """Return a ticket for a request; its client is the last address that is known of it."""
+    client = request.scope.get("client")
+    return Ticket(request.app.state.admission, client[0] if client else "")
+
+
+def _timings(began: float, received: float, compute_seconds: float) -> dict[str, float]:
+    """Return the seconds of each part of a request, of which waiting is what is left."""
+    receive, total = received - began, time.perf_counter() - began
+    return {"receive": receive, "queue": max(0.0, total - receive - compute_seconds), "compute": compute_seconds}
 
 
 class _Content(NamedTuple):
@@ -150,7 +179,17 @@ class _Content(NamedTuple):
     parameters: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+class _Job(NamedTuple):
+    """A computation whose memory and work are known."""
+
+    plan: Plan
+    decoded: Decoded
+    codec: Codec
+    memory: int
+    work: int
+
+
+@dataclass(slots=True)
 class _Call:
     """One request whose body was read."""
 
@@ -161,6 +200,7 @@ class _Call:
     coding: str | None
     ticket: Ticket
     settings: Settings
+    compute_seconds: float = 0.0
 
     def decoded_at_once(self) -> _Content | None:
         """Return what a small body holds, or None if decoding it may take long."""
@@ -177,16 +217,38 @@ class _Call:
         plan = self.operation.known_plan(content.parameters, content.decoded.tensors)
         if plan is None or not _is_small(plan):
             return None
-        codec = self.exchange.response_codec(len(plan.prediction.results))
-        if codec.compressible and self._response_coding(MIN_COMPRESSED_BYTES):
+        job = self._job(plan, content.decoded)
+        if job.codec.compressible and self._response_coding(MIN_COMPRESSED_BYTES):
             return None
-        return self._response(plan, content.decoded)
+        return self.computed(job) if self.ticket.reserved_at_once(job.memory) else None
 
-    def respond(self, content: _Content | None) -> BufferResponse:
-        """Return the response, of a body that may have been decoded already; to be called on a compute thread."""
+    def decoding_work(self, content: _Content | None) -> int:
+        """Return the work of ``begin``, in multiply-accumulates that take as long."""
+        if content is not None:
+            return 0
+        slow = self.coding or self.exchange.read_as.codec.charset
+        return len(self.body) * (WORK_PER_SLOW_BYTE if slow else WORK_PER_BYTE)
+
+    def begin(self, content: _Content | None) -> BufferResponse | _Job:
+        """Decode the body, unless it was, and plan the computation; if it is light, go on with it.
+
+        To be called on a compute thread.
+        """
+        began = time.perf_counter()
         if content is None:
             content = self._decoded(self.settings.max_decompressed_bytes)
-        return self._response(self.operation.plan(content.parameters, content.decoded.tensors), content.decoded)
+        job = self._job(self.operation.plan(content.parameters, content.decoded.tensors), content.decoded)
+        self.compute_seconds += time.perf_counter() - began
+        if job.work <= LIGHT_WORK and self.ticket.reserved_at_once(job.memory):
+            return self.computed(job)
+        return job
+
+    def computed(self, job: _Job) -> BufferResponse:
+        """Return the response to a call whose memory is reserved."""
+        began = time.perf_counter()
+        response = self._response(job)
+        self.compute_seconds += time.perf_counter() - began
+        return response
 
     def _decoded(self, decompressed_bytes: int) -> _Content:
         read_as = self.exchange.read_as
@@ -198,14 +260,20 @@ class _Call:
         decoded = read_as.codec.decode(body, context, Limits(decompressed_bytes, self.ticket.charge))
         return _Content(decoded, self.exchange.parameters(decoded))
 
-    def _response(self, plan: Plan, decoded: Decoded) -> BufferResponse:
-        prediction, options = plan.prediction, decoded.response_options
+    def _job(self, plan: Plan, decoded: Decoded) -> _Job:
+        prediction = plan.prediction
         codec = self.exchange.response_codec(len(prediction.results))
-        response_memory = codec.response_memory(prediction.results, options)
-        check_budget(prediction, response_memory, self.settings)
-        self.ticket.charge(prediction.result_bytes + prediction.workspace_bytes + response_memory)
-        results = self.operation.compute(plan.call, self.operation.with_types(decoded.tensors))
-        encoded = codec.encode(results, ResponseContext(options, self.operation.name, prediction.parameters))
+        text = codec.response_memory(prediction.results, decoded.response_options)
+        check_budget(prediction, text, self.settings)
+        memory = prediction.result_bytes + prediction.workspace_bytes + text
+        return _Job(plan, decoded, codec, memory, prediction.work + text * WORK_PER_SLOW_BYTE)
+
+    def _response(self, job: _Job) -> BufferResponse:
+        prediction, decoded, codec = job.plan.prediction, job.decoded, job.codec
+        self.ticket.charge(job.memory)
+        results = self.operation.compute(job.plan.call, self.operation.with_types(decoded.tensors))
+        context = ResponseContext(decoded.response_options, self.operation.name, prediction.parameters)
+        encoded = codec.encode(results, context)
         headers = {PARAMETERS_HEADER: prediction.parameters_text, **encoded.headers}
         buffers: Sequence[Buffer] = encoded.buffers
         if codec.compressible:

@@ -12,7 +12,9 @@ import pytest
 from starlette.requests import Request
 
 from service.http.body import APPEND_TO_BODY, read_body
+from service.operations.admission import Admission, Ticket
 from service.problems import TooLarge
+from service.settings import Settings
 from tests.clients import running_server
 from tests.service.test_serving import connected, received
 
@@ -63,7 +65,7 @@ async def test_a_buffer_is_offered_only_while_a_body_is_read() -> None:
 
     request = Request({"type": "http", "headers": [], "state": state}, receive)
     with pytest.raises(TooLarge):
-        await read_body(request, {}, 100, 60.0, lambda _: None)
+        await read_body(request, {}, 100, Ticket(Admission(Settings())), Settings())
     assert seen[0] is None, "the first message has what came before"
     assert len(seen) > 1
     assert all(map(callable, seen[1:]))
