@@ -96,7 +96,7 @@ def _shape_endpoint(entry: CatalogueEntry, settings: Settings) -> Any:
 
 async def _example(request: Request) -> Response:
     buffers, media_type = example_file(**request.path_params)
-    return BufferResponse(buffers, media_type, request.app.state.pool.settings.send_timeout)
+    return BufferResponse(buffers, media_type)
 
 
 async def _alive() -> Response:
