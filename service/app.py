@@ -18,8 +18,8 @@ from cnn_core import __version__
 from .codecs import JSON_CODEC
 from .documentation import openapi as documentation
 from .http.access_log import AccessLogMiddleware
+from .http.connections import CONNECTIONS, Connections, descriptors
 from .http.documents import Document
-from .http.draining import DrainingMiddleware
 from .http.error_responses import install_error_handlers
 from .http.head import HeadMiddleware
 from .operations.admission import Admission
@@ -52,7 +52,7 @@ class Application(FastAPI):
     def __init__(self, handlers: Mapping[str, ASGIApp], **options: Any) -> None:
         super().__init__(**options)
         self._handlers = handlers
-        self._wrapped = AccessLogMiddleware(DrainingMiddleware(HeadMiddleware(self._dispatch)))
+        self._wrapped = AccessLogMiddleware(HeadMiddleware(self._dispatch))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -80,12 +80,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     settings = settings or Settings()
 
     @contextlib.asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         app.state.admission, app.state.pool = Admission(settings), ComputePool(settings)
         thresholds = gc.get_threshold()
         gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS, *thresholds[1:])
         gc.freeze()  # what exists now stays: a full collection that walked over it would delay a request by its length
-        yield
+        yield {CONNECTIONS: Connections(settings, descriptors(settings.max_connections))}
         gc.unfreeze()
         gc.set_threshold(*thresholds)
         app.state.pool.close()

@@ -58,9 +58,7 @@ def build_router(handlers: Mapping[str, OperationHandler], settings: Settings) -
     operations = f"{_compact(documentation.operation_list())}\n".encode()
     listed = Document(operations, JSON_CODEC.media_type)
     router.add_api_route("/ops", listed.endpoint, methods=["GET"], **documentation.ops_route())
-    router.add_api_route(
-        "/examples/{operation}/{file}", _example_endpoint(settings), methods=["GET"], **documentation.examples_route()
-    )
+    router.add_api_route("/examples/{operation}/{file}", _example, methods=["GET"], **documentation.examples_route())
     for path, endpoint, documented in (
         ("/health/live", _alive, documentation.live_route()),
         ("/health/ready", _ready, documentation.ready_route()),
@@ -98,12 +96,9 @@ def _shape_endpoint(entry: CatalogueEntry, settings: Settings) -> Any:
     return endpoint
 
 
-def _example_endpoint(settings: Settings) -> Any:
-    async def endpoint(request: Request) -> Response:
-        buffers, media_type = example_file(**request.path_params)
-        return BufferResponse(buffers, media_type, settings.send_timeout)
-
-    return endpoint
+async def _example(request: Request) -> Response:
+    buffers, media_type = example_file(**request.path_params)
+    return BufferResponse(buffers, media_type)
 
 
 async def _alive() -> Response:

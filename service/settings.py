@@ -93,8 +93,19 @@ class Settings(BaseSettings):
     compute_timeout: PositiveFloat = Field(
         60.0, description="Seconds that a computation may take; then it is stopped, and the request gets a 503."
     )
+    header_timeout: PositiveFloat = Field(
+        10.0,
+        description="Time limit in seconds for a request's head, from its first byte or the connection's start.",
+    )
     send_timeout: PositiveFloat = Field(
-        60.0, description="Write timeout in seconds: the connection is closed if the client stops reading the response."
+        60.0,
+        description="Seconds that a client may stop taking a response, or fall behind 16 KiB a second; the connection "
+        "is then broken off.",
+    )
+    max_connections: PositiveInt = Field(
+        1024,
+        description="Maximum number of connections per process, fewer if it may not open as many files. For one more, "
+        "the one that has waited longest without a request is closed; if all have one, the new one gets a 503.",
     )
     keep_alive: PositiveInt = Field(75, description="Seconds after which an idle connection is closed.")
     graceful_shutdown: PositiveInt = Field(

@@ -282,7 +282,7 @@ class _Call:
             if coding is not None:
                 headers["Content-Encoding"] = coding
                 buffers = compressed(buffers, coding, self.ticket.charge)
-        return BufferResponse(buffers, codec.media_type, self.settings.send_timeout, headers)
+        return BufferResponse(buffers, codec.media_type, headers)
 
     def _response_coding(self, size: int) -> str | None:
         """Return the content coding that the client asks for; a list, which most libraries send, is no request."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
@@ -33,8 +32,6 @@ class BufferResponse(Response):
     ----------
     buffers : sequence of bytes-like
     media_type : str
-    seconds : float
-        Write timeout of each chunk: the connection is closed if the client stops reading.
     headers : mapping of str to str
     """
 
@@ -42,7 +39,6 @@ class BufferResponse(Response):
         self,
         buffers: Sequence[Buffer],
         media_type: str,
-        seconds: float,
         headers: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         views = [memoryview(buffer) for buffer in buffers]
@@ -53,7 +49,6 @@ class BufferResponse(Response):
             self._chunks = [
                 view[start : start + CHUNK_BYTES] for view in views for start in range(0, view.nbytes, CHUNK_BYTES)
             ]
-        self._seconds = seconds
         self.release: Callable[[], None] = lambda: None
         """Called once the response is sent or aborted; the request keeps its memory and its place until then."""
         self.status_code, self.background = 200, None
@@ -66,13 +61,10 @@ class BufferResponse(Response):
             if len(self._chunks) == 1 and self._is_sent_whole(scope, self._chunks[0]):
                 return
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            for number, chunk in enumerate(self._chunks, 1):
-                message = {"type": "http.response.body", "body": chunk, "more_body": number < len(self._chunks)}
-                try:
-                    async with asyncio.timeout(self._seconds):
-                        await send(message)
-                except TimeoutError:
-                    return  # the server closes a connection whose response is not complete
+            for chunk in self._chunks:
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            # which waits until the client has taken the others; our protocol ends its connection if it does not
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             self.release()
 

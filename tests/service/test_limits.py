@@ -256,13 +256,6 @@ def test_what_is_missing_from_a_body_is_not_made_up(content_type: str) -> None:
     assert "incomplete" in raw.answer["detail"]
 
 
-def test_a_client_that_waits_for_a_word_and_is_refused_must_not_go_on() -> None:
-    """The server could not tell its body from a next request."""
-    raw = call_alone(Raw(10**12, expects=True))
-    raw.assert_refused(413)
-    assert raw.headers[b"connection"] == b"close"
-
-
 @pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 def test_the_members_of_an_npz_inflate_to_a_limited_sum(compression: int) -> None:
     operands = {"input": np.zeros((1, 100, 1)), "weight": np.zeros((2, 1, 1))}

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import signal
-import threading
 from typing import Any
 
-import anyio
 import numpy as np
 import pytest
 
-from service.http.responses import BufferResponse
 from service.operations.operation import Operation
 from tests.clients import ApplicationClient, running_server
 from tests.service import payloads
@@ -27,25 +24,6 @@ def test_a_lack_of_memory_is_said(client: ApplicationClient, monkeypatch: pytest
     answer = client.post("/pool/forward", json=REQUEST)
     payloads.problem(answer, 503)
     assert int(answer.headers["retry-after"]) >= 1
-
-
-def test_an_answer_that_nobody_reads_is_broken_off_and_gives_its_memory_back() -> None:
-    sent: list[Any] = []
-    released = threading.Event()
-
-    async def stalled(message: Any) -> None:
-        sent.append(message["type"])
-        if message["type"] == "http.response.body":
-            await anyio.sleep_forever()
-
-    async def receive() -> Any:
-        raise AssertionError
-
-    response = BufferResponse([b"x" * 10], "application/x-npy", 0.01)
-    response.release = released.set
-    anyio.run(response, {"type": "http"}, receive, stalled)
-    assert sent == ["http.response.start", "http.response.body"]
-    assert released.is_set()
 
 
 def test_a_request_that_outlasts_the_time_to_shut_down_is_told_so() -> None:

@@ -9,7 +9,7 @@ import httpx
 import orjson
 import pytest
 
-from service.http.protocol import BREAKS_A_RULE, MAX_HEAD_BYTES, in_origin_form, malformed
+from service.http.refusals import BREAKS_A_RULE, MAX_HEAD_BYTES, in_origin_form, malformed
 from tests.service.test_serving import (
     ANSWER,
     BODY,
