@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import array
 import asyncio
+import contextlib
+import fcntl
 import socket
 import struct
+import termios
 
 from uvicorn.protocols.http.flow_control import FlowControl
 
@@ -93,7 +97,7 @@ class Flow(FlowControl):
         now = self._loop.time()
         self._sending = Progress(self._send_timeout, self._rate, now)
         self._sending.deadline = now + self._left
-        self._unsent = self._transport.get_write_buffer_size()
+        self._unsent = _untaken(self._transport)
         self._watch()
 
     def resume_writing(self) -> None:
@@ -101,7 +105,7 @@ class Flow(FlowControl):
         super().resume_writing()
         if self._sending is not None:
             now = self._loop.time()
-            self._sending.add(self._unsent, now)
+            self._sending.add(max(0, self._unsent - _untaken(self._transport)), now)
             self._left = self._sending.deadline - now
             self._sending = None
         if self._watching is not None:
@@ -114,7 +118,7 @@ class Flow(FlowControl):
     def _check(self) -> None:
         if self._sending is None:
             return
-        now, unsent = self._loop.time(), self._transport.get_write_buffer_size()
+        now, unsent = self._loop.time(), _untaken(self._transport)
         self._sending.add(max(0, self._unsent - unsent), now)
         self._unsent = unsent
         if now >= self._sending.deadline:
@@ -129,6 +133,19 @@ class Flow(FlowControl):
         if self._holding is not None:
             self._holding.cancel()
             self._holding = None
+
+
+def _untaken(transport: asyncio.Transport) -> int:
+    """Return how many bytes lie in the transport's and the system's buffers.
+
+    The system takes more only when a third of its own buffer is free again, up to megabytes later.
+    """
+    connection: socket.socket | None = transport.get_extra_info("socket")
+    in_system = array.array("i", [0])
+    if connection is not None:
+        with contextlib.suppress(OSError, ValueError):  # it may be closed
+            fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, in_system)
+    return transport.get_write_buffer_size() + in_system[0]
 
 
 def break_off(transport: asyncio.Transport) -> None:

@@ -21,11 +21,14 @@ from .refusals import (
     LONG_HEAD,
     LONG_LINES,
     MAX_HEAD_BYTES,
+    NO_HOST,
     NO_PROXY,
+    OLD_CODING,
     OTHER_CODING,
     OTHER_VERSION,
     Refusal,
     in_origin_form,
+    is_host,
     late_head,
     malformed,
 )
@@ -66,7 +69,7 @@ class Protocol(Lifetime):
         self._hosts = 0
         self._has_begun = self._is_complete = False
         """Whether a request began, and whether one ended, in this read."""
-        self._is_offer = False
+        self._is_coded = self._is_offer = False
         self._refusal: Refusal | None = None
         """To be sent once the responses before it are."""
 
@@ -149,6 +152,7 @@ class Protocol(Lifetime):
         self._unset_keepalive_if_required()
         self._head_bytes = self._field_bytes = self._line_bytes = self._body_bytes = self._hosts = 0
         self._in_head = self._has_begun = True
+        self._is_coded = False
 
     def on_url(self, url: bytes) -> None:
         """Take a piece of the target."""
@@ -158,6 +162,10 @@ class Protocol(Lifetime):
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header field; those after a chunked body mean nothing here."""
         if not self._in_head:
+            if self._has_begun:  # else they are counted with all bytes of the read
+                self._line_bytes += len(name) + len(value)
+                if self._line_bytes > MAX_HEAD_BYTES:
+                    raise LONG_LINES()
             return
         super().on_header(name, value)
         self._field_bytes += len(name) + len(value)
@@ -166,8 +174,12 @@ class Protocol(Lifetime):
         name = name.lower()
         if name == b"host":
             self._hosts += 1
-        elif name == b"transfer-encoding" and value.lower() != b"chunked":
-            raise OTHER_CODING()
+            if not is_host(value):
+                raise NO_HOST()
+        elif name == b"transfer-encoding":
+            self._is_coded = True
+            if value.lower() != b"chunked":
+                raise OTHER_CODING()
 
     def on_headers_complete(self) -> None:
         """Check the rules that the parser does not, and start the request."""
@@ -178,6 +190,8 @@ class Protocol(Lifetime):
             got = "several Host fields" if self._hosts else "no Host field"
             words = ("an HTTP/1.1 request names its host once", got, "one Host field")
             raise Refusal(HTTPStatus.BAD_REQUEST, words)
+        if self._is_coded and version != "1.1":
+            raise OLD_CODING()
         if self.parser.get_method() == b"CONNECT":
             raise NO_PROXY()
         self._is_offer = self.parser.should_upgrade()

@@ -17,11 +17,14 @@ __all__ = [
     "LONG_HEAD",
     "LONG_LINES",
     "MAX_HEAD_BYTES",
+    "NO_HOST",
     "NO_PROXY",
+    "OLD_CODING",
     "OTHER_CODING",
     "OTHER_VERSION",
     "Refusal",
     "in_origin_form",
+    "is_host",
     "late_head",
     "malformed",
 ]
@@ -29,6 +32,8 @@ __all__ = [
 MAX_HEAD_BYTES = 2**14
 
 ABSOLUTE_FORM = re.compile(rb"https?://(?P<authority>[^/?#]*)(?P<origin_form>.*)", re.IGNORECASE)
+
+HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=:%\[\]-]*")
 
 Words = tuple[str, str, str]
 """A rule, what came, and what was expected."""
@@ -100,6 +105,16 @@ OTHER_VERSION = functools.partial(
     ("this server speaks HTTP/1.1", "another version of HTTP", "HTTP/1.1 or HTTP/1.0"),
 )
 OTHER_CODING = functools.partial(Refusal, HTTPStatus.NOT_IMPLEMENTED, (CODINGS, "another one", A_CODING))
+OLD_CODING = functools.partial(
+    Refusal,
+    HTTPStatus.BAD_REQUEST,
+    ("HTTP/1.0 has no transfer codings", "a Transfer-Encoding", "a Content-Length, or a request of HTTP/1.1"),
+)
+NO_HOST = functools.partial(
+    Refusal,
+    HTTPStatus.BAD_REQUEST,
+    ("the field Host is a name or address, with or without a port", "another value", "a host such as 127.0.0.1:8000"),
+)
 NO_PROXY = functools.partial(
     Refusal, HTTPStatus.NOT_IMPLEMENTED, ("this server is no proxy", "the method CONNECT", A_REQUEST_LINE)
 )
@@ -153,6 +168,12 @@ def malformed(reason: str) -> Refusal:
         return OTHER_CODING()
     words = next((words for start, words in RULES.items() if reason.startswith(start)), BREAKS_A_RULE)
     return Refusal(HTTPStatus.BAD_REQUEST, words)
+
+
+@functools.lru_cache(1024)
+def is_host(value: bytes) -> bool:
+    """Return whether a host may be written so (RFC 9112, 3.2)."""
+    return HOST.fullmatch(value) is not None
 
 
 def in_origin_form(target: bytes) -> tuple[bytes, bytes | None]:
