@@ -99,8 +99,8 @@ class Settings(BaseSettings):
     )
     send_timeout: PositiveFloat = Field(
         60.0,
-        description="Seconds that a client may stop taking a response, or fall behind 16 KiB a second; the connection "
-        "is then broken off.",
+        description="Seconds that a client may fall behind the minimum transfer rate when it takes a response; then "
+        "its connection is broken off.",
     )
     max_connections: PositiveInt = Field(
         1024,

@@ -64,6 +64,9 @@ class Connections:
         In seconds.
     min_rate : int
         Bytes per second.
+    waiting : ordered dict
+        The connections that wait, as keys, in the order in which they began to. Each notes here when it does, and when
+        it does not; for a small request, a call would take longer.
     is_ending : bool
         Whether the server shuts down: every response closes its connection.
     """
@@ -74,7 +77,7 @@ class Connections:
         self.min_rate = settings.min_transfer_rate
         self.is_ending = False
         self._all: set[Connection] = set()
-        self._waiting: OrderedDict[Connection, None] = OrderedDict()
+        self.waiting: OrderedDict[Connection, None] = OrderedDict()
 
     def __len__(self) -> int:
         """Return the number of connections."""
@@ -83,7 +86,7 @@ class Connections:
     @property
     def busy(self) -> int:
         """Number of connections with a request under way."""
-        return len(self._all) - len(self._waiting)
+        return len(self._all) - len(self.waiting)
 
     def add(self, connection: Connection) -> None:
         """Count a new connection, which waits; another one may have to end for it, or it is refused."""
@@ -91,32 +94,23 @@ class Connections:
             self._make_room(connection)
         else:
             self._all.add(connection)
-            self._waiting[connection] = None
+            self.waiting[connection] = None
 
     def _make_room(self, newcomer: Connection) -> None:
         is_full = self.busy >= self.limit
         self._all.add(newcomer)
-        if self._waiting and (not is_full or len(self._all) > self.limit + MARGIN):
-            oldest = next(iter(self._waiting))
+        if self.waiting and (not is_full or len(self._all) > self.limit + MARGIN):
+            oldest = next(iter(self.waiting))
             self.remove(oldest)
             oldest.evict()
-        self._waiting[newcomer] = None
+        self.waiting[newcomer] = None
         if is_full:
             newcomer.refuse_newcomer()
 
     def remove(self, connection: Connection) -> None:
         """Forget a connection that has ended."""
         self._all.discard(connection)
-        self._waiting.pop(connection, None)
-
-    def set_busy(self, connection: Connection) -> None:
-        """Note that a request is under way on a connection."""
-        self._waiting.pop(connection, None)
-
-    def set_waiting(self, connection: Connection) -> None:
-        """Note that a connection waits from now on."""
-        if connection in self._all:
-            self._waiting[connection] = None
+        self.waiting.pop(connection, None)
 
     def begin_shutdown(self) -> None:
         """Let every response close its connection from now on, and connections without a request end soon.
@@ -131,7 +125,7 @@ class Connections:
         asyncio.get_running_loop().call_later(IDLE_SECONDS, self._close_idle)
 
     def _close_idle(self) -> None:
-        for connection in list(self._waiting):
+        for connection in list(self.waiting):
             connection.shutdown()
 
 

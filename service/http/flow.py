@@ -49,26 +49,23 @@ class Flow(FlowControl):
     ) -> None:
         super().__init__(transport)
         self._loop, self._send_timeout, self._rate = loop, send_timeout, rate
-        self._small_reads = 0
+        self.small_reads = 0
+        """Of the request that comes; to be set to 0 when it is complete."""
         self._holding: asyncio.TimerHandle | None = None
         self._watching: asyncio.TimerHandle | None = None
         self._sending: Progress | None = None
-        self._left = send_timeout
-        """Seconds that the client had when it had taken everything."""
+        self.time_left = send_timeout
+        """Seconds that the client had when it had taken everything; to be set to the limit for each response."""
         self._unsent = 0
 
     # ------------------------------------------------------------------------------------------------------- reading
-
-    def begin_request(self) -> None:
-        """Give the next request its free reads."""
-        self._small_reads = 0
 
     def took(self, size: int) -> None:
         """Note that bytes came which do not complete a request; stop reading for a moment if they often are few."""
         if size > SMALL_READ:
             return
-        self._small_reads += 1
-        excess = self._small_reads - FREE_READS
+        self.small_reads += 1
+        excess = self.small_reads - FREE_READS
         if excess > 0 and self._holding is None:
             self._transport.pause_reading()
             self._holding = self._loop.call_later(min(SHORTEST_PAUSE * excess, LONGEST_PAUSE), self._release)
@@ -87,16 +84,12 @@ class Flow(FlowControl):
 
     # ------------------------------------------------------------------------------------------------------- writing
 
-    def begin_response(self) -> None:
-        """Give the next response its time."""
-        self._left = self._send_timeout
-
     def pause_writing(self) -> None:
         """Note that the transport has bytes which the client does not take yet."""
         super().pause_writing()
         now = self._loop.time()
         self._sending = Progress(self._send_timeout, self._rate, now)
-        self._sending.deadline = now + self._left
+        self._sending.deadline = now + self.time_left
         self._unsent = _untaken(self._transport)
         self._watch()
 
@@ -106,7 +99,7 @@ class Flow(FlowControl):
         if self._sending is not None:
             now = self._loop.time()
             self._sending.add(max(0, self._unsent - _untaken(self._transport)), now)
-            self._left = self._sending.deadline - now
+            self.time_left = self._sending.deadline - now
             self._sending = None
         if self._watching is not None:
             self._watching.cancel()

@@ -87,8 +87,8 @@ class Lifetime(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self.running = cycle
-        self.flow.begin_response()
-        self.shared.set_busy(self)
+        self.flow.time_left = self.shared.send_timeout
+        self.shared.waiting.pop(self, None)
         super()._start_asgi_task(cycle, app)
 
     # --------------------------------------------------------------------------------------------------- head and idle
@@ -120,7 +120,7 @@ class Lifetime(HttpToolsProtocol):
         if self.at_eof:
             self.transport.close()
             return
-        self.shared.set_waiting(self)
+        self.shared.waiting[self] = None
         self.flow.resume_reading()
         if not self._in_head:
             self._unset_keepalive_if_required()
@@ -148,7 +148,7 @@ class Lifetime(HttpToolsProtocol):
         self._discarded = 0
         self._lingering = Progress(LINGER_SECONDS, self.shared.min_rate, self.loop.time())
         self._end_timer = self.loop.call_at(self._lingering.deadline, self._end_lingering)
-        self.shared.set_waiting(self)
+        self.shared.waiting[self] = None
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.flow.resume_reading()

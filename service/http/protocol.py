@@ -201,7 +201,8 @@ class Protocol(Lifetime):
         if host is not None:
             self.headers[:] = [(b"host", host), *(field for field in self.headers if field[0] != b"host")]
         self._in_head, self._in_body = False, True
-        self.head_is_here()
+        if self._head_timer is not None:
+            self.head_is_here()
         super().on_headers_complete()
         cycle = self.cycle
         cycle.transport = self.outlet  # type: ignore[assignment]
@@ -233,11 +234,12 @@ class Protocol(Lifetime):
         """End a request's body."""
         if self._is_offer:
             return
-        self._take_pieces()
+        if self._pieces:
+            self._take_pieces()
         self._in_body, self._is_complete = False, True
         if not self._has_begun and not self.cycle.response_started:
             self.cycle.keep_alive = self._is_kept()
-        self.flow.begin_request()
+        self.flow.small_reads = 0
         self.scope["state"][BODY_IS_HERE] = True
         super().on_message_complete()
 
@@ -264,7 +266,7 @@ class Protocol(Lifetime):
         """Go on with the next request of the connection, or refuse it."""
         self.server_state.total_requests += 1
         self.running = None
-        if self.transport.is_closing() or self.is_lingering:
+        if self._lingering is not None or self.transport.is_closing():
             return
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
