@@ -62,7 +62,8 @@ class Lifetime(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin a connection."""
         super().connection_made(transport)
-        # so pausing means that there is something in the transport's buffer; under TLS, zero would mean: always
+        # so pausing means that there is something in the transport's buffer; under TLS, zero would mean: always, and
+        # the layer below takes a megabyte without saying so
         transport.set_write_buffer_limits(1 if self.scheme == "https" else 0)
         self.flow = Flow(transport, self.loop, self.shared.send_timeout, self.shared.min_rate)
         self.outlet = SimpleNamespace(write=transport.write, is_closing=transport.is_closing, close=self.end)

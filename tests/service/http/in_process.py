@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -62,7 +63,8 @@ class App:
         status, content = (413, b"no") if path == "/refuse" else (200, b"x" * self.size)
         headers = [(b"content-length", b"%d" % len(content))]
         await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": content, "more_body": True})
+        for start in range(0, len(content), 2**20):
+            await send({"type": "http.response.body", "body": content[start : start + 2**20], "more_body": True})
         await send({"type": "http.response.body", "body": b""})
         self.release.append(path)
 
@@ -112,7 +114,9 @@ class Running:
 
 
 @contextlib.contextmanager
-def serving(limit: int = 100, path: Path | None = None, **settings: Any) -> Iterator[Running]:
+def serving(
+    limit: int = 100, path: Path | None = None, tls: ssl.SSLContext | None = None, **settings: Any
+) -> Iterator[Running]:
     """Serve on a free port of the loopback interface, or on a Unix domain socket."""
     loop, app = uvloop.new_event_loop(), App()
     config = uvicorn.Config(app, http=Protocol, ws="none", lifespan="off", log_config=None, server_header=False)
@@ -136,7 +140,7 @@ def serving(limit: int = 100, path: Path | None = None, **settings: Any) -> Iter
             return await loop.create_unix_server(made, str(path))
         listening = socket.create_server(("127.0.0.1", 0), backlog=512)
         running.address = listening.getsockname()
-        return await loop.create_server(made, sock=listening)
+        return await loop.create_server(made, sock=listening, ssl=tls)
 
     server = loop.run_until_complete(start())
     thread = threading.Thread(target=loop.run_forever)
