@@ -79,7 +79,7 @@ def running_server(*arguments: str, **environment: str) -> Iterator[tuple[str, s
         process.wait(timeout=60)
 
 
-def wait_until_ready(base_url: str, process: subprocess.Popen[bytes], seconds: float = 30) -> None:
+def wait_until_ready(base_url: str, process: subprocess.Popen[bytes], seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if process.poll() is not None:

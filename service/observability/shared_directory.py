@@ -37,7 +37,8 @@ def shared_metrics(workers: int) -> Iterator[None]:
         return
     with contextlib.ExitStack() as resources:
         chosen = os.environ.pop(VARIABLE, "")
-        for parent in [chosen] if chosen else [IN_MEMORY, None]:
+        resources.callback(os.environ.pop, VARIABLE, None)
+        for parent in [*filter(None, [chosen]), IN_MEMORY, None]:
             with contextlib.suppress(OSError):
                 made = tempfile.TemporaryDirectory(prefix="convpool-metrics-", dir=parent, ignore_cleanup_errors=True)
                 os.environ[VARIABLE] = resources.enter_context(made)
