@@ -23,6 +23,7 @@ from .http.error_responses import install_error_handlers
 from .http.handler import OperationHandler
 from .http.head import HeadMiddleware
 from .http.observing import ObservingMiddleware, operation_labels
+from .observability.metrics import register_gauge
 from .observability.serving import observed
 from .observability.tracing import RequestTracer, request_tracer
 from .operations.admission import Admission
@@ -77,6 +78,17 @@ class Application(FastAPI):
         await super().__call__(scope, receive, send)
 
 
+def _show(admission: Admission) -> None:
+    """Show what requests have in use among the metrics."""
+    for name, description, value in (
+        ("slots_in_use", "Requests that have one of the places.", lambda: admission.places),
+        ("slots_limit", "Requests that may have a place at a time.", lambda: admission.max_places),
+        ("memory_charged_bytes", "Memory that is reserved for requests in progress.", lambda: admission.memory),
+        ("memory_limit_bytes", "Memory that requests in progress may use.", lambda: admission.max_memory),
+    ):
+        register_gauge(f"convpool_{name}", description, value)
+
+
 def create_app(settings: Settings | None = None) -> FastAPI:
     """Return the service as an ASGI application.
 
@@ -90,6 +102,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         app.state.admission, app.state.pool = Admission(settings), ComputePool(settings)
+        _show(app.state.admission)
         thresholds = gc.get_threshold()
         gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS, *thresholds[1:])
         gc.freeze()  # what exists now stays: a full collection that walked over it would delay a request by its length

@@ -10,7 +10,7 @@ import asyncio
 import functools
 import time
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -90,13 +90,15 @@ class ObservingMiddleware:
         If there are to be traces.
     """
 
+    in_progress: ClassVar[int] = 0
+    """Requests of all applications in this process that have not ended."""
+
     def __init__(self, app: ASGIApp, labels: Mapping[str, str], tracer: RequestTracer | None = None) -> None:
         self._app, self._labels, self._tracer = app, labels, tracer
-        self._in_progress = 0
         register_gauge(
             "convpool_requests_in_progress",
             "Requests that are being received, computed or sent.",
-            lambda: self._in_progress,
+            lambda: ObservingMiddleware.in_progress,
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -131,7 +133,7 @@ class ObservingMiddleware:
         send_whole = state.get(SEND_WHOLE)
         if send_whole is not None:
             state[SEND_WHOLE] = lambda status, headers, body: send_whole(status, [*headers, *fields()], body)
-        self._in_progress += 1
+        ObservingMiddleware.in_progress += 1
         try:
             await self._app(scope, receive, observed_send)
         except Exception:
@@ -139,7 +141,7 @@ class ObservingMiddleware:
                 note_problem(scope, "Internal error", 500)
             raise
         finally:
-            self._in_progress -= 1
+            ObservingMiddleware.in_progress -= 1
             observed = _Observed(scope, status, sent, started, head_written, time.perf_counter())
             asyncio.get_running_loop().call_soon(self._finish, observed)
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Literal, NamedTuple
 
 import numpy as np
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.process_collector import ProcessCollector
 
 from cnn_core import __version__
@@ -31,6 +31,9 @@ __all__ = [
     "register_gauge",
     "set_build_info",
 ]
+
+# a sample more for each, which files of several workers do not have anyway
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 REGISTRY = CollectorRegistry(auto_describe=True)
 """All metrics of this process."""

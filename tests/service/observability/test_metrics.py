@@ -7,7 +7,7 @@ import re
 import threading
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 
@@ -22,6 +22,7 @@ def scraped() -> Scrape:
     return samples(generate_latest(metrics.REGISTRY).decode())
 
 
+@settings(deadline=None)
 @given(st.lists(st.one_of(st.floats(0, 100), st.sampled_from(metrics.SECONDS)), min_size=1, max_size=30))
 def test_many_values_at_once_are_what_one_after_the_other_is(amounts: list[float]) -> None:
     registry = CollectorRegistry()

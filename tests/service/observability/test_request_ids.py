@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import string
 
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from service.observability.request_ids import request_id
@@ -16,6 +16,7 @@ def is_plain(value: bytes) -> bool:
     return 1 <= len(value) <= 128 and all(byte in PLAIN for byte in value)
 
 
+@settings(deadline=None)
 @given(st.one_of(st.binary(max_size=200), st.lists(st.sampled_from(PLAIN), max_size=200).map(bytes)))
 @example(b"x" * 128)
 @example(b"x" * 129)
