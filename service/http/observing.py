@@ -10,7 +10,7 @@ import asyncio
 import functools
 import time
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -19,16 +19,11 @@ from ..observability.request_ids import REQUEST_ID, request_id
 from ..observability.tracing import RequestTracer, TracedRequest
 from ..operations.catalogue import CATALOGUE
 from .access_log import AccessLine, is_logged, note_problem, printable_target
-from .body import BODY_IS_HERE
+from .body import ARRIVING
+from .handler import TIMINGS
 from .responses import SEND_WHOLE
 
-__all__ = ["RECEIVED", "TIMINGS", "ObservingMiddleware", "operation_labels"]
-
-TIMINGS = "convpool.timings"
-"""Where in a scope's state the seconds are that a request spent in each stage: ``receive``, ``queue``, ``compute``."""
-
-RECEIVED = "convpool.received"
-"""Where in a scope's state the number of bytes of the body is, once they have been read."""
+__all__ = ["ObservingMiddleware", "operation_labels"]
 
 SERVICE_PATHS = {
     "/": "docs",
@@ -153,7 +148,7 @@ class ObservingMiddleware:
             stages["send"] = observed.ended - observed.head_written
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         operation = self._operation(path)
-        received = _received(scope)
+        received = state[ARRIVING].size if ARRIVING in state else 0  # of what did not read it, it is not known
         record(RequestRecord(operation, status, received, sent, duration, stages))
         trace_id = ""
         if self._tracer is not None:
@@ -192,13 +187,3 @@ def _template(stages: tuple[str, ...]) -> bytes:
 def server_timing(timings: Mapping[str, float]) -> bytes:
     """Return the value of the field ``Server-Timing``: the stages with their times in milliseconds."""
     return _template(tuple(timings)) % tuple([1000 * seconds for seconds in timings.values()])
-
-
-def _received(scope: Mapping[str, Any]) -> int:
-    """Return the bytes of a request's body that were received, as far as they are known."""
-    state = scope["state"]
-    if RECEIVED in state:
-        return int(state[RECEIVED])
-    lengths = [value for name, value in scope["headers"] if name == b"content-length"]
-    # a length that was announced is not one that came
-    return int(lengths[0]) if BODY_IS_HERE in state and lengths and lengths[0].isdigit() else 0

@@ -14,7 +14,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 from service.app import create_app
-from service.http.observing import TIMINGS, ObservingMiddleware
+from service.http.handler import TIMINGS
+from service.http.observing import ObservingMiddleware
 from service.observability.tracing import RequestTracer, request_tracer
 from service.settings import Settings
 from tests.clients import ApplicationClient, application_client
