@@ -12,7 +12,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from .metrics import REGISTRY, flush, refresh_gauges
-from .shared_directory import VARIABLE
+from .shared_directory import VARIABLE, reading_files
 
 __all__ = ["OPENMETRICS", "TEXT", "Exposition"]
 
@@ -62,8 +62,10 @@ class Exposition:
 
 
 def _written(media_type: str) -> bytes:
-    registry = REGISTRY
-    if VARIABLE in os.environ:
-        registry = CollectorRegistry()
-        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    return WRITERS[media_type](registry)
+    write = WRITERS[media_type]
+    if VARIABLE not in os.environ:
+        return write(REGISTRY)
+    registry = CollectorRegistry()
+    with reading_files() as directory:
+        MultiProcessCollector(registry, directory)  # type: ignore[no-untyped-call]
+        return write(registry)
