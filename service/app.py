@@ -78,13 +78,15 @@ class Application(FastAPI):
         await super().__call__(scope, receive, send)
 
 
-def _show(admission: Admission) -> None:
+def _show(admission: Admission, connections: Connections) -> None:
     """Show what requests have in use among the metrics."""
     for name, description, value in (
         ("slots_in_use", "Requests that have one of the places.", lambda: admission.places),
         ("slots_limit", "Requests that may have a place at a time.", lambda: admission.max_places),
         ("memory_charged_bytes", "Memory that is reserved for requests in progress.", lambda: admission.memory),
         ("memory_limit_bytes", "Memory that requests in progress may use.", lambda: admission.max_memory),
+        ("open_connections", "Connections that are open.", lambda: len(connections)),
+        ("open_connections_limit", "Connections that may be open.", lambda: connections.limit),
     ):
         register_gauge(f"convpool_{name}", description, value)
 
@@ -102,11 +104,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         app.state.admission, app.state.pool = Admission(settings), ComputePool(settings)
-        _show(app.state.admission)
         thresholds = gc.get_threshold()
         gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS, *thresholds[1:])
         gc.freeze()  # what exists now stays: a full collection that walked over it would delay a request by its length
         connections = Connections(settings, descriptors(settings.max_connections))
+        _show(app.state.admission, connections)
         async with observed(settings.workers, tracer):
             yield {CONNECTIONS: connections}
         gc.unfreeze()

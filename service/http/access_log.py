@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import Any, NamedTuple
 
 from ..observability.logs import request_extra
-from ..observability.metrics import RequestRecord, record
+from ..observability.metrics import RequestRecord, count_rejection, record
 
 __all__ = ["AccessLine", "is_logged", "log_request", "note_problem", "printable_target"]
 
@@ -16,7 +16,10 @@ MAX_TARGET = 200
 """Maximum length of a path in the log, in characters."""
 
 MALFORMED = "malformed"
-"""In the metrics, the operation of what is not HTTP."""
+"""In the metrics, the operation of what is refused before it is a request."""
+
+REASONS = {HTTPStatus.REQUEST_TIMEOUT: "header_timeout", HTTPStatus.SERVICE_UNAVAILABLE: "too_many_connections"}
+"""Which limits end what the application never sees, by the status."""
 
 logger = logging.getLogger("convpool.access")
 
@@ -108,7 +111,7 @@ def note_problem(scope: Any, title: str, status: int = 0) -> None:
 def log_request(
     client: tuple[str, int] | None, request: str, status: int, milliseconds: float, sent: int, problem: str
 ) -> None:
-    """Log and count what is not HTTP, which the application never sees.
+    """Log and count what is refused before it is a request, so that the application never sees it.
 
     Parameters
     ----------
@@ -124,6 +127,8 @@ def log_request(
     problem : str
         Title of the problem.
     """
+    if status in REASONS:
+        count_rejection(REASONS[HTTPStatus(status)])
     record(RequestRecord(MALFORMED, status, 0, sent, milliseconds / 1000, {}))
     if is_logged(status):
         AccessLine(client, request, "", status, milliseconds / 1000, sent, 0, problem, "", MALFORMED, {}, "").log()

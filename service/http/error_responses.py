@@ -31,6 +31,7 @@ from ..problems import (
     AddressLimit,
     BodyTimeout,
     Busy,
+    ClientGone,
     Finding,
     InvalidRequest,
     NotAcceptable,
@@ -145,7 +146,7 @@ def error_response(request: Request, error: Exception) -> Response:
         kind: Kind, findings: Sequence[Finding], detail: str = "", headers: Mapping[str, str] | None = None
     ) -> Response:
         note_problem(request.scope, kind.title)
-        if kind.status in OF_A_LIMIT:
+        if kind.status in OF_A_LIMIT and not isinstance(error, ClientGone):
             count_rejection(_reason(error))
         if _is_inference(request):
             return inference_error_response(kind, findings, detail, headers)

@@ -8,6 +8,7 @@ import struct
 
 from uvicorn.protocols.http.flow_control import FlowControl
 
+from ..observability.metrics import count_rejection
 from .progress import Progress
 
 __all__ = ["SMALL_READ", "Flow", "break_off"]
@@ -119,6 +120,7 @@ class Flow(FlowControl):
         self._unsent = unsent
         if now >= self._sending.deadline:
             self._watching = None
+            count_rejection("send_timeout")
             break_off(self._transport)
         else:
             self._watch()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import collections
 import os
 import platform
+import threading
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
 from typing import Literal, NamedTuple
@@ -142,22 +143,26 @@ _build = Gauge(
 
 _gauges: dict[str, tuple[Gauge, Callable[[], float]]] = {}
 _pending: list[RequestRecord] = []
+_flushing = threading.Lock()
 
 
 def record(request: RequestRecord) -> None:
-    """Record a request whose response is written; to be called on the event loop."""
+    """Record a request whose response is written."""
     _pending.append(request)
     if len(_pending) >= MAX_PENDING:
         flush()
 
 
 def flush() -> None:
-    """Add the requests that were recorded since the last time to the counters; to be called on the event loop."""
-    if not _pending:
+    """Add the requests that were recorded since the last time to the counters; on any thread."""
+    with _flushing:
+        pending = _pending[:]
+        del _pending[: len(pending)]
+    if not pending:
         return
     requests, received, sent = (collections.Counter[tuple[str, ...]]() for _ in range(3))
     durations, stages = (collections.defaultdict[tuple[str, ...], list[float]](list) for _ in range(2))
-    for request in _pending:
+    for request in pending:
         key = (request.operation,)
         requests[request.operation, str(request.status or "none")] += 1
         received[key] += request.received
@@ -165,7 +170,6 @@ def flush() -> None:
         durations[key].append(request.duration)
         for stage, seconds in request.stages.items():
             stages[request.operation, stage].append(seconds)
-    _pending.clear()
     for counter, counts in ((_requests, requests), (_received, received), (_sent, sent)):
         for labels, count in counts.items():
             counter.labels(*labels).inc(count)

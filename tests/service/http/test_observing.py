@@ -14,16 +14,20 @@ import anyio
 import orjson
 import pytest
 from prometheus_client import generate_latest
+from starlette.requests import Request
 
 from service.app import create_app
 from service.http import observing
+from service.http.access_log import log_request
 from service.http.body import ARRIVING, BODY_IS_HERE
+from service.http.error_responses import error_response
 from service.http.handler import TIMINGS
 from service.http.observing import ObservingMiddleware
 from service.http.responses import SEND_WHOLE, BufferResponse
 from service.observability import metrics
 from service.observability.metrics import RequestRecord
 from service.operations.catalogue import OPERATIONS
+from service.problems import AddressLimit, BodyTimeout, ClientGone, InvalidRequest, NoMemory
 from service.settings import Settings
 from tests.clients import ApplicationClient, application_client
 from tests.logs import logged
@@ -56,7 +60,7 @@ class Answer:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if self.timings is not None:
             scope["state"][TIMINGS] = dict(self.timings)
-        await BufferResponse([self.body], "text/plain", 5.0)(scope, receive, send)
+        await BufferResponse([self.body], "text/plain")(scope, receive, send)
 
 
 async def sent_by(middleware: ObservingMiddleware, scope: dict[str, Any]) -> list[dict[str, Any]]:
@@ -288,6 +292,40 @@ def test_what_a_limit_ends_is_counted_by_its_reason(monkeypatch: pytest.MonkeyPa
         assert client.post("/pool/forward", content=b"{}", headers=headers).status_code == 422
         assert client.get("/nothing").status_code == 404
     assert reasons == ["too_large"]
+
+
+@pytest.mark.parametrize(
+    ("error", "reasons"),
+    [
+        (BodyTimeout.of("", "late", got="", expected=""), ["body_timeout"]),
+        (NoMemory.busy("", ""), ["no_memory"]),
+        (AddressLimit.busy("", ""), ["address_limit"]),
+        (ClientGone.busy("", ""), []),
+        (InvalidRequest.of("", "wrong", got="", expected=""), []),
+    ],
+)
+def test_a_reason_is_the_name_of_the_problem(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, reasons: list[str]
+) -> None:
+    counted: list[str] = []
+    monkeypatch.setattr("service.http.error_responses.count_rejection", counted.append)
+    error_response(Request(scope_of()), error)
+    assert counted == reasons
+
+
+@pytest.mark.parametrize(("status", "reasons"), [(400, []), (408, ["header_timeout"]), (503, ["too_many_connections"])])
+def test_what_is_refused_before_it_is_a_request_is_counted_too(
+    monkeypatch: pytest.MonkeyPatch, status: int, reasons: list[str]
+) -> None:
+    counted: list[str] = []
+    records: list[RequestRecord] = []
+    monkeypatch.setattr("service.http.access_log.count_rejection", counted.append)
+    monkeypatch.setattr("service.http.access_log.record", records.append)
+    with logged("convpool.access") as lines:
+        log_request(("192.0.2.1", 5), "-", status, 0.0, 12, "A title")
+    assert lines[0].getMessage() == f'192.0.2.1:5 "-" {status} 0.0 ms 12 bytes A title'
+    assert counted == reasons
+    assert [(record.operation, record.status, record.sent) for record in records] == [("malformed", status, 12)]
 
 
 # ------------------------------------------------------------------------------------------------------------- /metrics

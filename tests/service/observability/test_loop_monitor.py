@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from prometheus_client import generate_latest
+import pytest
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
 
-from service.observability import metrics
+from service.observability import loop_monitor, metrics
 from service.observability.loop_monitor import INTERVAL, TICKS_BETWEEN_REFRESHES, WINDOW, LoopMonitor
-from service.observability.metrics import RequestRecord
 from tests.service.metrics import Scrape, samples
 
 MAX = "convpool_event_loop_delay_max_seconds"
@@ -43,20 +43,28 @@ def scraped() -> Scrape:
     return samples(generate_latest(metrics.REGISTRY).decode())
 
 
-def test_delays_are_observed_and_the_largest_of_a_minute_is_shown() -> None:
+def test_delays_are_observed_and_the_largest_of_a_minute_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    observed: list[float] = []
+    monkeypatch.setattr(loop_monitor, "observe_loop_delay", observed.append)
     loop: Any = Loop()
-    before = scraped()
     LoopMonitor(loop)
     for late in (0.0, 0.3, 0.015, -0.001):
         loop.come(late)
-    after = scraped()
-    name = "convpool_event_loop_delay_seconds"
-    assert after.sum(f"{name}_count") - before.sum(f"{name}_count") == 4
-    assert after.sum(f"{name}_bucket", le="0.02") - before.sum(f"{name}_bucket", le="0.02") == 3
-    assert abs(after.sum(MAX) - 0.3) < 1e-9
+    assert observed == pytest.approx([0.0, 0.3, 0.015, 0.0])
+    assert scraped().sum(MAX) == pytest.approx(0.3)
     for _ in range(WINDOW):
         loop.come(0.002)
-    assert abs(scraped().sum(MAX) - 0.002) < 1e-9
+    assert scraped().sum(MAX) == pytest.approx(0.002)
+
+
+def test_a_delay_is_one_of_the_histogram() -> None:
+    registry = CollectorRegistry()
+    delays = Histogram("delays", "", buckets=metrics.DELAYS, registry=registry)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(metrics, "_loop_delays", delays)
+        metrics.observe_loop_delay(0.015)
+    found = samples(generate_latest(registry).decode())
+    assert (found.sum("delays_bucket", le="0.01"), found.sum("delays_bucket", le="0.02")) == (0, 1)
 
 
 def test_it_plans_from_when_it_came() -> None:
@@ -66,21 +74,16 @@ def test_it_plans_from_when_it_came() -> None:
     assert loop.planned[0][0] == loop.now + INTERVAL  # a delay is counted once
 
 
-def test_it_keeps_the_metrics_up_to_date_and_ends() -> None:
-    loop, calls = Loop(), 0
-
-    def counted() -> float:
-        nonlocal calls
-        calls += 1
-        return 0.0
-
-    monitor = LoopMonitor(loop)  # type: ignore[arg-type]
-    metrics.register_gauge("tested_by_the_loop_monitor", "A number.", counted)
-    metrics.record(RequestRecord("of_the_loop_monitor", 200, 0, 0, 0.0, {}))
+def test_it_keeps_the_metrics_up_to_date_and_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop: Any = Loop()
+    refreshes: list[None] = []
+    flushes: list[None] = []
+    monkeypatch.setattr(loop_monitor, "refresh_gauges", lambda: refreshes.append(None))
+    monkeypatch.setattr(loop_monitor, "flush", lambda: flushes.append(None))
+    monitor = LoopMonitor(loop)
     for _ in range(2 * TICKS_BETWEEN_REFRESHES):
         loop.come(0.0)
-    assert calls == 2
-    metrics.record(RequestRecord("of_the_loop_monitor", 200, 0, 0, 0.0, {}))
+    assert (len(refreshes), len(flushes)) == (2, 2 * TICKS_BETWEEN_REFRESHES)
     monitor.close()
     assert not loop.planned
-    assert scraped().sum("convpool_requests_total", operation="of_the_loop_monitor") == 2
+    assert len(flushes) == 2 * TICKS_BETWEEN_REFRESHES + 1  # the last requests are recorded too
