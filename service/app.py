@@ -11,17 +11,21 @@ import orjson
 from fastapi import FastAPI
 from starlette.responses import HTMLResponse, RedirectResponse
 from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from cnn_core import __version__
 
 from .codecs import JSON_CODEC
 from .documentation import openapi as documentation
-from .http.access_log import AccessLogMiddleware
 from .http.connections import CONNECTIONS, Connections, descriptors
 from .http.documents import Document
 from .http.error_responses import install_error_handlers
+from .http.handler import OperationHandler
 from .http.head import HeadMiddleware
+from .http.observing import ObservingMiddleware, operation_labels
+from .observability.metrics import register_gauge
+from .observability.serving import observed
+from .observability.tracing import RequestTracer, request_tracer
 from .operations.admission import Admission
 from .operations.scheduling import ComputePool
 from .routes import build_router, operation_handlers
@@ -43,16 +47,21 @@ class Application(FastAPI):
 
     Parameters
     ----------
-    handlers : mapping of str to ASGI application
+    handlers : mapping of str to OperationHandler
         By path, what handles the POST requests to it.
+    tracer : RequestTracer, optional
+        If there are to be traces.
     **options
         FastAPI's.
     """
 
-    def __init__(self, handlers: Mapping[str, ASGIApp], **options: Any) -> None:
+    def __init__(
+        self, handlers: Mapping[str, OperationHandler], tracer: RequestTracer | None = None, **options: Any
+    ) -> None:
         super().__init__(**options)
         self._handlers = handlers
-        self._wrapped = AccessLogMiddleware(HeadMiddleware(self._dispatch))
+        labels = operation_labels((path, handler.operation.name) for path, handler in handlers.items())
+        self._wrapped = ObservingMiddleware(HeadMiddleware(self._dispatch), labels, tracer)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -67,6 +76,19 @@ class Application(FastAPI):
                 await handler(scope, receive, send)
                 return
         await super().__call__(scope, receive, send)
+
+
+def _show(admission: Admission, connections: Connections) -> None:
+    """Show what requests have in use among the metrics."""
+    for name, description, value in (
+        ("slots_in_use", "Requests that have one of the places.", lambda: admission.places),
+        ("slots_limit", "Requests that may have a place at a time.", lambda: admission.max_places),
+        ("memory_charged_bytes", "Memory that is reserved for requests in progress.", lambda: admission.memory),
+        ("memory_limit_bytes", "Memory that requests in progress may use.", lambda: admission.max_memory),
+        ("open_connections", "Connections that are open.", lambda: len(connections)),
+        ("open_connections_limit", "Connections that may be open.", lambda: connections.limit),
+    ):
+        register_gauge(f"convpool_{name}", description, value)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -85,14 +107,19 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         thresholds = gc.get_threshold()
         gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS, *thresholds[1:])
         gc.freeze()  # what exists now stays: a full collection that walked over it would delay a request by its length
-        yield {CONNECTIONS: Connections(settings, descriptors(settings.max_connections))}
+        connections = Connections(settings, descriptors(settings.max_connections))
+        _show(app.state.admission, connections)
+        async with observed(settings.workers, tracer):
+            yield {CONNECTIONS: connections}
         gc.unfreeze()
         gc.set_threshold(*thresholds)
         app.state.pool.close()
 
+    tracer = request_tracer()
     handlers, inference = operation_handlers(settings), inference_handlers(settings)
     app = Application(
         {**handlers, **inference},
+        tracer,
         openapi_url=None,  # it is serialised once, below
         docs_url=None,
         redoc_url=None,

@@ -20,7 +20,8 @@ from uvicorn.config import STARTUP_FAILURE
 
 from cnn_core import __version__
 
-from .http.access_log import log_config
+from .observability.logs import log_config
+from .observability.shared_directory import shared_metrics
 from .settings import PREFIX, Settings, unknown_variables
 from .unix_socket import unix_socket
 from .workers import WorkerSupervisor
@@ -68,7 +69,7 @@ def serve(settings: Settings) -> None:
         host=settings.host,
         port=settings.port,
         workers=settings.workers,
-        log_config=log_config(settings.log_level),
+        log_config=log_config(settings.log_level, settings.log_format),
         access_log=False,  # the application logs its requests itself
         http=f"{__package__}.http.protocol:Protocol",  # of httptools
         ws="none",
@@ -81,6 +82,7 @@ def serve(settings: Settings) -> None:
     if unknown:
         logger.warning("Ignored environment variables that are no settings: %s", ", ".join(unknown))
     with contextlib.ExitStack() as resources:
+        resources.enter_context(shared_metrics(settings.workers))
         signal.signal(signal.SIGTERM, functools.partial(_end, resources))
         sockets = []
         if settings.uds:

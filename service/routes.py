@@ -20,6 +20,7 @@ from .http.compression import decompressed, request_coding
 from .http.documents import Document
 from .http.handler import OperationHandler, body_limit, merged, new_ticket, query_parameters
 from .http.headers import RequestHeaders
+from .http.metrics import MetricsEndpoint
 from .http.negotiation import refuse_unwritable, request_format
 from .http.responses import BufferResponse
 from .operations.catalogue import CATALOGUE, OPERATIONS
@@ -59,6 +60,7 @@ def build_router(handlers: Mapping[str, OperationHandler], settings: Settings) -
     listed = Document(operations, JSON_CODEC.media_type)
     router.add_api_route("/ops", listed.endpoint, methods=["GET"], **documentation.ops_route())
     router.add_api_route("/examples/{operation}/{file}", _example, methods=["GET"], **documentation.examples_route())
+    router.add_api_route("/metrics", MetricsEndpoint().respond, methods=["GET"], **documentation.metrics_route())
     for path, endpoint, documented in (
         ("/health/live", _alive, documentation.live_route()),
         ("/health/ready", _ready, documentation.ready_route()),

@@ -38,6 +38,9 @@ class Settings(BaseSettings):
     log_level: Literal["critical", "error", "warning", "info", "debug", "trace"] = Field(
         "info", description="Lowest severity of the messages that are logged."
     )
+    log_format: Literal["text", "json"] = Field(
+        "text", description="Format of the log: lines of text, or a JSON object on each line."
+    )
     compute_threads: PositiveInt = Field(
         default_factory=usable_cpus,
         description="Compute threads per process. Concurrent requests share them; a request running alone uses all.",

@@ -9,6 +9,8 @@ from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 from uvicorn.supervisors.multiprocess import Process
 
+from .observability.shared_directory import forget_worker
+
 __all__ = ["WorkerSupervisor"]
 
 logger = logging.getLogger("convpool")
@@ -31,6 +33,7 @@ class WorkerSupervisor(Multiprocess):
                 continue
             worker.kill()  # closes the pipes to it
             worker.process.join()
+            forget_worker(worker.pid)  # what it counted stays
             reason = _how_it_ended(worker.exitcode or 0)
             if worker.exitcode == STARTUP_FAILURE:
                 logger.error("Worker [%s] could not start (%s), nor could another: stopping", worker.pid, reason)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import anyio
 import anyio.from_thread
 import httpx
 from fastapi import FastAPI
@@ -25,7 +26,9 @@ class ApplicationClient:
 
     def request(self, method: str, url: str, **options: Any) -> httpx.Response:
         async def send() -> httpx.Response:
-            return await self._client.request(method, url, **options)
+            response = await self._client.request(method, url, **options)
+            await anyio.sleep(0)  # what the application does once it has responded, such as logging
+            return response
 
         return self._portal.call(send)
 
@@ -76,7 +79,7 @@ def running_server(*arguments: str, **environment: str) -> Iterator[tuple[str, s
         process.wait(timeout=60)
 
 
-def wait_until_ready(base_url: str, process: subprocess.Popen[bytes], seconds: float = 30) -> None:
+def wait_until_ready(base_url: str, process: subprocess.Popen[bytes], seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if process.poll() is not None:

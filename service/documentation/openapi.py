@@ -11,6 +11,7 @@ from ..codecs import CODECS, JSON_CODEC
 from ..codecs.described import BINARY, with_description
 from ..codecs.message import OPERAND_DTYPES
 from ..http.error_responses import KINDS, PROBLEM_MEDIA_TYPE, Kind, problem_document
+from ..http.metrics import FORMATS as METRICS_FORMATS
 from ..http.negotiation import readable_codecs, response_codec, writable_codecs
 from ..http.responses import PARAMETERS_HEADER
 from ..operations.catalogue import CATALOGUE, OPERATIONS
@@ -30,7 +31,7 @@ from .parameters import (
     type_name,
     without_null,
 )
-from .schemas import HEALTH_SCHEMA, OPERATIONS_SCHEMA, PROBLEM_SCHEMA, model_schema
+from .schemas import HEALTH_SCHEMA, OBSERVED_HEADERS, OPERATIONS_SCHEMA, PROBLEM_SCHEMA, model_schema
 
 __all__ = [
     "PAGE",
@@ -40,6 +41,7 @@ __all__ = [
     "document",
     "examples_route",
     "live_route",
+    "metrics_route",
     "operation_list",
     "operation_route",
     "ops_route",
@@ -66,6 +68,8 @@ Convolution and pooling layers, forward and backward, exact enough to check your
   or a bare word where it is a string: `stride=[2,1]`, `padding=same`. An unknown parameter is an error, never ignored.
 * The curl commands below call {SERVER} and are for bash. With brackets in a URL curl needs `-g`.
 * **Errors** are `{PROBLEM_MEDIA_TYPE}` (RFC 9457) with a list of what is wrong: pointer, message, got, expected.
+* Every response has an **X-Request-ID**, by which the server's log and traces know the request: the one that came with
+  the request (up to 128 letters, digits and characters of `._~:/+=@-`), else a new one.
 """.strip()
 
 
@@ -123,10 +127,10 @@ def _documented(name: str, summary: str, description: str, response: dict[str, A
     }
 
 
-def _parameters_header() -> dict[str, Any]:
+def _result_headers() -> dict[str, Any]:
     description = "Every parameter as it was resolved, as a JSON object: the defaults, strides for each axis, padding "
     description += "for each side."
-    return {PARAMETERS_HEADER: {"description": description, "schema": {"type": "string"}}}
+    return {PARAMETERS_HEADER: {"description": description, "schema": {"type": "string"}}, **OBSERVED_HEADERS}
 
 
 def operation_route(operation: Operation) -> dict[str, Any]:
@@ -142,7 +146,7 @@ def operation_route(operation: Operation) -> dict[str, Any]:
         "parameters": query_parameters(operation),
         "requestBody": {"required": True, "content": read},
     }
-    arguments["openapi_extra"]["responses"]["200"]["headers"] = _parameters_header()
+    arguments["openapi_extra"]["responses"]["200"]["headers"] = _result_headers()
     arguments["openapi_extra"]["responses"] |= PROBLEMS
     return arguments
 
@@ -271,6 +275,17 @@ def ready_route() -> dict[str, Any]:
         "Return whether requests are taken",
         "For routing: it responds once the service has started.",
         _json_content(HEALTH_SCHEMA, {"status": "ready"}),
+        "service",
+    )
+
+
+def metrics_route() -> dict[str, Any]:
+    """Return the documentation of /metrics."""
+    return _documented(
+        "metrics",
+        "Return the metrics",
+        "For Prometheus: requests, times, bytes, rejections and what is in use, of all worker processes together.",
+        {media_type: {"schema": {"type": "string"}} for media_type in METRICS_FORMATS},
         "service",
     )
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from ..operations.shapes import DTYPE_SCHEMA
 from ..problems import Finding
 
-__all__ = ["HEALTH_SCHEMA", "OPERATIONS_SCHEMA", "PROBLEM_SCHEMA", "model_schema"]
+__all__ = ["HEALTH_SCHEMA", "OBSERVED_HEADERS", "OPERATIONS_SCHEMA", "PROBLEM_SCHEMA", "model_schema"]
 
 
 def model_schema(model: type[BaseModel]) -> dict[str, Any]:
@@ -22,14 +22,14 @@ def model_schema(model: type[BaseModel]) -> dict[str, Any]:
     return schema
 
 
-def _object(title: str, properties: Mapping[str, Any], description: str) -> dict[str, Any]:
-    """Return the schema of an object that always has all its members."""
+def _object(title: str, properties: Mapping[str, Any], description: str, *optional: str) -> dict[str, Any]:
+    """Return the schema of an object that always has all its members but the optional ones."""
     return {
         "title": title,
         "description": description,
         "type": "object",
         "properties": dict(properties),
-        "required": list(properties),
+        "required": [name for name in properties if name not in optional],
     }
 
 
@@ -51,8 +51,13 @@ PROBLEM_SCHEMA = _object(
                 "One thing that is wrong: a JSON pointer to it, a sentence, what came and what was expected.",
             ),
         },
+        "request_id": {
+            "type": "string",
+            "description": "The response's X-Request-ID, by which the server's log and traces know the request.",
+        },
     },
     "What is wrong with a request (RFC 9457).",
+    "request_id",
 )
 
 OPERATIONS_SCHEMA = _object(
@@ -105,3 +110,15 @@ OPERATIONS_SCHEMA = _object(
     "All operations.",
 )
 HEALTH_SCHEMA = _object("Health", {"status": STRING}, "State of the service.")
+
+OBSERVED_HEADERS = {
+    "X-Request-ID": {
+        "description": "The request's own X-Request-ID, if it is short and plain, else a new one.",
+        "schema": STRING,
+    },
+    "Server-Timing": {
+        "description": "Milliseconds of each stage before the response: receive, queue and compute.",
+        "schema": STRING,
+    },
+}
+"""Header fields of each result that tell of the request; for OpenAPI."""

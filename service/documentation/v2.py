@@ -9,6 +9,7 @@ from ..codecs.media_types import JSON, OCTET_STREAM
 from ..codecs.v2 import HEADER_LENGTH
 from ..codecs.v2_tensors import DATATYPES
 from ..operations.catalogue import OPERATIONS
+from .schemas import OBSERVED_HEADERS
 
 __all__ = [
     "TAG",
@@ -186,7 +187,7 @@ def infer_route() -> dict[str, Any]:
         },
     }
     extra["responses"]["200"]["content"][OCTET_STREAM] = {"schema": BINARY}
-    extra["responses"]["200"]["headers"] = {HEADER_LENGTH: header}
+    extra["responses"]["200"]["headers"] = {HEADER_LENGTH: header, **OBSERVED_HEADERS}
     for status, text in (
         (400, "The request cannot be read, or breaks a rule."),
         (408, "The body did not arrive in time."),

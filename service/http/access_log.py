@@ -1,51 +1,98 @@
-"""The log: one line for each request, and the server's own lines, all with time and level."""
+"""The log of requests: one line for each."""
 
 from __future__ import annotations
 
 import logging
-import time
-from datetime import UTC, datetime
-from typing import Any
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any, NamedTuple
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from ..observability.logs import request_extra
+from ..observability.metrics import RequestRecord, count_rejection, record
 
-__all__ = ["AccessLogMiddleware", "LineFormatter", "log_config", "log_request", "note_problem"]
+__all__ = ["AccessLine", "is_logged", "log_request", "note_problem", "printable_target"]
 
 MAX_TARGET = 200
 """Maximum length of a path in the log, in characters."""
 
+MALFORMED = "malformed"
+"""In the metrics, the operation of what is refused before it is a request."""
+
+REASONS = {HTTPStatus.REQUEST_TIMEOUT: "header_timeout", HTTPStatus.SERVICE_UNAVAILABLE: "too_many_connections"}
+"""Which limits end what the application never sees, by the status."""
+
 logger = logging.getLogger("convpool.access")
 
 
-class LineFormatter(logging.Formatter):
-    """Formats a record with its time in ISO 8601, UTC."""
-
-    def __init__(self) -> None:
-        super().__init__("%(asctime)s %(levelname)s %(message)s")
-
-    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: ARG002, N802
-        """Return the record's time."""
-        return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-
-
-def log_config(level: str) -> dict[str, Any]:
-    """Return the configuration of all loggers, for ``logging.config.dictConfig``.
+class AccessLine(NamedTuple):
+    """What the log says of one request.
 
     Parameters
     ----------
-    level : str
-        Least severe level that is logged.
+    client : tuple of str and int, optional
+        Address and port.
+    method, target : str
+        Printable; the target as ``printable_target`` returns it.
+    status : int
+        Status of the response; 0 if none was sent.
+    duration : float
+        Seconds.
+    sent, received : int
+        Bytes of the bodies.
+    problem : str
+        Title of the problem, or empty.
+    request_id, operation : str
+    stages : mapping of str to float
+        Seconds of each stage.
+    trace_id : str
+        Of the request's trace, if it has one.
     """
-    return {
-        "version": 1,
-        "disable_existing_loggers": False,
-        "formatters": {"line": {"()": f"{__name__}.LineFormatter"}},
-        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
-        "loggers": {
-            name: {"handlers": ["stderr"], "level": level.upper() if level != "trace" else 5, "propagate": False}
-            for name in ("convpool", "uvicorn")
-        },
-    }
+
+    client: tuple[str, int] | None
+    method: str
+    target: str
+    status: int
+    duration: float
+    sent: int
+    received: int
+    problem: str
+    request_id: str
+    operation: str
+    stages: Mapping[str, float]
+    trace_id: str
+
+    def log(self) -> None:
+        """Write the line."""
+        host, port = self.client or ("-", 0)
+        level = _level(self.status)
+        request = f"{self.method} {self.target}".rstrip()
+        identified = f" {self.request_id}" if self.request_id else ""
+        end = f" {self.problem}" if self.problem else ""
+        values = (host, port, request, self.status or "-", 1000 * self.duration, self.sent, identified, end)
+        logger.log(level, '%s:%s "%s" %s %.1f ms %d bytes%s%s', *values, extra=request_extra(self._members()))
+
+    def _members(self) -> dict[str, Any]:
+        host, port = self.client or ("", 0)
+        members = {
+            "request_id": self.request_id,
+            "client": f"{host}:{port}" if host else "",
+            "method": self.method,
+            "target": self.target,
+            "operation": self.operation,
+            "status": self.status or None,
+            "duration_ms": round(1000 * self.duration, 3),
+            **{f"{stage}_ms": round(1000 * seconds, 3) for stage, seconds in self.stages.items()},
+            "received_bytes": self.received,
+            "sent_bytes": self.sent,
+            "problem": self.problem,
+            "trace_id": self.trace_id,
+        }
+        return {name: value for name, value in members.items() if value != ""}
+
+
+def is_logged(status: int) -> bool:
+    """Return whether a request with a response of this status is logged at all."""
+    return logger.isEnabledFor(_level(status))
 
 
 def note_problem(scope: Any, title: str, status: int = 0) -> None:
@@ -61,82 +108,43 @@ def note_problem(scope: Any, title: str, status: int = 0) -> None:
     scope.setdefault("state", {}).update(problem=title, status=status)
 
 
-class AccessLogMiddleware:
-    """Logs each request once its response is sent: client, method, target, status, duration, bytes and problem.
-
-    No tensor is ever logged: bodies are not, nor are the values of a query, which may hold one by mistake. A path is
-    logged as it was sent, percent-encoded, and cut.
-
-    Parameters
-    ----------
-    app : ASGI application
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        scope.setdefault("state", {})
-        started = time.perf_counter()
-        status, sent = 0, 0
-
-        async def counted(message: Message) -> None:
-            nonlocal status, sent
-            status = message.get("status", status)
-            if scope["method"] != "HEAD":  # the server leaves the body out
-                sent += len(message.get("body", b""))
-            await send(message)
-
-        try:
-            await self._app(scope, receive, counted)
-        except Exception:
-            if not status:  # the server around the middlewares responds
-                note_problem(scope, "Internal error", 500)
-            raise
-        finally:
-            _log(scope, status, 1000 * (time.perf_counter() - started), sent)
-
-
-def _log(scope: Scope, status: int, milliseconds: float, sent: int) -> None:
-    target = scope.get("raw_path") or scope["path"].encode("ascii", "backslashreplace")
-    text = target[:MAX_TARGET].decode("ascii", "backslashreplace")
-    text = text if text.isprintable() else ascii(text)[1:-1]
-    text += "?..." if scope["query_string"] else ""
-    status, sent = status or scope["state"].get("status", 0), sent or scope["state"].get("sent", 0)
-    problem = scope["state"].get("problem", "" if status else "No response")
-    log_request(scope.get("client"), f"{scope['method']} {text}", status, milliseconds, sent, problem)
-
-
 def log_request(
     client: tuple[str, int] | None, request: str, status: int, milliseconds: float, sent: int, problem: str
 ) -> None:
-    """Log the line of one request.
+    """Log and count what is refused before it is a request, so that the application never sees it.
 
     Parameters
     ----------
     client : tuple of str and int, optional
         Address and port.
     request : str
-        Method and target, printable; "-" where there is none.
+        "-": there is neither a method nor a target.
     status : int
-        Status of the response; 0 if none was sent.
+        Status of the response.
     milliseconds : float
     sent : int
         Bytes of the response's body.
     problem : str
-        Title of the problem, or empty.
+        Title of the problem.
     """
-    host, port = client or ("-", 0)
-    end = f" {problem}" if problem else ""
-    values = (host, port, request, status or "-", milliseconds, sent, end)
-    logger.log(_level(status), '%s:%s "%s" %s %.1f ms %d bytes%s', *values)
+    if status in REASONS:
+        count_rejection(REASONS[HTTPStatus(status)])
+    record(RequestRecord(MALFORMED, status, 0, sent, milliseconds / 1000, {}))
+    if is_logged(status):
+        AccessLine(client, request, "", status, milliseconds / 1000, sent, 0, problem, "", MALFORMED, {}, "").log()
+
+
+def printable_target(path: bytes, has_query: bool) -> str:
+    """Return a path as it was sent, percent-encoded, and cut; "?..." stands for a query.
+
+    A query is never logged: one may hold a tensor by mistake.
+    """
+    text = path[:MAX_TARGET].decode("ascii", "backslashreplace")
+    text = text if text.isprintable() else ascii(text)[1:-1]
+    return f"{text}?..." if has_query else text
 
 
 def _level(status: int) -> int:
-    if status in range(1, 400):
+    if status in range(1, HTTPStatus.BAD_REQUEST):
         return logging.INFO
-    return logging.ERROR if status == 500 else logging.WARNING
+    return logging.ERROR if status == HTTPStatus.INTERNAL_SERVER_ERROR else logging.WARNING

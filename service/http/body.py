@@ -14,13 +14,16 @@ from ..problems import BodyTimeout, TooLarge, UnreadablePayload
 from ..settings import Settings
 from .progress import Progress
 
-__all__ = ["APPEND_TO_BODY", "BODY_IS_HERE", "disconnected", "read_body"]
+__all__ = ["APPEND_TO_BODY", "ARRIVING", "BODY_IS_HERE", "disconnected", "read_body"]
 
 POLLING_SECONDS = 0.1
 
 APPEND_TO_BODY = "convpool.body"
 """Where in a scope's state the application has a function while it reads a body: our HTTP protocol calls it with what
 arrives, which saves the copies that messages take. The messages of such a protocol are empty, and tell when to look."""
+
+ARRIVING = "convpool.arriving"
+"""Where in a scope's state an object is whose ``size`` says how many bytes of the body have arrived."""
 
 BODY_IS_HERE = "convpool.body_is_here"
 """Set in a scope's state by our HTTP protocol once the whole body has arrived: nothing needs to be waited for, with a
@@ -40,6 +43,7 @@ class _Arriving:
 
     def __init__(self, request: Request, ticket: Ticket, length: int | None, limit: int, *, as_view: bool) -> None:
         self.state = request.scope.setdefault("state", {})
+        self.state[ARRIVING] = self
         self.size = 0
         self._receive, self._ticket, self._length, self._limit = request.receive, ticket, length, limit
         self._room = max(length or 0, SMALL_BODY)

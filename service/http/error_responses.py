@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from http import HTTPStatus
@@ -23,11 +24,14 @@ from cnn_core.errors import MissingAxisError
 
 from ..codecs.media_types import JSON
 from ..codecs.names import pointer_to
+from ..observability.metrics import count_rejection
+from ..observability.request_ids import REQUEST_ID
 from ..operations.catalogue import CATALOGUE
 from ..problems import (
     AddressLimit,
     BodyTimeout,
     Busy,
+    ClientGone,
     Finding,
     InvalidRequest,
     NotAcceptable,
@@ -80,6 +84,9 @@ KINDS: dict[type[Exception], Kind] = {
 MAX_PATH = 100
 """Maximum number of characters of an unknown path that are compared with the known paths."""
 
+OF_A_LIMIT = (408, 413, 429, 503)
+"""Statuses of requests that a limit of this server ended; the metrics count them by the name of the exception."""
+
 INTERNAL = Kind(500, "Internal error")
 
 INFERENCE_ROOT = "/v2"
@@ -91,27 +98,32 @@ INFERENCE_PATHS = (
 logger = logging.getLogger("convpool")
 
 
-def problem_document(kind: Kind, findings: Sequence[Finding], detail: str = "") -> dict[str, Any]:
+def problem_document(kind: Kind, findings: Sequence[Finding], detail: str = "", request_id: str = "") -> dict[str, Any]:
     """Return a problem document; its detail joins the findings' messages if nothing else is said."""
-    return {
+    document = {
         "type": kind.type,
         "title": kind.title,
         "status": kind.status,
         "detail": detail or "; ".join(finding.message for finding in findings),
         "errors": [asdict(finding) for finding in findings],
     }
+    return {**document, "request_id": request_id} if request_id else document
 
 
-def problem_content(kind: Kind, findings: Sequence[Finding], detail: str = "") -> bytes:
+def problem_content(kind: Kind, findings: Sequence[Finding], detail: str = "", request_id: str = "") -> bytes:
     """Return the text of a problem document, which ends with a newline."""
-    return orjson.dumps(problem_document(kind, findings, detail), option=orjson.OPT_APPEND_NEWLINE)
+    return orjson.dumps(problem_document(kind, findings, detail, request_id), option=orjson.OPT_APPEND_NEWLINE)
 
 
 def problem_response(
-    kind: Kind, findings: Sequence[Finding], detail: str = "", headers: Mapping[str, str] | None = None
+    kind: Kind,
+    findings: Sequence[Finding],
+    detail: str = "",
+    headers: Mapping[str, str] | None = None,
+    request_id: str = "",
 ) -> Response:
     """Return a response that holds a problem document."""
-    return Response(problem_content(kind, findings, detail), kind.status, headers, PROBLEM_MEDIA_TYPE)
+    return Response(problem_content(kind, findings, detail, request_id), kind.status, headers, PROBLEM_MEDIA_TYPE)
 
 
 def inference_error_response(
@@ -130,10 +142,16 @@ def error_response(request: Request, error: Exception) -> Response:
     It is a problem document, but below /v2 an error of the Open Inference Protocol.
     """
 
-    def respond(kind: Kind, *arguments: Any, **options: Any) -> Response:
+    def respond(
+        kind: Kind, findings: Sequence[Finding], detail: str = "", headers: Mapping[str, str] | None = None
+    ) -> Response:
         note_problem(request.scope, kind.title)
-        response = inference_error_response if _is_inference(request) else problem_response
-        return response(kind, *arguments, **options)
+        if kind.status in OF_A_LIMIT and not isinstance(error, ClientGone):
+            count_rejection(_reason(error))
+        if _is_inference(request):
+            return inference_error_response(kind, findings, detail, headers)
+        request_id = request.scope.get("state", {}).get(REQUEST_ID, b"").decode()
+        return problem_response(kind, findings, detail, headers, request_id)
 
     if isinstance(error, MemoryError):
         fault = "not enough free memory for this request right now"
@@ -174,6 +192,11 @@ def install_error_handlers(app: FastAPI) -> None:
 
     for kind in (RequestProblem, ConvpoolError, HTTPException, MemoryError, Exception):
         app.add_exception_handler(kind, on_error)
+
+
+def _reason(error: Exception) -> str:
+    """Return the name of an exception's class as metrics spell it: BodyTimeout is body_timeout."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", type(error).__name__).lower()
 
 
 def _is_inference(request: Request) -> bool:

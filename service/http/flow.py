@@ -12,6 +12,7 @@ import termios
 
 from uvicorn.protocols.http.flow_control import FlowControl
 
+from ..observability.metrics import count_rejection
 from .progress import Progress
 
 __all__ = ["SMALL_READ", "Flow", "break_off"]
@@ -116,6 +117,7 @@ class Flow(FlowControl):
         self._unsent = unsent
         if now >= self._sending.deadline:
             self._watching = None
+            count_rejection("send_timeout")
             break_off(self._transport)
         else:
             self._watch()

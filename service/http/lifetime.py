@@ -8,6 +8,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
+from ..observability.metrics import count_rejection
 from .access_log import log_request
 from .connections import CONNECTIONS, Connections
 from .flow import Flow, break_off
@@ -207,6 +208,7 @@ class Lifetime(HttpToolsProtocol):
 
     def evict(self) -> None:
         """Make room for another connection."""
+        count_rejection("connection_evicted")
         self.transport.abort()
 
     def refuse_newcomer(self) -> None:

@@ -16,6 +16,7 @@ from ..problems import NotAcceptable, UnsupportedMediaType
 
 __all__ = [
     "RequestFormat",
+    "best_media_type",
     "readable_codecs",
     "refuse_unwritable",
     "request_format",
@@ -105,7 +106,7 @@ def _is_charset(written: str, charset: str) -> bool:
 @functools.lru_cache(MAX_CACHED)
 def refuse_unwritable(accept: str | None, writable: tuple[Codec, ...]) -> None:
     """Raise NotAcceptable if no response format at all is acceptable, before any work is done."""
-    _best([codec.media_type for codec in writable], accept)
+    best_media_type([codec.media_type for codec in writable], accept)
 
 
 @functools.lru_cache(MAX_CACHED)
@@ -121,10 +122,16 @@ def response_codec(accept: str | None, request_codec: Codec | None, results: int
     in_kind = request_codec if request_codec is not None and request_codec.responds_in_kind else None
     # the last one wins among equals
     available = sorted(writable_codecs(results), key=lambda codec: (codec is in_kind, codec.preference))
-    return CODECS[_best([codec.media_type for codec in available], accept)]
+    return CODECS[best_media_type([codec.media_type for codec in available], accept)]
 
 
-def _best(available: list[str], accept: str | None) -> str:
+def best_media_type(available: list[str], accept: str | None) -> str:
+    """Return what Accept prefers; among equals, and if there is no Accept, the last one.
+
+    Raises
+    ------
+    NotAcceptable
+    """
     if accept is None or not accept.strip():
         return available[-1]
     parts = accept.lower().split(",") if len(accept) <= MAX_HEADER else []

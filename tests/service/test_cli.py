@@ -123,7 +123,13 @@ def test_the_help_names_every_setting_with_its_default(capsys: pytest.CaptureFix
 
 def other_value(name: str, default: Any) -> str:
     """A value of a setting that is not its default."""
-    words = {"host": "::1", "log_level": "error", "root_path": "/below", "max_share_per_address": "0.5"}
+    words = {
+        "host": "::1",
+        "log_level": "error",
+        "log_format": "json",
+        "root_path": "/below",
+        "max_share_per_address": "0.5",
+    }
     return words.get(name) or str((default or 0) + 1)
 
 

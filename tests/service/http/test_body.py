@@ -69,7 +69,7 @@ async def test_a_buffer_is_offered_only_while_a_body_is_read() -> None:
     assert seen[0] is None, "the first message has what came before"
     assert len(seen) > 1
     assert all(map(callable, seen[1:]))
-    assert not state
+    assert APPEND_TO_BODY not in state
 
 
 def test_small_requests_in_one_piece_are_answered_in_order(server_url: str) -> None:

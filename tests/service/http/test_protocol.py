@@ -100,7 +100,8 @@ def test_requests_in_absolute_form_are_answered(server_url: str, scheme: bytes) 
 def test_both_forms_lead_to_the_same_response(server_url: str) -> None:
     for path in (b"/ops", b"/", b"//ops", b"/health/%72eady", b"/nothing?x", b"/%ff%00", b"/ops#x"):
         origin, absolute = (
-            sent(server_url, b"GET " + host + path + b" HTTP/1.1\r\nHost: h\r\n\r\n") for host in (b"", b"http://h")
+            sent(server_url, b"GET " + host + path + b" HTTP/1.1\r\nHost: h\r\nX-Request-ID: one\r\n\r\n")
+            for host in (b"", b"http://h")
         )
         assert origin.status_code == absolute.status_code, path
         assert origin.content == absolute.content
