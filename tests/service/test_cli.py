@@ -137,18 +137,17 @@ def test_the_help_names_every_setting_with_its_default(capsys: pytest.CaptureFix
 def other_value(name: str, default: Any) -> str:
     """A value of a setting that is not its default."""
     words = {"host": "::1", "log_level": "error", "root_path": "/below", "max_share_per_address": "0.5"}
-    return words.get(name) or ("other" if isinstance(default, str) else str((default or 0) + 1))
+    return words.get(name) or ("other" if isinstance(default, str) else str(1 if default is None else default + 1))
 
 
 @pytest.mark.parametrize("name", Settings.model_fields)
-def test_every_setting_is_a_flag_that_reaches_the_workers(served: list[Settings], name: str) -> None:
+def test_every_setting_is_a_flag_that_reaches_the_workers(name: str) -> None:
     variable, default = f"CONVPOOL_{name.upper()}", Settings.model_fields[name].default
     value = other_value(name, None if Settings.model_fields[name].default_factory else default)
     os.environ[variable] = "1"
     assert str(getattr(serve(f"--{name.replace('_', '-')}", value), name)) == value
     assert os.environ[variable] == value
     assert str(getattr(Settings(), name)) == value  # as a worker reads it
-    assert served
 
 
 @pytest.mark.parametrize(
