@@ -22,15 +22,18 @@ from .http.documents import Document
 from .http.error_responses import install_error_handlers
 from .http.handler import OperationHandler
 from .http.head import HeadMiddleware
+from .http.management import MANAGEMENT
 from .http.observing import ObservingMiddleware, operation_labels
+from .http.readiness import READINESS, Readiness
 from .observability.metrics import register_gauge
 from .observability.serving import observed
 from .observability.tracing import RequestTracer, request_tracer
 from .operations.admission import Admission
 from .operations.scheduling import ComputePool
-from .routes import build_router, operation_handlers
+from .routes import build_health_router, build_management_router, build_router, operation_handlers
 from .settings import Settings
 from .v2.routes import build_v2_router, inference_handlers
+from .warm_up import warm_up
 
 __all__ = ["create_app"]
 
@@ -104,18 +107,19 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         app.state.admission, app.state.pool = Admission(settings), ComputePool(settings)
+        await warm_up(app, handlers, settings)
         thresholds = gc.get_threshold()
         gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS, *thresholds[1:])
         gc.freeze()  # what exists now stays: a full collection that walked over it would delay a request by its length
         connections = Connections(settings, descriptors(settings.max_connections))
         _show(app.state.admission, connections)
         async with observed(settings.workers, tracer):
-            yield {CONNECTIONS: connections}
+            yield {READINESS: readiness, MANAGEMENT: management, CONNECTIONS: connections}
         gc.unfreeze()
         gc.set_threshold(*thresholds)
         app.state.pool.close()
 
-    tracer = request_tracer()
+    readiness, tracer = Readiness(), request_tracer()
     handlers, inference = operation_handlers(settings), inference_handlers(settings)
     app = Application(
         {**handlers, **inference},
@@ -134,7 +138,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.openapi_version = "3.0.3"
     install_error_handlers(app)
     app.include_router(build_router(handlers, settings))
-    app.include_router(build_v2_router(inference))
+    app.include_router(build_health_router(readiness))
+    app.include_router(build_v2_router(inference, readiness))
+    management = _management_application(readiness)
+    if not settings.management_port:
+        app.include_router(build_management_router())
     # Swagger UI's scripts and styles come from a package, not from a content delivery network
     app.mount("/static-offline-docs", StaticFiles(packages=[("fastapi_offline", "static")]))
     app.add_api_route("/docs", lambda: HTMLResponse(documentation.PAGE), include_in_schema=False)
@@ -145,4 +153,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_route(
         "/openapi.json", Document(orjson.dumps(document), JSON_CODEC.media_type).endpoint, include_in_schema=False
     )
+    return app
+
+
+def _management_application(readiness: Readiness) -> Application:
+    """Return what the management port serves."""
+    app = Application({}, openapi_url=None, docs_url=None, redoc_url=None)
+    install_error_handlers(app)
+    app.include_router(build_health_router(readiness))
+    app.include_router(build_management_router())
     return app

@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import functools
 import logging
 import os
 import signal
-import socket
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
-import uvicorn
 from pydantic import ValidationError
 from pydantic_settings import CliSettingsSource
 from uvicorn.config import STARTUP_FAILURE
 
 from cnn_core import __version__
 
-from .observability.logs import log_config
+from .listeners import CannotStart, listeners
 from .observability.shared_directory import shared_metrics
-from .settings import PREFIX, Settings, unknown_variables
-from .unix_socket import unix_socket
-from .workers import WorkerSupervisor
+from .server import Server, configure_logging, tls_context
+from .settings import PREFIX, Settings, service_links, unknown_variables
+from .workers import Supervisor
 
 __all__ = ["main"]
 
@@ -49,8 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValidationError as error:
         faults = [(str(fault["loc"][0]), fault["msg"]) for fault in error.errors()]
         parser.error("; ".join(f"{_flag(name) if name in flags else _variable(name)}: {text}" for name, text in faults))
-    serve(settings)
-    return 0
+    return serve(settings)
 
 
 def _flag(name: str) -> str:
@@ -61,58 +57,48 @@ def _variable(name: str) -> str:
     return f"{PREFIX}{name.upper()}"
 
 
-def serve(settings: Settings) -> None:
+def serve(settings: Settings) -> int:
     """Serve until SIGTERM or SIGINT; requests that run then are finished first."""
-    config = uvicorn.Config(
-        f"{__package__}.app:create_app",
-        factory=True,
-        host=settings.host,
-        port=settings.port,
-        workers=settings.workers,
-        log_config=log_config(settings.log_level, settings.log_format),
-        access_log=False,  # the application logs its requests itself
-        http=f"{__package__}.http.protocol:Protocol",  # of httptools
-        ws="none",
-        root_path=settings.root_path,
-        timeout_keep_alive=settings.keep_alive,
-        timeout_graceful_shutdown=settings.graceful_shutdown,
-        server_header=False,
-    )
-    unknown = unknown_variables(os.environ)
+    configure_logging(settings)
+    links = service_links(os.environ)
+    if links:
+        logger.warning(
+            "Ignored environment variables that Kubernetes sets for a Service called convpool: %s. They are not set if "
+            "the pod has enableServiceLinks: false, or the Service another name",
+            ", ".join(links),
+        )
+    unknown = unknown_variables(name for name in os.environ if name not in links)
     if unknown:
         logger.warning("Ignored environment variables that are no settings: %s", ", ".join(unknown))
+    return _run(settings)
+
+
+def _run(settings: Settings) -> NoReturn:
     with contextlib.ExitStack() as resources:
-        resources.enter_context(shared_metrics(settings.workers))
-        signal.signal(signal.SIGTERM, functools.partial(_end, resources))
-        sockets = []
-        if settings.uds:
-            try:
-                sockets = [resources.enter_context(unix_socket(settings.uds))]
-            except OSError as error:
-                logger.error("Cannot listen on the Unix domain socket %s: %s", settings.uds, error)
-                sys.exit(STARTUP_FAILURE)
-            logger.info("Listening on the Unix domain socket %s", settings.uds)
-        _run(config, sockets)
+        signal.signal(signal.SIGTERM, lambda *_: _end(resources, 0))  # until the server takes it
+        status = 0
+        try:
+            resources.enter_context(shared_metrics(settings.workers))
+            opened = resources.enter_context(listeners(settings))
+            if settings.workers > 1:
+                tls_context(settings)  # each worker reads it, but a fault in it should be said once
+                status = Supervisor(settings, opened).run()
+            else:
+                Server(settings, opened).run()
+        except CannotStart as error:
+            logger.error("%s", error)
+            status = STARTUP_FAILURE
+        except KeyboardInterrupt:  # while it starts
+            pass
+        _end(resources, status)
 
 
-def _run(config: uvicorn.Config, sockets: list[socket.socket]) -> None:
-    if config.workers > 1:
-        WorkerSupervisor(config, sockets or [config.bind_socket()]).run()
-        return
-    server = uvicorn.Server(config)
-    with contextlib.suppress(KeyboardInterrupt):  # which uvicorn raises again once it has shut down
-        server.run(sockets or None)
-    if not server.started:
-        sys.exit(STARTUP_FAILURE)
-
-
-def _end(resources: contextlib.ExitStack, *_: object) -> None:
-    # uvicorn raises the signal again once it has shut down in good order: that is success, not death by a signal. What
-    # still computes then was given its time, and is not waited for.
+def _end(resources: contextlib.ExitStack, status: int) -> NoReturn:
+    """End the process: what still computes was given its time, and is not waited for."""
     resources.close()
     logging.shutdown()
     sys.stdout.flush()
-    os._exit(0)
+    os._exit(status)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -22,13 +22,14 @@ from .http.handler import OperationHandler, body_limit, merged, new_ticket, quer
 from .http.headers import RequestHeaders
 from .http.metrics import MetricsEndpoint
 from .http.negotiation import refuse_unwritable, request_format
+from .http.readiness import Readiness
 from .http.responses import BufferResponse
 from .operations.catalogue import CATALOGUE, OPERATIONS
 from .operations.operation import CatalogueEntry
 from .operations.shapes import predict_shapes
 from .settings import Settings
 
-__all__ = ["build_router", "operation_handlers"]
+__all__ = ["build_health_router", "build_management_router", "build_router", "operation_handlers"]
 
 SHAPE_BODY_BYTES = 2**19
 """Maximum size of a shape call's body, which holds a few numbers. It is handled on the event loop, not in the queue."""
@@ -60,12 +61,26 @@ def build_router(handlers: Mapping[str, OperationHandler], settings: Settings) -
     listed = Document(operations, JSON_CODEC.media_type)
     router.add_api_route("/ops", listed.endpoint, methods=["GET"], **documentation.ops_route())
     router.add_api_route("/examples/{operation}/{file}", _example, methods=["GET"], **documentation.examples_route())
+    return router
+
+
+def build_health_router(readiness: Readiness) -> APIRouter:
+    """Return the health checks, which the main port and the management port have."""
+
+    async def ready() -> Response:
+        readiness.require()
+        return _json({"status": "ready"})
+
+    router = APIRouter()
+    router.add_api_route("/health/live", _alive, methods=["GET"], **documentation.live_route())
+    router.add_api_route("/health/ready", ready, methods=["GET"], **documentation.ready_route())
+    return router
+
+
+def build_management_router() -> APIRouter:
+    """Return the routes that are for operators alone: on the management port, if there is one, else on the main one."""
+    router = APIRouter()
     router.add_api_route("/metrics", MetricsEndpoint().respond, methods=["GET"], **documentation.metrics_route())
-    for path, endpoint, documented in (
-        ("/health/live", _alive, documentation.live_route()),
-        ("/health/ready", _ready, documentation.ready_route()),
-    ):
-        router.add_api_route(path, endpoint, methods=["GET"], **documented)
     return router
 
 
@@ -105,10 +120,6 @@ async def _example(request: Request) -> Response:
 
 async def _alive() -> Response:
     return _json({"status": "live"})
-
-
-async def _ready() -> Response:
-    return _json({"status": "ready"})
 
 
 def _json(content: Any) -> Response:

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
-from typing import Literal
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from cnn_core.runtime.cpus import usable_cpus
 
-__all__ = ["MEBIBYTE", "PREFIX", "Settings", "unknown_variables"]
+__all__ = ["MEBIBYTE", "PREFIX", "Settings", "service_links", "unknown_variables"]
 
 MEBIBYTE = 2**20
 
 PREFIX = "CONVPOOL_"
+
+SERVICE_LINK = "tcp://"
+"""What CONVPOOL_PORT begins with where Kubernetes has set it, for a Service called convpool."""
+
+OTHER_SERVICE_LINKS = re.compile(
+    rf"{PREFIX}(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)", re.ASCII
+)
+"""The other variables that Kubernetes sets for it."""
 
 MIN_SIMILARITY = 0.6
 """Similarity of names without the prefix, as difflib measures it, from which a setting is suggested."""
@@ -29,6 +38,19 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=1, le=65535, description="Port to listen on.")
     uds: str = Field("", description="Path of a Unix domain socket to listen on, instead of host and port.")
+    management_port: int = Field(
+        0, ge=0, le=65535, description="Port that serves /metrics instead of the main one, and /health too; 0 for none."
+    )
+    management_host: str = Field("", description="Address of the management port; the same as host if empty.")
+    tls_certificate: str = Field(
+        "", description="PEM file of the certificate, with its chain; the ports then speak HTTPS (TLS 1.2 or newer)."
+    )
+    tls_key: str = Field("", description="PEM file of the certificate's private key, if that file does not have it.")
+    forwarded_allow_ips: str = Field(
+        "127.0.0.1,::1",
+        description="Addresses or networks, separated by commas, of proxies whose X-Forwarded-For and "
+        "X-Forwarded-Proto are believed; * for all.",
+    )
     workers: PositiveInt = Field(1, description="Number of worker processes.")
     root_path: str = Field(
         "",
@@ -114,6 +136,32 @@ class Settings(BaseSettings):
     graceful_shutdown: PositiveInt = Field(
         30, description="Seconds that requests in progress get to finish after SIGTERM."
     )
+    shutdown_delay: NonNegativeFloat = Field(
+        0.0,
+        description="Seconds after SIGTERM in which connections are still accepted while /health/ready says 503, so "
+        "that load balancers notice.",
+    )
+
+    @field_validator("port", mode="before")
+    @classmethod
+    def _leave_out_a_service_link(cls, value: Any) -> Any:
+        is_link = isinstance(value, str) and value.startswith(SERVICE_LINK)
+        return cls.model_fields["port"].default if is_link else value
+
+
+def service_links(variables: Mapping[str, str]) -> list[str]:
+    """Return the environment variables that Kubernetes sets for a Service called convpool: they are no settings.
+
+    Parameters
+    ----------
+    variables : mapping of str to str
+        All environment variables.
+    """
+    return [
+        name
+        for name, value in variables.items()
+        if OTHER_SERVICE_LINKS.fullmatch(name) or (name == f"{PREFIX}PORT" and value.startswith(SERVICE_LINK))
+    ]
 
 
 def unknown_variables(names: Iterable[str]) -> list[str]:

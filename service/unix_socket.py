@@ -8,7 +8,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["unix_socket"]
+__all__ = ["BACKLOG", "remove_file", "unix_socket"]
 
 MODE = 0o666
 """Mode of the socket's file: as with a port of the loopback interface, every user may connect. The permissions of the
@@ -40,9 +40,15 @@ def unix_socket(path: str) -> Iterator[socket.socket]:
         try:
             yield listener
         finally:
-            with contextlib.suppress(FileNotFoundError):
-                if file.lstat().st_ino == own.st_ino:  # and not that of a server which has replaced it
-                    file.unlink()
+            remove_file(path, own.st_ino)
+
+
+def remove_file(path: str, inode: int) -> None:
+    """Remove a socket's file, if it is still there and not that of a server which has replaced it."""
+    file = Path(path)
+    with contextlib.suppress(FileNotFoundError):
+        if file.lstat().st_ino == inode:
+            file.unlink()
 
 
 def _remove_stale(file: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -61,17 +62,20 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def running_server(*arguments: str, **environment: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+def running_server(
+    *arguments: str, verify: ssl.SSLContext | None = None, **environment: str
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """Run ``convpool serve`` on a free loopback port; yield its base URL and its process.
 
+    A server that speaks TLS is verified with a context.
     ``CONVPOOL_TEST_PYTHON`` names another environment's interpreter to run it with.
     """
     variables = {**os.environ, **environment}
     port, python = free_port(), variables.pop("CONVPOOL_TEST_PYTHON", sys.executable)
     process = subprocess.Popen([python, "-m", "service", "serve", "--port", str(port), *arguments], env=variables)
-    base_url = f"http://127.0.0.1:{port}"
+    base_url = f"{'https' if verify else 'http'}://127.0.0.1:{port}"
     try:
-        wait_until_ready(base_url, process)
+        wait_until_ready(base_url, process, verify=verify)
         yield base_url, process
     finally:
         if process.poll() is None:
@@ -79,13 +83,15 @@ def running_server(*arguments: str, **environment: str) -> Iterator[tuple[str, s
         process.wait(timeout=60)
 
 
-def wait_until_ready(base_url: str, process: subprocess.Popen[bytes], seconds: float = 120) -> None:
+def wait_until_ready(
+    base_url: str, process: subprocess.Popen[bytes], seconds: float = 120, verify: ssl.SSLContext | None = None
+) -> None:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise RuntimeError(f"the server ended with exit status {process.returncode}")
         with contextlib.suppress(httpx.TransportError):
-            if httpx.get(f"{base_url}/health/ready").status_code == 200:
+            if httpx.get(f"{base_url}/health/ready", verify=verify or True).status_code == 200:
                 return
         time.sleep(0.05)
     raise RuntimeError(f"the server was not ready within {seconds} s")

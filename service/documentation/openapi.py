@@ -270,13 +270,15 @@ def live_route() -> dict[str, Any]:
 
 def ready_route() -> dict[str, Any]:
     """Return the documentation of /health/ready."""
-    return _documented(
+    route = _documented(
         "health_ready",
         "Return whether requests are taken",
-        "For routing: it responds once the service has started.",
+        "For routing: it responds once the service has started, and says 503 once the service is about to end.",
         _json_content(HEALTH_SCHEMA, {"status": "ready"}),
         "service",
     )
+    route["openapi_extra"]["responses"]["503"] = PROBLEMS["503"]
+    return route
 
 
 def metrics_route() -> dict[str, Any]:

@@ -218,8 +218,15 @@ def config_route() -> dict[str, Any]:
 
 def model_ready_route() -> dict[str, Any]:
     """Return the documentation of a model's readiness."""
-    description = "All models are ready once the service has started."
-    return _route("model_ready", "Return whether a model is ready", MODEL_READY, description, of_model=True)
+    description = "All models are ready once the service has started, until it is about to end."
+    route = _route("model_ready", "Return whether a model is ready", MODEL_READY, description, of_model=True)
+    return _with_not_ready(route, MODEL_READY)
+
+
+def _with_not_ready(route: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    content = {JSON: {"schema": schema}}
+    route["openapi_extra"]["responses"]["503"] = {"description": "The server is about to end.", "content": content}
+    return route
 
 
 def server_route() -> dict[str, Any]:
@@ -235,7 +242,8 @@ def live_route() -> dict[str, Any]:
 
 def ready_route() -> dict[str, Any]:
     """Return the documentation of /v2/health/ready."""
-    return _route("health_ready", "Return whether the server takes requests", READY, "As /health/ready.")
+    route = _route("health_ready", "Return whether the server takes requests", READY, "As /health/ready.")
+    return _with_not_ready(route, READY)
 
 
 def index_route() -> dict[str, Any]:

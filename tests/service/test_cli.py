@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -16,8 +18,9 @@ import cnn_core
 from service import cli
 from service.cli import main
 from service.settings import Settings
+from tests.clients import free_port
 
-SECONDS = 30
+SECONDS = 120
 
 
 @pytest.fixture(autouse=True)
@@ -27,28 +30,38 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "environ", own)
 
 
+class Ended(Exception):
+    """The process would have ended."""
+
+
 @pytest.fixture
-def served(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What the command hands to uvicorn instead of serving."""
-    options: dict[str, Any] = {}
-    monkeypatch.setattr(cli, "_run", lambda config, sockets: options.update(vars(config), sockets=sockets))
-    return options
+def served(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
+    """The settings that the command would have served with."""
+    collected: list[Settings] = []
+    monkeypatch.setattr(cli, "serve", collected.append)
+    return collected
 
 
-def test_flags(served: dict[str, Any]) -> None:
-    flags = ["--host", "::1", "--port", "1234", "--workers", "3", "--log-level", "debug"]
-    assert main(["serve", *flags]) == 0
-    expected = {"host": "::1", "port": 1234, "workers": 3}
-    assert expected.items() <= served.items()
-    assert served["log_config"]["loggers"]["convpool"]["level"] == "DEBUG"
-    assert served["http"] == "service.http.protocol:Protocol"  # see docs/decisions/0004-httptools.md
+def serve(*arguments: str) -> Settings:
+    """The settings that arguments and variables make, after what is said about them."""
+    collected: list[Settings] = []
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(cli, "_run", collected.append)
+        main(["serve", *arguments])
+    return collected[0]
+
+
+def test_flags() -> None:
+    settings = serve("--host", "::1", "--port", "1234", "--workers", "3", "--log-level", "debug")
+    assert (settings.host, settings.port, settings.workers) == ("::1", 1234, 3)
     assert os.environ["CONVPOOL_PORT"] == "1234"  # where the workers read it
+    assert logging.getLogger("convpool").level == logging.DEBUG
 
 
-def test_environment_variables_and_flags_over_them(served: dict[str, Any]) -> None:
+def test_environment_variables_and_flags_over_them() -> None:
     os.environ |= {"CONVPOOL_PORT": "1234", "CONVPOOL_HOST": "::2", "CONVPOOL_KEEP_ALIVE": "7"}
-    assert main(["serve", "--port", "4321"]) == 0
-    assert {"host": "::2", "port": 4321, "workers": 1, "timeout_keep_alive": 7}.items() <= served.items()
+    settings = serve("--port", "4321")
+    assert (settings.host, settings.port, settings.workers, settings.keep_alive) == ("::2", 4321, 1, 7)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +83,7 @@ def test_environment_variables_and_flags_over_them(served: dict[str, Any]) -> No
     ],
 )
 def test_a_bad_value_is_named_in_one_line(
-    served: dict[str, Any],
+    served: list[Settings],
     capsys: pytest.CaptureFixture[str],
     arguments: list[str],
     variables: dict[str, str],
@@ -130,18 +143,17 @@ def other_value(name: str, default: Any) -> str:
         "root_path": "/below",
         "max_share_per_address": "0.5",
     }
-    return words.get(name) or str((default or 0) + 1)
+    return words.get(name) or ("other" if isinstance(default, str) else str(1 if default is None else default + 1))
 
 
-@pytest.mark.parametrize("name", [name for name in Settings.model_fields if name != "uds"])
-def test_every_setting_is_a_flag_that_reaches_the_workers(served: dict[str, Any], name: str) -> None:
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_every_setting_is_a_flag_that_reaches_the_workers(name: str) -> None:
     variable, default = f"CONVPOOL_{name.upper()}", Settings.model_fields[name].default
     value = other_value(name, None if Settings.model_fields[name].default_factory else default)
     os.environ[variable] = "1"
-    assert main(["serve", f"--{name.replace('_', '-')}", value]) == 0
+    assert str(getattr(serve(f"--{name.replace('_', '-')}", value), name)) == value
     assert os.environ[variable] == value
     assert str(getattr(Settings(), name)) == value  # as a worker reads it
-    assert served
 
 
 @pytest.mark.parametrize(
@@ -154,33 +166,75 @@ def test_every_setting_is_a_flag_that_reaches_the_workers(served: dict[str, Any]
         ("CONVPOOL_", None),
     ],
 )
-def test_a_misspelt_variable_is_reported(
-    served: dict[str, Any], capsys: pytest.CaptureFixture[str], variable: str, meant: str | None
-) -> None:
+def test_a_misspelt_variable_is_reported(capsys: pytest.CaptureFixture[str], variable: str, meant: str | None) -> None:
     os.environ |= {variable: "7", "CONVPOOL_KEEP_ALIVE": "7", "convpool_workers": "2", "CONVPOOLPORT": "7"}
-    assert main(["serve"]) == 0
+    assert serve().workers == 2
     (line,) = capsys.readouterr().err.splitlines()
     end = f"{variable} (did you mean {meant}?)" if meant else variable
     assert line.endswith(f" WARNING Ignored environment variables that are no settings: {end}")
-    assert served["workers"] == 2
 
 
-@pytest.mark.usefixtures("served")
 def test_nothing_is_reported_where_nothing_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:
     os.environ["CONVPOOL_PORT"] = "1234"
-    assert main(["serve"]) == 0
+    assert serve().port == 1234
     assert capsys.readouterr().err == ""
 
 
-def test_a_socket_that_cannot_be_listened_on_is_an_error_in_words(
-    served: dict[str, Any], capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_what_kubernetes_sets_for_a_service_of_this_name_is_no_setting(capsys: pytest.CaptureFixture[str]) -> None:
+    links = {
+        "CONVPOOL_SERVICE_HOST": "10.0.0.1",
+        "CONVPOOL_SERVICE_PORT": "8000",
+        "CONVPOOL_SERVICE_PORT_HTTP": "8000",
+        "CONVPOOL_PORT": "tcp://10.0.0.1:8000",
+        "CONVPOOL_PORT_8000_TCP": "tcp://10.0.0.1:8000",
+        "CONVPOOL_PORT_8000_TCP_PROTO": "tcp",
+        "CONVPOOL_PORT_8000_TCP_PORT": "8000",
+        "CONVPOOL_PORT_8000_TCP_ADDR": "10.0.0.1",
+    }
+    os.environ |= links
+    assert serve().port == 8000
+    (line,) = capsys.readouterr().err.splitlines()
+    assert all(name in line for name in links)
+    assert "enableServiceLinks: false" in line
+
+
+def ended_start(*arguments: str) -> tuple[int, list[str]]:
+    """The status of a start that must end, and the lines that it logs."""
+    ended = run_command(sys.executable, "-m", "service", "serve", *arguments)
+    assert ended.stdout == ""
+    return ended.returncode, ended.stderr.splitlines()
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_what_cannot_be_listened_on_is_an_error_in_words(tmp_path: Path, workers: str) -> None:
     file = tmp_path / "socket"
     file.write_text("mine")
-    with pytest.raises(SystemExit) as ended:
-        main(["serve", "--uds", str(file)])
-    assert ended.value.code == STARTUP_FAILURE
-    assert not served
-    assert file.read_text() == "mine"
-    (line,) = capsys.readouterr().err.splitlines()
+    status, (line,) = ended_start("--uds", str(file), "--workers", workers)
+    assert status == STARTUP_FAILURE
     assert line.endswith(f" ERROR Cannot listen on the Unix domain socket {file}: there is a file that is not a socket")
+    assert file.read_text() == "mine"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        status, (line,) = ended_start("--port", port, "--workers", workers)
+    assert status == STARTUP_FAILURE
+    assert line.endswith(f" ERROR Cannot listen on 127.0.0.1, port {port}: Address already in use")
+    status, (line,) = ended_start("--host", "nowhere.invalid", "--workers", workers)
+    assert status == STARTUP_FAILURE
+    assert " ERROR Cannot listen on nowhere.invalid, port 8000: " in line
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_certificate_that_cannot_be_used_is_an_error_in_words(tmp_path: Path, workers: str) -> None:
+    missing, wrong = str(tmp_path / "missing.pem"), tmp_path / "wrong.pem"
+    wrong.write_text("no certificate")
+    for arguments, words in (
+        (["--tls-certificate", missing], f"Cannot read {missing} for TLS: No such file or directory"),
+        (
+            ["--tls-certificate", str(wrong)],
+            "TLS needs a certificate and its key in PEM, without a password; " + str(wrong),
+        ),
+        (["--tls-key", str(wrong)], "tls_key is set, but not tls_certificate"),
+    ):
+        status, (line,) = ended_start("--port", str(free_port()), "--workers", workers, *arguments)
+        assert status == STARTUP_FAILURE
+        assert f" ERROR {words}" in line

@@ -33,7 +33,7 @@ def requests(found: Scrape) -> float:
 
 @pytest.mark.skipif(not HAS_PROC, reason="the system has no /proc to look workers up in")
 def test_workers_answer_for_each_other_and_for_one_that_was_killed(tmp_path: Path) -> None:
-    with running_server("--workers", "2", **{VARIABLE: str(tmp_path)}) as (url, process):
+    with running_server("--workers", "2", PROMETHEUS_MULTIPROC_DIR=str(tmp_path)) as (url, process):
 
         def scrape() -> Scrape:
             return samples(httpx.get(f"{url}/metrics").text)

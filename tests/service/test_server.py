@@ -1,0 +1,176 @@
+"""One serving process: its configuration, TLS, the management port, and whom it believes about a client's address."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+import trustme
+from cryptography.hazmat.primitives import serialization
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+
+from service.listeners import CannotStart
+from service.server import configuration, tls_context
+from service.settings import Settings
+from tests.clients import free_port, running_server
+from tests.service.test_serving import JSON, assert_answer, assert_problem, head, received
+
+SECONDS = 60.0
+REQUEST = {"input": [[[[1], [2]], [[3], [4]]]], "weight": [[[[10]]]], "bias": [0.5]}
+
+
+def test_configuration() -> None:
+    settings = Settings(keep_alive=7, root_path="/below", forwarded_allow_ips="10.0.0.0/8")
+    config = configuration(settings)
+    assert config.http == "service.http.protocol:Protocol"  # see docs/decisions/0004-httptools.md
+    assert (config.timeout_keep_alive, config.root_path, config.forwarded_allow_ips) == (7, "/below", "10.0.0.0/8")
+    assert not config.access_log
+
+
+# ----------------------------------------------------------------------------------------------------------------- TLS
+
+
+class Certificate:
+    """An authority of our own, and what it has issued for localhost."""
+
+    def __init__(self, folder: Path) -> None:
+        self.authority = trustme.CA()
+        issued = self.authority.issue_cert("localhost", "127.0.0.1")
+        self.chain, self.key, self.both = folder / "chain.pem", folder / "key.pem", folder / "both.pem"
+        self.chain.write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
+        issued.private_key_pem.write_to_path(self.key)
+        issued.private_key_and_cert_chain_pem.write_to_path(self.both)
+
+    def trusting(self) -> ssl.SSLContext:
+        context = ssl.create_default_context()
+        self.authority.configure_trust(context)
+        return context
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    return Certificate(tmp_path_factory.mktemp("certificate"))
+
+
+@pytest.fixture(scope="module")
+def secured(certificate: Certificate) -> Iterator[tuple[str, str]]:
+    """The addresses of a server that speaks TLS, of its main port and of its management port."""
+    management = free_port()
+    files = ("--tls-certificate", str(certificate.chain), "--tls-key", str(certificate.key))
+    arguments = (*files, "--management-port", str(management))
+    with running_server(*arguments, verify=certificate.trusting()) as (url, _):
+        yield url, f"https://127.0.0.1:{management}"
+
+
+def secure_connection(url: str, context: ssl.SSLContext) -> ssl.SSLSocket:
+    address = httpx.URL(url)
+    plain = socket.create_connection((address.host, address.port or 0), timeout=SECONDS)
+    return context.wrap_socket(plain, server_hostname=address.host)
+
+
+def test_requests_over_tls(secured: tuple[str, str], certificate: Certificate) -> None:
+    with httpx.Client(verify=certificate.trusting(), base_url=secured[0], timeout=SECONDS) as client:
+        for _ in range(2):
+            assert_answer(client.post("/conv/forward", json=REQUEST))
+        refused = client.post("/conv/forward", content=bytes(8 * 2**20), headers={"Content-Type": "text/plain"})
+        assert_problem(refused, 415)
+        large = orjson.dumps({"mode": "max", "kernel_size": 1, "input": [[[[0.5]] * 200_000]]})
+        response = client.post("/pool/forward", content=large, headers={"Content-Type": "application/json"})
+        assert response.json()["output"] == [[[[0.5]] * 200_000]]
+
+
+def test_what_is_not_http_gets_its_problem_over_tls(secured: tuple[str, str], certificate: Certificate) -> None:
+    """A connection under TLS cannot be closed for writing alone."""
+    for sent in (b"nonsense\r\n\r\n", head(JSON, "Content-Length: x")):
+        with secure_connection(secured[0], certificate.trusting()) as connection:
+            connection.sendall(sent)
+            assert_problem(received(connection), 400)
+
+
+def test_other_versions_of_tls_and_plain_http_are_refused(secured: tuple[str, str], certificate: Certificate) -> None:
+    old = certificate.trusting()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        old.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
+        old.maximum_version = ssl.TLSVersion.TLSv1_1
+    old.set_ciphers("DEFAULT:@SECLEVEL=0")
+    with pytest.raises((ssl.SSLError, ConnectionResetError)):
+        secure_connection(secured[0], old)
+    with pytest.raises(httpx.TransportError):
+        httpx.get(secured[0].replace("https", "http"), timeout=SECONDS)
+
+
+def test_one_file_may_have_both(certificate: Certificate) -> None:
+    context = tls_context(Settings(tls_certificate=str(certificate.both)))
+    assert context is not None
+    assert context.minimum_version is ssl.TLSVersion.TLSv1_2
+    assert tls_context(Settings()) is None
+
+
+def test_a_key_of_another_certificate_or_with_a_password_is_an_error_in_words(
+    certificate: Certificate, tmp_path: Path
+) -> None:
+    other = Certificate(tmp_path)
+    protected = tmp_path / "protected.pem"
+    key = serialization.load_pem_private_key(certificate.key.read_bytes(), None)
+    locked = serialization.BestAvailableEncryption(b"secret")
+    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, locked)
+    protected.write_bytes(key.private_bytes(*form))
+    for file in (other.key, protected, certificate.chain):
+        with pytest.raises(CannotStart, match=r"without a password; .*: [a-z]"):
+            tls_context(Settings(tls_certificate=str(certificate.chain), tls_key=str(file)))
+
+
+# ----------------------------------------------------------------------------------------------------- management port
+
+
+def test_the_management_port_has_health_and_nothing_else(secured: tuple[str, str], certificate: Certificate) -> None:
+    main, management = secured
+    with httpx.Client(verify=certificate.trusting(), timeout=SECONDS) as client:
+        for url in (main, management):
+            for path in ("/health/live", "/health/ready"):
+                assert client.get(url + path).status_code == 200
+        assert_problem(client.get(f"{management}/ops"), 404)
+        assert_problem(client.post(f"{management}/conv/forward", json=REQUEST), 404)
+
+
+def test_workers_share_the_management_port() -> None:
+    management = free_port()
+    with running_server("--workers", "2", "--management-port", str(management)) as (url, process):
+        for _ in range(4):
+            assert httpx.get(f"http://127.0.0.1:{management}/health/ready", timeout=SECONDS).status_code == 200
+            assert httpx.get(f"{url}/health/ready", timeout=SECONDS).status_code == 200
+        process.terminate()
+        assert process.wait(SECONDS) == 0
+
+
+# ------------------------------------------------------------------------------------------------------------- proxies
+
+
+@pytest.mark.parametrize(
+    ("trusted", "expected"),
+    [("127.0.0.1,::1", "198.51.100.7"), ("127.0.0.0/8", "198.51.100.7"), ("10.0.0.1", "127.0.0.1")],
+)
+def test_whose_word_is_taken_for_a_clients_address(trusted: str, expected: str) -> None:
+    config = configuration(Settings(forwarded_allow_ips=trusted))
+    config.load()
+    assert isinstance(config.loaded_app, ProxyHeadersMiddleware)
+    seen: list[Any] = []
+
+    async def application(scope: Any, *_: object) -> None:
+        seen.append(scope["client"][0])
+
+    config.loaded_app.app = application
+    # the client itself sent the first address, the proxy added the second
+    scope = {"type": "http", "client": ("127.0.0.1", 1), "headers": [(b"x-forwarded-for", b"192.0.2.1, 198.51.100.7")]}
+    call: Any = config.loaded_app(scope, None, None)  # type: ignore[arg-type]
+    with pytest.raises(StopIteration):
+        call.send(None)
+    assert seen == [expected]
