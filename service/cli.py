@@ -20,6 +20,8 @@ from uvicorn.config import STARTUP_FAILURE
 
 from cnn_core import __version__
 
+from .http.api_keys import ApiKeys, ApiKeysError
+from .http.security_headers import FOR_ALL_RESPONSES
 from .observability.logs import log_config
 from .observability.shared_directory import shared_metrics
 from .settings import PREFIX, Settings, unknown_variables
@@ -77,10 +79,17 @@ def serve(settings: Settings) -> None:
         timeout_keep_alive=settings.keep_alive,
         timeout_graceful_shutdown=settings.graceful_shutdown,
         server_header=False,
+        headers=FOR_ALL_RESPONSES,
     )
     unknown = unknown_variables(os.environ)
     if unknown:
         logger.warning("Ignored environment variables that are no settings: %s", ", ".join(unknown))
+    if settings.api_keys_file:
+        try:
+            logger.info("API keys required: %d in %s", len(ApiKeys(settings.api_keys_file)), settings.api_keys_file)
+        except ApiKeysError as error:
+            logger.error("%s", error)
+            sys.exit(STARTUP_FAILURE)
     with contextlib.ExitStack() as resources:
         resources.enter_context(shared_metrics(settings.workers))
         signal.signal(signal.SIGTERM, functools.partial(_end, resources))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from typing import Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from cnn_core.runtime.cpus import usable_cpus
@@ -16,6 +17,9 @@ __all__ = ["MEBIBYTE", "PREFIX", "Settings", "unknown_variables"]
 MEBIBYTE = 2**20
 
 PREFIX = "CONVPOOL_"
+
+ORIGIN = re.compile(r"\*|(?!http://[^/]*:80$)(?!https://[^/]*:443$)[a-z][a-z0-9+.-]*://[^\s/?#@*,]+", re.IGNORECASE)
+"""What a browser sends as the origin of a page (RFC 6454, 6.2)."""
 
 MIN_SIMILARITY = 0.6
 """Similarity of names without the prefix, as difflib measures it, from which a setting is suggested."""
@@ -34,6 +38,16 @@ class Settings(BaseSettings):
         "",
         pattern=r"^(/[A-Za-z0-9._~-]+)*$",
         description="Path prefix that a reverse proxy strips, such as /convpool.",
+    )
+    api_keys_file: str = Field(
+        "",
+        description="File of API keys, one per line; if set, requests need a header `Authorization: Bearer KEY`. The "
+        "file is read again when it changes.",
+    )
+    cors_origins: str = Field(
+        "",
+        description="Origins of web pages that may call the service, such as https://example.org, separated by commas; "
+        "`*` for all.",
     )
     log_level: Literal["critical", "error", "warning", "info", "debug", "trace"] = Field(
         "info", description="Lowest severity of the messages that are logged."
@@ -114,6 +128,21 @@ class Settings(BaseSettings):
     graceful_shutdown: PositiveInt = Field(
         30, description="Seconds that requests in progress get to finish after SIGTERM."
     )
+
+    @property
+    def cors_origin_list(self) -> list[str]:
+        """The origins of ``cors_origins``, as browsers write them."""
+        return [origin.strip().lower() for origin in self.cors_origins.split(",")] if self.cors_origins else []
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, value: str) -> str:
+        if value and not all(ORIGIN.fullmatch(origin.strip()) for origin in value.split(",")):
+            raise ValueError(
+                "an origin is a scheme, a host and, unless it is the scheme's own, a port, without a path: "
+                "https://example.org, http://localhost:3000; several are separated by commas, and * is all"
+            )
+        return value
 
 
 def unknown_variables(names: Iterable[str]) -> list[str]:

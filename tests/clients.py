@@ -8,21 +8,28 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, TypeVar
 
 import anyio
 import anyio.from_thread
 import httpx
 from fastapi import FastAPI
 
+Returned = TypeVar("Returned")
+
 
 class ApplicationClient:
     """Calls an application through httpx's ASGITransport from ordinary, synchronous tests."""
 
-    def __init__(self, portal: anyio.from_thread.BlockingPortal, client: httpx.AsyncClient) -> None:
+    def __init__(self, portal: anyio.from_thread.BlockingPortal, client: httpx.AsyncClient, app: FastAPI) -> None:
         self._portal = portal
         self._client = client
+        self._app = app
+
+    def call(self, function: Callable[[FastAPI], Awaitable[Returned]]) -> Returned:
+        """Await what a function of the application returns, where the application runs."""
+        return self._portal.call(function, self._app)
 
     def request(self, method: str, url: str, **options: Any) -> httpx.Response:
         async def send() -> httpx.Response:
@@ -51,7 +58,7 @@ def application_client(app: FastAPI) -> Iterator[ApplicationClient]:
                 httpx.AsyncClient(transport=transport, base_url="http://testserver", timeout=60)
             ) as client,
         ):
-            yield ApplicationClient(portal, client)
+            yield ApplicationClient(portal, client, app)
 
 
 def free_port() -> int:
