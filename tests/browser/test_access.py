@@ -17,16 +17,16 @@ from tests.browser.page import CONV_OUTPUT, DocsPage
 from tests.clients import free_port, running_server
 
 KEY = "a-key-of-the-tests-0123456789"
-BODY = {"mode": "max", "kernel_size": 2, "input": [[[[1], [2]], [[3], [4]]]]}
-CALL = """async ([url, key]) => {
+BODY = json.dumps({"mode": "max", "kernel_size": 2, "input": [[[[1], [2]], [[3], [4]]]]})
+CALL = """async ([url, key, body]) => {
   const answer = await fetch(url, {
     method: "POST",
     headers: { "Content-Type": "application/json", "Accept": "application/json", "Authorization": `Bearer ${key}` },
-    body: JSON.stringify(%s),
+    body,
   }).catch((error) => error.name);
   if (typeof answer === "string") return [answer];
   return [answer.status, answer.headers.get("Convpool-Parameters") !== null, await answer.json()];
-}""" % json.dumps(BODY)
+}"""
 
 
 class _Page(http.server.BaseHTTPRequestHandler):
@@ -83,16 +83,18 @@ def test_a_page_of_another_origin_that_is_allowed_calls_the_service(
     docs: DocsPage, guarded_url: str, other_origin: str, path: str
 ) -> None:
     docs.page.goto(other_origin)
-    expected = httpx.post(guarded_url + path, json=BODY, headers={"Authorization": f"Bearer {KEY}"})
-    answer = docs.page.evaluate(CALL, [guarded_url + path, KEY])
+    expected = httpx.post(
+        guarded_url + path, content=BODY, headers={"Content-Type": "application/json", "Authorization": f"Bearer {KEY}"}
+    )
+    answer = docs.page.evaluate(CALL, [guarded_url + path, KEY, BODY])
     assert answer == [expected.status_code, path == "/pool/forward", expected.json()]
-    status, _, problem = docs.page.evaluate(CALL, [guarded_url + path, "wrong"])
+    status, _, problem = docs.page.evaluate(CALL, [guarded_url + path, "wrong", BODY])
     assert (status, problem["title"]) == (401, "Unauthorized")
 
 
 def test_a_page_of_another_origin_is_not_let_in_by_default(docs: DocsPage, server_url: str, other_origin: str) -> None:
     docs.page.goto(other_origin)
-    assert docs.page.evaluate(CALL, [f"{server_url}/pool/forward", KEY]) == ["TypeError"]
+    assert docs.page.evaluate(CALL, [f"{server_url}/pool/forward", KEY, BODY]) == ["TypeError"]
 
 
 def test_what_is_brought_into_the_page_does_not_run(context: BrowserContext, server_url: str) -> None:
