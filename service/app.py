@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any
 
 import orjson
@@ -18,7 +18,7 @@ from cnn_core import __version__
 from .codecs import JSON_CODEC
 from .documentation import openapi as documentation
 from .documentation.api_keys import with_api_keys
-from .http.api_keys import ApiKeyMiddleware, ApiKeys
+from .http.api_keys import OPEN_FOLDERS, OPEN_PATHS, ApiKeyMiddleware, ApiKeys
 from .http.connections import CONNECTIONS, Connections, descriptors
 from .http.cross_origin import CrossOriginMiddleware
 from .http.documents import Document
@@ -26,7 +26,7 @@ from .http.error_responses import install_error_handlers
 from .http.handler import OperationHandler
 from .http.head import HeadMiddleware
 from .http.observing import ObservingMiddleware, operation_labels
-from .http.paths import route_path
+from .http.paths import KeptPrefixMiddleware, route_path
 from .http.security_headers import page_headers
 from .observability.metrics import register_gauge
 from .observability.serving import observed
@@ -72,7 +72,11 @@ class Application(FastAPI):
         super().__init__(**options)
         self._handlers = handlers
         labels = operation_labels((path, handler.operation.name) for path, handler in handlers.items())
-        self._wrapped = ObservingMiddleware(guarded(HeadMiddleware(self._dispatch)), labels, tracer)
+        self._wrapped: ASGIApp = ObservingMiddleware(guarded(HeadMiddleware(self._dispatch)), labels, tracer)
+
+    def below(self, prefix: str, paths: Iterable[str]) -> None:
+        """Serve below a prefix that a proxy takes off paths or not, as ``KeptPrefixMiddleware`` has it."""
+        self._wrapped = KeptPrefixMiddleware(self._wrapped, prefix, paths)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -170,6 +174,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_api_route("/docs/", lambda: RedirectResponse("../docs"), include_in_schema=False)
     app.add_api_route("/", lambda: RedirectResponse("docs"), include_in_schema=False)
     document = documentation.document(app)
+    if settings.root_path:
+        app.below(settings.root_path, (*document["paths"], *OPEN_PATHS, *OPEN_FOLDERS))
     if settings.api_keys_file:
         document = with_api_keys(document)
     app.openapi = lambda: document  # type: ignore[method-assign]

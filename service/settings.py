@@ -37,7 +37,7 @@ class Settings(BaseSettings):
     root_path: str = Field(
         "",
         pattern=r"^(/[A-Za-z0-9._~-]+)*$",
-        description="Path prefix that a reverse proxy strips, such as /convpool.",
+        description="Path prefix under which a reverse proxy has the service, such as /convpool.",
     )
     api_keys_file: str = Field(
         "",

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import anyio
 import anyio.from_thread
@@ -68,14 +68,19 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def running_server(*arguments: str, **environment: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+def running_server(
+    *arguments: str, log: IO[bytes] | None = None, **environment: str
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """Run ``convpool serve`` on a free loopback port; yield its base URL and its process.
 
-    ``CONVPOOL_TEST_PYTHON`` names another environment's interpreter to run it with.
+    Its log goes to a file if one is given. ``CONVPOOL_TEST_PYTHON`` names another environment's interpreter to run it
+    with.
     """
     variables = {**os.environ, **environment}
     port, python = free_port(), variables.pop("CONVPOOL_TEST_PYTHON", sys.executable)
-    process = subprocess.Popen([python, "-m", "service", "serve", "--port", str(port), *arguments], env=variables)
+    process = subprocess.Popen(
+        [python, "-m", "service", "serve", "--port", str(port), *arguments], env=variables, stderr=log
+    )
     base_url = f"http://127.0.0.1:{port}"
     try:
         wait_until_ready(base_url, process)

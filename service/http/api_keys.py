@@ -18,7 +18,7 @@ from ..problems import Unauthorized
 from .error_responses import error_response
 from .paths import route_path
 
-__all__ = ["ApiKeyMiddleware", "ApiKeys", "ApiKeysError", "is_open"]
+__all__ = ["OPEN_FOLDERS", "OPEN_PATHS", "ApiKeyMiddleware", "ApiKeys", "ApiKeysError", "is_open"]
 
 OPEN_PATHS = frozenset(
     (
