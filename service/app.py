@@ -57,7 +57,7 @@ class Application(FastAPI):
     tracer : RequestTracer, optional
         If there are to be traces.
     guarded : callable
-        Returns an ASGI application that lets through to its argument the requests that may pass.
+        Returns an ASGI application that lets through to its argument the requests that may pass; by default all.
     **options
         FastAPI's.
     """
