@@ -76,6 +76,7 @@ def serve(settings: Settings) -> None:
         http=f"{__package__}.http.protocol:Protocol",  # of httptools
         ws="none",
         root_path=settings.root_path,
+        forwarded_allow_ips=settings.forwarded_allow_ips,
         timeout_keep_alive=settings.keep_alive,
         timeout_graceful_shutdown=settings.graceful_shutdown,
         server_header=False,

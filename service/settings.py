@@ -33,6 +33,11 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=1, le=65535, description="Port to listen on.")
     uds: str = Field("", description="Path of a Unix domain socket to listen on, instead of host and port.")
+    forwarded_allow_ips: str = Field(
+        "127.0.0.1,::1",
+        description="Addresses or networks, separated by commas, of proxies whose X-Forwarded-For and "
+        "X-Forwarded-Proto are believed; * for all.",
+    )
     workers: PositiveInt = Field(1, description="Number of worker processes.")
     root_path: str = Field(
         "",

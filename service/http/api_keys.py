@@ -31,7 +31,9 @@ OPEN_FOLDERS = ("/static-offline-docs/", "/examples/")
 to it computes anything."""
 
 SECONDS_BETWEEN_LOOKS = 1.0
-MAX_FILE_BYTES = 2**20
+MAX_FILE_BYTES = 2**18
+"""Some thousands of keys: it is read on the event loop, in some milliseconds."""
+
 MIN_KEY_LENGTH = 16
 """Characters below which a key is called easy to guess."""
 

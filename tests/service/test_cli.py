@@ -40,6 +40,7 @@ def test_flags(served: dict[str, Any]) -> None:
     assert main(["serve", *flags]) == 0
     expected = {"host": "::1", "port": 1234, "workers": 3}
     assert expected.items() <= served.items()
+    assert served["forwarded_allow_ips"] == "127.0.0.1,::1"
     assert served["log_config"]["loggers"]["convpool"]["level"] == "DEBUG"
     assert served["http"] == "service.http.protocol:Protocol"  # see docs/decisions/0004-httptools.md
     assert os.environ["CONVPOOL_PORT"] == "1234"  # where the workers read it
@@ -128,6 +129,7 @@ def other_value(name: str, default: Any) -> str:
         "log_level": "error",
         "log_format": "json",
         "cors_origins": "https://example.org",
+        "forwarded_allow_ips": "10.0.0.0/8",
         "root_path": "/below",
         "max_share_per_address": "0.5",
     }

@@ -84,7 +84,7 @@ def test_the_keys_of_a_file_are_valid_and_no_others(tmp_path: Path, text: str) -
         ("0123456789abcdef\n".encode("utf-16"), "keys, line 1: an API key is visible ASCII"),
         (b"sha256:0123\n", "keys, line 1: sha256: is followed by the 64"),
         (b"sha256:" + b"g" * 64 + b"\n", "keys, line 1: sha256: is followed by the 64"),
-        (b"#" * (2**20 + 1), "larger than 1048576 bytes"),
+        (b"#" * (2**18 + 1), "larger than 262144 bytes"),
         (None, "No such file or directory"),
         (Path.mkdir, "not a regular file"),
         (os.mkfifo, "not a regular file"),
