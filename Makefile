@@ -15,12 +15,13 @@ PEERS := .venv-peers
 TENSORFLOW := .venv-tensorflow
 CLIENTS := .venv-clients
 GENERATORS := .venv-generators
+SUPPLY := .venv-supply
 BENCH_SERVICE := .venv-bench-service
 BENCH_PEERS := .venv-bench-litserve .venv-bench-bentoml
 PIP := -m pip install --quiet --disable-pip-version-check
 
 .PHONY: help run test test-exhaustive test-all check format test-run test-browser test-peers test-tensorflow test-clients \
-  test-generators bench bench-service lock clean
+  test-generators sbom audit bench bench-service lock clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -70,6 +71,14 @@ test-clients: $(CLIENTS)/.ready $(DEV)/.ready ## Call /v2 with the clients of Tr
 test-generators: $(GENERATORS)/.ready ## Generate clients from /openapi.json, and run them (needs Node, npm and a JDK).
 	$(GENERATORS)/bin/python -m pytest tests/generators $(PYTEST_ARGS)
 
+sbom: $(SUPPLY)/.ready ## Write the software bill of materials of the service, convpool.cdx.json (CycloneDX).
+	PYTHONWARNINGS=ignore $(SUPPLY)/bin/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible \
+	  --output-file convpool.cdx.json requirements/service.txt
+
+# AUDIT_OPTIONAL=1 makes it a success that no database of vulnerabilities can be reached; it says so all the same.
+audit: $(SUPPLY)/.ready ## Look the locked packages up in databases of known vulnerabilities.
+	$(SUPPLY)/bin/python requirements/audit.py $(if $(AUDIT_OPTIONAL),--optional) requirements/service.txt requirements/build.txt
+
 bench: $(PEERS)/.ready ## Time convpool against PyTorch, ONNX Runtime and JAX (ten minutes); writes benchmarks/results.*.
 	$(PEERS)/bin/python -m benchmarks.bench $(BENCH_ARGS)
 
@@ -87,6 +96,8 @@ lock: ## Update the lock files (needs uv on the PATH).
 	  --output-file requirements/dev.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	  --group browser --extra service pyproject.toml --constraint requirements/dev.txt --output-file requirements/browser.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade \
+	  --group supply --output-file requirements/supply.txt
 
 # --no-deps, because a lock file is complete: where a package is required with an extra (coverage[toml]), pip's resolver
 # may prefer a release newer than the lock, and then reject it for having no hash.
@@ -136,6 +147,10 @@ $(GENERATORS)/.ready: requirements/dev.txt requirements/generators.txt $(wildcar
 	npm ci --ignore-scripts --silent --prefix $(@D)
 	$(install_project)
 
+$(SUPPLY)/.ready: requirements/supply.txt
+	$(call create_environment,$^)
+	touch $@
+
 $(BENCH_SERVICE)/.ready: requirements/service.txt requirements/build.txt requirements/bench-service.txt
 	$(call create_environment,$(filter-out requirements/bench-%,$^))
 	$(@D)/bin/python $(PIP) -r requirements/bench-service.txt
@@ -148,5 +163,5 @@ $(BENCH_PEERS:=/.ready): .venv-%/.ready: requirements/%.txt
 	touch $@
 
 clean: ## Remove environments and caches.
-	rm -rf $(SERVICE) $(DEV) $(BROWSER) $(PEERS) $(TENSORFLOW) $(CLIENTS) $(GENERATORS) $(BENCH_SERVICE) $(BENCH_PEERS)
+	rm -rf $(SERVICE) $(DEV) $(BROWSER) $(PEERS) $(TENSORFLOW) $(CLIENTS) $(GENERATORS) $(SUPPLY) $(BENCH_SERVICE) $(BENCH_PEERS)
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*

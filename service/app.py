@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import contextlib
 import gc
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any
 
 import orjson
 from fastapi import FastAPI
 from starlette.responses import HTMLResponse, RedirectResponse
 from starlette.staticfiles import StaticFiles
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cnn_core import __version__
 
 from .codecs import JSON_CODEC
 from .documentation import openapi as documentation
+from .documentation.api_keys import with_api_keys
+from .http.api_keys import OPEN_FOLDERS, OPEN_PATHS, ApiKeyMiddleware, ApiKeys
 from .http.connections import CONNECTIONS, Connections, descriptors
+from .http.cross_origin import CrossOriginMiddleware
 from .http.documents import Document
 from .http.error_responses import install_error_handlers
 from .http.handler import OperationHandler
 from .http.head import HeadMiddleware
 from .http.management import MANAGEMENT
 from .http.observing import ObservingMiddleware, operation_labels
+from .http.paths import KeptPrefixMiddleware, route_path
 from .http.readiness import READINESS, Readiness
+from .http.security_headers import page_headers
 from .observability.metrics import register_gauge
 from .observability.serving import observed
 from .observability.tracing import RequestTracer, request_tracer
@@ -54,17 +59,27 @@ class Application(FastAPI):
         By path, what handles the POST requests to it.
     tracer : RequestTracer, optional
         If there are to be traces.
+    guarded : callable
+        Returns an ASGI application that lets through to its argument the requests that may pass; by default all.
     **options
         FastAPI's.
     """
 
     def __init__(
-        self, handlers: Mapping[str, OperationHandler], tracer: RequestTracer | None = None, **options: Any
+        self,
+        handlers: Mapping[str, OperationHandler],
+        tracer: RequestTracer | None = None,
+        guarded: Callable[[ASGIApp], ASGIApp] = lambda app: app,
+        **options: Any,
     ) -> None:
         super().__init__(**options)
         self._handlers = handlers
         labels = operation_labels((path, handler.operation.name) for path, handler in handlers.items())
-        self._wrapped = ObservingMiddleware(HeadMiddleware(self._dispatch), labels, tracer)
+        self._wrapped: ASGIApp = ObservingMiddleware(guarded(HeadMiddleware(self._dispatch)), labels, tracer)
+
+    def below(self, prefix: str, paths: Iterable[str]) -> None:
+        """Serve below a prefix that a proxy takes off paths or not, as ``KeptPrefixMiddleware`` has it."""
+        self._wrapped = KeptPrefixMiddleware(self._wrapped, prefix, paths)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -72,8 +87,7 @@ class Application(FastAPI):
 
     async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["method"] == "POST":
-            path, prefix = scope["path"], scope.get("root_path", "")
-            handler = self._handlers.get(path[len(prefix) :] if path.startswith(f"{prefix}/") else path)
+            handler = self._handlers.get(route_path(scope))
             if handler is not None:
                 scope["app"] = self
                 await handler(scope, receive, send)
@@ -94,6 +108,18 @@ def _show(admission: Admission, connections: Connections) -> None:
         register_gauge(f"convpool_{name}", description, value)
 
 
+def _guard(settings: Settings) -> Callable[[ASGIApp], ASGIApp]:
+    """Return what puts the checks that are configured before an application; none is none."""
+    keys = ApiKeys(settings.api_keys_file) if settings.api_keys_file else None
+
+    def guarded(app: ASGIApp) -> ASGIApp:
+        app = ApiKeyMiddleware(app, keys) if keys else app
+        # a browser asks without a key, and a page must be able to read that its key is not valid
+        return CrossOriginMiddleware(app, settings.cors_origin_list) if settings.cors_origins else app
+
+    return guarded
+
+
 def create_app(settings: Settings | None = None) -> FastAPI:
     """Return the service as an ASGI application.
 
@@ -101,6 +127,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     ----------
     settings : Settings, optional
         Read from the environment if not given.
+
+    Raises
+    ------
+    ApiKeysError
+        If there is a file of API keys, and it cannot be used.
     """
     settings = settings or Settings()
 
@@ -124,6 +155,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app = Application(
         {**handlers, **inference},
         tracer,
+        _guard(settings),
         openapi_url=None,  # it is serialised once, below
         docs_url=None,
         redoc_url=None,
@@ -145,10 +177,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.include_router(build_management_router())
     # Swagger UI's scripts and styles come from a package, not from a content delivery network
     app.mount("/static-offline-docs", StaticFiles(packages=[("fastapi_offline", "static")]))
-    app.add_api_route("/docs", lambda: HTMLResponse(documentation.PAGE), include_in_schema=False)
+    of_page = page_headers(documentation.PAGE)
+    app.add_api_route("/docs", lambda: HTMLResponse(documentation.PAGE, headers=of_page), include_in_schema=False)
     app.add_api_route("/docs/", lambda: RedirectResponse("../docs"), include_in_schema=False)
     app.add_api_route("/", lambda: RedirectResponse("docs"), include_in_schema=False)
     document = documentation.document(app)
+    if settings.root_path:
+        app.below(settings.root_path, (*document["paths"], *OPEN_PATHS, *OPEN_FOLDERS))
+    if settings.api_keys_file:
+        document = with_api_keys(document)
     app.openapi = lambda: document  # type: ignore[method-assign]
     app.add_route(
         "/openapi.json", Document(orjson.dumps(document), JSON_CODEC.media_type).endpoint, include_in_schema=False

@@ -17,6 +17,7 @@ from uvicorn.config import STARTUP_FAILURE
 
 from cnn_core import __version__
 
+from .http.api_keys import ApiKeys, ApiKeysError
 from .listeners import CannotStart, listeners
 from .observability.shared_directory import shared_metrics
 from .server import Server, configure_logging, tls_context
@@ -78,6 +79,8 @@ def _run(settings: Settings) -> NoReturn:
         signal.signal(signal.SIGTERM, lambda *_: _end(resources, 0))  # until the server takes it
         status = 0
         try:
+            if settings.api_keys_file:
+                logger.info("API keys required: %d in %s", len(ApiKeys(settings.api_keys_file)), settings.api_keys_file)
             resources.enter_context(shared_metrics(settings.workers))
             opened = resources.enter_context(listeners(settings))
             if settings.workers > 1:
@@ -85,7 +88,7 @@ def _run(settings: Settings) -> NoReturn:
                 status = Supervisor(settings, opened).run()
             else:
                 Server(settings, opened).run()
-        except CannotStart as error:
+        except (CannotStart, ApiKeysError) as error:
             logger.error("%s", error)
             status = STARTUP_FAILURE
         except KeyboardInterrupt:  # while it starts

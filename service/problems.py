@@ -24,6 +24,7 @@ __all__ = [
     "RequestProblem",
     "ShuttingDown",
     "TooLarge",
+    "Unauthorized",
     "UnreadablePayload",
     "UnsupportedMediaType",
     "counted",
@@ -101,6 +102,13 @@ class NotAcceptable(RequestProblem):
 
 class BodyTimeout(RequestProblem):
     """The body did not arrive in time."""
+
+
+class Unauthorized(RequestProblem):
+    """The request has no valid API key, and this server requires one."""
+
+    def __init__(self, *findings: Finding) -> None:
+        super().__init__(*findings, headers={"WWW-Authenticate": "Bearer"})
 
 
 class Busy(RequestProblem):

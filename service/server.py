@@ -23,6 +23,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from .http.connections import CONNECTIONS, IDLE_SECONDS
 from .http.management import MANAGEMENT
 from .http.readiness import READINESS
+from .http.security_headers import FOR_ALL_RESPONSES
 from .listeners import BACKLOG, CannotStart, Listener, log_addresses
 from .observability.logs import log_config
 from .settings import Settings
@@ -52,6 +53,7 @@ def configuration(settings: Settings) -> uvicorn.Config:
         forwarded_allow_ips=settings.forwarded_allow_ips,
         timeout_keep_alive=settings.keep_alive,
         server_header=False,
+        headers=FOR_ALL_RESPONSES,
     )
 
 

@@ -26,6 +26,9 @@ OTHER_SERVICE_LINKS = re.compile(
 )
 """The other variables that Kubernetes sets for it."""
 
+ORIGIN = re.compile(r"\*|(?!http://[^/]*:80$)(?!https://[^/]*:443$)[a-z][a-z0-9+.-]*://[^\s/?#@*,]+", re.IGNORECASE)
+"""What a browser sends as the origin of a page (RFC 6454, 6.2)."""
+
 MIN_SIMILARITY = 0.6
 """Similarity of names without the prefix, as difflib measures it, from which a setting is suggested."""
 
@@ -55,7 +58,17 @@ class Settings(BaseSettings):
     root_path: str = Field(
         "",
         pattern=r"^(/[A-Za-z0-9._~-]+)*$",
-        description="Path prefix that a reverse proxy strips, such as /convpool.",
+        description="Path prefix under which a reverse proxy has the service, such as /convpool.",
+    )
+    api_keys_file: str = Field(
+        "",
+        description="File of API keys, one per line; if set, requests need a header `Authorization: Bearer KEY`. The "
+        "file is read again when it changes.",
+    )
+    cors_origins: str = Field(
+        "",
+        description="Origins of web pages that may call the service, such as https://example.org, separated by commas; "
+        "`*` for all.",
     )
     log_level: Literal["critical", "error", "warning", "info", "debug", "trace"] = Field(
         "info", description="Lowest severity of the messages that are logged."
@@ -141,6 +154,21 @@ class Settings(BaseSettings):
         description="Seconds after SIGTERM in which connections are still accepted while /health/ready says 503, so "
         "that load balancers notice.",
     )
+
+    @property
+    def cors_origin_list(self) -> list[str]:
+        """The origins of ``cors_origins``, as browsers write them."""
+        return [origin.strip().lower() for origin in self.cors_origins.split(",")] if self.cors_origins else []
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, value: str) -> str:
+        if value and not all(ORIGIN.fullmatch(origin.strip()) for origin in value.split(",")):
+            raise ValueError(
+                "an origin is a scheme, a host and, unless it is the scheme's own, a port, without a path: "
+                "https://example.org, http://localhost:3000; several are separated by commas, and * is all"
+            )
+        return value
 
     @field_validator("port", mode="before")
     @classmethod

@@ -9,21 +9,28 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterator
+from typing import IO, Any, TypeVar
 
 import anyio
 import anyio.from_thread
 import httpx
 from fastapi import FastAPI
 
+Returned = TypeVar("Returned")
+
 
 class ApplicationClient:
     """Calls an application through httpx's ASGITransport from ordinary, synchronous tests."""
 
-    def __init__(self, portal: anyio.from_thread.BlockingPortal, client: httpx.AsyncClient) -> None:
+    def __init__(self, portal: anyio.from_thread.BlockingPortal, client: httpx.AsyncClient, app: FastAPI) -> None:
         self._portal = portal
         self._client = client
+        self._app = app
+
+    def call(self, function: Callable[[FastAPI], Awaitable[Returned]]) -> Returned:
+        """Await what a function of the application returns, where the application runs."""
+        return self._portal.call(function, self._app)
 
     def request(self, method: str, url: str, **options: Any) -> httpx.Response:
         async def send() -> httpx.Response:
@@ -52,7 +59,7 @@ def application_client(app: FastAPI) -> Iterator[ApplicationClient]:
                 httpx.AsyncClient(transport=transport, base_url="http://testserver", timeout=60)
             ) as client,
         ):
-            yield ApplicationClient(portal, client)
+            yield ApplicationClient(portal, client, app)
 
 
 def free_port() -> int:
@@ -63,16 +70,18 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def running_server(
-    *arguments: str, verify: ssl.SSLContext | None = None, **environment: str
+    *arguments: str, verify: ssl.SSLContext | None = None, log: IO[bytes] | None = None, **environment: str
 ) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """Run ``convpool serve`` on a free loopback port; yield its base URL and its process.
 
-    A server that speaks TLS is verified with a context.
+    A server that speaks TLS is verified with a context. Its log goes to a file if one is given.
     ``CONVPOOL_TEST_PYTHON`` names another environment's interpreter to run it with.
     """
     variables = {**os.environ, **environment}
     port, python = free_port(), variables.pop("CONVPOOL_TEST_PYTHON", sys.executable)
-    process = subprocess.Popen([python, "-m", "service", "serve", "--port", str(port), *arguments], env=variables)
+    process = subprocess.Popen(
+        [python, "-m", "service", "serve", "--port", str(port), *arguments], env=variables, stderr=log
+    )
     base_url = f"{'https' if verify else 'http'}://127.0.0.1:{port}"
     try:
         wait_until_ready(base_url, process, verify=verify)

@@ -17,7 +17,7 @@ from ..http.responses import PARAMETERS_HEADER
 from ..operations.catalogue import CATALOGUE, OPERATIONS
 from ..operations.operation import CatalogueEntry, Operation
 from ..operations.shapes import DTYPE_SCHEMA, ShapeResponse, predict_shapes, shapes_model
-from ..problems import Busy, Finding, InvalidRequest, RequestProblem
+from ..problems import Busy, Finding, InvalidRequest, RequestProblem, Unauthorized
 from . import v2
 from .components import with_components
 from .described import described_operation, example_media_types, operand_text
@@ -90,7 +90,11 @@ def _problem(kind: Kind, description: str, *findings: Finding) -> dict[str, Any]
     return {"description": description, "content": {PROBLEM_MEDIA_TYPE: {"schema": PROBLEM_SCHEMA, "example": example}}}
 
 
-REQUEST_PROBLEMS = {problem: kind for problem, kind in KINDS.items() if issubclass(problem, RequestProblem)}
+REQUEST_PROBLEMS = {
+    problem: kind
+    for problem, kind in KINDS.items()
+    if issubclass(problem, RequestProblem) and problem is not Unauthorized  # which only some servers require
+}
 RESPONSES = {
     problem.__name__: _problem(
         kind, (problem.__doc__ or "").splitlines()[0], *([EXAMPLE_FINDING] if problem is InvalidRequest else [])

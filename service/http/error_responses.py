@@ -37,10 +37,12 @@ from ..problems import (
     NotAcceptable,
     RequestProblem,
     TooLarge,
+    Unauthorized,
     UnreadablePayload,
     UnsupportedMediaType,
 )
 from .access_log import note_problem
+from .paths import route_path
 
 __all__ = [
     "KINDS",
@@ -72,6 +74,7 @@ class Kind:
 
 KINDS: dict[type[Exception], Kind] = {
     UnreadablePayload: Kind(400, "Unreadable payload"),
+    Unauthorized: Kind(401, "Unauthorized"),
     NotAcceptable: Kind(406, "Not acceptable"),
     BodyTimeout: Kind(408, "Body timeout"),
     TooLarge: Kind(413, "Too large"),
@@ -201,7 +204,7 @@ def _reason(error: Exception) -> str:
 
 def _is_inference(request: Request) -> bool:
     """Return whether a request is one of the Open Inference Protocol."""
-    path = str(request.scope["path"]).removeprefix(request.scope.get("root_path", ""))
+    path = route_path(request.scope)
     return path == INFERENCE_ROOT or path.startswith(f"{INFERENCE_ROOT}/")
 
 

@@ -13,8 +13,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import openapi_generator_cli
 import pytest
+
+from tests.clients import running_server
 
 CALLERS = Path(__file__).parent / "callers"
 ANSWERS = {
@@ -48,16 +51,31 @@ def installed(command: str) -> str:
     return path
 
 
-def test_openapi_python_client(document: Path, server_url: str, tmp_path: Path) -> None:
+def python_client(document: Path, caller: str, folder: Path) -> Path:
+    """A caller of the client that openapi-python-client makes, type-checked, next to that client."""
     generate = (Path(sys.prefix) / "bin" / "openapi-python-client", "generate", "--meta", "none")
     # its own formatter is ruff, found on the PATH
     path = f"{Path(sys.prefix) / 'bin'}{os.pathsep}{os.environ['PATH']}"
-    ran(*generate, "--path", document, "--output-path", tmp_path / "convpool_client", folder=tmp_path, PATH=path)
-    caller = shutil.copy(CALLERS / "python_client.py", tmp_path)
+    ran(*generate, "--path", document, "--output-path", folder / "convpool_client", folder=folder, PATH=path)
+    copied = Path(shutil.copy(CALLERS / caller, folder))
     # strict with the caller, as with a user's code; some casts in the client itself are redundant
     mypy = (sys.executable, "-m", "mypy", "--config-file=", "--strict", "--follow-imports=silent")
-    ran(*mypy, caller, folder=tmp_path)
+    ran(*mypy, copied, folder=folder)
+    return copied
+
+
+def test_openapi_python_client(document: Path, server_url: str, tmp_path: Path) -> None:
+    caller = python_client(document, "python_client.py", tmp_path)
     assert json.loads(ran(sys.executable, caller, server_url, folder=tmp_path)) == ANSWERS
+
+
+def test_a_client_sends_the_key_that_a_server_requires(tmp_path: Path) -> None:
+    key, keys, document = "a-key-of-the-tests-0123456789", tmp_path / "keys", tmp_path / "openapi.json"
+    keys.write_text(key)
+    with running_server("--api-keys-file", str(keys)) as (base_url, _):
+        document.write_bytes(httpx.get(f"{base_url}/openapi.json").content)
+        caller = python_client(document, "python_client_with_key.py", tmp_path)
+        assert json.loads(ran(sys.executable, caller, base_url, key, folder=tmp_path)) == [[[[[4]]]], 401]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import cnn_core
 import service
 
 PROJECT = Path(__file__).parents[2]
-LOCKS = ("service", "build", "dev", "browser")
+LOCKS = ("service", "build", "dev", "browser", "supply")
 MODULES = [
     module.name
     for package in (cnn_core, service)

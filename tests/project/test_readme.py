@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from cnn_core import Conv, MaxPool
+from service.http.api_keys import ApiKeys
 from service.operations.catalogue import OPERATIONS
 from service.operations.operation import Operation
 from service.settings import Settings
@@ -88,6 +89,16 @@ def test_javascript_example_works_as_printed(server_url: str, tmp_path: Path) ->
     (block,) = blocks("js")
     (tmp_path / "example.mjs").write_text(block.replace(PRINTED_SERVER, server_url))
     assert json.loads(run(["node", "example.mjs"], tmp_path)) == output_printed_after(block)
+
+
+@pytest.mark.skipif(not (shutil.which("bash") and shutil.which("openssl")), reason="bash or openssl is not installed")
+def test_the_commands_make_an_api_key_that_is_valid(tmp_path: Path) -> None:
+    block = re.findall(r"^  ```text\n(.*?)^  ```", README, re.MULTILINE | re.DOTALL)[0]
+    make_key, add_to_file, *_serve_and_call = block.splitlines()
+    key = run(["bash", "-euc", f"{make_key}\n{add_to_file}\nprintf %s $key"], tmp_path)
+    assert len(key) == 64
+    assert ApiKeys(str(tmp_path / "keys")).include(key.encode())
+    assert key not in (tmp_path / "keys").read_text()
 
 
 def test_spellings_of_parameters_are_read_as_the_table_says(server_url: str) -> None:

@@ -140,6 +140,8 @@ def other_value(name: str, default: Any) -> str:
         "host": "::1",
         "log_level": "error",
         "log_format": "json",
+        "cors_origins": "https://example.org",
+        "forwarded_allow_ips": "10.0.0.0/8",
         "root_path": "/below",
         "max_share_per_address": "0.5",
     }

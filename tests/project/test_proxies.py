@@ -1,0 +1,160 @@
+"""The configurations of reverse proxies in deploy/ are valid, and requests go through them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import ssl
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import httpx
+import pytest
+import trustme
+
+from tests.clients import free_port, running_server
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+PREFIX = "/convpool"
+CLIENT = "127.0.0.2"
+BODY = {"mode": "max", "kernel_size": 2, "input": [[[[1], [2]], [[3], [4]]]]}
+SECONDS = 30
+
+
+class Proxy(NamedTuple):
+    """A program that is installed, its command with the configuration of a server, and what checks that alone."""
+
+    command: list[str]
+    check: list[str]
+    environment: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("service") / "log"
+
+
+@pytest.fixture(scope="module")
+def service(log: Path) -> Iterator[str]:
+    """The host and port of the service."""
+    with log.open("wb") as file, running_server("--root-path", PREFIX, log=file) as (base_url, _):
+        yield base_url.removeprefix("http://")
+
+
+def program(name: str) -> str:
+    found = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")
+    if found is None:
+        pytest.skip(f"{name} is not installed: apt-get install {name}")
+    return found
+
+
+def haproxy(folder: Path, listen: str, server: str, certificate: trustme.LeafCert) -> Proxy:
+    executable, configuration = program("haproxy"), str(DEPLOY / "haproxy" / "haproxy.cfg")
+    certificate.private_key_and_cert_chain_pem.write_to_path(str(folder / "all.pem"))
+    environment = {"LISTEN": listen, "CONVPOOL_SERVER": server, "CERTIFICATE": str(folder / "all.pem")}
+    return Proxy([executable, "-db", "-f", configuration], [executable, "-c", "-f", configuration], environment)
+
+
+def nginx(folder: Path, listen: str, server: str, certificate: trustme.LeafCert) -> Proxy:
+    executable = program("nginx")
+    certificate.cert_chain_pems[0].write_to_path(str(folder / "convpool.crt"))
+    certificate.private_key_pem.write_to_path(str(folder / "convpool.key"))
+    text = (DEPLOY / "nginx" / "convpool.conf").read_text()
+    for written, here in (
+        ("listen 443 ssl;", f"listen {listen} ssl;"),
+        ("server 127.0.0.1:8000;", f"server {server};"),
+        ("/etc/nginx/convpool.", f"{folder}/convpool."),
+    ):
+        assert written in text
+        text = text.replace(written, here)
+    (folder / "convpool.conf").write_text(text)
+    (folder / "nginx.conf").write_text(
+        f"pid {folder}/pid; daemon off; error_log stderr; events {{}} http {{ access_log off; "
+        f"client_body_temp_path {folder}; proxy_temp_path {folder}; include {folder}/convpool.conf; }}"
+    )
+    command = [executable, "-e", "stderr", "-c", str(folder / "nginx.conf")]
+    return Proxy(command, [*command, "-t"], {})
+
+
+@pytest.fixture(scope="module", params=[haproxy, nginx], ids=["haproxy", "nginx"])
+def client(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, authority: trustme.CA, service: str
+) -> Iterator[httpx.Client]:
+    """A client of the proxy that speaks HTTPS."""
+    make: Callable[..., Proxy] = request.param
+    port = free_port()
+    folder = tmp_path_factory.mktemp("proxy")
+    proxy = make(folder, f"127.0.0.1:{port}", service, authority.issue_cert("127.0.0.1"))
+    environment = {**os.environ, **proxy.environment}
+    checked = subprocess.run(proxy.check, env=environment, capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stderr
+    process = subprocess.Popen(proxy.command, env=environment)
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    transport = httpx.HTTPTransport(verify=context, local_address=CLIENT)
+    try:
+        with httpx.Client(transport=transport, base_url=f"https://127.0.0.1:{port}{PREFIX}", timeout=SECONDS) as client:
+            wait_for(port, process)
+            yield client
+    finally:
+        process.terminate()
+        process.wait(SECONDS)
+
+
+def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + SECONDS
+    while time.monotonic() < deadline:
+        assert process.poll() is None
+        with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
+            return
+        time.sleep(0.02)
+    raise RuntimeError("the proxy does not listen")
+
+
+def test_requests_and_errors_go_through(client: httpx.Client, log: Path) -> None:
+    response = client.post("/pool/forward", json=BODY, headers={"X-Forwarded-For": "192.0.2.1"})
+    assert (response.status_code, response.json()) == (200, {"output": [[[[4.0]]]]})
+    assert '"mode":"max"' in response.headers["convpool-parameters"]
+    refused = client.post("/pool/forward", json={**BODY, "stride": 0})
+    assert (refused.status_code, refused.headers["content-type"]) == (422, "application/problem+json")
+    assert client.get("/v2/health/ready").json() == {"ready": True, "live": True}
+    assert client.get("/v2/models/nothing").status_code == 404
+    assert (
+        f'{CLIENT}:0 "POST {PREFIX}/pool/forward" 200 ' in log.read_text()
+    )  # neither the proxy's address nor the one that it says
+
+
+def test_only_a_trusted_proxy_says_who_the_client_is(service: str, log: Path) -> None:
+    with httpx.Client(transport=httpx.HTTPTransport(local_address=CLIENT), base_url=f"http://{service}") as client:
+        assert client.get("/ops?by=myself", headers={"X-Forwarded-For": "192.0.2.2"}).status_code == 200
+    with httpx.Client(base_url=f"http://{service}") as proxy:  # from 127.0.0.1
+        assert proxy.get("/ops?for=another", headers={"X-Forwarded-For": "192.0.2.3"}).status_code == 200
+    text = log.read_text()
+    assert "192.0.2.2" not in text
+    assert f'192.0.2.3:0 "GET {PREFIX}/ops' in text
+
+
+def test_the_page_and_what_it_loads_are_below_the_prefix(client: httpx.Client) -> None:
+    for start in ("/", "/docs/", "/docs"):
+        response = client.get(start, follow_redirects=True)
+        assert str(response.url) == f"{client.base_url}docs"
+        assert "frame-ancestors 'none'" in response.headers["content-security-policy"]
+    for path in ("openapi.json", "static-offline-docs/swagger-ui-bundle.js", "examples/conv_forward/request.json"):
+        assert client.get(path).status_code == 200
+    assert client.get("/ops/").headers["location"] == f"{client.base_url}ops"
+
+
+def test_what_is_not_below_the_prefix_is_not_the_service_s(client: httpx.Client) -> None:
+    outside = client.base_url.join("/pool/forward")
+    assert client.post(outside, json=BODY).status_code == 404
+    assert client.get(client.base_url.join(PREFIX)).headers["location"].endswith(f"{PREFIX}/")
