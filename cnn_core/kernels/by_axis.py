@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from ..geometry import AnyWindows, Axis, Piece
 from .cost import STEP, Cost, Costs
+from .passes import checked, copy
 
 __all__ = [
     "at",
@@ -112,7 +113,7 @@ def reduced(
         result.fill(initial)
     else:
         result = np.full(resized(array, axis, along.output_size), initial, dtype=array.dtype)
-    for piece in pieces:
+    for piece in checked(pieces):
         if piece in first:
             continue
         values = at(array, axis, piece.inputs)
@@ -148,12 +149,12 @@ def reduce_axes(
     out = target if target.dtype == array.dtype else None
     result = reduced(function, array, axis, along, initial, many_in, out)
     if result is not target:
-        target[...] = result
+        copy(target, result)
 
 
 def pieces_of(along: Axis) -> Iterable[Piece]:
     """Return the pieces of an axis, cached unless there are many."""
-    return _cached_pieces(along) if along.piece_count <= MAX_CACHED_PIECES else along.pieces()
+    return _cached_pieces(along) if along.piece_count <= MAX_CACHED_PIECES else checked(along.pieces())
 
 
 @functools.lru_cache(maxsize=MAX_CACHED_AXES)

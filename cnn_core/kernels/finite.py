@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .passes import parts
+
 __all__ = ["is_all_finite"]
 
 
@@ -15,5 +17,7 @@ def is_all_finite(array: NDArray[Any]) -> bool:
     # infinities and NaNs make a sum non-finite; BLAS computes the sum of the squares several times as fast
     if array.flags.c_contiguous:
         flat = array.reshape(-1)
-        return bool(np.isfinite(np.dot(flat, flat)))
-    return bool(np.isfinite(np.add.reduce(array, axis=None)))
+        sums = (np.dot(flat[part], flat[part]) for part in parts(flat.shape, flat.itemsize))
+    else:
+        sums = (np.add.reduce(array[part], axis=None) for part in parts(array.shape, array.itemsize))
+    return bool(np.isfinite(sum(sums, start=array.dtype.type(0))))

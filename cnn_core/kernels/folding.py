@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ..geometry import Windows
 from .cost import MOVED_ELEMENT, STEP, Cost, Costs
+from .passes import checked, copy, elementwise
 
 __all__ = ["fold", "patch_costs", "unfold"]
 
@@ -21,7 +22,11 @@ PIECE_ELEMENTS = 128
 
 def unfold(input: Array, windows: Windows, patches: Array) -> None:
     """Write the patches (N, *O, *K, ...) of an input (N, *S, ...); taps in the padding are 0."""
-    np.copyto(patches, windows.view(windows.pad(input)))
+    padded = input
+    if any(map(any, windows.padding)):
+        padded = np.zeros((len(input), *windows.padded_sizes, *input.shape[1 + len(windows.axes) :]), dtype=input.dtype)
+        copy(padded[(slice(None), *windows.inside)], input)
+    copy(patches, windows.view(padded))
 
 
 def fold(patches: Array, windows: Windows, target: Array) -> None:
@@ -30,11 +35,11 @@ def fold(patches: Array, windows: Windows, target: Array) -> None:
     interleaved = [position for axis in range(rank) for position in (1 + axis, 1 + rank + axis)]
     rest = range(1 + 2 * rank, patches.ndim)
     patches = patches.transpose(0, *interleaved, *rest)  # (N, O1, K1, O2, K2, ..., ...)
-    for pieces in windows.pieces():
+    for pieces in checked(windows.pieces()):
         in_patches = tuple(index for piece in pieces for index in (piece.outputs, piece.offsets))
         elements = target[(slice(None), *(piece.inputs for piece in pieces))]
         # on each axis, either outputs or offsets select a single element, so joining the two never copies
-        elements += patches[(slice(None), *in_patches)].reshape(elements.shape)
+        elementwise(np.add, elements, elements, patches[(slice(None), *in_patches)].reshape(elements.shape))
 
 
 def patch_costs(planes: int, windows: Windows) -> Costs:

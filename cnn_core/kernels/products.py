@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .passes import checked
 
 __all__ = ["multiplication", "multiply", "multiply_transposed", "parts_of_rows"]
 
@@ -29,9 +31,16 @@ add one after the other."""
 MIN_ROWS = 100
 """With fewer rows at a time, reading the small matrix again takes longer than packing it."""
 
+MAX_MATRICES = 2**15
+"""At most this many matrices are multiplied by one call, so that a computation can stop between calls."""
+
 
 def multiply(left: Array, right: Array, out: Array) -> None:
     """Write ``left @ right``; as of ``multiplication``."""
+    if left.ndim > 2 and len(left) > MAX_MATRICES:
+        for some in checked(_some(len(left))):
+            multiply(left[some], right[some], out[some])
+        return
     multiplication(left, right.shape, out)(right)
 
 
@@ -71,6 +80,10 @@ def multiply_transposed(left: Array, right: Array, out: Array, memory: Array) ->
     memory : ndarray
         One axis, with ``parts_of_rows`` times as many elements as the result.
     """
+    if left.ndim > 2 and len(left) > MAX_MATRICES:
+        for some in checked(_some(len(left))):
+            multiply_transposed(left[some], right[some], out[some], memory)
+        return
     rows, inner = left.shape[-2:]
     at_once = _rows_at_once(rows, inner, right.shape[-1], MAX_SUMMED)
     if at_once == rows:
@@ -96,6 +109,11 @@ def _by_part(array: Array, rows: int) -> Array:
     *ahead, count, columns = array.shape
     parts = count // rows
     return array[..., : parts * rows, :].reshape(*ahead, parts, rows, columns, copy=False)
+
+
+def _some(count: int) -> Iterator[slice]:
+    """Yield slices of so many matrices."""
+    return (slice(start, start + MAX_MATRICES) for start in range(0, count, MAX_MATRICES))
 
 
 def _product(left: Array, out: Array, right: Array) -> None:

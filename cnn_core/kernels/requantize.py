@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..runtime.blocks import blocks
+from .passes import checked
 
 __all__ = ["requantized"]
 
@@ -59,7 +60,7 @@ def requantized(sums: Array, input_scale: Array, weight_scale: Array, output_sca
     )
     limits = np.iinfo(zero_point.dtype)
     output = np.empty(rows.shape, dtype=zero_point.dtype)
-    for block in blocks(rows.shape, BYTES_PER_ELEMENT):
+    for block in checked(blocks(rows.shape, BYTES_PER_ELEMENT)):
         scaled = rows[block] * multiplier[block[1]]
         np.clip(scaled, -MAX_SCALED, MAX_SCALED, out=scaled)
         rounded = np.rint(scaled)

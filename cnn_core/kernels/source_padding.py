@@ -14,18 +14,34 @@ from numpy.typing import NDArray
 
 from ..parameters import PaddingMode
 from .by_axis import at
+from .passes import copy, elementwise
 
 __all__ = ["fold_source_padding", "pad_from_source"]
 
 Array = NDArray[Any]
 Padding = Sequence[tuple[int, int]]
 
-NUMPY_MODES: dict[PaddingMode, Any] = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
-
 
 def pad_from_source(input: Array, padding: Padding, mode: PaddingMode) -> Array:
     """Return the input (N, *S, C) with its padding."""
-    return np.pad(input, [(0, 0), *padding, (0, 0)], mode=NUMPY_MODES[mode])
+    sizes = [before + size + after for size, (before, after) in zip(input.shape[1:-1], padding, strict=True)]
+    padded = np.empty((len(input), *sizes, input.shape[-1]), dtype=input.dtype)
+    inside = tuple(slice(before, before + size) for size, (before, _) in zip(input.shape[1:-1], padding, strict=True))
+    copy(padded[(slice(None), *inside)], input)
+    # along each axis, what is padded along the axes before it; corners are copies of copies
+    for axis, (before, after) in enumerate(padding, start=1):
+        end = padded.shape[axis] - after
+        leading, trailing = at(padded, axis, slice(0, before)), at(padded, axis, slice(end, None))
+        if mode == "reflect":  # the edge is not repeated
+            copy(leading, np.flip(at(padded, axis, slice(before + 1, 2 * before + 1)), axis))
+            copy(trailing, np.flip(at(padded, axis, slice(end - 1 - after, end - 1)), axis))
+        elif mode == "circular":
+            copy(leading, at(padded, axis, slice(end - before, end)))
+            copy(trailing, at(padded, axis, slice(before, before + after)))
+        else:
+            for copies, edge in ((leading, before), (trailing, end - 1)):
+                copy(copies, np.broadcast_to(at(padded, axis, slice(edge, edge + 1)), copies.shape))
+    return padded
 
 
 def fold_source_padding(gradient: Array, padding: Padding, mode: PaddingMode) -> Array:
@@ -65,4 +81,4 @@ def fold_source_padding(gradient: Array, padding: Padding, mode: PaddingMode) ->
 
 
 def _add(target: Array, values: Array) -> None:
-    np.add(target, values, out=target, casting="same_kind")
+    elementwise(np.add, target, target, values)

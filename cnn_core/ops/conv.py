@@ -15,6 +15,7 @@ from ..geometry import Windows, require_padding_source
 from ..kernels.conv import correlate, correlate_grad_input, correlate_grad_weight, taken_algorithm
 from ..kernels.conv.costs import conv_costs
 from ..kernels.cost import MOVED_ELEMENT, Cost, Costs
+from ..kernels.passes import copy
 from ..kernels.source_padding import fold_source_padding, pad_from_source
 from ..operands import layer_shape, split_layer_shape
 from ..parameters import Direction, PaddingMode, TakenAlgorithm, parameter
@@ -106,7 +107,7 @@ class Conv(DifferentiableConvolution):
             return
         padded = np.empty((len(grad_input), *windows.padded_sizes, grad_input.shape[-1]), dtype=grad_input.dtype)
         correlate_grad_input(grad_output, weight, windows.over_padded_input(), self.groups, padded, algorithm=algorithm)
-        grad_input[...] = fold_source_padding(padded, windows.padding, self.padding_mode)
+        copy(grad_input, fold_source_padding(padded, windows.padding, self.padding_mode))
 
     def _write_grad_weight(
         self, input: Array, grad_output: Array, windows: Windows, grad_weight: Array, algorithm: TakenAlgorithm

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..errors import ParameterError, ShapeError, describe, number_of
 from ..geometry import Windows, resolve_windows
 from ..kernels.channel_sums import channel_sums
+from ..kernels.passes import converted
 from ..operands import accumulation_dtype, channels_last_view, checked_sequence, common_dtype, describe_shape
 from ..parameters import Algorithm, Framework, Padding, PerAxis, TakenAlgorithm, parameter, subset_of
 from .base import INPUT, Op, Operand, ResolvedOp, computation
@@ -170,13 +171,13 @@ class DifferentiableConvolution(Convolution):
         output = np.empty(resolved.output_shape, dtype=sums)
         self._write_output(
             channels_last_view(input, self.data_format),
-            self._kernel_first(weight.astype(sums, copy=False)),
+            self._kernel_first(converted(weight, sums)),
             None if bias is None else bias.reshape(-1).astype(sums, copy=False),
             resolved.windows,
             channels_last_view(output, self.data_format),
             resolved.algorithm(sums.itemsize, "forward"),
         )
-        return output.astype(dtype, copy=False)
+        return converted(output, dtype)
 
     @computation
     def backward(
@@ -210,7 +211,7 @@ class DifferentiableConvolution(Convolution):
         if "input" in wrt:
             self._write_grad_input(
                 by_position,
-                self._kernel_first(weight.astype(sums, copy=False)),
+                self._kernel_first(converted(weight, sums)),
                 resolved.windows,
                 channels_last_view(results["grad_input"], self.data_format),
                 algorithm,
@@ -225,4 +226,4 @@ class DifferentiableConvolution(Convolution):
             )
         if "bias" in wrt:
             results["grad_bias"][...] = channel_sums(by_position).reshape(shapes["bias"])
-        return ConvGradients(**{name: array.astype(dtype, copy=False) for name, array in results.items()})
+        return ConvGradients(**{name: converted(array, dtype) for name, array in results.items()})

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import OperandError, describe
+from ..kernels.passes import converted, parts
 from ..operands import as_operand, spatial_axes
 from ..parameters import DataFormat, Framework, IndexScheme, StorageOrder, parameter
 from .base import Op
@@ -67,16 +68,20 @@ class ElementIndices:
             the layout ``data_format``, which also says their image and channel. Overwritten.
         """
         steps = self._steps()
-        if self.storage_order == "row_major":
-            indices = np.multiply(in_plane, steps[-2], out=in_plane)
-        else:
-            indices = np.zeros(in_plane.shape, dtype=np.int64)
-            for size, step in zip(self.spatial[::-1], steps[-2:0:-1], strict=True):
-                in_plane, position = np.divmod(in_plane, size)
-                indices += np.multiply(position, step, out=position)
-        for axis, step in ((0, steps[0]), (self._channel_axis, steps[-1])):
-            indices += step * _arange_along(indices, axis)
-        return indices
+        offsets = [_offsets(in_plane, axis, step) for axis, step in ((0, steps[0]), (self._channel_axis, steps[-1]))]
+        for part in parts(in_plane.shape, in_plane.itemsize):
+            indices = in_plane[part]
+            if self.storage_order == "row_major":
+                indices *= steps[-2]
+            else:
+                remaining, total = indices, np.zeros(indices.shape, dtype=np.int64)
+                for size, step in zip(self.spatial[::-1], steps[-2:0:-1], strict=True):
+                    remaining, position = np.divmod(remaining, size)
+                    total += np.multiply(position, step, out=position)
+                indices[...] = total
+            for offset in offsets:
+                indices += offset[part]
+        return in_plane
 
     def flat_positions(self, indices: Indices, spatial: tuple[int, ...]) -> Indices:
         """Return the positions in memory that indices refer to in a tensor of other, larger spatial sizes.
@@ -86,19 +91,22 @@ class ElementIndices:
         target = ElementIndices(self.batch, spatial, self.channels, self.data_format, "tensor", "row_major")
         axes = (0, *spatial_axes(len(spatial), self.data_format), self._channel_axis)
         sizes = (self.batch, *self.spatial, self.channels)
-        digits = []
-        positions = np.zeros(indices.shape, dtype=np.int64)
+        digits, offsets = [], []
         for axis, size, step, target_step in zip(axes, sizes, self._steps(), target._steps(), strict=True):
             if step and size > 1:
                 digits.append((step, target_step))
             elif not step:
-                positions += target_step * _arange_along(indices, axis)
-        # the digits of an index are the positions; the one with the largest step comes first
-        remaining = indices
-        for step, target_step in sorted(digits, reverse=True):
-            digit, remaining = np.divmod(remaining, step)
-            digit *= target_step
-            positions += digit
+                offsets.append(_offsets(indices, axis, target_step))
+        positions = np.zeros(indices.shape, dtype=np.int64)
+        for part in parts(indices.shape, indices.itemsize):
+            remaining, total = indices[part], positions[part]
+            for offset in offsets:
+                total += offset[part]
+            # the digits of an index are the positions; the one with the largest step comes first
+            for step, target_step in sorted(digits, reverse=True):
+                digit, remaining = np.divmod(remaining, step)
+                digit *= target_step
+                total += digit
         return positions
 
 
@@ -128,9 +136,10 @@ class Indexed(Op):
         return ElementIndices(batch, spatial, channels, self.data_format, self.index_scheme, self.storage_order)
 
 
-def _arange_along(array: Indices, axis: int) -> Indices:
-    """Return 0, 1, ... along one axis of an array, in a shape that broadcasts over it."""
-    return np.arange(array.shape[axis], dtype=np.int64).reshape(-1, *(1,) * (array.ndim - 1 - axis))
+def _offsets(array: Indices, axis: int, step: int) -> Indices:
+    """Return an array of the same shape with 0, step, 2 * step, ... along one axis; it is read-only."""
+    along = np.arange(array.shape[axis], dtype=np.int64) * step
+    return np.broadcast_to(along.reshape(-1, *(1,) * (array.ndim - 1 - axis)), array.shape)
 
 
 def as_indices(name: str, value: ArrayLike, count: int) -> Indices:
@@ -148,15 +157,19 @@ def as_indices(name: str, value: ArrayLike, count: int) -> Indices:
     array = as_operand(name, value)
     if array.dtype.kind == "f":
         exact = 2 ** (np.finfo(array.dtype).nmant + 1)
-        wrong = ~(np.abs(array) < exact) | (array != np.floor(array))
-        if wrong.any():
-            raise OperandError(
-                name,
-                "must hold",
-                f"whole numbers below {exact} in {array.dtype.name}, or an integer type",
-                got=describe(float(array[wrong].flat[0])),
-            )
-    outside = (array < 0) | (array >= count)
-    if outside.any():
-        raise OperandError(name, "must be", f"0 to {count - 1}", got=str(int(array[outside].flat[0])))
-    return array.astype(np.int64, copy=False)
+        for part in parts(array.shape, array.itemsize):
+            values = array[part]
+            wrong = ~(np.abs(values) < exact) | (values != np.floor(values))
+            if wrong.any():
+                raise OperandError(
+                    name,
+                    "must hold",
+                    f"whole numbers below {exact} in {array.dtype.name}, or an integer type",
+                    got=describe(float(values[wrong].flat[0])),
+                )
+    for part in parts(array.shape, array.itemsize):
+        values = array[part]
+        outside = (values < 0) | (values >= count)
+        if outside.any():
+            raise OperandError(name, "must be", f"0 to {count - 1}", got=str(int(values[outside].flat[0])))
+    return converted(array, np.int64)

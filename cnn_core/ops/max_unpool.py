@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..errors import ParameterError, describe
 from ..geometry import AdaptiveAxis, AnyWindows, resolve_transposed
 from ..kernels.cost import Cost, Costs
+from ..kernels.passes import contiguous, parts
 from ..operands import checked_sequence, common_dtype, layer_shape, require_shape, split_layer_shape
 from ..parameters import Direction, Framework, Padding, PerAxis, one_per_axis, optional, parameter
 from .base import Operand, ResolvedOp
@@ -132,8 +133,10 @@ class MaxUnpool(Indexed):
         resolved = self._resolved(input, indices)
         positions = self._positions(indices, resolved)
         output = np.zeros(resolved.output_shape, dtype=common_dtype(input))
-        # NumPy keeps the last of several values for one element
-        output.reshape(-1)[positions] = input.reshape(-1)
+        values, elements = contiguous(input).reshape(-1), output.reshape(-1)
+        for part in parts(positions.shape, positions.itemsize):
+            # NumPy keeps the last of several values for one element
+            elements[positions[part]] = values[part]
         return output
 
     def backward(self, grad_output: ArrayLike, input: ArrayLike, indices: ArrayLike) -> NDArray[Any]:
@@ -155,9 +158,14 @@ class MaxUnpool(Indexed):
         positions = self._positions(indices, resolved)
         counter = np.arange(positions.size)
         shown = np.empty(gradient.size, dtype=np.int64)
-        shown[positions] = counter
-        fetched = gradient.reshape(-1)[positions].astype(common_dtype(gradient, input), copy=False)
-        fetched[shown[positions] != counter] = 0
+        for part in parts(positions.shape, positions.itemsize):
+            shown[positions[part]] = counter[part]
+        fetched = np.empty(positions.shape, dtype=common_dtype(gradient, input))
+        values = contiguous(gradient).reshape(-1)
+        for part in parts(positions.shape, positions.itemsize):
+            chosen = positions[part]
+            fetched[part] = values[chosen]
+            fetched[part][shown[chosen] != counter[part]] = 0
         return fetched.reshape(input.shape)
 
     def _positions(self, indices: NDArray[Any], resolved: ResolvedOp[AnyWindows]) -> NDArray[np.int64]:

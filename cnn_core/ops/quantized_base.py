@@ -17,6 +17,7 @@ from ..geometry import Windows
 from ..kernels.conv import correlate
 from ..kernels.conv.costs import conv_costs
 from ..kernels.cost import MOVED_ELEMENT, Cost, Costs
+from ..kernels.passes import contiguous, converted, elementwise
 from ..operands import channels_last_view, checked_sequence, describe_shape, layer_shape, split_layer_shape
 from . import base, conv_base
 from .base import ResolvedOp
@@ -83,22 +84,22 @@ class QuantizedConvolution(Convolution):
         bias: Array | None = None,
     ) -> Array:
         """Return the sums of ``(input - input_zero) * (weight - weight_zero)`` and a bias: int32, channels-last."""
-        by_position = channels_last_view(input, self.data_format).astype(np.float64)
-        kernels = self._kernel_first(weight).astype(np.float64)
+        by_position = converted(channels_last_view(input, self.data_format), np.float64)
+        kernels = converted(self._kernel_first(weight), np.float64)
         # so that the zeros of the padding have the meaning of the zero point
         if input_zero is not None:
-            by_position -= input_zero.reshape(-1)
+            elementwise(np.subtract, by_position, by_position, input_zero.reshape(-1))
         if weight_zero is not None:
-            kernels -= weight_zero.reshape(-1)
+            elementwise(np.subtract, kernels, kernels, weight_zero.reshape(-1))
         sums = np.empty((*by_position.shape[:1], *resolved.windows.output_sizes, kernels.shape[-1]))
         correlate(by_position, kernels, resolved.windows, self.groups, sums)
         if bias is not None:
-            sums += bias
+            elementwise(np.add, sums, sums, bias)
         # int64 holds every sum, and its lower half is the sum modulo 2^32
-        return sums.astype(np.int64).astype(np.int32)
+        return converted(converted(sums, np.int64), np.int32)
 
     def _in_layout(self, output: Array) -> Array:
-        return output if self.data_format == "channels_last" else np.ascontiguousarray(np.moveaxis(output, -1, 1))
+        return output if self.data_format == "channels_last" else contiguous(np.moveaxis(output, -1, 1))
 
     def computation_dtype(self, dtypes: Mapping[str, np.dtype[Any]]) -> np.dtype[Any]:  # noqa: ARG002, D102
         return np.dtype(np.float64)

@@ -15,6 +15,7 @@ from ..errors import ParameterError, ShapeError, number_of
 from ..geometry import Windows, resolve_windows
 from ..kernels.cost import Cost, Costs
 from ..kernels.folding import fold, patch_costs, unfold
+from ..kernels.passes import converted
 from ..operands import (
     accumulation_dtype,
     as_operand,
@@ -83,7 +84,7 @@ class PatchOp(Op):
         activations = np.zeros(shape, dtype=accumulation_dtype(dtype))
         by_position = channels_last_view(activations, self.data_format)
         fold(self._patches_view(matrix, by_position.shape[-1], windows), windows, by_position)
-        return activations.astype(dtype, copy=False)
+        return converted(activations, dtype)
 
 
 @documented

@@ -24,6 +24,7 @@ from ...runtime.blocks import BLOCK_BYTES, block_limit
 from ...runtime.threads import run_blocks, thread_count
 from ...runtime.workspace import Workspace, view_cache_elements
 from ..cost import MOVED_ELEMENT, STEP
+from ..passes import checked, contiguous
 from ..products import multiply
 from .depthwise import DEPTHWISE, depthwise_work
 from .patches import group_matrices, split_channels
@@ -81,7 +82,7 @@ class Col2im:
                 images, groups, channels = unit
                 target = targets[images, ..., groups, channels]
                 target[...] = 0 if by_channel is None else by_channel[groups, channels]
-                for block in by_image[images.start, images.stop]:
+                for block in checked(by_image[images.start, images.stop]):
                     step = step_of(block.layout, groups, target.shape[-2:])
                     step.compute(grad_output[block.outputs], matrices[_key(unit)])
                     region = target[(slice(None), *block.inputs[1:])]
@@ -307,14 +308,14 @@ class _Patches(_Scatter):
         """Return a weight's part as one matrix for each group, (g, F/G, K*c)."""
         split = _split(problem, weight, unit)
         # BLAS takes matrices whose rows are contiguous
-        return np.ascontiguousarray(np.moveaxis(split.reshape(-1, *split.shape[-2:]), 0, -1))
+        return contiguous(np.moveaxis(split.reshape(-1, *split.shape[-2:]), 0, -1))
 
     def compute(self, gradient: Array, matrices: Array) -> None:
         """Write the gradient from a part of grad_output to ``inside``."""
         of_groups = group_matrices(gradient, self._all_groups, matrices.dtype, self._copied)[self._groups]
         multiply(of_groups, matrices, out=self._patches)
         self._padded.fill(0)
-        for region, added in self._prepared or self._additions():
+        for region, added in checked(self._prepared or self._additions()):
             np.add(region, added, out=region)
 
 
@@ -327,13 +328,13 @@ class _Taps(_Scatter):
     @staticmethod
     def matrices(problem: ConvProblem, weight: Array, unit: Unit) -> Array:
         """Return a weight's part as matrices of each tap and group, (*K, g, F/G, c)."""
-        return np.ascontiguousarray(np.moveaxis(_split(problem, weight, unit), -3, -1))
+        return contiguous(np.moveaxis(_split(problem, weight, unit), -3, -1))
 
     def compute(self, gradient: Array, matrices: Array) -> None:
         """Write the gradient from a part of grad_output to ``inside``."""
         self._padded.fill(0)
         of_groups = split_channels(gradient, self._all_groups)[..., self._groups, :]  # (n, *o, g, F/G)
-        for taps in _offsets(self._kernel):
+        for taps in checked(_offsets(self._kernel)):
             covered = (
                 slice(tap * axis.dilation, tap * axis.dilation + (axis.output_size - 1) * axis.stride + 1, axis.stride)
                 for tap, axis in zip(taps, self._axes, strict=True)

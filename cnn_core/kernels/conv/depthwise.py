@@ -12,17 +12,18 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
-from ...runtime.blocks import BLOCK_BYTES
+from ...runtime.blocks import BLOCK_BYTES, blocks
 from ...runtime.threads import run_blocks, thread_count
 from ...runtime.workspace import Workspace, view_cache_elements
 from ..cost import MOVED_ELEMENT, STEP
+from ..passes import checked
 from .padded_block import PaddedBlock
 from .problem import ConvProblem, Division, Layout, WindowBlock, cached_per_problem
 
@@ -44,6 +45,9 @@ MAX_RUN = 1024
 
 MAX_WEIGHT_BYTES = BLOCK_BYTES // 2
 """Maximum size of the weight repeated for all windows of a run."""
+
+MAX_PRODUCTS = 2**24
+"""Maximum number of products of one call of einsum, some hundredths of a second, so that a computation can stop."""
 
 OUTPUT_AXES, TAP_AXES = "abc", "ijk"
 
@@ -75,7 +79,9 @@ class Depthwise:
                 view, target = runs.view, output[block.outputs]  # (n, *o, R, *K, X)
                 in_place = target.flags.c_contiguous
                 sums = target.reshape(runs.sums.shape) if in_place else runs.sums
-                np.einsum(subscripts, view, by_run[..., : view.shape[-1]], out=sums)
+                weights = by_run[..., : view.shape[-1]]
+                for part in _outputs_at_once(problem, sums.shape):
+                    np.einsum(subscripts, view[part], weights, out=sums[part])
                 if bias is not None:
                     np.add(sums, np.tile(bias, view.shape[-1] // len(bias)), out=sums)
                 if not in_place:
@@ -101,14 +107,16 @@ class Depthwise:
                 )
 
             def compute(partial_sum: int) -> None:
-                for block in window_blocks[partial_sum::partial_sums]:
+                for block in checked(window_blocks[partial_sum::partial_sums]):
                     runs = runs_of(block.layout)
                     runs.write(input[block.inputs], must_clear=workspace.claim(runs))
                     gradient = grad_output[block.outputs]
                     if gradient.dtype != grad_weight.dtype or not gradient.flags.c_contiguous:
                         runs.memory[...] = gradient
                         gradient = runs.memory
-                    totals[partial_sum, ..., 0, :] += np.einsum(subscripts, runs.view, gradient)
+                    for some in _taps_at_once(problem, gradient.size):
+                        view = runs.view[(slice(None),) * (1 + rank) + (some,)]
+                        totals[partial_sum, some, ..., 0, :] += np.einsum(subscripts, view, gradient)
 
             return compute
 
@@ -140,6 +148,21 @@ def depthwise_work(problem: ConvProblem) -> int:
     """Return the work of the products, which NumPy multiplies and adds element by element."""
     loop = max(problem.channels, problem.features // problem.channels)
     return (1 + PRODUCT_WORK + LOOP_WORK // loop) * math.prod(problem.positions) * problem.weights
+
+
+def _outputs_at_once(problem: ConvProblem, runs: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
+    """Yield slices of runs (n, *o, R, X) whose sums one call of einsum computes."""
+    products = math.prod(runs) * problem.taps
+    if products <= MAX_PRODUCTS:
+        return iter([()])
+    return checked(blocks(runs[:-1], runs[-1] * problem.taps, MAX_PRODUCTS))
+
+
+def _taps_at_once(problem: ConvProblem, outputs: int) -> Iterator[slice]:
+    """Yield slices of the taps along the first axis whose sums over so many outputs one call of einsum computes."""
+    first = problem.weight_shape[0]
+    step = max(1, MAX_PRODUCTS * first // (outputs * problem.taps))
+    return checked(slice(start, start + step) for start in range(0, first, step))
 
 
 @cached_per_problem

@@ -24,10 +24,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...runtime.blocks import BLOCK_BYTES
+from ...runtime.blocks import BLOCK_BYTES, blocks
 from ...runtime.threads import run_blocks, thread_count
 from ...runtime.workspace import Workspace
 from ..finite import is_all_finite
+from ..passes import checked
 from .direct import direct_kernel
 from .padded_block import PaddedBlock
 from .problem import ConvProblem, Division, Layout, WindowBlock, cached_per_problem
@@ -47,6 +48,10 @@ MIN_SPANS = 3
 
 MAX_TRANSFORM = 2**22
 """Maximum number of elements of all transforms of a block together."""
+
+MAX_TRANSFORMED = 2**20
+"""Maximum number of elements that one call transforms along an axis, some hundredths of a second, so that a computation
+can stop between calls; a single transform may be larger."""
 
 FAST_SIZES = sorted(
     two * three * five
@@ -103,7 +108,7 @@ class FftKernel:
         def make_worker(workspace: Workspace) -> Callable[[int], None]:
             def compute(partial_sum: int) -> None:
                 total: Array | None = None
-                for block in divided[partial_sum::partial_sums]:
+                for block in checked(divided[partial_sum::partial_sums]):
                     spectrum = transforms.of_part(input[block.inputs], block.layout, workspace)  # (n, G, C/G, *T)
                     gradient = transforms.of_gradient(grad_output[block.outputs], grad_weight.dtype)  # (n, G, F/G, *T)
                     products = np.einsum("ngc...,ngf...->gcf...", spectrum, gradient.conj())
@@ -237,7 +242,15 @@ class _Transforms:
         return PaddedBlock(memory, layout.images, layout.windows, (self._problem.channels,))
 
     def _forward(self, array: Array) -> Array:
-        return np.fft.rfftn(array, s=self._shape, axes=self._axes)
+        array = _along(np.fft.rfft, array, self._shape[-1], -1)
+        for size, axis in zip(self._shape[-2::-1], self._axes[-2::-1], strict=True):
+            array = _along(np.fft.fft, array, size, axis)
+        return array
+
+    def _back(self, array: Array) -> Array:
+        for size, axis in zip(self._shape[:-1], self._axes[:-1], strict=True):
+            array = _along(np.fft.ifft, array, size, axis)
+        return _along(np.fft.irfft, array, self._shape[-1], -1)
 
     def _split(self, array: Array) -> Array:
         """Return (n, *s, channels) as (n, G, channels/G, *s), contiguous."""
@@ -265,14 +278,33 @@ class _Transforms:
 
     def back(self, products: Array, outputs: tuple[int, ...]) -> Array:
         """Transform products (n, G, F/G, *T) back to as many outputs as there are: (n, F, *o)."""
-        computed = np.fft.irfftn(products, s=self._shape, axes=self._axes)
+        computed = self._back(products)
         inside: tuple[Any, ...] = (..., *(slice(0, size) for size in outputs))
         cropped: Array = computed[inside]
         return cropped.reshape(len(products), self._problem.features, *outputs)
 
     def write_taps(self, products: Array, grad_weight: Array) -> None:
         """Transform products (G, C/G, F/G, *T) back to the taps of a weight (*K, C/G, F)."""
-        computed = np.fft.irfftn(products, s=self._shape, axes=self._axes)[self._taps]
+        computed = self._back(products)[self._taps]
         by_channel = np.moveaxis(computed, 0, 1)  # (C/G, G, F/G, *K)
         flat = by_channel.reshape(*grad_weight.shape[-2:], *grad_weight.shape[:-2])
         grad_weight[...] = np.moveaxis(flat, (0, 1), (-2, -1))
+
+
+def _along(transform: Callable[..., Array], array: Array, size: int, axis: int) -> Array:
+    """Transform along one axis, as ``transform(array, size, axis)`` does."""
+    if array.size <= MAX_TRANSFORMED:
+        return transform(array, size, axis)
+    others = list(array.shape)
+    others[axis] = 1
+    result: Array | None = None
+    for part in checked(blocks(others, array.shape[axis], MAX_TRANSFORMED)):
+        chosen = list(part)
+        chosen[axis] = slice(None)
+        computed = transform(array[tuple(chosen)], size, axis)
+        if result is None:
+            others[axis] = computed.shape[axis]
+            result = np.empty(others, dtype=computed.dtype)
+        result[tuple(chosen)] = computed
+    assert result is not None  # noqa: S101  (there is a part)
+    return result

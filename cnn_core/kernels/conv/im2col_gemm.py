@@ -29,6 +29,7 @@ from ...runtime.threads import run_blocks, thread_count
 from ...runtime.workspace import Workspace, view_cache_elements
 from ..cost import MOVED_ELEMENT, STEP
 from ..outer_sum import MAX_CACHED_ELEMENTS
+from ..passes import checked
 from ..products import multiply, multiply_transposed, parts_of_rows
 from .patches import (
     PatchSource,
@@ -125,7 +126,7 @@ class Im2colGemm:
             def compute(unit: tuple[int, int]) -> None:
                 partial_sum, index = unit
                 step = None
-                for block in window_blocks[partial_sum::partial_sums]:
+                for block in checked(window_blocks[partial_sum::partial_sums]):
                     is_alone = step is None
                     step = step_of(block.layout, index)
                     must_clear = workspace.claim(step)

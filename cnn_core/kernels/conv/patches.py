@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ..opaque import as_runs
 from ..outer_sum import outer_sum
+from ..passes import contiguous
 from .padded_block import PaddedBlock
 from .problem import ConvProblem, Layout, cached_per_problem
 
@@ -138,4 +139,4 @@ def group_matrices(array: Array, groups: int, dtype: np.dtype[Any], memory: Arra
 def weight_matrices(weight: Array, groups: int) -> Array:
     """Return (*K, C/G, F) as one matrix (K*C/G, F/G) for each group."""
     columns = weight.shape[-1]
-    return np.ascontiguousarray(weight.reshape(-1, groups, columns // groups).transpose(1, 0, 2))
+    return contiguous(contiguous(weight).reshape(-1, groups, columns // groups).transpose(1, 0, 2))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ...geometry import AxisWindows, Windows
 from ...runtime.blocks import block_count, block_sizes, blocks
+from ..passes import checked, contiguous
 
 __all__ = [
     "ConvProblem",
@@ -201,7 +202,7 @@ def window_blocks(windows: Windows, outputs: Iterable[tuple[slice, ...]]) -> lis
     """Return blocks of windows, given slices of (N, *O); those with the same layout come one after the other."""
     along: list[dict[tuple[int, int], tuple[slice, AxisWindows]]] = [{} for _ in windows.axes]
     layouts: dict[tuple[int, tuple[AxisWindows, ...]], tuple[Layout, list[WindowBlock]]] = {}
-    for block in outputs:
+    for block in checked(outputs):
         inputs, axes = [block[0]], []
         for axis, chosen, cache in zip(windows.axes, block[1:], along, strict=True):
             key = (chosen.start, chosen.stop)
@@ -224,4 +225,4 @@ def transposed_weight(weight: NDArray[Any], groups: int) -> NDArray[Any]:
     flipped = np.flip(weight, axis=tuple(range(len(kernel))))
     by_group = flipped.reshape(*kernel, group_channels, groups, features // groups)
     exchanged = np.moveaxis(by_group, -1, -3).swapaxes(-1, -2)  # (*K, F/G, G, C/G)
-    return np.ascontiguousarray(exchanged).reshape(*kernel, features // groups, group_channels * groups)
+    return contiguous(exchanged).reshape(*kernel, features // groups, group_channels * groups)

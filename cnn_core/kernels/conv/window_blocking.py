@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from ...geometry import Windows
 from ..finite import is_all_finite
+from ..passes import contiguous, copy
 from .col2im import COL2IM
 from .im2col_gemm import IM2COL_GEMM
 from .problem import ConvProblem, cached_per_problem, conv_problem
@@ -75,7 +76,7 @@ class WindowBlocking:
         if not is_all_finite(target):
             IM2COL_GEMM.forward(problem, input, weight, bias, output)
         elif not np.may_share_memory(target, output):
-            output[...] = target.reshape(output.shape)
+            copy(output, target.reshape(output.shape))
 
     def grad_weight(self, problem: ConvProblem, input: Array, grad_output: Array, grad_weight: Array) -> None:
         """Write the gradient with respect to the weight."""
@@ -182,7 +183,11 @@ def _banded_weight(problem: ConvProblem, weight: Array) -> Array:
 
 def _blocked_gradient(problem: ConvProblem, grad_output: Array) -> Array:
     blocked = _blocked_problem(problem)
-    return grad_output.reshape(*blocked.positions, blocked.features)
+    shape = (*blocked.positions, blocked.features)
+    try:
+        return grad_output.reshape(shape, copy=False)
+    except ValueError:  # its channels are not contiguous
+        return contiguous(grad_output).reshape(shape)
 
 
 def _bands(problem: ConvProblem, banded: Array) -> Array:

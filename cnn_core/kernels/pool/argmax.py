@@ -31,6 +31,7 @@ from ..by_axis import (
     spanned_windows,
 )
 from ..cost import Cost, Costs
+from ..passes import checked, converted
 from .block import PoolBlock
 from .scatter import STEP_ELEMENTS, scatter_plan
 
@@ -83,7 +84,7 @@ class MaxKernel:
         self, workspace: Workspace, gradient: Array, input: Array, block: PoolBlock, grad_input: Array
     ) -> None:
         """Give the gradient of each window to the first of the taps that hold its maximum, or to all of them."""
-        levels = _levels(workspace, input.astype(self.dtype, copy=False), block.windows, self.axes)
+        levels = _levels(workspace, converted(input, self.dtype), block.windows, self.axes)
         if self.ties == "split":
             counts = np.ones(self._plane_shape(input), dtype=self.dtype)
             for level in levels:
@@ -244,12 +245,12 @@ class ArgmaxLevel:
         # a window is open until its argmax is found
         memory, is_open = _shaped(self.masks, (2, *self.largest.shape))
         is_open.fill(True)
-        for step in steps:
+        for step in checked(steps):
             is_last = step is steps[-1] and not self.has_nan
             yield step, self._mask(step, memory, is_open, only_first=only_first, is_last=is_last)
         if self.has_nan:
             np.not_equal(self.largest, self.largest, out=is_open)  # where they are NaN
-            for step in reversed(steps):
+            for step in checked(reversed(steps)):
                 mask = self._mask(step, memory, is_open, only_first=only_first, of_nan=True)
                 yield dataclasses.replace(step, adds=True), mask
 
@@ -329,7 +330,7 @@ def _made_plan(axis: int, windows: tuple[Axis, ...]) -> _Plan:
     ahead = (slice(None),) * axis
     plans = [scatter_plan(along) for along in windows]
     steps = []
-    for combined in itertools.product(*(plan.steps for plan in plans)):
+    for combined in checked(itertools.product(*(plan.steps for plan in plans))):
         chosen = [range(along.output_size)[step.outputs] for step, along in zip(combined, windows, strict=True)]
         share = math.prod(len(part) / along.output_size for part, along in zip(chosen, windows, strict=True))
         steps.append(

@@ -22,6 +22,7 @@ from ..by_axis import (
     spanned_windows,
 )
 from ..cost import Costs
+from ..passes import parts
 from .block import PoolBlock
 from .scatter import STEP_ELEMENTS, rows_plan, scatter, scatter_plan
 
@@ -65,9 +66,14 @@ class AverageKernel:
             return np.asarray(math.prod(int(counts[0]) for counts in along), dtype=self.dtype)
         # a window is a box, so its count is the product of its counts along the axes; in float64, which does not
         # overflow where an integer would
-        divisors = functools.reduce(np.multiply.outer, (counts.astype(np.float64) for counts in along))
+        along = [counts.astype(np.float64) for counts in along]
+        divisors = np.empty(self.windows.output_sizes, dtype=self.dtype)
+        for part in parts(divisors.shape, divisors.itemsize):
+            divisors[part] = functools.reduce(
+                np.multiply.outer, (counts[chosen] for counts, chosen in zip(along, part, strict=True))
+            )
         # channels come after the spatial axes, or before them
-        return (divisors[..., None] if self.axes[0] == 1 else divisors).astype(self.dtype)
+        return divisors[..., None] if self.axes[0] == 1 else divisors
 
     def _divisors_of(self, block: PoolBlock) -> Array:
         return self._divisors[block.outputs[-1]] if self._divisors.ndim else self._divisors

@@ -27,6 +27,7 @@ from ..by_axis import (
     spanned_windows,
 )
 from ..cost import Cost, Costs
+from ..passes import checked, converted
 from .block import PoolBlock
 
 __all__ = ["NormKernel"]
@@ -59,13 +60,13 @@ class NormKernel:
 
         With ``norm = S * T^(1 / p)``, that is a power of T, and powers of the ratios of S from axis to axis.
         """
-        input = _zero_where_uncovered(input.astype(self.dtype, copy=False), block.windows, self.axes)
+        input = _zero_where_uncovered(converted(input, self.dtype), block.windows, self.axes)
         levels, _, total = _reduced_levels(input, block.windows, self.axes, self.norm_type)
         # any other divisor keeps the zeros of a window of zeros
         gradient = gradient / _power(np.where(total == 0, total.dtype.type(1), total), 1 - 1 / self.norm_type)
         for level in reversed(levels):
             routed = np.zeros(level.values.shape, dtype=gradient.dtype)
-            for piece in pieces_of(level.windows):
+            for piece in checked(pieces_of(level.windows)):
                 slopes = level.powers(piece.inputs, piece.outputs, self.norm_type - 1)
                 slopes *= at(gradient, level.axis, piece.outputs)
                 target = at(routed, level.axis, piece.inputs)
@@ -160,7 +161,7 @@ def _leading_bit(largest: Array) -> Array:
 def _sum_of_powers(level: _Level, inner: Array | None, norm_type: float) -> Array:
     """Return T of each window, given those before the axis was reduced."""
     total = np.zeros(level.scale.shape, dtype=level.scale.dtype)
-    for piece in pieces_of(level.windows):
+    for piece in checked(pieces_of(level.windows)):
         powers = level.powers(piece.inputs, piece.outputs, norm_type)
         if inner is not None:
             powers *= at(inner, level.axis, piece.inputs)

@@ -17,6 +17,7 @@ from ...runtime.blocks import block_sizes
 from ...runtime.threads import run_blocks, thread_count
 from ...runtime.workspace import Workspace
 from ..cost import STEP, Cost, Costs
+from ..passes import checked, converted, copy
 from .block import PoolBlock
 from .kernel import PoolKernel
 
@@ -137,7 +138,7 @@ class PoolProblem:
         )
         return [
             PoolBlock((*ahead, outputs), (*ahead, inputs), owned, windows)
-            for ahead in images
+            for ahead in checked(images)
             for outputs, inputs, windows, owned in along
         ]
 
@@ -180,7 +181,7 @@ def pool_forward(problem: PoolProblem, kernel: PoolKernel, input: Array, results
         def compute(block: PoolBlock) -> None:
             targets = [result[block.outputs] for result in results]
             written = [target if target.dtype.kind == "i" else _in_type(target, kernel.dtype) for target in targets]
-            kernel.forward(workspace, input[block.inputs].astype(kernel.dtype, copy=False), block, written)
+            kernel.forward(workspace, converted(input[block.inputs], kernel.dtype), block, written)
             _copy_back(written, targets)
 
         return compute
@@ -205,7 +206,7 @@ def pool_backward(problem: PoolProblem, kernel: PoolKernel, input: Array, gradie
             *images, _ = block.inputs
             target = grad_input[(*images, block.owned)]
             written = _in_type(target, kernel.dtype)
-            of_windows = gradient[block.outputs].astype(kernel.dtype, copy=False)
+            of_windows = converted(gradient[block.outputs], kernel.dtype)
             kernel.backward(workspace, of_windows, input[block.inputs], block, written)
             _copy_back([written], [target])
 
@@ -222,4 +223,4 @@ def _in_type(target: Array, dtype: np.dtype[Any]) -> Array:
 def _copy_back(written: Sequence[Array], targets: Sequence[Array]) -> None:
     for array, target in zip(written, targets, strict=True):
         if array is not target:
-            target[...] = array
+            copy(target, array)

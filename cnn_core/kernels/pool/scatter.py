@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ...geometry import Axis, AxisWindows
 from ..by_axis import MAX_CACHED_AXES, MAX_CACHED_PIECES, at, pieces_of
+from ..passes import checked
 
 __all__ = ["STEP_ELEMENTS", "ScatterPlan", "ScatterStep", "rows_plan", "scatter", "scatter_plan"]
 
@@ -67,7 +68,7 @@ def rows_plan(along: AxisWindows, start: int, stop: int) -> ScatterPlan:
 def _plan(along: AxisWindows, start: int, stop: int) -> ScatterPlan:
     is_written, is_copied = np.zeros(stop - start, dtype=bool), np.zeros(stop - start, dtype=bool)
     steps = []
-    for offset in range(along.kernel_size):
+    for offset in checked(range(along.kernel_size)):
         tap = along.tap(offset)
         if tap is None:
             continue
@@ -94,7 +95,7 @@ def scatter(values: Array, axis: int, plan: ScatterPlan, target: Array) -> None:
     """Give every tap of a window the window's value, and add up where windows overlap."""
     if plan.rest is not None:
         at(target, axis, plan.rest)[...] = 0
-    for step in plan.steps:
+    for step in checked(plan.steps):
         elements, of_windows = at(target, axis, step.inputs), at(values, axis, step.outputs)
         if step.adds:
             np.add(elements, of_windows, out=elements)

@@ -21,26 +21,10 @@ from cnn_core.runtime.threads import run_blocks
 from cnn_core.runtime.workspace import Workspace
 from tests.cnn_core.layers_in_blocks import BLOCK_BYTES, CATALOGUE, calls, same_bits
 from tests.cnn_core.small_blocks import small_blocks
+from tests.cnn_core.stopping import StopsAt
 
 PATIENCE = 60
 """Seconds until a thread that nobody joins counts as a failure."""
-
-
-class StopsAt(Cancellation):
-    """Cancels itself at the n-th check, by whichever thread."""
-
-    def __init__(self, check: int | None = None) -> None:
-        super().__init__()
-        self.checks = 0
-        self._stop_at = check
-        self._lock = threading.Lock()
-
-    def check(self) -> None:
-        with self._lock:
-            self.checks += 1
-            if self.checks == self._stop_at:
-                self.cancel()
-        super().check()
 
 
 @pytest.fixture(autouse=True)

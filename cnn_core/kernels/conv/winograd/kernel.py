@@ -30,6 +30,7 @@ from ....geometry import Windows
 from ....runtime.threads import run_blocks, thread_count
 from ....runtime.workspace import MAX_KEPT_BYTES, Workspace, view_cache_elements
 from ...opaque import as_runs
+from ...passes import checked
 from ...products import multiplication
 from ..im2col_gemm import IM2COL_GEMM
 from ..padded_block import PaddedBlock
@@ -123,7 +124,7 @@ class Winograd:
             def compute(unit: tuple[int, int]) -> None:
                 partial_sum, start = unit
                 total = totals[partial_sum, start : start + row_count].reshape(-1, *totals.shape[-2:])
-                for index, block in enumerate(blocks[partial_sum::partial_sums]):
+                for index, block in enumerate(checked(blocks[partial_sum::partial_sums])):
                     gradient = grad_output[block.outputs]
                     step = step_of(block.layout, gradient.shape, start)
                     must_clear = workspace.claim(step)

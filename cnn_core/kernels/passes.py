@@ -1,0 +1,84 @@
+"""Passes over whole arrays, a part at a time, so that a computation can stop between the parts.
+
+A copy of a large array in another type or another order takes some tenths of a second as a single call of NumPy. Each
+element is computed from those at the same place, so the parts do not change the results.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from ..runtime.blocks import BLOCK_BYTES, blocks
+from ..runtime.cancellation import check_cancelled
+from ..runtime.threads import run_blocks
+
+__all__ = ["checked", "contiguous", "converted", "copy", "elementwise", "parts"]
+
+Array = NDArray[Any]
+Item = TypeVar("Item")
+
+PART_BLOCK_BYTES = 2 * BLOCK_BYTES
+"""Size of a part. An array of at most this size is not divided: that takes about a millisecond."""
+
+
+def checked(items: Iterable[Item]) -> Iterator[Item]:
+    """Yield the items of a long loop; before each, check whether the computation must stop."""
+    for item in items:
+        check_cancelled()
+        yield item
+
+
+def parts(shape: Sequence[int], itemsize: int) -> Iterator[tuple[slice, ...]]:
+    """Yield slices that cover an array of this shape once; before each, check whether the computation must stop."""
+    if math.prod(shape) * itemsize <= PART_BLOCK_BYTES:
+        return checked([tuple(slice(0, size) for size in shape)])
+    return checked(blocks(shape, itemsize, PART_BLOCK_BYTES))
+
+
+def copy(target: Array, source: Array) -> None:
+    """Write a source to a target of the same shape, in the target's type; on all threads that are idle."""
+    if max(target.nbytes, source.nbytes) <= PART_BLOCK_BYTES:
+        check_cancelled()
+        np.copyto(target, source, casting="unsafe")
+        return
+    # in the order of the source's memory, of which a part then fits the cache, where the target has another order
+    order = sorted(range(source.ndim), key=lambda axis: -abs(source.strides[axis]))
+    target, source = target.transpose(order), source.transpose(order)
+
+    def make_worker(_: object) -> Callable[[tuple[slice, ...]], None]:
+        return lambda part: np.copyto(target[part], source[part], casting="unsafe")
+
+    run_blocks(blocks(source.shape, max(target.itemsize, source.itemsize), PART_BLOCK_BYTES), make_worker)
+
+
+def converted(array: Array, dtype: DTypeLike) -> Array:
+    """Return an array in a type: itself if it has that type, else a copy with the same order of its axes in memory."""
+    if array.dtype == dtype or array.nbytes <= PART_BLOCK_BYTES // 8:
+        return array.astype(dtype, copy=False)
+    result = np.empty_like(array, dtype=dtype)
+    copy(result, array)
+    return result
+
+
+def contiguous(array: Array) -> Array:
+    """Return an array in C order: itself if it is, else a copy."""
+    if array.flags.c_contiguous or array.nbytes <= PART_BLOCK_BYTES:
+        return np.ascontiguousarray(array)
+    result = np.empty(array.shape, dtype=array.dtype)
+    copy(result, array)
+    return result
+
+
+def elementwise(function: Callable[..., object], out: Array, *operands: Array) -> None:
+    """Call a ufunc on operands that broadcast to the shape of its result, which may be one of them."""
+    if out.nbytes <= PART_BLOCK_BYTES:
+        function(*operands, out=out)
+        return
+    views = [np.broadcast_to(operand, out.shape) for operand in operands]
+    for part in parts(out.shape, out.itemsize):
+        function(*(view[part] for view in views), out=out[part])
