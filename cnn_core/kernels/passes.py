@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from ..runtime.blocks import BLOCK_BYTES, blocks
-from ..runtime.cancellation import check_cancelled
+from ..runtime.cancellation import check_cancelled, is_cancellable
 from ..runtime.threads import run_blocks
 
-__all__ = ["checked", "contiguous", "converted", "copy", "elementwise", "parts"]
+__all__ = ["checked", "contiguous", "converted", "copy", "elementwise", "fill", "parts"]
 
 Array = NDArray[Any]
 Item = TypeVar("Item")
@@ -27,16 +27,22 @@ PART_BLOCK_BYTES = 2 * BLOCK_BYTES
 
 
 def checked(items: Iterable[Item]) -> Iterator[Item]:
-    """Yield the items of a long loop; before each, check whether the computation must stop."""
+    """Return the items of a long loop; before each, check whether the computation must stop."""
+    # without a token, a tiny layer goes through its few items as fast as ever
+    return _checked(items) if is_cancellable() else iter(items)
+
+
+def _checked(items: Iterable[Item]) -> Iterator[Item]:
     for item in items:
         check_cancelled()
         yield item
 
 
-def parts(shape: Sequence[int], itemsize: int) -> Iterator[tuple[slice, ...]]:
-    """Yield slices that cover an array of this shape once; before each, check whether the computation must stop."""
+def parts(shape: Sequence[int], itemsize: int) -> Iterable[tuple[slice, ...]]:
+    """Return slices that cover an array of this shape once; before each, check whether the computation must stop."""
     if math.prod(shape) * itemsize <= PART_BLOCK_BYTES:
-        return checked([tuple(slice(0, size) for size in shape)])
+        check_cancelled()
+        return [(slice(None),) * len(shape)]
     return checked(blocks(shape, itemsize, PART_BLOCK_BYTES))
 
 
@@ -56,10 +62,20 @@ def copy(target: Array, source: Array) -> None:
     run_blocks(blocks(source.shape, max(target.itemsize, source.itemsize), PART_BLOCK_BYTES), make_worker)
 
 
+def fill(target: Array, value: ArrayLike) -> None:
+    """Write a number, or an array that broadcasts, to every element."""
+    if target.nbytes <= PART_BLOCK_BYTES:
+        target[...] = value
+    else:
+        copy(target, np.broadcast_to(value, target.shape))
+
+
 def converted(array: Array, dtype: DTypeLike) -> Array:
     """Return an array in a type: itself if it has that type, else a copy with the same order of its axes in memory."""
-    if array.dtype == dtype or array.nbytes <= PART_BLOCK_BYTES // 8:
-        return array.astype(dtype, copy=False)
+    if array.dtype == dtype:
+        return array
+    if array.nbytes <= PART_BLOCK_BYTES // 8:
+        return array.astype(dtype)
     result = np.empty_like(array, dtype=dtype)
     copy(result, array)
     return result

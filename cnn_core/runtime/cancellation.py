@@ -13,7 +13,7 @@ from typing import NamedTuple, Self
 
 from ..errors import Cancelled, DeadlineExceeded, ParameterError, describe
 
-__all__ = ["Cancellation", "check_cancelled"]
+__all__ = ["Cancellation", "check_cancelled", "is_cancellable"]
 
 
 class Cancellation:
@@ -101,6 +101,11 @@ class _Scope(NamedTuple):
 
 
 _scope: ContextVar[_Scope | None] = ContextVar("cnn_core cancellation", default=None)
+
+
+def is_cancellable() -> bool:
+    """Return whether this thread is in the context of a token."""
+    return _scope.get() is not None
 
 
 def check_cancelled() -> None:

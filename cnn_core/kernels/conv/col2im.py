@@ -24,7 +24,7 @@ from ...runtime.blocks import BLOCK_BYTES, block_limit
 from ...runtime.threads import run_blocks, thread_count
 from ...runtime.workspace import Workspace, view_cache_elements
 from ..cost import MOVED_ELEMENT, STEP
-from ..passes import checked, contiguous
+from ..passes import checked, contiguous, fill
 from ..products import multiply
 from .depthwise import DEPTHWISE, depthwise_work
 from .patches import group_matrices, split_channels
@@ -81,7 +81,7 @@ class Col2im:
             def compute(unit: Unit) -> None:
                 images, groups, channels = unit
                 target = targets[images, ..., groups, channels]
-                target[...] = 0 if by_channel is None else by_channel[groups, channels]
+                fill(target, 0 if by_channel is None else by_channel[groups, channels])
                 for block in checked(by_image[images.start, images.stop]):
                     step = step_of(block.layout, groups, target.shape[-2:])
                     step.compute(grad_output[block.outputs], matrices[_key(unit)])

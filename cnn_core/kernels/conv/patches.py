@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..opaque import as_runs
-from ..outer_sum import outer_sum
-from ..passes import contiguous
+from ..outer_sum import MAX_CACHED_ELEMENTS, outer_sum
+from ..passes import checked, contiguous
 from .padded_block import PaddedBlock
 from .problem import ConvProblem, Layout, cached_per_problem
 
@@ -98,8 +98,12 @@ class PatchSource:
 
 def _take(runs: Array, counts: tuple[int, ...], steps: tuple[int, ...], patches: Array) -> None:
     # the indices are not cached here: for each layout they may be as large as the patches
-    # clipping needs no buffer; no index is outside
-    np.take(runs, outer_sum(counts, steps), axis=0, out=patches, mode="clip")
+    groups = max(1, MAX_CACHED_ELEMENTS // math.prod(counts[1:]))
+    for start in checked(range(0, counts[0], groups)):
+        some = patches[start : start + groups]
+        indices = outer_sum((len(some), *counts[1:]), steps)
+        # clipping needs no buffer; no index is outside
+        np.take(runs[start * steps[0] :], indices, axis=0, out=some, mode="clip")
 
 
 def _by_run(patches: Array, source: Array) -> tuple[Array, Array]:

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...geometry import AxisWindows, Windows
-from ..passes import copy
+from ..passes import fill
 from .direct import direct_kernel
 from .kernel import ConvKernel, GradInputKernel
 from .problem import ConvProblem, cached_per_problem, conv_problem, transposed_weight
@@ -59,7 +59,7 @@ class Polyphase:
         for component in polyphase_components(problem) or []:
             target = grad_input[(slice(None), *component.elements)]
             if component.problem is None:
-                copy(target, np.broadcast_to(np.zeros(1, target.dtype) if bias is None else bias, target.shape))
+                fill(target, 0 if bias is None else bias)
                 continue
             flipped = transposed_weight(weight[component.taps], problem.groups)
             self.forward_kernel(component.problem).forward(component.problem, grad_output, flipped, bias, target)

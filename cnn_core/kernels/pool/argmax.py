@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...geometry import AnyWindows, Axis
+from ...runtime.cancellation import check_cancelled
 from ...runtime.workspace import Workspace
 from ..by_axis import (
     at,
@@ -288,10 +289,13 @@ class ArgmaxLevel:
     ) -> NDArray[np.uint8]:
         mask: NDArray[np.bool_] = np.isnan(values) if of_nan else values == largest
         np.logical_and(mask, is_open, out=mask)
+        check_cancelled()
         if only_first:
             taps = np.arange(mask.shape[self.axis]).reshape(-1, *(1,) * (mask.ndim - 1 - self.axis))
             first = (np.flip(mask, self.axis) if of_nan else mask).argmax(axis=self.axis, keepdims=True)
+            check_cancelled()
             np.logical_and(mask, taps == (len(taps) - 1 - first if of_nan else first), out=mask)
+            check_cancelled()
         return mask.view(np.uint8)
 
 

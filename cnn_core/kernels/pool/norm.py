@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...geometry import AnyWindows, Axis
+from ...runtime.cancellation import check_cancelled
 from ...runtime.workspace import Workspace
 from ..by_axis import (
     at,
@@ -27,7 +28,7 @@ from ..by_axis import (
     spanned_windows,
 )
 from ..cost import Cost, Costs
-from ..passes import checked, converted
+from ..passes import checked, converted, elementwise
 from .block import PoolBlock
 
 __all__ = ["NormKernel"]
@@ -109,6 +110,7 @@ class _Level:
 
     def powers(self, inputs: slice, outputs: slice, exponent: float) -> Array:
         """Return ``(S / M)^exponent`` of some taps as a new array, from 0 to 1 but where there are infinities."""
+        check_cancelled()
         values, scale = at(self.values, self.axis, inputs), at(self.scale, self.axis, outputs)
         if 0 < exponent < 1:
             # their ratio may be less than the smallest number where such a power of it is not
@@ -141,7 +143,9 @@ def _reduced_levels(
 
 
 def _level(values: Array, axis: int, along: Axis, norm_type: float) -> _Level:
+    check_cancelled()
     largest = reduced(np.maximum, values, axis, along, 0)
+    check_cancelled()
     if norm_type <= MAX_TYPE_SCALED_BY_TWO:
         largest = _leading_bit(largest)
     # nothing is divided by 0, infinity or NaN: sums of zeros are 0 then, and those of the others infinite or NaN,
@@ -180,7 +184,12 @@ def _power(base: Array, exponent: float) -> Array:
         return base
     if exponent == 0.5:
         return np.sqrt(base)
-    return np.square(base) if exponent == 2 else base ** base.dtype.type(exponent)
+    power = np.empty_like(base)
+    if exponent == 2:
+        elementwise(np.square, power, base)
+    else:
+        elementwise(np.power, power, base, np.asarray(exponent, dtype=base.dtype))
+    return power
 
 
 def _zero_where_uncovered(input: Array, windows: AnyWindows, axes: Sequence[int]) -> Array:

@@ -30,7 +30,7 @@ from ....geometry import Windows
 from ....runtime.threads import run_blocks, thread_count
 from ....runtime.workspace import MAX_KEPT_BYTES, Workspace, view_cache_elements
 from ...opaque import as_runs
-from ...passes import checked
+from ...passes import checked, contiguous, copy
 from ...products import multiplication
 from ..im2col_gemm import IM2COL_GEMM
 from ..padded_block import PaddedBlock
@@ -136,7 +136,7 @@ class Winograd:
         total = np.add.reduce(totals, axis=0) if partial_sums > 1 else totals[0]
         back = np.kron(G, G).T.astype(grad_weight.dtype)  # (9, P)
         by_tap = np.matmul(back, total.reshape(POINTS**2, -1))
-        _by_square(grad_weight)[...] = by_tap.reshape(TAPS**2, taps_ahead(problem), *grad_weight.shape[-2:])
+        copy(_by_square(grad_weight), by_tap.reshape(TAPS**2, taps_ahead(problem), *grad_weight.shape[-2:]))
         if not np.isfinite(grad_weight).all():
             IM2COL_GEMM.grad_weight(problem, input, grad_output, grad_weight)
 
@@ -172,7 +172,7 @@ def _by_square(weight: Array) -> Array:
 
 def _transformed_weight(weight: Array) -> Array:
     """Return (*K, 3, 3, C, F) at all points: (P, K * C, F)."""
-    columns = _by_square(weight).reshape(TAPS**2, -1)
+    columns = contiguous(_by_square(weight)).reshape(TAPS**2, -1)
     transform = np.kron(G, G).astype(weight.dtype)
     by_point = np.empty((POINTS**2, columns.shape[1]), dtype=weight.dtype)
 
