@@ -10,12 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .message import BFLOAT16, TensorType
+from .steps import steps
 
 __all__ = [
     "ALIGNMENT",
     "aligned",
     "converted",
     "in_type_of_numpy",
+    "is_finite",
     "tensor_at",
     "tensor_bytes",
     "type_of_numpy",
@@ -28,6 +30,10 @@ ALIGNMENT = 8
 COPIED_BYTES = 2**16
 """What is smaller is copied where it lies badly, not moved: a small body is not changed, so that it can be decoded
 again."""
+
+
+MOVED_BYTES, ELEMENTS = 2**21, 2**18
+"""What is moved, or converted, at a time: where NumPy holds the GIL meanwhile, that is a millisecond or less."""
 
 
 def aligned(content: memoryview, start: int) -> memoryview:
@@ -50,7 +56,8 @@ def aligned(content: memoryview, start: int) -> memoryview:
         return memoryview(bytearray(data))
     excess = np.frombuffer(data, np.uint8, 1).__array_interface__["data"][0] % ALIGNMENT
     moved = content[start - excess : len(content) - excess]
-    moved[:] = data
+    for first, last in steps(0, len(data), MOVED_BYTES):  # to the left: no step overwrites what follows it
+        moved[first:last] = data[first:last]
     return moved
 
 
@@ -66,7 +73,12 @@ def tensor_at(
         return np.empty(shape, dtype.newbyteorder("="))
     array = np.frombuffer(content, dtype, size, start)
     if not dtype.isnative:
-        array = array.byteswap(inplace=array.nbytes >= COPIED_BYTES).view(dtype.newbyteorder("="))
+        if array.nbytes < COPIED_BYTES:
+            array = array.byteswap()
+        else:
+            for first, last in steps(0, size, ELEMENTS):
+                array[first:last].byteswap(inplace=True)
+        array = array.view(dtype.newbyteorder("="))
     return array.reshape(shape, order=order)
 
 
@@ -81,7 +93,21 @@ def converted(array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     if array.dtype == dtype:
         return array
     with np.errstate(all="ignore"):
-        return array.astype(dtype)
+        if array.size <= ELEMENTS or not array.flags.c_contiguous:
+            return array.astype(dtype)
+        result = np.empty(array.shape, dtype)
+        source, target = array.reshape(-1), result.reshape(-1)
+        for first, last in steps(0, array.size, ELEMENTS):
+            target[first:last] = source[first:last]
+        return result
+
+
+def is_finite(array: NDArray[Any]) -> bool:
+    """Return whether a tensor has neither infinities nor NaNs."""
+    if array.size <= ELEMENTS:
+        return bool(np.isfinite(array).all())
+    flat = array.reshape(-1)
+    return all(bool(np.isfinite(flat[first:last]).all()) for first, last in steps(0, array.size, ELEMENTS))
 
 
 def type_of_numpy(dtype: np.dtype[Any]) -> np.dtype[Any]:

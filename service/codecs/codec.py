@@ -93,12 +93,22 @@ class Codec(ABC):
         request : RequestContext
             The names of the operands, and the headers.
         limits : Limits
-            Limits that the memory of decoding is charged to, before it is allocated.
+            Limits that the memory of decoding is charged to, before it is allocated: all that is not in the body.
 
         Raises
         ------
         UnreadablePayload, InvalidRequest, TooLarge
         """
+
+    def decode_memory(self, size: int) -> int:
+        """Return the bytes that decoding takes in addition to a body of a size, as far as the size tells.
+
+        It is to be reserved before a body is received, and an estimate for JSON; for the formats whose tensors are
+        views of the body, it is 0. ``decode`` charges what a body really takes, which may be more: for JSON with short
+        numbers, for the deflated members of an npz, whose size is in its directory, and for tensors that must be
+        copied because of the order of their axes or of where they lie.
+        """
+        return 0
 
     def response_memory(self, results: Sequence[TensorType], options: Mapping[str, Any]) -> int:
         """Return the bytes that a response takes in addition to its results: none where their own memory is sent.

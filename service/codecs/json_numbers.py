@@ -1,8 +1,7 @@
 """Lists of numbers in JSON, read from their text in chunks: without a list for each list, or a number for each number.
 
-A regular nested list is determined by its brackets and commas: without anything else, its text must be that of a list
-of its shape. Then the brackets tell nothing more, and the rest is one flat list. A chunk of it takes less than a
-millisecond, so that the threads that serve other requests get the GIL in between.
+Where the brackets are those of a list of one shape (``json_lists``), they tell nothing more, and the rest is one flat
+list. A chunk of it takes less than a millisecond, so that the threads that serve other requests get the GIL in between.
 
 Each number is rounded once, to the type that it is read as, and keeps its sign. The parser makes an integer of -0,
 which has no sign, and a float64 of 1.00000017881393432617187500001, which is then the middle between two numbers of
@@ -23,97 +22,68 @@ import orjson
 from numpy.typing import NDArray
 
 from ..problems import InvalidRequest, RequestProblem
-from .message import MAX_NDIM
+from .json_skeleton import MAX_NUMBER, Skeleton
+from .message import Limits
+from .steps import STEP_BYTES, find
 
-__all__ = ["Position", "invalid", "list_shape", "read_numbers", "reading_memory"]
+__all__ = ["Position", "invalid", "read_numbers"]
 
 Position = Callable[[int], str]
 """Returns the JSON pointer of an element from its index in the flattened tensor."""
 
-CHUNK_CHARACTERS = 2**16
-NUMBER_CHARACTERS = b"0123456789+-.eE \t\r\n"
-COMMA = re.compile(rb",")
+CHUNK_CHARACTERS = STEP_BYTES
+BRACKETS_TO_SPACES = bytes.maketrans(b"[]", b"  ")
+WHITESPACE = b" \t\r\n"
 MINUS_ZERO = re.compile(rb"-(?<![eE]-)0(?=[],\s])")
 """-0 without a point, and not in an exponent."""
 
 MAX_EXACT_INTEGER = 2**53
 
-MEMORY_OF_CHARACTER, MEMORY_OF_CHUNK_CHARACTER = 4, 64
-"""Bytes allocated while numbers are read. The shortest number and its comma become an element of float64; in the chunk
-that is being read, they are also an object and a slot in a list, and so is their text where each is a -0. The brackets
-and commas are copied before that."""
 
-
-def reading_memory(characters: int) -> int:
-    """Return the bytes that reading tensors from a text of a length allocates, if there is no fault in them."""
-    return MEMORY_OF_CHARACTER * characters + MEMORY_OF_CHUNK_CHARACTER * min(characters, CHUNK_CHARACTERS)
-
-
-def list_shape(text: memoryview) -> tuple[int, ...] | None:
-    """Return the shape of nested lists of numbers; None if they are ragged, not of numbers, or nested too deeply.
-
-    Parameters
-    ----------
-    text : memoryview
-        A list, in JSON. An empty list is taken for one with one element.
-    """
-    outline = b"".join(
-        bytes(text[start : start + CHUNK_CHARACTERS]).translate(None, NUMBER_CHARACTERS)
-        for start in range(0, len(text), CHUNK_CHARACTERS)
-    )
-    levels = len(outline) - len(outline.lstrip(b"["))
-    if levels > MAX_NDIM:
-        return None
-    sizes: list[int] = []
-    expected = b""  # of a number, then of a list of numbers, and so on
-    for level in range(1, levels + 1):
-        # the first list that is closed on this level says how long each of them is
-        length = outline.find(b"]" * level) + level - (levels - level)
-        sizes.insert(0, (length - 1) // (len(expected) + 1))
-        expected = b"[%b%b]" % ((expected + b",") * (sizes[0] - 1), expected)
-    return tuple(sizes) if outline == expected else None
-
-
-def read_numbers(text: memoryview, count: int, dtype: np.dtype[Any], position: Position) -> NDArray[Any] | None:
+def read_numbers(
+    text: memoryview, count: int, dtype: np.dtype[Any], position: Position, limits: Limits
+) -> NDArray[Any] | None:
     """Return the numbers of nested lists in an array of one axis.
 
     Parameters
     ----------
     text : memoryview
-        A number, or a regular nested list as ``list_shape`` finds it.
+        A number, or a nested list whose brackets and commas are regular, as ``list_shape`` finds it.
     count : int
         How many numbers there should be.
     dtype : dtype
         An integer type, or a floating type up to float64.
     position : callable
         Names an element in an error.
+    limits : Limits
+        Charged for the numbers; the caller charges ``json_objects.reading_memory``.
 
     Returns
     -------
     ndarray or None
-        None if there are empty lists, or if a number is beyond the range of float64.
+        None if there is anything that is not a number, no number, or one beyond the range of float64, in a list.
 
     Raises
     ------
     InvalidRequest
         If a number cannot be one of the type.
     """
+    limits.charge(count * dtype.itemsize)
     numbers = np.empty(count, dtype)
     filled = 0
-    for chunk in _chunks(text):
-        try:
-            values = orjson.loads(chunk)
-        except orjson.JSONDecodeError:
-            return None
-        if not values:
-            return None
-        try:
+    try:
+        for chunk in _chunks(text):
+            values = orjson.loads(chunk) if chunk else []
+            if not values:
+                return None
             numbers[filled : filled + len(values)] = (
                 _integers(values, dtype) if dtype.kind in "iu" else _floats(chunk, values, dtype)
             )
-        except _Fault as fault:
-            raise invalid(position(filled + fault.index), *fault.args) from None
-        filled += len(values)
+            filled += len(values)
+    except orjson.JSONDecodeError:
+        return None
+    except _Fault as fault:
+        raise invalid(position(filled + fault.index), *fault.args) from None
     return numbers if filled == count else None
 
 
@@ -132,13 +102,46 @@ class _Fault(Exception):
 
 
 def _chunks(text: memoryview) -> Iterator[bytes]:
-    """Yield nested lists as flat lists of some of their numbers each."""
+    """Yield nested lists as flat lists of some of their numbers each; nothing where a bracket is misplaced."""
     start = 0
     while start < len(text):
-        comma = COMMA.search(text, start + CHUNK_CHARACTERS)
-        end = comma.start() if comma else len(text)
-        yield b"[%b]" % bytes(text[start:end]).translate(None, b"[]")
+        comma = find(text, b",", start + CHUNK_CHARACTERS, len(text))
+        end = comma if comma >= 0 else len(text)
+        is_long = end - start > CHUNK_CHARACTERS + MAX_NUMBER
+        elements = _shortened(text, start, end) if is_long else bytes(text[start:end])
+        if b"[" in elements or b"]" in elements:
+            if _has_misplaced_bracket(elements):
+                yield b""
+                return
+            elements = elements.translate(BRACKETS_TO_SPACES)
+        yield b"[%b]" % elements.lstrip()  # with blanks there, the parser may fail: see json_check.loads
         start = end + 1
+
+
+def _shortened(text: memoryview, start: int, end: int) -> bytes:
+    """Return a chunk without long whitespace; raise _Fault if the number at its end is too long."""
+    chunk = Skeleton(text)
+    chunk.keep(start, end)
+    if chunk.is_cut:
+        got, expected = "more characters", f"at most {MAX_NUMBER} characters"
+        raise _Fault(chunk.content.count(b","), "is too long", got, expected)
+    return chunk.content
+
+
+def _has_misplaced_bracket(elements: bytes) -> bool:
+    """Return whether a bracket opens after a number or closes before one, where there is one number between two commas.
+
+    The last bracket that opens there must be followed by the number, the first that closes preceded by it.
+    """
+    if any(space in elements for space in (b" ", b"\n", b"\t", b"\r")):
+        elements = elements.translate(None, WHITESPACE)
+    return (
+        b"[," in elements
+        or b",]" in elements
+        or b"[]" in elements
+        or elements.endswith(b"[")
+        or elements.startswith(b"]")
+    )
 
 
 def _integers(values: Sequence[int | float], dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -160,7 +163,9 @@ def _floats(chunk: bytes, values: Sequence[int | float], dtype: np.dtype[Any]) -
     numbers = np.fromiter(values, np.float64, len(values))
     _refuse_inexact(values, numbers)
     if np.count_nonzero(numbers) < len(numbers) and MINUS_ZERO.search(chunk):
-        numbers = np.array(orjson.loads(MINUS_ZERO.sub(b"-0.0", chunk)), np.float64)
+        texts = chunk[1:-1].split(b",")
+        is_negative = np.fromiter((text.lstrip().startswith(b"-") for text in texts), bool, len(texts))
+        numbers[is_negative & (numbers == 0)] = -0.0
     return numbers if dtype == np.float64 else _rounded(chunk, numbers, dtype)
 
 

@@ -2,16 +2,13 @@
 
 A number is a tensor without axes.
 
-Lists are read from their text by ``json_numbers``. Only those that are no regular lists of numbers are parsed, to say
-which element is the first that is wrong. Tensors are written in chunks: one chunk takes some milliseconds, so that the
-threads that serve other requests get the GIL in between.
+Lists are read from their text by ``json_numbers``, base64 by ``json_base64``. Tensors are written in chunks: one chunk
+takes about a millisecond, so that the threads that serve other requests get the GIL in between.
 """
 
 from __future__ import annotations
 
 import base64
-import binascii
-import itertools
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -22,9 +19,12 @@ from numpy.typing import NDArray
 
 from ..problems import counted
 from .buffers import in_type_of_numpy, type_of_numpy
-from .json_numbers import invalid, list_shape, read_numbers
-from .json_objects import Text, json_kind, load, parse, read_members
+from .json_base64 import base64_characters, decode_base64
+from .json_lists import FLAT_LIST, list_shape, path, verified_shape
+from .json_numbers import invalid, read_numbers
+from .json_objects import Text, Unreadable, json_kind, kind_of, parse, read_members, require_json
 from .message import DTYPES, MAX_NDIM, Buffer, Limits, TensorType, require_plausible_shape
+from .steps import steps
 
 __all__ = ["TensorForm", "longest_text", "read_data", "read_dtype", "read_tensor", "write_tensor"]
 
@@ -32,7 +32,6 @@ TensorForm = str
 """nested, flat or base64."""
 
 DEFAULT_DTYPE = "float64"
-FLAT_LIST = "a flat list of numbers"
 CHUNK_NUMBERS = 2**14
 CHUNK_BYTES = 3 * 2**18
 """A multiple of three, so that chunks of base64 join without padding between them."""
@@ -56,8 +55,13 @@ def longest_text(tensor: TensorType, form: TensorForm) -> int:
     elements = math.prod(shape)
     if form == "base64":
         return MAX_TENSOR_HEADER + 4 * math.ceil(elements * dtype.itemsize / 3)
-    lists = sum(math.prod(shape[:axis]) for axis in range(len(shape))) if form == "nested" else 0
+    lists = _lists_in(shape) if form == "nested" else 0
     return MAX_TENSOR_HEADER + elements * MAX_NUMBER[dtype.name] + lists * len("[],")
+
+
+def _lists_in(shape: Sequence[int]) -> int:
+    """Return the number of lists that a tensor of a shape is written as."""
+    return sum(math.prod(shape[:axis]) for axis in range(len(shape)))
 
 
 def write_tensor(array: NDArray[Any], form: TensorForm) -> Iterator[Buffer]:
@@ -82,26 +86,27 @@ def write_tensor(array: NDArray[Any], form: TensorForm) -> Iterator[Buffer]:
         return
     yield b',"base64":"'
     content = array.reshape(-1).data.cast("B") if array.size else memoryview(b"")
-    for start in range(0, len(content), CHUNK_BYTES):
-        yield base64.b64encode(content[start : start + CHUNK_BYTES])
+    for start, end in steps(0, len(content), CHUNK_BYTES):
+        yield base64.b64encode(content[start:end])
     yield b'"}'
 
 
 def _nested_text(array: NDArray[Any]) -> Iterator[Buffer]:
     """Yield the text of nested lists: of one row after the other, or of as many rows as make a chunk."""
-    if array.size <= CHUNK_NUMBERS:
+    written = array.size + _lists_in(array.shape)
+    if written <= CHUNK_NUMBERS:
         yield orjson.dumps(array, option=orjson.OPT_SERIALIZE_NUMPY)
         return
-    rows = max(1, CHUNK_NUMBERS * len(array) // array.size)
+    rows = max(1, CHUNK_NUMBERS * len(array) // written)
     yield b"["
-    for start in range(0, len(array), rows):
+    for start, end in steps(0, len(array), rows):
         if start:
             yield b","
         if rows == 1:
             yield from _nested_text(array[start])
         else:
             # without the brackets around these rows
-            yield memoryview(orjson.dumps(array[start : start + rows], option=orjson.OPT_SERIALIZE_NUMPY))[1:-1]
+            yield memoryview(orjson.dumps(array[start:end], option=orjson.OPT_SERIALIZE_NUMPY))[1:-1]
     yield b"]"
 
 
@@ -120,7 +125,7 @@ def read_tensor(text: Text, pointer: str, default_dtype: str | None, limits: Lim
     default_dtype : str or None
         The body's ``dtype``, if there is one: the type of nested lists.
     limits : Limits
-        Charged for what a fault takes; the caller charges ``reading_memory``.
+        Charged for the tensor, and for what a fault takes; the caller charges ``reading_memory``.
 
     Raises
     ------
@@ -133,10 +138,10 @@ def read_tensor(text: Text, pointer: str, default_dtype: str | None, limits: Lim
     if first == "[":
         return _lists(text, pointer, dtype, limits), "nested"
     if first != "{":
-        number = read_numbers(text, 1, dtype, lambda _: pointer) if first in "-0123456789" else None
+        number = read_numbers(text, 1, dtype, lambda _: pointer, limits) if first in "-0123456789" else None
         if number is None:
             expected = "a nested list, a number, or an object with dtype, shape and data or base64"
-            raise invalid(pointer, "is not a tensor", json_kind(load(text)), expected)
+            raise invalid(pointer, "is not a tensor", kind_of(text, limits), expected)
         return number.reshape(()), "nested"  # as deeply nested as a tensor without axes is: not at all
     members = read_members(text)
     if set(members) not in ({"dtype", "shape", "data"}, {"dtype", "shape", "base64"}):
@@ -147,7 +152,7 @@ def read_tensor(text: Text, pointer: str, default_dtype: str | None, limits: Lim
     shape = _shape(parse(members["shape"], limits), f"{pointer}/shape")
     require_plausible_shape(pointer.removeprefix("/"), shape, dtype.itemsize)
     if "base64" in members:
-        return _base64(load(members["base64"]), f"{pointer}/base64", dtype, shape), "base64"
+        return _base64(members["base64"], f"{pointer}/base64", dtype, shape, limits), "base64"
     return read_data(members["data"], f"{pointer}/data", dtype, shape, limits, max_ndim=1), "flat"
 
 
@@ -171,7 +176,7 @@ def read_data(
     dtype : dtype
     shape : tuple of int
     limits : Limits
-        Charged for what a fault takes; the caller charges ``reading_memory``.
+        Charged for the tensor, and for what a fault takes; the caller charges ``reading_memory``.
     max_ndim : int
         How deeply it may be nested; 1 is flat.
 
@@ -182,7 +187,7 @@ def read_data(
     """
     if text[0] != ord("["):
         expected = FLAT_LIST if max_ndim == 1 else "a list of numbers"
-        raise invalid(pointer, "is not a list", json_kind(load(text)), expected)
+        raise invalid(pointer, "is not a list", kind_of(text, limits), expected)
     numbers = _lists(text, pointer, dtype, limits, max_ndim)
     if numbers.size != math.prod(shape):
         got, expected = counted(numbers.size, "numbers"), counted(math.prod(shape), "numbers")
@@ -207,68 +212,39 @@ def _shape(value: Any, pointer: str) -> tuple[int, ...]:
 
 
 def _lists(text: Text, pointer: str, dtype: np.dtype[Any], limits: Limits, max_ndim: int = MAX_NDIM) -> NDArray[Any]:
-    shape = list_shape(text)
-    if shape is not None and len(shape) <= max_ndim:
-        numbers = read_numbers(text, math.prod(shape), dtype, lambda index: _path(pointer, shape, index))
-        if numbers is not None:
-            return numbers.reshape(shape)
-    # irregular, empty, or a number beyond the range of float64
-    return np.array([], dtype).reshape(_verified_shape(parse(text, limits), pointer, max_ndim))
+    shape: Sequence[int] | None = list_shape(text)
+    if shape is None or len(shape) > max_ndim or (numbers := _numbers(text, pointer, shape, dtype, limits)) is None:
+        # irregular, empty, or with a number beyond the range of float64
+        require_json(text, limits)
+        shape = verified_shape(text, pointer, max_ndim)
+        if not math.prod(shape):
+            return np.empty(shape, dtype)
+        numbers = _numbers(text, pointer, shape, dtype, limits)
+    if numbers is None:
+        raise Unreadable
+    return numbers.reshape(shape)
 
 
-def _verified_shape(value: list[Any], pointer: str, max_ndim: int) -> list[int]:
-    """Return the shape of nested lists, or raise InvalidRequest with the pointer of the first element that is wrong."""
-    shape: list[int] = []
-    items: list[Any] = value
-    while True:
-        shape.append(len(items) if not shape else len(items) // max(1, math.prod(shape)))
-        kinds = set(map(type, items))
-        if list not in kinds:
-            break
-        if len(shape) == max_ndim:
-            got, expected = f"more than {max_ndim} levels", "3 to 5 levels"
-            if max_ndim == 1:
-                got, expected = "lists in a list", FLAT_LIST
-            raise invalid(pointer, "is nested too deeply", got, expected)
-        if kinds != {list}:
-            index = next(index for index, item in enumerate(items) if not isinstance(item, list))
-            where = _path(pointer, shape, index)
-            raise invalid(where, "is among lists but is not a list itself", json_kind(items[index]), "a list")
-        lengths = set(map(len, items))
-        if len(lengths) > 1:
-            first = len(items[0])
-            index = next(index for index, item in enumerate(items) if len(item) != first)
-            where = _path(pointer, shape, index)
-            raise invalid(where, "makes the tensor ragged", f"a list of {len(items[index])}", f"a list of {first}")
-        items = list(itertools.chain.from_iterable(items))
-    if not kinds <= {int, float}:
-        index = next(index for index, item in enumerate(items) if type(item) not in {int, float})
-        raise invalid(_path(pointer, shape, index), "is not a number", json_kind(items[index]), "a number")
-    return shape
+def _numbers(
+    text: Text, pointer: str, shape: Sequence[int], dtype: np.dtype[Any], limits: Limits
+) -> NDArray[Any] | None:
+    return read_numbers(text, math.prod(shape), dtype, lambda index: path(pointer, shape, index), limits)
 
 
-def _path(pointer: str, shape: Sequence[int], index: int) -> str:
-    """Return the pointer of the element with an index in row-major order."""
-    steps = []
-    for size in reversed(shape):
-        index, step = divmod(index, size)
-        steps.append(step)
-    return "/".join([pointer, *(str(step) for step in reversed(steps))])
-
-
-def _base64(value: Any, pointer: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
-    if not isinstance(value, str):
-        raise invalid(pointer, "is not a string", json_kind(value), "a string of base64")
+def _base64(text: Text, pointer: str, dtype: np.dtype[Any], shape: tuple[int, ...], limits: Limits) -> NDArray[Any]:
+    if text[0] != ord('"'):
+        raise invalid(pointer, "is not a string", kind_of(text, limits), "a string of base64")
+    encoded = base64_characters(text, limits)
     size = dtype.itemsize * math.prod(shape)
     characters = 4 * math.ceil(size / 3) if size < 2**53 else 4 * (size // 3 + 1)
-    if len(value) != characters:
-        got, expected = f"{len(value)} characters", counted(characters, "characters")
+    if len(encoded) != characters:
+        require_json(text, limits)
+        got, expected = f"{len(encoded)} characters", counted(characters, "characters")
         raise invalid(pointer, "does not fit the shape and dtype", got, expected)
-    try:
-        content = base64.b64decode(value, validate=True)
-    except (binascii.Error, ValueError):
-        content = b""
-    if len(content) != size:
+    limits.charge(size)
+    content = np.empty(size, np.uint8)
+    if not decode_base64(encoded, content.data):
+        require_json(text, limits)
         raise invalid(pointer, "is not base64", "other text", "the standard alphabet with padding, no line breaks")
-    little_endian = np.frombuffer(content, dtype=dtype.newbyteorder("<"))
+    little_endian = content.view(dtype.newbyteorder("<"))
     return little_endian.astype(dtype, copy=False).reshape(shape)

@@ -16,12 +16,16 @@ from .described import BINARY, DescribedOperation, ExampleFile, as_text, command
 from .media_types import FORM_DATA, JSON
 from .message import Decoded, Limits, RequestContext
 from .npy import MAGIC, decode_npy, npy_files
-from .text import parse_text_parameters
+from .steps import find, find_all, steps
+from .text import MAX_VALUE, parse_text_parameters
 
 __all__ = ["MultipartCodec"]
 
 MAX_PARTS = 64
-CHUNK_BYTES = 2**18
+CHUNK_BYTES = 2**16
+MAX_FIELD = 4 * MAX_VALUE + 4
+"""Bytes that are looked at of a field: any text that is not too long, and one more character."""
+
 HEADERS_END = b"\r\n\r\n"
 PADDING = re.compile(rb"(?:--)?([ \t]++)(?=\r\n|\Z)")
 """Blanks between a boundary and the end of its line, which receivers must accept (RFC 2046, section 5.1.1).
@@ -52,8 +56,8 @@ class MultipartCodec(Codec):
         fields: list[tuple[str, str | bytes]] = []
         for name, content, has_file in _parts(body, request.options.get("boundary", "")):
             if name not in request.operands:
-                limits.charge(2 * len(content))
-                fields.append((name, _text(bytes(content))))
+                limits.charge(2 * min(len(content), MAX_FIELD))
+                fields.append((name, _text(bytes(content[:MAX_FIELD]))))
             elif not content:
                 continue  # a file that was not chosen in a browser's form
             elif name in tensors:
@@ -96,13 +100,13 @@ def _parts(body: bytearray, boundary: str) -> list[Part]:
         parsing = PushMultipartParser(boundary, max_segment_count=MAX_PARTS, header_charset="latin-1", strict=True)
         with parsing as parser:
             delimiter = b"\r\n--" + parser.boundary
-            start = end = max(0, body.find(delimiter[2:]))  # there may be text before the first part
+            start = end = max(0, find(body, delimiter[2:], 0, len(body)))  # there may be text before the first part
             name, has_file, is_complete = "", False, False
             for chunk in _chunks(body, delimiter):
                 for event in parser.parse(chunk):
                     if isinstance(event, MultipartSegment):
                         name, has_file = event.name, event.filename is not None
-                        start = end = body.find(HEADERS_END, end) + len(HEADERS_END)
+                        start = end = find(body, HEADERS_END, end, len(body)) + len(HEADERS_END)
                     elif event is not None:
                         end += len(event)
                     else:
@@ -133,15 +137,13 @@ def _chunks(body: bytearray, delimiter: bytes) -> Iterator[bytes]:
 def _delimiter_ends(body: bytearray, delimiter: bytes) -> Iterator[int]:
     if body.startswith(delimiter[2:]):
         yield len(delimiter) - 2
-    position = 0
-    while (position := body.find(delimiter, position)) >= 0:
-        position += len(delimiter)
-        yield position
+    for position in find_all(body, delimiter):
+        yield position + len(delimiter)
 
 
 def _slices(body: bytearray, start: int, end: int) -> Iterator[bytes]:
-    for position in range(start, end, CHUNK_BYTES):
-        yield bytes(memoryview(body)[position : min(end, position + CHUNK_BYTES)])
+    for first, last in steps(start, end, CHUNK_BYTES):
+        yield bytes(memoryview(body)[first:last])
 
 
 def _text(content: bytes) -> str | bytes:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import itertools
 import struct
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import IO, Any, ClassVar
 
+import numpy as np
 from numpy.typing import NDArray
 
 from ..problems import Finding, InvalidRequest, TooLarge, UnreadablePayload
@@ -18,6 +20,7 @@ from .media_types import NPZ
 from .message import Buffer, Decoded, Encoded, Limits, RequestContext, ResponseContext, TensorType
 from .names import joined, looks_like_json, pointer_to
 from .npy import LOOKS_LIKE_JSON, SENT_AS_TEXT, decode_npy, encode_npy
+from .steps import find, find_all, steps
 
 __all__ = ["NpzCodec"]
 
@@ -59,7 +62,8 @@ class NpzCodec(Codec):
     preference: ClassVar[int] = 1
 
     def decode(self, body: bytearray, request: RequestContext, limits: Limits) -> Decoded:  # noqa: D102
-        if body.count(DIRECTORY_ENTRY) > MAX_DIRECTORY_ENTRIES:
+        entries = itertools.islice(find_all(body, DIRECTORY_ENTRY), MAX_DIRECTORY_ENTRIES + 1)
+        if len(list(entries)) > MAX_DIRECTORY_ENTRIES:
             raise _unreadable("its directory is too long", "more members than operands", f"at most {MAX_MEMBERS}")
         file = _File(body)
         try:
@@ -210,7 +214,7 @@ def _content(archive: zipfile.ZipFile, info: zipfile.ZipInfo, file: _File) -> me
                 content = memoryview(file.body)[start : start + info.compress_size]
                 complete = zlib.crc32(content) == info.CRC
             else:
-                content = memoryview(bytearray(info.file_size))
+                content = np.empty(info.file_size, np.uint8).data
                 complete = _inflated(member, content)
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, ValueError, RuntimeError):
         complete = False
@@ -222,12 +226,13 @@ def _content(archive: zipfile.ZipFile, info: zipfile.ZipInfo, file: _File) -> me
 
 def _inflated(member: IO[bytes], content: memoryview) -> bool:
     """Inflate a member into a buffer, and not a byte more than it holds; return whether that is the whole member."""
-    filled = 0
-    while filled < len(content):
-        count = member.readinto(content[filled : filled + CHUNK_BYTES])  # type: ignore[attr-defined]
-        if not count:
-            return False
-        filled += count
+    for first, last in steps(0, len(content), CHUNK_BYTES):
+        filled = first
+        while filled < last:
+            count = member.readinto(content[filled:last])  # type: ignore[attr-defined]
+            if not count:
+                return False
+            filled += count
     return not member.read(1)
 
 
@@ -235,7 +240,8 @@ def _hint(body: bytearray) -> str:
     """Say how to send an archive as it is, if this one may have been sent as text."""
     if looks_like_json(body):
         return f"; {LOOKS_LIKE_JSON}"
-    may_be_stripped = body.startswith(LOCAL_HEADER) and not (b"\0" in body and b"\n" in body)
+    is_whole = all(find(body, character, 0, len(body)) >= 0 for character in (b"\0", b"\n"))
+    may_be_stripped = body.startswith(LOCAL_HEADER) and not is_whole
     return f"; {SENT_AS_TEXT}" if may_be_stripped else ""
 
 

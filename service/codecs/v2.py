@@ -17,7 +17,7 @@ from ..problems import Finding, InvalidRequest, TooLarge, UnreadablePayload
 from .buffers import tensor_bytes
 from .codec import Codec
 from .described import as_text
-from .json_objects import Unreadable, refuse_unreadable
+from .json_objects import Unreadable, reading_memory, refuse_unreadable, text_memory
 from .media_types import JSON, OCTET_STREAM
 from .message import Body, Buffer, Decoded, Encoded, Limits, RequestContext, ResponseContext, TensorType
 from .names import joined, pointer_to
@@ -80,11 +80,16 @@ class V2Codec(Codec):
         self._results = results
         self._max_json_bytes = max_json_bytes
 
+    def decode_memory(self, size: int) -> int:
+        """Return an estimate, as ``JsonCodec.decode_memory`` does."""
+        return text_memory(size)
+
     def decode(self, body: Body, request: RequestContext, limits: Limits) -> Decoded:  # noqa: D102
         length = self._json_length(body, request.headers.get(HEADER_LENGTH))
-        text = bytearray(memoryview(body)[:length]) if length < len(body) else body
+        text = memoryview(body)[:length]
+        limits.charge(reading_memory(length))
         try:
-            content = parse_request(text, limits)
+            content = parse_request(text)
             parameters, is_binary = _parameters(content, limits)
             outputs = self._outputs(content.outputs or [], limits, is_binary=is_binary)
             tensors = _tensors(content.inputs, body, length, request.operands, limits)
@@ -181,6 +186,10 @@ class V2BinaryCodec(V2Codec):
 
     charset: ClassVar[str] = ""
     reads_views: ClassVar[bool] = True
+
+    def decode_memory(self, size: int) -> int:
+        """Return 0: most of such a body is binary. The numbers in its JSON are charged once they are counted."""
+        return 0
 
 
 def _tensors(

@@ -12,16 +12,15 @@ from typing import Annotated, Any
 
 import msgspec
 
-from ..problems import InvalidRequest, RequestProblem, UnreadablePayload
-from .json_objects import MAX_QUOTATION_MARKS, Unreadable, json_kind, parse
+from ..problems import InvalidRequest, RequestProblem
+from .json_objects import LONG, Unreadable, json_kind, parse
+from .json_skeleton import STRING, Skeleton
 from .json_syntax import without_mark
-from .message import MAX_NDIM, Limits
+from .message import MAX_NDIM, Buffer, Limits
 from .names import pointer_to
+from .steps import STEP_BYTES
 
 __all__ = ["InferRequest", "RequestedOutput", "Tensor", "parse_request", "parsed_parameters", "refuse_unknown"]
-
-MEMORY_OF_CHARACTER = 10
-"""Bytes allocated while the structure is parsed: a number in a shape, at least four characters, is an object."""
 
 MAX_TENSORS = 64
 """Maximum number of inputs or outputs, more than any operation has: a bound on the findings of one response."""
@@ -89,13 +88,10 @@ PLACE = re.compile(r" - at `\$([][.\w]*)`\Z")
 """The forms that msgspec's messages have."""
 
 
-def parse_request(text: bytearray, limits: Limits) -> InferRequest:
+def parse_request(text: Buffer) -> InferRequest:
     """Parse the JSON of a request.
 
-    Parameters
-    ----------
-    text : bytearray
-    limits : Limits
+    The data of its tensors are views of the text, and JSON as far as ``json_objects.read_members`` says.
 
     Raises
     ------
@@ -104,12 +100,9 @@ def parse_request(text: bytearray, limits: Limits) -> InferRequest:
     InvalidRequest, UnreadablePayload
         If it is JSON, but not a request.
     """
-    limits.charge(MEMORY_OF_CHARACTER * len(text))
-    if text.count(b'"') > MAX_QUOTATION_MARKS:
-        fault, expected = "the body has too many strings", "the members of a request, and numbers"
-        raise UnreadablePayload.of("", fault, got="more strings", expected=expected)
+    skeleton = Skeleton.of(without_mark(text))
     try:
-        return _DECODER.decode(without_mark(text))
+        request = _DECODER.decode(skeleton.content)
     except msgspec.ValidationError as error:
         raise _translated(str(error)) from None
     except msgspec.DecodeError:
@@ -117,6 +110,21 @@ def parse_request(text: bytearray, limits: Limits) -> InferRequest:
     except RecursionError:
         expected = "lists of as many levels as the operands have axes"
         raise InvalidRequest.of("", "the body is nested too deeply", got="more levels", expected=expected) from None
+    if any(gap.kind == STRING for gap in skeleton.gaps):
+        fault, expected = "a string is longer than any in a request", f"at most {STEP_BYTES} bytes"
+        raise InvalidRequest.of("", fault, got="a longer one", expected=expected)
+    if skeleton.gaps:
+        request.parameters = _original(skeleton, request.parameters)
+        for tensor in request.inputs:
+            tensor.parameters = _original(skeleton, tensor.parameters)
+            tensor.data = _original(skeleton, tensor.data)
+        for output in request.outputs or []:
+            output.parameters = _original(skeleton, output.parameters)
+    return request
+
+
+def _original(skeleton: Skeleton, part: msgspec.Raw) -> msgspec.Raw:
+    return msgspec.Raw(skeleton.original(part)) if memoryview(part) else part
 
 
 def parsed_parameters(parameters: msgspec.Raw, pointer: str, limits: Limits) -> dict[str, Any]:
@@ -130,6 +138,9 @@ def parsed_parameters(parameters: msgspec.Raw, pointer: str, limits: Limits) -> 
     value = parse(text, limits) if text else None
     if value is None:
         return {}
+    if value is LONG:
+        fault, expected = f"the value at {pointer}/parameters is too long", f"at most {STEP_BYTES} bytes"
+        raise InvalidRequest.of(f"{pointer}/parameters", fault, got="a longer one", expected=expected)
     if not isinstance(value, dict):
         fault, expected = f"the value at {pointer}/parameters has the wrong type", "an object or null"
         raise InvalidRequest.of(f"{pointer}/parameters", fault, got=json_kind(value), expected=expected)

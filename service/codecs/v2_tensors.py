@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..problems import InvalidRequest, UnreadablePayload, counted
-from .buffers import aligned, tensor_at
+from .buffers import aligned, is_finite, tensor_at
 from .json_tensors import longest_text, read_data, write_tensor
 from .message import BFLOAT16, Body, Buffer, Limits, TensorType, require_plausible_shape
 
@@ -85,7 +85,7 @@ def require_json(name: str, result: NDArray[Any]) -> None:
     """Raise InvalidRequest if JSON cannot represent a result."""
     if result.dtype == BFLOAT16:
         fault, got = f"{name} is BF16, which has no form in JSON", "a result of BF16"
-    elif not np.isfinite(result).all():
+    elif not is_finite(result):
         fault, got = f"{name} contains NaN or infinity, which JSON cannot represent", "a result that is not finite"
     else:
         return

@@ -222,7 +222,7 @@ def _decompress(
         if len(result) + len(piece) > limit:
             fault = "the body decompresses to more than this server allows"
             raise TooLarge.of("", fault, got=f"more than {limit} bytes", expected=f"at most {limit} bytes")
-        charge(len(piece))
+        charge(len(piece) + len(piece) // 8)  # what grows reserves more than it holds
         result += piece
         if is_exhausted and not piece and not stream.eof:
             fault = "the compressed body is incomplete"
