@@ -20,7 +20,7 @@ BENCH_PEERS := .venv-bench-litserve .venv-bench-bentoml
 PIP := -m pip install --quiet --disable-pip-version-check
 
 .PHONY: help run test test-exhaustive test-all check format test-run test-browser test-peers test-tensorflow test-clients \
-  test-generators bench bench-service lock clean
+  test-generators bench bench-service chaos lock clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -75,6 +75,13 @@ bench: $(PEERS)/.ready ## Time convpool against PyTorch, ONNX Runtime and JAX (t
 
 bench-service: $(BENCH_SERVICE)/.ready $(BENCH_PEERS:=/.ready) ## Time the service against other servers (ten minutes); writes benchmarks/service-results.*.
 	$(BENCH_SERVICE)/bin/python -m benchmarks.serving.bench $(BENCH_ARGS)
+
+# How long each attack or the load goes on, in seconds: each program has a default of its own.
+SECONDS =
+LASTING = $(if $(SECONDS),--seconds $(SECONDS))
+
+chaos: $(DEV)/.ready ## Attack a server in thirty ways, and measure what others notice (ten minutes); ARGS are more flags.
+	$(DEV)/bin/python -m reliability.chaos $(LASTING) $(ARGS)
 
 # The lock files contain only versions and hashes, and no index URL.
 lock: ## Update the lock files (needs uv on the PATH).
