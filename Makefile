@@ -20,7 +20,7 @@ BENCH_PEERS := .venv-bench-litserve .venv-bench-bentoml
 PIP := -m pip install --quiet --disable-pip-version-check
 
 .PHONY: help run test test-exhaustive test-all check format test-run test-browser test-peers test-tensorflow test-clients \
-  test-generators bench bench-service chaos lock clean
+  test-generators bench bench-service chaos soak lock clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -82,6 +82,9 @@ LASTING = $(if $(SECONDS),--seconds $(SECONDS))
 
 chaos: $(DEV)/.ready ## Attack a server in thirty ways, and measure what others notice (ten minutes); ARGS are more flags.
 	$(DEV)/bin/python -m reliability.chaos $(LASTING) $(ARGS)
+
+soak: $(DEV)/.ready ## Load a server with 64 mixed clients, and check every answer (ten minutes, or SECONDS).
+	$(DEV)/bin/python -m reliability.soak $(LASTING) $(ARGS)
 
 # The lock files contain only versions and hashes, and no index URL.
 lock: ## Update the lock files (needs uv on the PATH).

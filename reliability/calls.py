@@ -30,6 +30,8 @@ class CheckedCall:
     Parameters
     ----------
     name : str
+    kind : str
+        Its format.
     path : str
     options : dict
         Those of an httpx request.
@@ -43,13 +45,14 @@ class CheckedCall:
     def __init__(
         self,
         name: str,
+        kind: str,
         path: str,
         options: Options,
         read: Callable[[httpx.Response], Mapping[str, Any]],
         expected: Arrays,
         tolerance: tuple[float, float],
     ) -> None:
-        self.name = name
+        self.name, self.kind = name, kind
         self.request = bytes_of(path, options)
         self._read, self._expected, self._tolerance = read, expected, tolerance
         self._right: set[bytes] = set()
@@ -127,14 +130,16 @@ def checked(
     for form, encode in encoders.items():
         if form != "npy" or len(call.operands) == 1:
             options = encode(call.operands, call.parameters)
-            yield CheckedCall(f"{call.name} in {form}", call.path, options, read, expected, tolerance)
+            yield CheckedCall(f"{call.name} in {form}", form, call.path, options, read, expected, tolerance)
     options = payloads.flat_request(call.operands, call.parameters)
     options = {"content": gzip.compress(options["content"], 1), "headers": {**options["headers"], **GZIP}}
-    yield CheckedCall(f"{call.name} in gzip", call.path, options, read, expected, tolerance)
+    yield CheckedCall(f"{call.name} in gzip", "gzip", call.path, options, read, expected, tolerance)
     written = {name: value if isinstance(value, str) else json.dumps(value) for name, value in call.parameters.items()}
     for binary in (False, True):
-        name = f"{call.name} in V2 {'binary' if binary else 'JSON'}"
+        kind = f"V2 {'binary' if binary else 'JSON'}"
         options = messages.request(
             call.operands, {**written, "binary_data_output": True} if binary else written, binary=binary
         )
-        yield CheckedCall(name, messages.path_of(call), options, messages.results, expected, tolerance)
+        yield CheckedCall(
+            f"{call.name} in {kind}", kind, messages.path_of(call), options, messages.results, expected, tolerance
+        )

@@ -27,6 +27,8 @@ class Figures:
     milliseconds : list of float
         From before a request was sent, and its connection opened if it was the first, to the end of its response.
     statuses : Counter of int
+    by_kind : Counter of (str, int)
+        Statuses by the kind of call.
     failures : Counter of str
         Requests without a whole response, by the reason.
     wrong : Counter of str
@@ -35,6 +37,7 @@ class Figures:
 
     milliseconds: list[float] = field(default_factory=list)
     statuses: Counter[int] = field(default_factory=Counter)
+    by_kind: Counter[tuple[str, int]] = field(default_factory=Counter)
     failures: Counter[str] = field(default_factory=Counter)
     wrong: Counter[str] = field(default_factory=Counter)
 
@@ -47,6 +50,7 @@ class Figures:
         """Count another client's in."""
         self.milliseconds += other.milliseconds
         self.statuses += other.statuses
+        self.by_kind += other.by_kind
         self.failures += other.failures
         self.wrong += other.wrong
 
@@ -141,6 +145,7 @@ class _Client:
         else:
             figures.milliseconds.append(1000 * (time.perf_counter() - start))
             figures.statuses[response.status] += 1
+            figures.by_kind[call.kind, response.status] += 1
             fault = fault_of(call, response)
             if fault:
                 figures.wrong[fault] += 1

@@ -32,6 +32,7 @@ def send_tiny_chunks(
     sent, opened, start = 0, 0, time.perf_counter()
     control.ready()
     while control.goes_on(burst / rate):
+        due = int((time.perf_counter() - start) * rate * connections) - sent
         for index in range(connections):
             connection = open_[index]
             try:
@@ -39,8 +40,9 @@ def send_tiny_chunks(
                     connection = open_[index] = Connection(port, 5)
                     connection.send(opening)
                     opened += 1
-                connection.send(crumbs)
-                sent += burst
+                for _ in range(max(1, due // connections // burst)):
+                    connection.send(crumbs)
+                    sent += burst
                 if connection.has_news():
                     raise Broken("answered")
             except OSError:
@@ -216,7 +218,8 @@ def refused_uploads(context: Context, outcome: Outcome) -> None:
     outcome.note(**dict(sorted(seen.items())))
     outcome.note_load("after", after)
     outcome.require("some were refused", holds=bool(seen["503"] + seen["429"] + seen["broken"]))
-    outcome.require("every client saw its response", holds=not seen["broken"])
+    # on Linux, what came before a reset can still be read, but not every client tries
+    outcome.require("every client could send all and saw its response", holds=not seen["broken"] + seen["cut_off"])
     outcome.require("Retry-After", holds=not seen["no_retry_after"])
     outcome.require("only 200, 400, 429 or 503", holds=set(seen) <= {"200", "400", "429", "503", "cut_off", "broken"})
     outcome.require("unharmed afterwards", holds=set(after.statuses) == {200} and not after.failures)
