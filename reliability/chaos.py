@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Sequence
@@ -12,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from . import scenarios  # noqa: F401  (each adds its own to SCENARIOS)
+from .calls import small_calls
 from .machine import machine
-from .outcome import SCENARIOS, Context, Outcome, Scenario, context
+from .outcome import SCENARIOS, Context, Outcome, Scenario
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,7 +33,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     results: dict[str, Any] = {"program": "chaos", **machine(), "seconds": options.seconds, "scenarios": []}
     failed = 0
-    with context(options.seconds, options.logs) as prepared:
+    with tempfile.TemporaryDirectory() as folder:
+        logs = options.logs or Path(folder)
+        logs.mkdir(parents=True, exist_ok=True)
+        prepared = Context(options.seconds, logs, small_calls())
         for name in options.only or SCENARIOS:
             result = outcome_of(SCENARIOS[name], prepared)
             failed += not result["passed"]

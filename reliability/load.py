@@ -9,9 +9,12 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from .calls import CheckedCall
 from .wire import Connection, Response
+
+if TYPE_CHECKING:
+    from .calls import CheckedCall
 
 __all__ = ["Figures", "Load"]
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .attack import Attack, Function
-from .calls import CheckedCall, small_calls
 from .load import Figures, Load
 from .server import MEBIBYTE, Server
 
-__all__ = ["SCENARIOS", "Context", "Outcome", "Scenario", "context", "scenario"]
+if TYPE_CHECKING:  # at run time it takes seconds, and each attack is a process that imports this module
+    from .calls import CheckedCall
+
+__all__ = ["SCENARIOS", "Context", "Outcome", "Scenario", "scenario"]
 
 SLOW_FACTOR, SLOW_MILLISECONDS = 2.0, 50.0
 """The p99 of small requests may be so many times that without an attack, or so long."""
@@ -123,15 +123,6 @@ class Context:
         outcome.require("unharmed afterwards", holds=set(after.statuses) == {200} and not after.failures + after.wrong)
         outcome.require("still runs", holds=server.is_running())
         return attack.figures
-
-
-@contextmanager
-def context(seconds: float, folder: Path | None = None, **settings: object) -> Iterator[Context]:
-    """Prepare what scenarios run with."""
-    with tempfile.TemporaryDirectory() as name:
-        if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
-        yield Context(seconds, folder or Path(name), small_calls(), settings)
 
 
 @dataclass(frozen=True)
