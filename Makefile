@@ -15,12 +15,13 @@ PEERS := .venv-peers
 TENSORFLOW := .venv-tensorflow
 CLIENTS := .venv-clients
 GENERATORS := .venv-generators
+FUZZ := .venv-fuzz
 BENCH_SERVICE := .venv-bench-service
 BENCH_PEERS := .venv-bench-litserve .venv-bench-bentoml
 PIP := -m pip install --quiet --disable-pip-version-check
 
 .PHONY: help run test test-exhaustive test-all check format test-run test-browser test-peers test-tensorflow test-clients \
-  test-generators bench bench-service chaos soak lock clean
+  test-generators bench bench-service chaos soak fuzz lock clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -86,6 +87,13 @@ chaos: $(DEV)/.ready ## Attack a server in thirty ways, and measure what others 
 soak: $(DEV)/.ready ## Load a server with 64 mixed clients, and check every answer (ten minutes, or SECONDS).
 	$(DEV)/bin/python -m reliability.soak $(LASTING) $(ARGS)
 
+# Changed requests over sockets, then what the description promises, then each codec with a fuzzer that measures coverage.
+COUNT =
+fuzz: $(FUZZ)/.ready ## Send a server 100,000 changed requests (or COUNT), and fuzz the API and the codecs for SECONDS each.
+	$(FUZZ)/bin/python -m reliability.fuzz $(if $(COUNT),--count $(COUNT)) $(ARGS)
+	$(FUZZ)/bin/python -m reliability.fuzz_schema $(LASTING)
+	$(FUZZ)/bin/python -m reliability.fuzz_codecs $(LASTING)
+
 # The lock files contain only versions and hashes, and no index URL.
 lock: ## Update the lock files (needs uv on the PATH).
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade \
@@ -146,6 +154,11 @@ $(GENERATORS)/.ready: requirements/dev.txt requirements/generators.txt $(wildcar
 	npm ci --ignore-scripts --silent --prefix $(@D)
 	$(install_project)
 
+$(FUZZ)/.ready: requirements/dev.txt requirements/fuzz.txt
+	$(call create_environment,$<)
+	$(@D)/bin/python $(PIP) -r requirements/fuzz.txt
+	$(install_project)
+
 $(BENCH_SERVICE)/.ready: requirements/service.txt requirements/build.txt requirements/bench-service.txt
 	$(call create_environment,$(filter-out requirements/bench-%,$^))
 	$(@D)/bin/python $(PIP) -r requirements/bench-service.txt
@@ -158,5 +171,5 @@ $(BENCH_PEERS:=/.ready): .venv-%/.ready: requirements/%.txt
 	touch $@
 
 clean: ## Remove environments and caches.
-	rm -rf $(SERVICE) $(DEV) $(BROWSER) $(PEERS) $(TENSORFLOW) $(CLIENTS) $(GENERATORS) $(BENCH_SERVICE) $(BENCH_PEERS)
+	rm -rf $(SERVICE) $(DEV) $(BROWSER) $(PEERS) $(TENSORFLOW) $(CLIENTS) $(GENERATORS) $(FUZZ) $(BENCH_SERVICE) $(BENCH_PEERS)
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*

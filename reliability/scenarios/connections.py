@@ -129,10 +129,13 @@ def pipeline(port: int, control: Control, count: int = 2000) -> dict[str, float]
             sender.start()
             try:
                 for _ in range(count):
-                    seen[f"pipelined_{connection.receive().status}"] += 1
+                    response = connection.receive()
+                    seen[f"pipelined_{response.status}"] += 1
+                    if response.closes:  # a client sends again what was not answered, elsewhere
+                        break
             except OSError:
                 seen["pipelined_broken"] += 1
-                connection.close()
+            connection.close()  # ends the sending, too
             sender.join()
     greedy.close()
     return dict(seen)
@@ -231,7 +234,10 @@ def coming_and_going(context: Context, outcome: Outcome) -> None:
 
 @scenario
 def pipelined(context: Context, outcome: Outcome) -> None:
-    """2,000 requests are sent on one connection before an answer is read; another one never reads."""
+    """2,000 requests are sent on one connection before an answer is read; another one never reads any.
+
+    The server may answer some, say that it closes the connection, and do so.
+    """
     with context.server() as server:
         figures = context.beside(outcome, server, pipeline)
         outcome.require("all pipelined are answered 200", holds=set(figures) <= {"unread_bytes", "pipelined_200"})
