@@ -184,6 +184,13 @@ def dripped_small_bodies(context: Context, outcome: Outcome) -> None:
 
 
 @scenario
+def dripped_by_many(context: Context, outcome: Outcome) -> None:
+    """300 requests, several times as many as there are places, declare 1,000 bytes and send a byte a second."""
+    with context.server() as server:
+        context.beside(outcome, server, drip_bodies, connections=300)
+
+
+@scenario
 def dripped_large_bodies(context: Context, outcome: Outcome) -> None:
     """64 requests declare a body of 60 MiB and send a byte a second."""
     with context.server() as server:

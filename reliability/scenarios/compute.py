@@ -88,6 +88,13 @@ def long_convolutions(context: Context, outcome: Outcome) -> None:
 
 
 @scenario
+def middle_convolutions(context: Context, outcome: Outcome) -> None:
+    """32 clients each have a convolution of 10^10 multiply-accumulates under way, one after the other."""
+    with context.server() as server:
+        context.beside(outcome, server, convolve, clients=32, images=1)
+
+
+@scenario
 def leaving_clients(context: Context, outcome: Outcome) -> None:
     """One client asks for a convolution of seconds and leaves after 0.2 s, again and again."""
     with context.server() as server:
