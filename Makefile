@@ -16,12 +16,13 @@ TENSORFLOW := .venv-tensorflow
 CLIENTS := .venv-clients
 GENERATORS := .venv-generators
 SUPPLY := .venv-supply
+FUZZ := .venv-fuzz
 BENCH_SERVICE := .venv-bench-service
 BENCH_PEERS := .venv-bench-litserve .venv-bench-bentoml
 PIP := -m pip install --quiet --disable-pip-version-check
 
 .PHONY: help run test test-exhaustive test-all check format test-run test-browser test-peers test-tensorflow test-clients \
-  test-generators sbom audit bench bench-service lock clean
+  test-generators sbom audit bench bench-service chaos soak fuzz lock clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -84,6 +85,23 @@ bench: $(PEERS)/.ready ## Time convpool against PyTorch, ONNX Runtime and JAX (t
 
 bench-service: $(BENCH_SERVICE)/.ready $(BENCH_PEERS:=/.ready) ## Time the service against other servers (ten minutes); writes benchmarks/service-results.*.
 	$(BENCH_SERVICE)/bin/python -m benchmarks.serving.bench $(BENCH_ARGS)
+
+# How long each attack or the load goes on, in seconds: each program has a default of its own.
+SECONDS =
+LASTING = $(if $(SECONDS),--seconds $(SECONDS))
+
+chaos: $(DEV)/.ready ## Attack a server in thirty ways, and measure what others notice (ten minutes); ARGS are more flags.
+	$(DEV)/bin/python -m reliability.chaos $(LASTING) $(ARGS)
+
+soak: $(DEV)/.ready ## Load a server with 64 mixed clients, and check every answer (ten minutes, or SECONDS).
+	$(DEV)/bin/python -m reliability.soak $(LASTING) $(ARGS)
+
+# Changed requests over sockets, then what the description promises, then each codec with a fuzzer that measures coverage.
+COUNT =
+fuzz: $(FUZZ)/.ready ## Send a server 100,000 changed requests (or COUNT), and fuzz the API and the codecs for SECONDS each.
+	$(FUZZ)/bin/python -m reliability.fuzz $(if $(COUNT),--count $(COUNT)) $(ARGS)
+	$(FUZZ)/bin/python -m reliability.fuzz_schema $(LASTING)
+	$(FUZZ)/bin/python -m reliability.fuzz_codecs $(LASTING)
 
 # The lock files contain only versions and hashes, and no index URL.
 lock: ## Update the lock files (needs uv on the PATH).
@@ -151,6 +169,11 @@ $(SUPPLY)/.ready: requirements/supply.txt
 	$(call create_environment,$^)
 	touch $@
 
+$(FUZZ)/.ready: requirements/dev.txt requirements/fuzz.txt
+	$(call create_environment,$<)
+	$(@D)/bin/python $(PIP) -r requirements/fuzz.txt
+	$(install_project)
+
 $(BENCH_SERVICE)/.ready: requirements/service.txt requirements/build.txt requirements/bench-service.txt
 	$(call create_environment,$(filter-out requirements/bench-%,$^))
 	$(@D)/bin/python $(PIP) -r requirements/bench-service.txt
@@ -163,5 +186,5 @@ $(BENCH_PEERS:=/.ready): .venv-%/.ready: requirements/%.txt
 	touch $@
 
 clean: ## Remove environments and caches.
-	rm -rf $(SERVICE) $(DEV) $(BROWSER) $(PEERS) $(TENSORFLOW) $(CLIENTS) $(GENERATORS) $(SUPPLY) $(BENCH_SERVICE) $(BENCH_PEERS)
+	rm -rf $(SERVICE) $(DEV) $(BROWSER) $(PEERS) $(TENSORFLOW) $(CLIENTS) $(GENERATORS) $(SUPPLY) $(FUZZ) $(BENCH_SERVICE) $(BENCH_PEERS)
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*
