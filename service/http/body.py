@@ -14,7 +14,7 @@ from ..problems import BodyTimeout, TooLarge, UnreadablePayload
 from ..settings import Settings
 from .progress import Progress
 
-__all__ = ["APPEND_TO_BODY", "ARRIVING", "BODY_IS_HERE", "disconnected", "read_body"]
+__all__ = ["APPEND_TO_BODY", "BODY_IS_HERE", "RECEIVED", "disconnected", "read_body"]
 
 POLLING_SECONDS = 0.1
 
@@ -22,8 +22,8 @@ APPEND_TO_BODY = "convpool.body"
 """Where in a scope's state the application has a function while it reads a body: our HTTP protocol calls it with what
 arrives, which saves the copies that messages take. The messages of such a protocol are empty, and tell when to look."""
 
-ARRIVING = "convpool.arriving"
-"""Where in a scope's state an object is whose ``size`` says how many bytes of the body have arrived."""
+RECEIVED = "convpool.received"
+"""Where in a scope's state the bytes of the body are that have arrived, once it was read or given up."""
 
 BODY_IS_HERE = "convpool.body_is_here"
 """Set in a scope's state by our HTTP protocol once the whole body has arrived: nothing needs to be waited for, with a
@@ -43,7 +43,6 @@ class _Arriving:
 
     def __init__(self, request: Request, ticket: Ticket, length: int | None, limit: int, *, as_view: bool) -> None:
         self.state = request.scope.setdefault("state", {})
-        self.state[ARRIVING] = self
         self.size = 0
         self._receive, self._ticket, self._length, self._limit = request.receive, ticket, length, limit
         self._room = max(length or 0, SMALL_BODY)
@@ -142,16 +141,19 @@ async def read_body(
     length = _content_length(headers)
     _require_room(length or 0, limit)
     arriving = _Arriving(request, ticket, length, limit, as_view=as_view)
-    if length is not None and length > SMALL_BODY:
-        await ticket.admit_body(length + decode_memory(length))
-    if BODY_IS_HERE not in arriving.state or await arriving.receive():
-        await _rest(arriving, settings)
-    if length is None and arriving.size > SMALL_BODY:
-        await arriving.make_room()
-        await ticket.admit_body(decode_memory(arriving.size))
-    elif length is not None and arriving.size < length:
-        # Also what happens where the server layer mistakes an "Upgrade: h2c" request for an empty one.
-        raise _wrong_length(f"{arriving.size} bytes", f"{length} bytes, as Content-Length says")
+    try:
+        if length is not None and length > SMALL_BODY:
+            await ticket.admit_body(length + decode_memory(length))
+        if BODY_IS_HERE not in arriving.state or await arriving.receive():
+            await _rest(arriving, settings)
+        if length is None and arriving.size > SMALL_BODY:
+            await arriving.make_room()
+            await ticket.admit_body(decode_memory(arriving.size))
+        elif length is not None and arriving.size < length:
+            # Also what happens where the server layer mistakes an "Upgrade: h2c" request for an empty one.
+            raise _wrong_length(f"{arriving.size} bytes", f"{length} bytes, as Content-Length says")
+    finally:
+        arriving.state[RECEIVED] = arriving.size
     await ticket.take_place()
     return arriving.content
 

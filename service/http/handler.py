@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -47,6 +48,12 @@ SMALL_BINARY, SMALL_TEXT = 2**16, 2**14
 
 WORK_PER_BYTE, WORK_PER_SLOW_BYTE = 16, 128
 """Multiply-accumulates that take about as long as decoding a byte, at worst: of a file; of text or compressed data."""
+
+WORK_PER_BYTE_OF_MEMORY = 2
+"""Multiply-accumulates that take about as long as writing a byte to memory that was not used before."""
+
+SMALL_ARCHIVE = 2**20
+"""Bytes that a compressed body may inflate to on threads for what is small."""
 
 TIMINGS = "convpool.timings"
 """Where in a scope's state the seconds of each part of a request are."""
@@ -94,6 +101,7 @@ class OperationHandler:
             response = await self.respond(request)
         except Exception as error:  # noqa: BLE001  (each gets the response that its kind has)
             response = error_response(request, error)
+            _forget_frames(error)
         await response(scope, receive, send)
 
     async def respond(self, request: Request) -> Response:
@@ -133,7 +141,9 @@ class OperationHandler:
             codec, settings = chosen.read_as.codec, self._settings
             as_view = codec.reads_views and coding is None
             limit = body_limit(codec, settings)
-            body = await read_body(request, headers, limit, ticket, settings, as_view=as_view)
+            body = await read_body(
+                request, headers, limit, ticket, settings, as_view=as_view, decode_memory=codec.decode_memory
+            )
             received = time.perf_counter() - ticket.waited
             call = _Call(self.operation, chosen, headers, body, coding, ticket, settings)
             content = call.decoded_at_once()
@@ -151,13 +161,27 @@ class OperationHandler:
         pool: ComputePool = request.app.state.pool
         gone = asyncio.ensure_future(disconnected(request))
         try:
-            job = await pool.run(lambda: call.begin(content), call.decoding_work(content), gone)
+            job = await self._begun(pool, call, content, gone)
             if isinstance(job, BufferResponse):
                 return job
             await call.ticket.reserve(job.memory)
             return await pool.run(lambda: call.computed(job), job.work, gone)
         finally:
             gone.cancel()
+
+    async def _begun(
+        self, pool: ComputePool, call: _Call, content: _Content | None, gone: asyncio.Future[None]
+    ) -> BufferResponse | _Job:
+        work, inflated = call.decoding_work(content), self._settings.max_decompressed_bytes
+        if work <= LIGHT_WORK and inflated > SMALL_ARCHIVE:
+            most = pool.most_work(work)
+            try:
+                return await pool.run(lambda: call.begin(content, SMALL_ARCHIVE, most), work, gone)
+            except TooLarge:
+                if content is not None:
+                    raise
+                work = LIGHT_WORK + 1  # it inflates to more than threads for what is small should take
+        return await pool.run(lambda: call.begin(content, inflated, LIGHT_WORK), work, gone)
 
 
 def new_ticket(request: Request) -> Ticket:
@@ -170,6 +194,18 @@ def _timings(began: float, received: float, compute_seconds: float) -> dict[str,
     """Return the seconds of each part of a request, of which waiting is what is left."""
     receive, total = received - began, time.perf_counter() - began
     return {"receive": receive, "queue": max(0.0, total - receive - compute_seconds), "compute": compute_seconds}
+
+
+def _forget_frames(error: BaseException | None) -> None:
+    """Let an exception that became a response no longer refer to the frames that it passed.
+
+    They have the request's body, and refer to the exception in turn: only the garbage collector, which comes rarely,
+    would free its memory.
+    """
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
 
 
 class _Content(NamedTuple):
@@ -229,17 +265,23 @@ class _Call:
         slow = self.coding or self.exchange.read_as.codec.charset
         return len(self.body) * (WORK_PER_SLOW_BYTE if slow else WORK_PER_BYTE)
 
-    def begin(self, content: _Content | None) -> BufferResponse | _Job:
-        """Decode the body, unless it was, and plan the computation; if it is light, go on with it.
+    def begin(self, content: _Content | None, decompressed_bytes: int, most_work: int) -> BufferResponse | _Job:
+        """Decode the body, unless it was, and plan the computation; if it is not too much for this thread, go on.
 
-        To be called on a compute thread.
+        Parameters
+        ----------
+        content : _Content, optional
+        decompressed_bytes : int
+            What a compressed body, or an archive, may inflate to; it is TooLarge otherwise.
+        most_work : int
+            In multiply-accumulates.
         """
         began = time.perf_counter()
         if content is None:
-            content = self._decoded(self.settings.max_decompressed_bytes)
+            content = self._decoded(decompressed_bytes)
         job = self._job(self.operation.plan(content.parameters, content.decoded.tensors), content.decoded)
         self.compute_seconds += time.perf_counter() - began
-        if job.work <= LIGHT_WORK and self.ticket.reserved_at_once(job.memory):
+        if job.work <= most_work and self.ticket.reserved_at_once(job.memory):
             return self.computed(job)
         return job
 
@@ -255,7 +297,7 @@ class _Call:
         context = RequestContext(self.operation.operand_names, read_as.options, self.headers)
         body: Body = self.body
         if self.coding:
-            limit = body_limit(read_as.codec, self.settings)
+            limit = min(body_limit(read_as.codec, self.settings), decompressed_bytes)
             body = decompressed(body, self.coding, limit, self.ticket.charge)
         decoded = read_as.codec.decode(body, context, Limits(decompressed_bytes, self.ticket.charge))
         return _Content(decoded, self.exchange.parameters(decoded))
@@ -266,7 +308,8 @@ class _Call:
         text = codec.response_memory(prediction.results, decoded.response_options)
         check_budget(prediction, text, self.settings)
         memory = prediction.result_bytes + prediction.workspace_bytes + text
-        return _Job(plan, decoded, codec, memory, prediction.work + text * WORK_PER_SLOW_BYTE)
+        work = prediction.work + memory * WORK_PER_BYTE_OF_MEMORY + text * WORK_PER_SLOW_BYTE
+        return _Job(plan, decoded, codec, memory, work)
 
     def _response(self, job: _Job) -> BufferResponse:
         prediction, decoded, codec = job.plan.prediction, job.decoded, job.codec

@@ -19,7 +19,7 @@ from ..observability.request_ids import REQUEST_ID, request_id
 from ..observability.tracing import RequestTracer, TracedRequest
 from ..operations.catalogue import CATALOGUE
 from .access_log import AccessLine, is_logged, note_problem, printable_target
-from .body import ARRIVING
+from .body import RECEIVED
 from .handler import TIMINGS
 from .responses import SEND_WHOLE
 
@@ -148,7 +148,7 @@ class ObservingMiddleware:
             stages["send"] = observed.ended - observed.head_written
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         operation = self._operation(path)
-        received = state[ARRIVING].size if ARRIVING in state else 0  # of what did not read it, it is not known
+        received = state.get(RECEIVED, 0)  # of what did not read it, it is not known
         record(RequestRecord(operation, status, received, sent, duration, stages))
         trace_id = ""
         if self._tracer is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeVar
@@ -14,12 +15,12 @@ from cnn_core import Cancellation, Cancelled, DeadlineExceeded, set_threads
 from ..problems import ClientGone, ComputeTimeout, QueueTimeout, ShuttingDown
 from ..settings import Settings
 
-__all__ = ["LIGHT_WORK", "LONG_WORK", "ComputePool"]
+__all__ = ["LIGHT_WORK", "LONG_WORK", "TINY_WORK", "ComputePool"]
 
 Returned = TypeVar("Returned")
 
-LIGHT_WORK = 2**24
-"""Multiply-accumulates of what has threads of its own, beside anything larger: some milliseconds."""
+TINY_WORK, LIGHT_WORK = 2**20, 2**24
+"""Multiply-accumulates of what has threads of its own, beside anything larger: a millisecond, and some."""
 
 LONG_WORK = 2**33
 """Multiply-accumulates of what may not take all threads: about a second."""
@@ -40,9 +41,9 @@ class _Turn(NamedTuple):
 class ComputePool:
     """Threads that compute, and the order in which requests get them.
 
-    What is light has threads that nothing else takes. Everything else is computed in the order of arrival plus expected
-    duration: a short computation overtakes a long one that came shortly before it, and none is overtaken for ever. Of
-    several threads one is left to computations that are not long.
+    What is tiny and what is light have threads that nothing else takes. Everything else is computed in the order of
+    arrival plus expected duration: a short computation overtakes a long one that came shortly before it, and none is
+    overtaken for ever. Of several threads one is left to computations that are not long.
 
     The core computes a request on as many threads as others leave idle: several requests at a time use as many cores
     together as one alone.
@@ -60,7 +61,11 @@ class ComputePool:
         self._turns: list[_Turn] = []
         self._numbers = itertools.count()
         self._threads = ThreadPoolExecutor(self._max_running, thread_name_prefix="compute")
-        self._light_threads = ThreadPoolExecutor(max(1, self._max_running // 2), thread_name_prefix="light")
+        few = max(1, self._max_running // 2)
+        self._lanes = {
+            TINY_WORK: ThreadPoolExecutor(few, thread_name_prefix="tiny"),
+            LIGHT_WORK: ThreadPoolExecutor(few, thread_name_prefix="light"),
+        }
         set_threads(settings.compute_threads, pin=True)  # requests come after pauses: docs/decisions/0012
 
     @property
@@ -72,6 +77,10 @@ class ComputePool:
     def is_busy(self) -> bool:
         """Whether anything is computed that is not light."""
         return self._running > 0
+
+    def most_work(self, work: int) -> int:
+        """Return the most work that threads do which take so much work; more belongs on other threads."""
+        return next((most for most in self._lanes if work <= most), sys.maxsize)
 
     async def run(self, function: Callable[[], Returned], work: int, gone: asyncio.Future[None]) -> Returned:
         """Run a function on one of the threads; once it has started, this returns or raises after it has ended.
@@ -96,8 +105,9 @@ class ComputePool:
             If the grace period of a shutdown is over.
         """
         try:
-            if work <= LIGHT_WORK:
-                return await self._run(function, self._light_threads, gone)
+            lane = self._lanes.get(self.most_work(work))
+            if lane is not None:
+                return await self._run(function, lane, gone)
             is_long = work > LONG_WORK
             await self._turn(work, is_long, gone)
             try:
@@ -109,7 +119,7 @@ class ComputePool:
 
     def close(self) -> None:
         """Cancel what has not started, and do not wait for what still runs."""
-        for threads in (self._threads, self._light_threads):
+        for threads in (self._threads, *self._lanes.values()):
             threads.shutdown(wait=False, cancel_futures=True)
 
     async def _run(
@@ -138,6 +148,9 @@ class ComputePool:
         except asyncio.CancelledError:
             token.cancel()
             raise
+        finally:
+            # an exception in them refers to this frame by its traceback: with the body, which it would keep in memory
+            del started, result
 
     async def _turn(self, work: int, is_long: bool, gone: asyncio.Future[None]) -> None:
         """Wait until it is this computation's turn; ``_end`` must follow."""

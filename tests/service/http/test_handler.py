@@ -49,7 +49,7 @@ def posted(client: ApplicationClient, save: Callable[..., None] = np.savez, **op
 
 
 def is_compute(name: str) -> bool:
-    return name.startswith(("compute", "light"))
+    return name.startswith(("compute", "light", "tiny"))
 
 
 def test_a_small_call_is_computed_at_once_when_it_is_known(

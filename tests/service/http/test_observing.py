@@ -7,7 +7,6 @@ import contextlib
 import itertools
 import re
 from collections.abc import AsyncIterator, Mapping
-from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -19,7 +18,7 @@ from starlette.requests import Request
 from service.app import create_app
 from service.http import observing
 from service.http.access_log import log_request
-from service.http.body import ARRIVING, BODY_IS_HERE
+from service.http.body import BODY_IS_HERE, RECEIVED
 from service.http.error_responses import error_response
 from service.http.handler import TIMINGS
 from service.http.observing import ObservingMiddleware
@@ -150,7 +149,7 @@ def test_a_response_that_is_sent_whole_says_so_too(recorded: list[RequestRecord]
         return True
 
     async def run() -> list[Any]:
-        state = {SEND_WHOLE: send_whole, BODY_IS_HERE: True, ARRIVING: SimpleNamespace(size=17)}
+        state = {SEND_WHOLE: send_whole, BODY_IS_HERE: True, RECEIVED: 17}
         headers = [(b"x-request-id", b"one"), (b"content-length", b"99")]
         return await sent_by(ObservingMiddleware(Answer(b"abc", TIMES), {}), scope_of(state=state, headers=headers))
 
