@@ -149,11 +149,11 @@ def error_response(request: Request, error: Exception) -> Response:
         kind: Kind, findings: Sequence[Finding], detail: str = "", headers: Mapping[str, str] | None = None
     ) -> Response:
         note_problem(request.scope, kind.title)
-        if kind.status in OF_A_LIMIT and not isinstance(error, ClientGone):
+        request_id = request.scope.get("state", {}).get(REQUEST_ID, b"").decode()  # none for what no client sent
+        if request_id and kind.status in OF_A_LIMIT and not isinstance(error, ClientGone):
             count_rejection(_reason(error))
         if _is_inference(request):
             return inference_error_response(kind, findings, detail, headers)
-        request_id = request.scope.get("state", {}).get(REQUEST_ID, b"").decode()
         return problem_response(kind, findings, detail, headers, request_id)
 
     if isinstance(error, MemoryError):

@@ -1,4 +1,9 @@
-"""Where the workers keep their metrics, so that each of them can answer for all."""
+"""Where the workers keep their metrics, so that each of them can answer for all.
+
+prometheus-client decides when it is imported whether numbers lie in files: they do if ``PROMETHEUS_MULTIPROC_DIR`` is
+set then. It must be in workers, where their supervisor has set it, and nowhere else: the operator's variable, which
+names where the directory is to be made, is taken out of the environment when this module is imported.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +29,19 @@ LOCK = "lock"
 ENDED = 0
 """In place of a process id, in the name of the files that have what workers counted that have ended."""
 
+PREFIX = "convpool-metrics-"
+
 logger = logging.getLogger("convpool")
 _to_be_added: set[int] = set()
+
+
+def _chosen() -> str:
+    """Return what the operator chose, and take it out of the environment."""
+    chosen = os.environ.get(VARIABLE, "")
+    return "" if Path(chosen).name.startswith(PREFIX) else os.environ.pop(VARIABLE, "")
+
+
+_parent = _chosen()
 
 
 @contextlib.contextmanager
@@ -41,15 +57,13 @@ def shared_metrics(workers: int) -> Iterator[None]:
         A single one keeps its metrics to itself.
     """
     if workers == 1:
-        os.environ.pop(VARIABLE, None)
         yield
         return
     with contextlib.ExitStack() as resources:
-        chosen = os.environ.pop(VARIABLE, "")
         resources.callback(os.environ.pop, VARIABLE, None)
-        for parent in [*filter(None, [chosen]), IN_MEMORY, None]:
+        for parent in [*filter(None, [_parent]), IN_MEMORY, None]:
             with contextlib.suppress(OSError):
-                made = tempfile.TemporaryDirectory(prefix="convpool-metrics-", dir=parent, ignore_cleanup_errors=True)
+                made = tempfile.TemporaryDirectory(prefix=PREFIX, dir=parent, ignore_cleanup_errors=True)
                 os.environ[VARIABLE] = resources.enter_context(made)
                 break
         else:
@@ -88,8 +102,7 @@ def forget_worker(pid: int | None) -> None:
     directory = os.environ.get(VARIABLE)
     if directory is None or pid is None:
         return
-    # not imported before the variable is set, by which prometheus-client decides how it keeps numbers
-    from prometheus_client.multiprocess import mark_process_dead  # noqa: PLC0415
+    from prometheus_client.multiprocess import mark_process_dead  # noqa: PLC0415  (only where there are workers)
 
     mark_process_dead(pid)  # type: ignore[no-untyped-call]
     _to_be_added.add(pid)

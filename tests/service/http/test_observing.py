@@ -25,6 +25,7 @@ from service.http.observing import ObservingMiddleware
 from service.http.responses import SEND_WHOLE, BufferResponse
 from service.observability import metrics
 from service.observability.metrics import RequestRecord
+from service.observability.request_ids import REQUEST_ID
 from service.operations.catalogue import OPERATIONS
 from service.problems import AddressLimit, BodyTimeout, ClientGone, InvalidRequest, NoMemory
 from service.settings import Settings
@@ -309,6 +310,8 @@ def test_a_reason_is_the_name_of_the_problem(
     counted: list[str] = []
     monkeypatch.setattr("service.http.error_responses.count_rejection", counted.append)
     error_response(Request(scope_of()), error)
+    assert counted == []  # no client sent it: it is a call of the warm-up
+    error_response(Request(scope_of(state={REQUEST_ID: b"one"})), error)
     assert counted == reasons
 
 

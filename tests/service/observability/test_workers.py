@@ -32,8 +32,12 @@ def requests(found: Scrape) -> float:
 
 
 @pytest.mark.skipif(not HAS_PROC, reason="the system has no /proc to look workers up in")
-def test_workers_answer_for_each_other_and_for_one_that_was_killed(tmp_path: Path) -> None:
-    with running_server("--workers", "2", PROMETHEUS_MULTIPROC_DIR=str(tmp_path)) as (url, process):
+def test_workers_answer_for_each_other_and_for_one_that_was_killed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv(VARIABLE, str(tmp_path))
+    with running_server("--workers", "2") as (url, process):
+        monkeypatch.delenv(VARIABLE)
 
         def scrape() -> Scrape:
             return samples(httpx.get(f"{url}/metrics").text)
@@ -86,7 +90,7 @@ def read(directory: str) -> Scrape:
 
 
 def test_files_of_workers_that_have_ended_are_added_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv(VARIABLE, str(tmp_path))
+    monkeypatch.setattr(shared_directory, "_parent", str(tmp_path))
     with shared_metrics(2):
         directory = os.environ[VARIABLE]
 
@@ -124,16 +128,26 @@ def test_a_file_that_cannot_be_read_is_given_up(monkeypatch: pytest.MonkeyPatch,
     assert not [*tmp_path.glob("*_7.db")]
 
 
-def test_a_single_worker_needs_no_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv(VARIABLE, str(tmp_path))
-    with shared_metrics(1):
-        assert VARIABLE not in os.environ
-        forget_worker(1)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_only_what_a_supervisor_set_makes_files(tmp_path: Path, workers: int) -> None:
+    """An operator's variable does not: its directory need not even exist."""
+    code = (
+        "import os\nfrom service.observability import metrics, shared_directory as shared\n"
+        f"with shared.shared_metrics({workers}):\n"
+        "    print(os.environ.get(shared.VARIABLE, ''), metrics._cpu._value._multiprocess)"
+    )
+    for directory in (tmp_path, tmp_path / "missing"):
+        environment = {**os.environ, VARIABLE: str(directory)}
+        found = subprocess.run(
+            [sys.executable, "-c", code], check=True, capture_output=True, text=True, env=environment
+        ).stdout.split(" ")
+        assert found[-1].strip() == "False"
+        assert found[0].startswith(str(tmp_path) if directory.exists() and workers > 1 else "/" if workers > 1 else "")
+        assert (found[0] == "") == (workers == 1)
     assert not [*tmp_path.iterdir()]
 
 
 def test_the_first_directory_that_can_be_written_to_is_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.delenv(VARIABLE, raising=False)
     monkeypatch.setattr(shared_directory, "IN_MEMORY", str(tmp_path / "missing"))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with shared_metrics(2):
@@ -145,7 +159,6 @@ def test_the_first_directory_that_can_be_written_to_is_taken(monkeypatch: pytest
 def test_without_one_it_is_said_that_workers_answer_for_themselves(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.delenv(VARIABLE, raising=False)
     monkeypatch.setattr(shared_directory, "IN_MEMORY", str(tmp_path / "missing"))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
     with logged("convpool") as records, shared_metrics(2):
