@@ -70,10 +70,13 @@ class NormKernel:
             for piece in checked(pieces_of(level.windows)):
                 slopes = level.powers(piece.inputs, piece.outputs, self.norm_type - 1)
                 slopes *= at(gradient, level.axis, piece.outputs)
+                check_cancelled()
                 target = at(routed, level.axis, piece.inputs)
                 target += slopes
             gradient = routed
+            check_cancelled()
         gradient *= np.sign(input)
+        check_cancelled()
         block.write_owned(gradient, self.axes[0], grad_input)
 
     def costs(self, planes: int, windows: AnyWindows) -> Costs:  # noqa: D102
