@@ -10,7 +10,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from typing import IO, Any, TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
 import anyio
 import anyio.from_thread
@@ -70,18 +71,19 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def running_server(
-    *arguments: str, verify: ssl.SSLContext | None = None, log: IO[bytes] | None = None, **environment: str
+    *arguments: str, verify: ssl.SSLContext | None = None, **environment: str
 ) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """Run ``convpool serve`` on a free loopback port; yield its base URL and its process.
 
-    A server that speaks TLS is verified with a context. Its log goes to a file if one is given.
-    ``CONVPOOL_TEST_PYTHON`` names another environment's interpreter to run it with.
+    A server that speaks TLS is verified with a context. ``CONVPOOL_TEST_PYTHON`` names another environment's
+    interpreter to run it with, ``CONVPOOL_TEST_LOG`` a file to log to.
     """
     variables = {**os.environ, **environment}
     port, python = free_port(), variables.pop("CONVPOOL_TEST_PYTHON", sys.executable)
-    process = subprocess.Popen(
-        [python, "-m", "service", "serve", "--port", str(port), *arguments], env=variables, stderr=log
-    )
+    log = variables.pop("CONVPOOL_TEST_LOG", "")
+    command = [python, "-m", "service", "serve", "--port", str(port), *arguments]
+    with Path(log).open("wb") if log else contextlib.nullcontext() as stderr:
+        process = subprocess.Popen(command, env=variables, stderr=stderr)
     base_url = f"{'https' if verify else 'http'}://127.0.0.1:{port}"
     try:
         wait_until_ready(base_url, process, verify=verify)

@@ -47,7 +47,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def service(log: Path) -> Iterator[str]:
     """The host and port of the service."""
-    with log.open("wb") as file, running_server("--root-path", PREFIX, log=file) as (base_url, _):
+    with running_server("--root-path", PREFIX, CONVPOOL_TEST_LOG=str(log)) as (base_url, _):
         yield base_url.removeprefix("http://")
 
 

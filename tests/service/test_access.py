@@ -146,7 +146,8 @@ def test_no_path_leads_past_the_key(
 ) -> None:
     whole = prefix + path if is_prefixed else path
     scope: dict[str, Any] = {"method": method, "path": whole, "raw_path": whole.encode(), "root_path": prefix}
-    scope["headers"] = [(b"authorization", key)] if key else []
+    own_id = (b"x-request-id", b"the-same-in-all-responses")
+    scope["headers"] = [own_id, (b"authorization", key)] if key else [own_id]
     response = guarded.call(lambda app: answer(app, scope))
     relative = whole.removeprefix(prefix) if whole.startswith(f"{prefix}/") else whole
     if opened(method, relative):
@@ -155,7 +156,7 @@ def test_no_path_leads_past_the_key(
         assert response.status == 401
         assert response.headers[b"www-authenticate"] == b"Bearer"
     # with a key it is as if none were needed
-    scope["headers"] = [(b"authorization", b"Bearer " + KEY.encode())]
+    scope["headers"] = [own_id, (b"authorization", b"Bearer " + KEY.encode())]
     with_key, without = (each.call(lambda app: answer(app, scope)) for each in (guarded, client))
     assert with_key.status == without.status
     assert with_key.body == without.body or relative == "/openapi.json"

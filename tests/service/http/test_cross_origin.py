@@ -66,7 +66,7 @@ def test_other_origins_and_methods_are_refused(shared: ApplicationClient, origin
 @pytest.mark.parametrize("key", [KEY, "wrong"])
 @pytest.mark.parametrize("path", ["/pool/forward", "/ops", "/nothing"])
 def test_a_page_can_read_results_and_errors(shared: ApplicationClient, key: str, path: str) -> None:
-    headers = {"Authorization": f"Bearer {key}"}
+    headers = {"Authorization": f"Bearer {key}", "X-Request-ID": "the-same-in-all-responses"}
     of_page = shared.post(path, json=BODY, headers={**headers, "Origin": PAGE})
     assert of_page.headers["access-control-allow-origin"] == PAGE
     assert set(of_page.headers["access-control-expose-headers"].lower().split(", ")) >= EXPOSED
