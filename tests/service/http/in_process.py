@@ -167,5 +167,15 @@ def received(connection: socket.socket) -> bytes:
     return b"".join(iter(lambda: connection.recv(2**16), b""))
 
 
+def response(connection: socket.socket) -> bytes:
+    """One response of the stub, which may come in pieces."""
+    content = b""
+    while not content.endswith((b"xx", b"no")):
+        piece = connection.recv(2**16)
+        assert piece, content
+        content += piece
+    return content
+
+
 def head(path: str, *fields: str, version: str = "1.1") -> bytes:
     return "\r\n".join([f"POST {path} HTTP/{version}", "Host: h", *fields, "", ""]).encode()

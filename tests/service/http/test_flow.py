@@ -12,7 +12,7 @@ import pytest
 from service.http.flow import FREE_READS, LONGEST_PAUSE, SMALL_READ
 from service.http.protocol import MAX_PIPELINED, Protocol
 from service.http.refusals import MAX_HEAD_BYTES
-from tests.service.http.in_process import Running, head, received, serving
+from tests.service.http.in_process import Running, head, received, response, serving
 
 CHUNKED = head("/a", "Transfer-Encoding: chunked")
 CHUNK = b"1\r\nx\r\n"
@@ -37,7 +37,7 @@ def test_chunks_of_one_byte_are_read_together() -> None:
         sent, reads = dripped(server, connection, [CHUNK] * 1500)
         assert reads < FREE_READS + 50 < sent / 10
         connection.sendall(b"0\r\n\r\n")
-        assert statuses(connection.recv(2**16)) == [200]
+        assert statuses(response(connection)) == [200]
         assert "body 1500" in server.app.seen
 
 
@@ -47,7 +47,7 @@ def test_a_head_in_bytes_is_read_together() -> None:
         request = head("/a", *fields)
         sent, reads = dripped(server, connection, [bytes([byte]) for byte in request])
         assert reads < FREE_READS + 50 < sent / 10
-        assert statuses(connection.recv(2**16)) == [200]
+        assert statuses(response(connection)) == [200]
 
 
 def test_line_breaks_between_requests_are_read_together() -> None:
@@ -55,13 +55,13 @@ def test_line_breaks_between_requests_are_read_together() -> None:
         sent, reads = dripped(server, connection, [b"\r\n"] * 1500)
         assert reads < FREE_READS + 50 < sent / 10
         connection.sendall(head("/a"))
-        assert statuses(connection.recv(2**16)) == [200]
+        assert statuses(response(connection)) == [200]
 
 
 def test_what_follows_a_refusal_is_read_together() -> None:
     with serving() as server, server.connect() as connection:
         connection.sendall(head("/refuse", "Transfer-Encoding: chunked"))
-        assert statuses(connection.recv(2**16)) == [413]
+        assert statuses(response(connection)) == [413]
         sent, reads = dripped(server, connection, [CHUNK] * 1500)
         assert reads < FREE_READS + 50 < sent / 10
 
@@ -75,11 +75,11 @@ def test_ordinary_requests_are_never_delayed(monkeypatch: pytest.MonkeyPatch) ->
             for piece in (head("/a", "Content-Length: 2"), b"h", b"i"):
                 connection.sendall(piece)
                 time.sleep(0.001)
-            assert statuses(connection.recv(2**16)) == [200]
+            assert statuses(response(connection)) == [200]
         size = SMALL_READ + 1
         connection.sendall(head("/a", f"Content-Length: {100 * size}"))
         _, reads = dripped(server, connection, [bytes(size)] * 100, 0.001)
-        assert statuses(connection.recv(2**16)) == [200]
+        assert statuses(response(connection)) == [200]
         assert reads > FREE_READS, "this test must read more often than is free"
         assert f"body {100 * size}" in server.app.seen
 
@@ -114,7 +114,7 @@ def test_a_chunk_costs_no_call_of_python(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(Protocol, "data_received", measured)
     with serving() as server, server.connect() as connection:
         connection.sendall(CHUNKED + CHUNK * 100_000 + b"0\r\n\r\n")
-        assert statuses(connection.recv(2**16)) == [200]
+        assert statuses(response(connection)) == [200]
         assert "body 100000" in server.app.seen
         assert calls < 100 * len(server.reads) + 1000 < 100_000 / 4
 

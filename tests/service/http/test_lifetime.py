@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from service.http.protocol import Protocol
-from tests.service.http.in_process import SECONDS, Running, head, received, serving
+from tests.service.http.in_process import SECONDS, Running, head, received, response, serving
 
 LENGTH_2 = "Content-Length: 2"
 HEALTHY = head("/a", LENGTH_2) + b"hi"
@@ -67,7 +67,7 @@ def test_a_connection_on_which_nothing_comes_is_closed_without_a_word(content: b
 def test_a_connection_that_was_used_is_kept_as_long_as_it_is_said(between: bytes) -> None:
     with serving(header_timeout=0.1, keep_alive=1) as server, server.connect() as connection:
         connection.sendall(HEALTHY)
-        assert statuses(connection.recv(2**16)) == [200]
+        assert statuses(response(connection)) == [200]
         started = time.monotonic()
         connection.sendall(between)
         assert received(connection) == b""
@@ -112,7 +112,7 @@ def test_an_ordinary_request_sets_no_timer_for_its_head(monkeypatch: pytest.Monk
     with serving() as server, server.connect() as connection:
         for number in range(5):
             connection.sendall(HEALTHY)
-            assert statuses(connection.recv(2**16)) == [200], number
+            assert statuses(response(connection)) == [200], number
     assert len(calls) == 1, "that of the connection"
 
 

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from service.http.connections import Connection, Connections
-from tests.service.http.in_process import Running, head, received, serving
+from tests.service.http.in_process import Running, head, received, response, serving
 
 MEBIBYTE = 2**20
 LENGTH = f"Content-Length: {32 * MEBIBYTE}"
@@ -88,7 +88,7 @@ def test_a_client_that_never_ends_is_left(server: Running, monkeypatch: pytest.M
 def test_what_is_discarded_is_not_parsed(server: Running) -> None:
     with server.connect() as connection:
         connection.sendall(head("/refuse", "Transfer-Encoding: chunked"))
-        assert connection.recv(2**16).startswith(b"HTTP/1.1 413 ")
+        assert response(connection).startswith(b"HTTP/1.1 413 ")
         connection.sendall(b"0\r\n\r\n" + head("/smuggled"))
         connection.shutdown(socket.SHUT_WR)
         assert received(connection) == b""
@@ -109,12 +109,12 @@ def test_after_a_small_rest_the_connection_goes_on(server: Running, size: int) -
     with server.connect() as connection:
         for _ in range(3):
             connection.sendall(head("/refuse", f"Content-Length: {size + 10}") + bytes(10))
-            content = connection.recv(2**16)
+            content = response(connection)
             assert content.startswith(b"HTTP/1.1 413 ")
             assert b"connection" not in content
             connection.sendall(bytes(size))
         connection.sendall(head("/a", "Content-Length: 2") + b"hi")
-        assert connection.recv(2**16).startswith(b"HTTP/1.1 200 ")
+        assert response(connection).startswith(b"HTTP/1.1 200 ")
         assert server.app.seen[-1] == "body 2"
 
 
@@ -122,7 +122,7 @@ def test_a_small_rest_that_does_not_come_is_no_request(server: Running) -> None:
     """So the connection makes room for others, and is not kept for longer than an idle one."""
     with server.connect() as connection:
         connection.sendall(head("/refuse", "Content-Length: 20") + bytes(10))
-        assert connection.recv(2**16).startswith(b"HTTP/1.1 413 ")
+        assert response(connection).startswith(b"HTTP/1.1 413 ")
         assert server.connections.busy == 0
 
 
@@ -154,15 +154,15 @@ def test_the_standard_library_sees_it(server: Running) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", server.address[1], timeout=30)
         with contextlib.closing(connection):
             connection.request("POST", "/refuse", body, encode_chunked=not isinstance(body, bytes))
-            response = connection.getresponse()
-            assert (response.status, response.read()) == (413, b"no")
+            got = connection.getresponse()
+            assert (got.status, got.read()) == (413, b"no")
 
 
 def test_httpx_sees_it(server: Running) -> None:
     with httpx.Client() as client:
         for _ in range(2):
-            response = client.post(url(server), content=bytes(32 * MEBIBYTE))
-            assert (response.status_code, response.content) == (413, b"no")
+            got = client.post(url(server), content=bytes(32 * MEBIBYTE))
+            assert (got.status_code, got.content) == (413, b"no")
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
