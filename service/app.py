@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gc
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
@@ -9,6 +10,7 @@ from typing import Any
 
 import orjson
 from fastapi import FastAPI
+from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -22,7 +24,7 @@ from .http.api_keys import OPEN_FOLDERS, OPEN_PATHS, ApiKeyMiddleware, ApiKeys
 from .http.connections import CONNECTIONS, Connections, descriptors
 from .http.cross_origin import CrossOriginMiddleware
 from .http.documents import Document
-from .http.error_responses import install_error_handlers
+from .http.error_responses import error_response, install_error_handlers
 from .http.handler import OperationHandler
 from .http.head import HeadMiddleware
 from .http.management import MANAGEMENT
@@ -35,6 +37,7 @@ from .observability.serving import observed
 from .observability.tracing import RequestTracer, request_tracer
 from .operations.admission import Admission
 from .operations.scheduling import ComputePool
+from .problems import Busy
 from .routes import build_health_router, build_management_router, build_router, operation_handlers
 from .settings import Settings
 from .v2.routes import build_v2_router, inference_handlers
@@ -86,6 +89,16 @@ class Application(FastAPI):
         await self._wrapped(scope, receive, send)
 
     async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._route(scope, receive, send)
+        except asyncio.CancelledError:  # by the server, whose grace period is over
+            if scope["type"] != "http":
+                raise
+            ended = Busy.of("", "the server has ended", got="an unfinished request", expected="another try elsewhere")
+            with contextlib.suppress(RuntimeError):  # the response has begun: it is broken off
+                await error_response(Request(scope), ended)(scope, receive, send)
+
+    async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["method"] == "POST":
             handler = self._handlers.get(route_path(scope))
             if handler is not None:

@@ -49,7 +49,11 @@ def connected(settings: Mapping[str, str]) -> socket.socket:
     if path and management == "0":
         connection = socket.socket(socket.AF_UNIX)
         connection.settimeout(MAX_WAIT_SECONDS)
-        connection.connect(path)
+        try:
+            connection.connect(path)
+        except OSError:
+            connection.close()
+            raise
         return connection
     host, port = settings.get("CONVPOOL_HOST", ""), settings.get("CONVPOOL_PORT", "8000")
     if management != "0":

@@ -30,6 +30,9 @@ from .settings import Settings
 
 __all__ = ["Server", "configuration", "configure_logging", "tls_context"]
 
+GIVING_UP_SECONDS = 1.0
+"""How long requests that are given up may take to say so."""
+
 POLLING_SECONDS = 0.02
 
 logger = logging.getLogger("convpool")
@@ -207,6 +210,7 @@ class Server(uvicorn.Server):
             logger.error("Cancelled %d requests that did not finish in time", len(self.server_state.tasks))
             for task in self.server_state.tasks:
                 task.cancel()
+            await self._until(lambda: not self.server_state.tasks, GIVING_UP_SECONDS)
         if not self.force_exit:
             await self.lifespan.shutdown()
 

@@ -131,12 +131,14 @@ def test_a_key_of_another_certificate_or_with_a_password_is_an_error_in_words(
 # ----------------------------------------------------------------------------------------------------- management port
 
 
-def test_the_management_port_has_health_and_nothing_else(secured: tuple[str, str], certificate: Certificate) -> None:
+def test_the_management_port_has_metrics_and_health(secured: tuple[str, str], certificate: Certificate) -> None:
     main, management = secured
     with httpx.Client(verify=certificate.trusting(), timeout=SECONDS) as client:
         for url in (main, management):
             for path in ("/health/live", "/health/ready"):
                 assert client.get(url + path).status_code == 200
+        assert client.get(f"{management}/metrics").status_code == 200
+        assert_problem(client.get(f"{main}/metrics"), 404)
         assert_problem(client.get(f"{management}/ops"), 404)
         assert_problem(client.post(f"{management}/conv/forward", json=REQUEST), 404)
 
