@@ -152,8 +152,6 @@ class _Level:
         if self.other_length is None and lengths and set(lengths) != {self.length}:
             index = next(index for index, length in enumerate(lengths) if length != self.length)
             self.other_length = first + index, f"a list of {lengths[index]}"
-        if self.length is not None and self.open_length > self.length:
-            self.other_length = self.other_length or (first + len(lengths), "a longer list")
 
     def add_items(self, items: list[Any], *, is_continued: bool) -> list[list[Any]]:
         """Add the elements of these lists, of which the first may have been added; return those that are lists."""
@@ -223,7 +221,10 @@ def verified_shape(text: Text, pointer: str, max_ndim: int) -> list[int]:
         if level.not_a_list:
             index, kind = level.not_a_list
             raise invalid(path(pointer, shape, index), "is among lists but is not a list itself", kind, "a list")
-        if (inner := levels[depth]).other_length:
+        inner = levels[depth]
+        if inner.other_length is None and inner.length is not None and inner.open_length > inner.length:
+            inner.other_length = level.count - 1, "a longer list"  # in which the text ends
+        if inner.other_length:
             index, got = inner.other_length
             raise invalid(path(pointer, shape, index), "makes the tensor ragged", got, f"a list of {inner.length}")
     return shape

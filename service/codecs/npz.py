@@ -43,7 +43,10 @@ LOCAL_HEADER_BYTES = 30
 LENGTHS = struct.Struct("<HH")
 """Of the name and the extra field that follow a local header: its last four bytes."""
 
-CHUNK_BYTES = 2**20
+CHUNK_BYTES = 2**18
+MEMORY_OF_CHUNK = 4
+"""Copies of a chunk while it is inflated."""
+
 MAX_READ = 2**21
 MAX_MEMBERS = 64
 DIRECTORY_ENTRY = b"PK\x01\x02"
@@ -189,7 +192,8 @@ def _checked_members(
             got=f"{inflated} bytes",
             expected=f"at most {limits.decompressed_bytes} bytes",
         )
-    limits.charge(sum(info.file_size for info in infos if info.compress_type != zipfile.ZIP_STORED))
+    sizes = [info.file_size for info in infos if info.compress_type != zipfile.ZIP_STORED]
+    limits.charge(sum(sizes) + MEMORY_OF_CHUNK * min(max(sizes, default=0), CHUNK_BYTES))
     return members
 
 
