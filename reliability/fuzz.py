@@ -34,7 +34,17 @@ CHECKED_EVERY = 50
 DELIBERATE = {True: (503,), False: (501, 503, 505)}
 """Statuses from 500 that are meant, by whether the request is sound HTTP."""
 LONGEST_PROBLEM = 8192
-DOCUMENTS = ("/ops", "/health/live", "/health/ready", "/v2", "/v2/health/live", "/v2/models/conv_forward", "/docs", "/")
+DOCUMENTS = (
+    "/ops",
+    "/metrics",
+    "/health/live",
+    "/health/ready",
+    "/v2",
+    "/v2/health/live",
+    "/v2/models/conv_forward",
+    "/docs",
+    "/",
+)
 BODIES = {
     "/conv/shape": b'{"shapes":{"input":[1,9,9,3],"weight":[3,3,3,4]},"stride":2,"dtype":"float32"}',
     "/pool/shape": b'{"shapes":{"input":[1,9,9,3]},"mode":"max","kernel_size":2}',
