@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any
 
@@ -154,6 +155,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         await warm_up(app, handlers, settings)
         thresholds = gc.get_threshold()
         gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS, *thresholds[1:])
+        sys.setswitchinterval(0.0005)
         gc.freeze()  # what exists now stays: a full collection that walked over it would delay a request by its length
         connections = Connections(settings, descriptors(settings.max_connections))
         _show(app.state.admission, connections)

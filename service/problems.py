@@ -128,7 +128,15 @@ class NoPlace(Busy):
 
 
 class NoMemory(Busy):
-    """The requests in progress use the memory that this one needs, and none ended in time."""
+    """The requests in progress use the memory that this one needs, and none ended in time.
+
+    Attributes
+    ----------
+    needed : int
+        Bytes that it needs in addition to what it has.
+    """
+
+    needed = 0
 
 
 class QueueTimeout(Busy):

@@ -136,7 +136,7 @@ class Settings(BaseSettings):
         description="Time limit in seconds for a request's head, from its first byte or the connection's start.",
     )
     send_timeout: PositiveFloat = Field(
-        60.0,
+        20.0,
         description="Seconds that a client may fall behind the minimum transfer rate when it takes a response; then "
         "its connection is broken off.",
     )

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from starlette.types import ASGIApp
 
+from .codecs.npz import NpzCodec
 from .settings import Settings
 
 __all__ = ["warm_up"]
@@ -75,7 +76,7 @@ async def _status(app: Any, handler: ASGIApp, path: str, query: bytes, body: byt
         "method": "POST",
         "path": path,
         "query_string": query,
-        "headers": [(b"content-type", b"application/x-npz"), (b"content-length", b"%d" % len(body))],
+        "headers": [(b"content-type", NpzCodec.media_type.encode()), (b"content-length", b"%d" % len(body))],
         "state": {},
         "app": app,
     }

@@ -36,6 +36,7 @@ class _Threads:
         self._forget()
         self.count = usable_cpus()
         self.pins = False
+        self._initializer: Callable[[], None] | None = None
 
     def _forget(self) -> None:
         self._helpers: ThreadPoolExecutor | None = None
@@ -47,9 +48,9 @@ class _Threads:
         self._forget()
         forget_pins()
 
-    def resize(self, count: int, *, pin: bool) -> None:
+    def resize(self, count: int, *, pin: bool, initializer: Callable[[], None] | None) -> None:
         with self._lock:
-            self.count, self.pins = count, pin
+            self.count, self.pins, self._initializer = count, pin, initializer
             helpers, self._helpers = self._helpers, None
         if helpers is not None:
             helpers.shutdown(wait=False)
@@ -62,7 +63,7 @@ class _Threads:
             helpers: list[Future[None]] = []
             try:
                 if count and self._helpers is None:
-                    self._helpers = ThreadPoolExecutor(self.count - 1, thread_name_prefix="cnn_core")
+                    self._helpers = ThreadPoolExecutor(self.count - 1, "cnn_core", self._initializer)
                 while len(helpers) < count and self._helpers is not None:
                     # each in a context of its own, a copy of the caller's: NumPy's error state and the cancellation
                     # are part of it
@@ -93,7 +94,7 @@ def thread_count(units: int) -> int:
     return max(1, min(get_threads(), units))
 
 
-def set_threads(count: int, *, pin: bool = False) -> None:
+def set_threads(count: int, *, pin: bool = False, initializer: Callable[[], None] | None = None) -> None:
     """Set how many threads this process computes with.
 
     The default is the number of cores that the process may use, by its affinity mask and its control group. Concurrent
@@ -107,6 +108,8 @@ def set_threads(count: int, *, pin: bool = False) -> None:
     pin : bool
         Whether each thread, including the calling thread, is pinned to a core of its own while a call
         computes on several threads (Linux only). A program whose calls come after pauses is faster with it.
+    initializer : callable, optional
+        Called at the start of each thread that helps those which call, as that of a ThreadPoolExecutor.
 
     Raises
     ------
@@ -115,7 +118,7 @@ def set_threads(count: int, *, pin: bool = False) -> None:
     """
     if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= MAX_THREADS:
         raise ParameterError("count", "must be", f"an integer from 1 to {MAX_THREADS}", got=describe(count))
-    _threads.resize(count, pin=pin)
+    _threads.resize(count, pin=pin, initializer=initializer)
 
 
 def run_blocks(blocks: Iterable[Block], make_worker: Callable[[Workspace], Worker[Block]]) -> None:

@@ -67,6 +67,8 @@ class Connections:
     waiting : ordered dict
         The connections that wait, as keys, in the order in which they began to. Each notes here when it does, and when
         it does not; for a small request, a call would take longer.
+    lingering : int
+        Connections that were sent their last response, and whose clients may still be sending.
     is_ending : bool
         Whether the server shuts down: every response closes its connection.
     """
@@ -75,6 +77,7 @@ class Connections:
         self.limit = limit
         self.header_timeout, self.send_timeout = settings.header_timeout, settings.send_timeout
         self.min_rate = settings.min_transfer_rate
+        self.lingering = 0
         self.is_ending = False
         self._all: set[Connection] = set()
         self.waiting: OrderedDict[Connection, None] = OrderedDict()

@@ -67,9 +67,14 @@ class Flow(FlowControl):
             return
         self.small_reads += 1
         excess = self.small_reads - FREE_READS
-        if excess > 0 and self._holding is None:
+        if excess > 0:
+            self.pause(min(SHORTEST_PAUSE * excess, LONGEST_PAUSE))
+
+    def pause(self, seconds: float) -> None:
+        """Stop reading for a time, unless it is stopped."""
+        if self._holding is None:
             self._transport.pause_reading()
-            self._holding = self._loop.call_later(min(SHORTEST_PAUSE * excess, LONGEST_PAUSE), self._release)
+            self._holding = self._loop.call_later(seconds, self._release)
 
     def _release(self) -> None:
         self._holding = None

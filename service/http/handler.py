@@ -19,13 +19,14 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from ..codecs import Body, Buffer, Codec, Decoded, Limits, RequestContext, ResponseContext
+from ..codecs.buffers import COPIED_BYTES
 from ..codecs.names import pointer_to
 from ..codecs.text import NOT_GIVEN, parse_text_parameters
 from ..operations.admission import Ticket
 from ..operations.budget import check_budget
 from ..operations.operation import Operation, Plan
-from ..operations.scheduling import LIGHT_WORK, ComputePool
-from ..problems import Finding, InvalidRequest, TooLarge
+from ..operations.scheduling import LIGHT_WORK, LONG_WORK, ComputePool
+from ..problems import Finding, InvalidRequest, NoMemory, TooLarge
 from ..settings import Settings
 from .body import disconnected, read_body
 from .compression import MIN_COMPRESSED_BYTES, VARY, compressed, decompressed, request_coding, response_coding
@@ -52,8 +53,8 @@ WORK_PER_BYTE, WORK_PER_SLOW_BYTE = 16, 128
 WORK_PER_BYTE_OF_MEMORY = 2
 """Multiply-accumulates that take about as long as writing a byte to memory that was not used before."""
 
-SMALL_ARCHIVE = 2**20
-"""Bytes that a compressed body may inflate to on threads for what is small."""
+SMALL_ARCHIVE, EXPECTED_RATIO = 2**20, 8
+"""Bytes, and how many for each of its own, that a compressed body is expected to inflate to at most."""
 
 TIMINGS = "convpool.timings"
 """Where in a scope's state the seconds of each part of a request are."""
@@ -133,7 +134,7 @@ class OperationHandler:
         exchange : callable
             Returns the exchange; called once the request is counted, before its body is read.
         """
-        began = time.perf_counter()
+        began, received, call = time.perf_counter(), 0.0, None
         ticket = new_ticket(request)
         try:
             chosen = exchange()
@@ -144,17 +145,24 @@ class OperationHandler:
             body = await read_body(
                 request, headers, limit, ticket, settings, as_view=as_view, decode_memory=codec.decode_memory
             )
-            received = time.perf_counter() - ticket.waited
+            received = time.perf_counter()
             call = _Call(self.operation, chosen, headers, body, coding, ticket, settings)
             content = call.decoded_at_once()
             response = None if content is None else call.respond_at_once(content)
             if response is None:
                 response = await self._computed_on_threads(request, call, content)
-            request.scope["state"][TIMINGS] = _timings(began, received, call.compute_seconds)
         except BaseException:
             ticket.give_back()
             raise
-        response.release = ticket.give_back  # the memory is in use until the response is sent
+        finally:
+            ended = time.perf_counter()
+            receive = (received or ended) - began - ticket.waited
+            compute = call.compute_seconds if call is not None else 0.0
+            queue = max(0.0, ended - began - receive - compute)
+            request.scope["state"][TIMINGS] = {"receive": receive, "queue": queue, "compute": compute}
+        if response.size > SMALL_RESULTS:  # which its client may take slowly
+            ticket.keep_only(response.size + len(body))  # results may be views of the body
+        response.release = ticket.give_back
         return response
 
     async def _computed_on_threads(self, request: Request, call: _Call, content: _Content | None) -> BufferResponse:
@@ -173,27 +181,27 @@ class OperationHandler:
         self, pool: ComputePool, call: _Call, content: _Content | None, gone: asyncio.Future[None]
     ) -> BufferResponse | _Job:
         work, inflated = call.decoding_work(content), self._settings.max_decompressed_bytes
-        if work <= LIGHT_WORK and inflated > SMALL_ARCHIVE:
-            most = pool.most_work(work)
-            try:
-                return await pool.run(lambda: call.begin(content, SMALL_ARCHIVE, most), work, gone)
-            except TooLarge:
-                if content is not None:
-                    raise
-                work = LIGHT_WORK + 1  # it inflates to more than threads for what is small should take
-        return await pool.run(lambda: call.begin(content, inflated, LIGHT_WORK), work, gone)
+        expected = min(inflated, max(SMALL_ARCHIVE, EXPECTED_RATIO * len(call.body)))
+        most = min(pool.most_work(work), LIGHT_WORK)
+        try:
+            return await pool.run(lambda: call.begin(content, expected, most), work, gone)
+        except NoMemory as refusal:
+            if len(call.body) >= COPIED_BYTES:  # it may be decoded only once
+                raise
+            needed = refusal.needed
+        except TooLarge:
+            if content is not None or expected == inflated:
+                raise
+            needed = 0
+        # it inflates to more than is usual, which may take long, or has to wait for memory
+        await call.ticket.reserve(needed)
+        return await pool.run(lambda: call.begin(content, inflated, LIGHT_WORK), LONG_WORK + 1, gone)
 
 
 def new_ticket(request: Request) -> Ticket:
     """Return a ticket for a request; its client is the last address that is known of it."""
     client = request.scope.get("client")
     return Ticket(request.app.state.admission, client[0] if client else "")
-
-
-def _timings(began: float, received: float, compute_seconds: float) -> dict[str, float]:
-    """Return the seconds of each part of a request, of which waiting is what is left."""
-    receive, total = received - began, time.perf_counter() - began
-    return {"receive": receive, "queue": max(0.0, total - receive - compute_seconds), "compute": compute_seconds}
 
 
 def _forget_frames(error: BaseException | None) -> None:

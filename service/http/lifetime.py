@@ -20,6 +20,10 @@ __all__ = ["Lifetime"]
 LINGER_SECONDS = 5.0
 """How long a client that was sent the last response may pause before its connection is closed."""
 
+DISCARD_PAUSE = 0.001
+"""Seconds between two reads of a refused body, for each connection that has one: what they all send at full speed would
+keep the event loop from everything else."""
+
 MAX_DISCARDED = 2**28
 """Bytes of a refused body that are read, so that the client sees why it was refused."""
 
@@ -73,6 +77,7 @@ class Lifetime(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Leave nothing behind."""
+        self.shared.lingering -= self.is_lingering
         self.shared.remove(self)
         self.head_is_here()
         self._unset_keepalive_if_required()
@@ -148,6 +153,7 @@ class Lifetime(HttpToolsProtocol):
         self.head_is_here()
         self._unset_keepalive_if_required()
         self._discarded = 0
+        self.shared.lingering += 1
         self._lingering = Progress(LINGER_SECONDS, self.shared.min_rate, self.loop.time())
         self._end_timer = self.loop.call_at(self._lingering.deadline, self._end_lingering)
         self.shared.waiting[self] = None
@@ -162,6 +168,7 @@ class Lifetime(HttpToolsProtocol):
             self.transport.close()
         elif self._lingering is not None:
             self._lingering.add(size, self.loop.time())
+            self.flow.pause(self.shared.lingering * DISCARD_PAUSE)
         self.flow.took(size)
 
     def _end_lingering(self) -> None:

@@ -110,12 +110,14 @@ class Protocol(Lifetime):
                     raise LONG_LINES()
             if not self.cycle.response_started:
                 self.cycle.keep_alive = self._is_kept() and self._rest_is_small()
-        elif self._in_head:
+        else:
+            # or between requests, where the parser skips empty lines
             if not self._is_complete:  # else some of the bytes belong to the request before
                 self._head_bytes += size
                 if self._head_bytes > MAX_HEAD_BYTES:
                     raise LONG_HEAD()
-            self.expect_head()
+            if self._in_head:
+                self.expect_head()
         self.flow.took(size)
 
     def _is_kept(self) -> bool:

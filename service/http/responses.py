@@ -42,7 +42,8 @@ class BufferResponse(Response):
         headers: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         views = [memoryview(buffer) for buffer in buffers]
-        length = sum(view.nbytes for view in views)
+        self.size = length = sum(view.nbytes for view in views)
+        """Bytes of the body."""
         if length <= SMALL_BYTES:
             self._chunks: Sequence[Buffer] = [b"".join(views)]
         else:
@@ -50,7 +51,7 @@ class BufferResponse(Response):
                 view[start : start + CHUNK_BYTES] for view in views for start in range(0, view.nbytes, CHUNK_BYTES)
             ]
         self.release: Callable[[], None] = lambda: None
-        """Called once the response is sent or aborted; the request keeps its memory and its place until then."""
+        """Called once the response is sent or aborted; the request keeps its memory until then."""
         self.status_code, self.background = 200, None
         fields = {"Content-Length": str(length), "Content-Type": media_type, **headers}
         self.raw_headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in fields.items()]

@@ -192,7 +192,7 @@ class Ticket:
         if self._has_place:
             return
         self._admission.check_share(self._use, 1, 0)
-        self._seconds = await self._admission.wait(_Queue.SMALL, self._place_taken, self._no_place, self._seconds)
+        await self._wait(_Queue.SMALL, self._place_taken, self._no_place)
 
     async def admit_body(self, count: int) -> None:
         """Take a place, unless there is one, and reserve memory for (more of) a large body.
@@ -223,7 +223,7 @@ class Ticket:
         def refusal() -> Busy:
             return self._no_memory(count) if self._has_place or self._can_take_place(large=True) else self._no_place()
 
-        self._seconds = await admission.wait(_Queue.BODY, attempt, refusal, self._seconds)
+        await self._wait(_Queue.BODY, attempt, refusal)
 
     async def reserve(self, count: int) -> None:
         """Reserve memory for a computation, so that this much can be charged.
@@ -236,7 +236,16 @@ class Ticket:
         self._require_possible(needed)
         self._admission.check_share(self._use, 0, needed)
         attempt, refusal = (lambda: self.reserved_at_once(count)), (lambda: self._no_memory(needed))
-        self._seconds = await self._admission.wait(_Queue.COMPUTATION, attempt, refusal, self._seconds)
+        is_small = not self._is_large and self._memory + needed <= SMALL_REQUEST
+        queue = _Queue.SMALL if is_small else _Queue.COMPUTATION
+        await self._wait(queue, attempt, refusal)
+
+    async def _wait(self, queue: _Queue, attempt: Callable[[], bool], refusal: Callable[[], Busy]) -> None:
+        try:
+            self._seconds = await self._admission.wait(queue, attempt, refusal, self._seconds)
+        except Busy:
+            self._seconds = 0.0
+            raise
 
     def reserved_at_once(self, count: int) -> bool:
         """Reserve memory for a computation if it is free, and return whether it was."""
@@ -269,23 +278,34 @@ class Ticket:
                 self._take(more)
             self._unused -= count
 
-    def give_back(self) -> None:
-        """Give back the place and the memory; to be called on the event loop."""
+    def keep_only(self, count: int) -> None:
+        """Give back the place, and the memory but for so much: what is left is to send the response.
+
+        A client that takes it slowly keeps no place from others.
+        """
         admission = self._admission
         with admission.lock:
-            admission.memory -= self._memory
+            freed = max(0, self._memory - count)
+            self._memory -= freed
+            self._unused = 0
+            admission.memory -= freed
             admission.waiting_bodies -= self._body
+            self._body = 0
             admission.places -= self._has_place
             if self._is_large:
-                admission.large_memory -= self._memory
+                admission.large_memory -= freed
                 admission.large_places -= self._has_place
             if self._use is not None:
-                self._use.memory -= self._memory
+                self._use.memory -= freed
                 self._use.places -= self._has_place
-                admission.forget(self._address)
-        self._memory = self._unused = self._body = 0
-        self._has_place = self._is_large = False
+            self._has_place = False
         admission.serve()
+
+    def give_back(self) -> None:
+        """Give back the place and the memory; to be called on the event loop."""
+        self.keep_only(0)
+        self._is_large = False
+        self._admission.forget(self._address)
 
     def _fits(self, count: int, *, large: bool = False) -> bool:
         admission = self._admission
@@ -352,4 +372,6 @@ class Ticket:
 
     def _no_memory(self, count: int) -> NoMemory:
         expected = f"at most {self._admission.max_memory} with this request's {count}"
-        return NoMemory.busy(f"{self._admission.memory} bytes in use", expected)
+        refusal = NoMemory.busy(f"{self._admission.memory} bytes in use", expected)
+        refusal.needed = count
+        return refusal

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 import itertools
+import os
 import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeVar
@@ -22,11 +25,15 @@ Returned = TypeVar("Returned")
 TINY_WORK, LIGHT_WORK = 2**20, 2**24
 """Multiply-accumulates of what has threads of its own, beside anything larger: a millisecond, and some."""
 
-LONG_WORK = 2**33
-"""Multiply-accumulates of what may not take all threads: about a second."""
+LONG_WORK = 2**31
+"""Multiply-accumulates of what may not take all threads: about half a second."""
 
 WORK_PER_SECOND = 5e9
 """Multiply-accumulates. Only the order of requests depends on it: each may be overtaken for as long as it will take."""
+
+
+NICENESS = 10
+"""How much lower the priority of threads is that may compute for long: the event loop and what is small come first."""
 
 
 class _Turn(NamedTuple):
@@ -60,13 +67,14 @@ class ComputePool:
         self._running = self._long = 0
         self._turns: list[_Turn] = []
         self._numbers = itertools.count()
-        self._threads = ThreadPoolExecutor(self._max_running, thread_name_prefix="compute")
+        self._threads = ThreadPoolExecutor(self._max_running, "compute", _let_others_go_first)
         few = max(1, self._max_running // 2)
         self._lanes = {
             TINY_WORK: ThreadPoolExecutor(few, thread_name_prefix="tiny"),
             LIGHT_WORK: ThreadPoolExecutor(few, thread_name_prefix="light"),
         }
-        set_threads(settings.compute_threads, pin=True)  # requests come after pauses: docs/decisions/0012
+        # pinned, as requests come after pauses: docs/decisions/0012
+        set_threads(settings.compute_threads, pin=True, initializer=_let_others_go_first)
 
     @property
     def waiting(self) -> int:
@@ -195,6 +203,13 @@ class ComputePool:
             turn.comes.set_result(None)
         for turn in skipped:
             heapq.heappush(self._turns, turn)
+
+
+def _let_others_go_first() -> None:
+    """Lower the priority of this thread, on Linux, where threads have one."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
 
 
 def _client_gone() -> ClientGone:

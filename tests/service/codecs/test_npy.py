@@ -15,7 +15,7 @@ from cnn_core import MaxPool
 from service.codecs import buffers
 from service.codecs.message import DTYPES, Limits, RequestContext
 from service.codecs.npy import decode_npy
-from service.codecs.npz import NpzCodec
+from service.codecs.npz import MEMORY_OF_CHUNK, NpzCodec
 from service.problems import InvalidRequest, UnreadablePayload
 from tests.clients import ApplicationClient
 from tests.service import payloads
@@ -146,7 +146,8 @@ def test_only_what_is_inflated_is_charged() -> None:
         body = bytearray(payloads.npz_bytes({"input": INPUT}, compression))
         decoded = NpzCodec().decode(body, RequestContext(("input",)), Limits(2**20, charges.append))
         assert decoded.tensors["input"].tobytes() == INPUT.tobytes()
-        assert sum(charges) == (len(payloads.npy_bytes(INPUT)) if compression == zipfile.ZIP_DEFLATED else 0)
+        inflated = len(payloads.npy_bytes(INPUT)) if compression == zipfile.ZIP_DEFLATED else 0
+        assert inflated <= sum(charges) <= (1 + MEMORY_OF_CHUNK) * inflated
 
 
 def test_a_small_body_can_be_decoded_again() -> None:

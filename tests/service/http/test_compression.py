@@ -198,14 +198,15 @@ def test_memory_is_charged_before_it_is_taken_and_never_far_beyond_the_limit(
     decompressed(body, coding, size, charged.append)
     fixed = MEMORY[coding] + STEP_IN + STEP_OUT
     assert charged[0] == fixed
-    assert sum(charged) == fixed + size
-    assert max(charged[1:]) <= STEP_OUT
+    # an array that grows reserves an eighth more than it holds
+    assert fixed + size <= sum(charged) <= fixed + size + size // 8
+    assert max(charged[1:]) <= STEP_OUT + STEP_OUT // 8
 
     charged.clear()
     limit = 3 * STEP_OUT
     with pytest.raises(TooLarge):
         decompressed(body, coding, limit, charged.append)
-    assert sum(charged) <= fixed + limit
+    assert sum(charged) <= fixed + limit + limit // 8
 
 
 def test_a_charge_that_is_refused_ends_it() -> None:

@@ -152,6 +152,7 @@ MALFORMED: dict[str, tuple[int, bytes]] = {
     "a bad trailer": (400, CHUNKED + b"0\r\n" + MARKER + b"\r\n\r\n"),
     "an endless header": (431, LINE + b"Host: h\r\nX: " + MARKER * MAX_HEAD_BYTES),
     "an endless target": (431, b"GET /" + MARKER * MAX_HEAD_BYTES),
+    "endless empty lines": (431, b"\r\n" * MAX_HEAD_BYTES),
     "a header and more": (431, LINE + b"Host: h\r\n" + b"X: " + MARKER * 2**20 + b"\r\n\r\n"),
     "an unknown transfer coding": (501, POST + b"Transfer-Encoding: " + MARKER + b"\r\n\r\n{}"),
     "a compressed transfer coding": (501, POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n{}"),

@@ -170,6 +170,20 @@ def test_the_time_to_wait_is_one_for_all_waits_of_a_request() -> None:
     run(story)
 
 
+def test_a_response_that_is_being_sent_has_no_place_but_its_memory() -> None:
+    async def story() -> None:
+        limits = admission(max_requests=1, max_memory_bytes=80 * MEBIBYTE)
+        sending, next_one = Ticket(limits), Ticket(limits)
+        await sending.admit_body(30 * MEBIBYTE)
+        sending.keep_only(10 * MEBIBYTE)
+        await next_one.take_place()
+        assert (limits.places, limits.large_places, limits.memory) == (1, 0, 10 * MEBIBYTE)
+        sending.give_back()
+        assert (limits.places, limits.large_places, limits.memory) == (1, 0, 0)
+
+    run(story)
+
+
 def test_an_address_has_a_share() -> None:
     async def story() -> None:
         limits = admission(max_requests=8, max_memory_bytes=80 * MEBIBYTE, max_share_per_address=0.25)
@@ -197,6 +211,7 @@ ACTIONS = st.one_of(
     st.tuples(st.just("place"), st.integers(0, 9), st.just(0)),
     st.tuples(st.just("reserve"), st.integers(0, 9), st.integers(0, 60)),
     st.tuples(st.just("charge"), st.integers(0, 9), st.integers(0, 60)),
+    st.tuples(st.just("leave"), st.integers(0, 9), st.integers(0, 60)),
     st.tuples(st.just("end"), st.integers(0, 9), st.just(0)),
 )
 
@@ -220,6 +235,8 @@ def test_no_limit_is_ever_exceeded(actions: list[tuple[str, int, int]], share: f
                     await ticket.reserve(count)
                 elif action == "charge":
                     ticket.charge(count)
+                elif action == "leave":
+                    ticket.keep_only(count)
                 else:
                     ticket.give_back()
             except (Busy, TooLarge):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 import threading
@@ -14,10 +15,11 @@ import numpy as np
 import pytest
 
 from cnn_core.runtime.cancellation import check_cancelled
+from service import app as app_module
 from service.http import handler
 from service.operations import scheduling
 from service.operations.operation import Operation
-from service.operations.scheduling import LIGHT_WORK, LONG_WORK, ComputePool
+from service.operations.scheduling import LIGHT_WORK, LONG_WORK, TINY_WORK, ComputePool
 from service.problems import ClientGone, ComputeTimeout, QueueTimeout
 from service.settings import Settings
 from tests.clients import ApplicationClient
@@ -52,9 +54,11 @@ class Gate:
             return compute(operation, *arguments)
 
         monkeypatch.setattr(Operation, "compute", held)
+        monkeypatch.setattr(app_module, "warm_up", lambda *_: asyncio.sleep(0))
         # nothing is computed on the event loop, nor on the threads for what is light
         monkeypatch.setattr(handler, "SMALL_WORK", -1)
         monkeypatch.setattr(handler, "LIGHT_WORK", -1)
+        monkeypatch.setattr(scheduling, "TINY_WORK", -2)
         monkeypatch.setattr(scheduling, "LIGHT_WORK", -1)
 
 
@@ -177,11 +181,24 @@ def test_long_computations_leave_a_thread_to_others() -> None:
 def test_what_is_light_is_computed_beside_anything() -> None:
     async def run() -> None:
         jobs = Jobs(compute_threads=1)
-        (short, task), (light, light_task) = await jobs.run("short", SHORT), await jobs.run("light", LIGHT_WORK)
-        light.may_end.set()
-        await light_task
-        short.may_end.set()
-        await task
+        running = [await jobs.run(f"{work}", work) for work in (SHORT, LIGHT_WORK, TINY_WORK)]
+        for job, task in reversed(running):  # each ends while all that is larger still runs
+            job.may_end.set()
+            await task
+
+    story(run())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have no priority of their own")
+def test_what_may_take_long_has_a_lower_priority() -> None:
+    def priority() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    async def run() -> None:
+        jobs, own = Jobs(compute_threads=1), priority()
+        assert await jobs.pool.run(priority, TINY_WORK, jobs.gone) == own
+        assert await jobs.pool.run(priority, LIGHT_WORK, jobs.gone) == own
+        assert await jobs.pool.run(priority, SHORT, jobs.gone) == min(own + 10, 19)
 
     story(run())
 
