@@ -51,6 +51,10 @@ OBJECTS_BETWEEN_COLLECTIONS = 100_000
 again while they are created, which takes longer than parsing them."""
 
 
+SECONDS_BETWEEN_SWITCHES = 0.0005
+"""A tenth of Python's default: how long the event loop waits, after each system call, for a thread that runs Python."""
+
+
 class Application(FastAPI):
     """The service's routes, of which those of the operations are found by a dictionary.
 
@@ -155,7 +159,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         await warm_up(app, handlers, settings)
         thresholds = gc.get_threshold()
         gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS, *thresholds[1:])
-        sys.setswitchinterval(0.0005)
+        interval = sys.getswitchinterval()
+        sys.setswitchinterval(SECONDS_BETWEEN_SWITCHES)
         gc.freeze()  # what exists now stays: a full collection that walked over it would delay a request by its length
         connections = Connections(settings, descriptors(settings.max_connections))
         _show(app.state.admission, connections)
@@ -163,6 +168,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             yield {READINESS: readiness, MANAGEMENT: management, CONNECTIONS: connections}
         gc.unfreeze()
         gc.set_threshold(*thresholds)
+        sys.setswitchinterval(interval)
         app.state.pool.close()
 
     readiness, tracer = Readiness(), request_tracer()

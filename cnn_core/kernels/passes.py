@@ -95,6 +95,7 @@ def elementwise(function: Callable[..., object], out: Array, *operands: Array) -
     if out.nbytes <= PART_BLOCK_BYTES:
         function(*operands, out=out)
         return
-    views = [np.broadcast_to(operand, out.shape) for operand in operands]
+    # broadcasting changes the strides of axes of size 1, by which NumPy no longer sees that an operand is the result
+    views = [operand if operand.shape == out.shape else np.broadcast_to(operand, out.shape) for operand in operands]
     for part in parts(out.shape, out.itemsize):
         function(*(view[part] for view in views), out=out[part])

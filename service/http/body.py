@@ -154,7 +154,8 @@ async def read_body(
             raise _wrong_length(f"{arriving.size} bytes", f"{length} bytes, as Content-Length says")
     finally:
         arriving.state[RECEIVED] = arriving.size
-    await ticket.take_place()
+    if not ticket.has_taken_place():
+        await ticket.take_place()
     return arriving.content
 
 

@@ -168,8 +168,8 @@ class Lifetime(HttpToolsProtocol):
             self.transport.close()
         elif self._lingering is not None:
             self._lingering.add(size, self.loop.time())
-            self.flow.pause(self.shared.lingering * DISCARD_PAUSE)
         self.flow.took(size)
+        self.flow.pause(self.shared.lingering * DISCARD_PAUSE)
 
     def _end_lingering(self) -> None:
         self._end_timer = None

@@ -90,6 +90,11 @@ class Admission:
         self._uses: dict[str, _Use] | None = {} if share < 1 else None
         self._waiting: dict[_Queue, collections.deque[_Waiter]] = {queue: collections.deque() for queue in _Queue}
 
+    @property
+    def small_ones_wait(self) -> bool:
+        """Whether small requests wait for something."""
+        return bool(self._waiting[_Queue.SMALL])
+
     def use(self, address: str) -> _Use | None:
         """Return what an address has, if there is a limit to it."""
         return None if self._uses is None else self._uses.setdefault(address, _Use())
@@ -182,16 +187,27 @@ class Ticket:
         """Seconds that the request has waited."""
         return self._admission.queue_timeout - self._seconds
 
+    def has_taken_place(self) -> bool:
+        """Take a place for a request whose body has arrived, if one is free; return whether there is one now.
+
+        Raises
+        ------
+        AddressLimit
+        """
+        if self._has_place:
+            return True
+        self._admission.check_share(self._use, 1, 0)
+        return not self._admission.small_ones_wait and self._place_taken()
+
     async def take_place(self) -> None:
-        """Take a place for a request whose body has arrived.
+        """Wait for a place for a request whose body has arrived.
 
         Raises
         ------
         NoPlace, AddressLimit
         """
-        if self._has_place:
+        if self.has_taken_place():
             return
-        self._admission.check_share(self._use, 1, 0)
         await self._wait(_Queue.SMALL, self._place_taken, self._no_place)
 
     async def admit_body(self, count: int) -> None:

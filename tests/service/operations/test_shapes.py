@@ -195,7 +195,7 @@ POOL = {"mode": "max", "kernel_size": 2, "shapes": {"input": [1, 5, 2]}}
         ({**CONV, "input": [1, 2]}, "/shapes/input"),
         ({**CONV, "input": []}, "/shapes/input"),
         ({**CONV, "input": [1, 5, 5, 5, 5, 2]}, "/shapes/input"),
-        ({**CONV, "input": [1] * 100_000}, "/shapes/input"),
+        ({**CONV, "input": [1] * 100_000}, ""),
         ({**CONV, "input": [10**30, 5, 2]}, "/shapes/input"),
         ({**CONV, "input": [2**63, 5, 2]}, "/shapes/input"),
         ({**CONV, "input": [1, 2, 2]}, "/shapes"),  # the window is larger
