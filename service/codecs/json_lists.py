@@ -6,6 +6,7 @@ of its shape. Lists that are not regular are parsed piece by piece, to say which
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +25,9 @@ __all__ = ["list_shape", "path", "verified_shape"]
 
 NUMBER_CHARACTERS = b"0123456789+-.eE \t\r\n"
 FLAT_LIST = "a flat list of numbers"
+
+SMALL_TEXT, MAX_SMALL_OUTLINES = 2**14, 64
+"""Characters of a text whose outline is remembered, and for how many shapes."""
 
 
 def list_shape(text: Text) -> tuple[int, ...] | None:
@@ -74,6 +78,8 @@ def _sizes(text: Text) -> tuple[int, ...] | None:
 
 def _has_outline(text: Text, shape: tuple[int, ...]) -> bool:
     """Return whether the brackets and commas of a text are those of a list of a shape."""
+    if len(text) <= SMALL_TEXT:
+        return b"".join(_outlines(text)) == _small_outline(shape)
     expected, rest = _expected_outline(shape), b""
     for outline in _outlines(text):
         while len(rest) < len(outline):
@@ -85,6 +91,11 @@ def _has_outline(text: Text, shape: tuple[int, ...]) -> bool:
             return False
         rest = rest[len(outline) :]
     return not rest and next(expected, None) is None
+
+
+@functools.lru_cache(MAX_SMALL_OUTLINES)
+def _small_outline(shape: tuple[int, ...]) -> bytes:
+    return b"".join(_expected_outline(shape))
 
 
 def _expected_outline(shape: tuple[int, ...]) -> Iterator[bytes]:
