@@ -48,7 +48,8 @@ def test_the_body_of_a_refused_request_is_freed(query: bytes, content_type: str)
             try:
                 for _ in range(REQUESTS):
                     await refused()
-                assert tracemalloc.get_traced_memory()[0] < len(body)
+                # a thread may still be about to let go of the last one
+                assert tracemalloc.get_traced_memory()[0] < 2 * len(body)
             finally:
                 tracemalloc.stop()
 
