@@ -154,8 +154,7 @@ async def read_body(
             raise _wrong_length(f"{arriving.size} bytes", f"{length} bytes, as Content-Length says")
     finally:
         arriving.state[RECEIVED] = arriving.size
-    if not ticket.has_taken_place():
-        await ticket.take_place()
+    await ticket.take_place()
     return arriving.content
 
 

@@ -15,7 +15,8 @@ import asyncio
 import collections
 import enum
 import threading
-from collections.abc import Callable, Iterator
+import weakref
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -87,22 +88,17 @@ class Admission:
         self.memory = self.large_memory = self.waiting_bodies = 0
         share = settings.max_share_per_address
         self._most_of_one = _Use(max(1, int(share * self.max_places)), int(share * self.max_memory))
-        self._uses: dict[str, _Use] | None = {} if share < 1 else None
+        self._uses: weakref.WeakValueDictionary[str, _Use] | None = weakref.WeakValueDictionary() if share < 1 else None
         self._waiting: dict[_Queue, collections.deque[_Waiter]] = {queue: collections.deque() for queue in _Queue}
 
-    @property
-    def small_ones_wait(self) -> bool:
-        """Whether small requests wait for something."""
-        return bool(self._waiting[_Queue.SMALL])
-
     def use(self, address: str) -> _Use | None:
-        """Return what an address has, if there is a limit to it."""
-        return None if self._uses is None else self._uses.setdefault(address, _Use())
-
-    def forget(self, address: str) -> None:
-        """Forget an address that has nothing."""
-        if self._uses is not None and self._uses.get(address) == _Use():
-            del self._uses[address]
+        """Return what an address has, if there is a limit to it; all its tickets share it, and it ends with them."""
+        if self._uses is None:
+            return None
+        use = self._uses.get(address)
+        if use is None:
+            self._uses[address] = use = _Use()
+        return use
 
     def check_share(self, use: _Use | None, places: int, count: int) -> None:
         """Raise AddressLimit if an address would have more than its share."""
@@ -128,7 +124,8 @@ class Admission:
         Busy
             If it does not in time.
         """
-        if not any(self._before(queue)) and attempt():
+        comes_later = queue is _Queue.BODY and self._waiting[_Queue.COMPUTATION]
+        if not (self._waiting[queue] or comes_later) and attempt():
             return seconds
         loop = asyncio.get_running_loop()
         waiter, deadline = _Waiter(attempt, loop.create_future()), loop.time() + seconds
@@ -154,12 +151,6 @@ class Admission:
                 if not waiter.taken.done():  # one that gave up is done
                     waiter.taken.set_result(None)
 
-    def _before(self, queue: _Queue) -> Iterator[bool]:
-        """Yield for each queue whether requests wait there that come first."""
-        yield bool(self._waiting[queue])
-        if queue is _Queue.BODY:
-            yield bool(self._waiting[_Queue.COMPUTATION])
-
 
 class Ticket:
     """One request's place among those in progress, and the memory that is reserved for it.
@@ -173,10 +164,10 @@ class Ticket:
         Of the client.
     """
 
-    __slots__ = ("_address", "_admission", "_body", "_has_place", "_is_large", "_memory", "_seconds", "_unused", "_use")
+    __slots__ = ("_admission", "_body", "_has_place", "_is_large", "_memory", "_seconds", "_unused", "_use")
 
     def __init__(self, admission: Admission, address: str = "") -> None:
-        self._admission, self._address = admission, address
+        self._admission = admission
         self._use = admission.use(address)
         self._seconds = admission.queue_timeout
         self._has_place = self._is_large = False
@@ -187,28 +178,16 @@ class Ticket:
         """Seconds that the request has waited."""
         return self._admission.queue_timeout - self._seconds
 
-    def has_taken_place(self) -> bool:
-        """Take a place for a request whose body has arrived, if one is free; return whether there is one now.
-
-        Raises
-        ------
-        AddressLimit
-        """
-        if self._has_place:
-            return True
-        self._admission.check_share(self._use, 1, 0)
-        return not self._admission.small_ones_wait and self._place_taken()
-
     async def take_place(self) -> None:
-        """Wait for a place for a request whose body has arrived.
+        """Take a place, unless there is one, for a request whose body has arrived.
 
         Raises
         ------
         NoPlace, AddressLimit
         """
-        if self.has_taken_place():
-            return
-        await self._wait(_Queue.SMALL, self._place_taken, self._no_place)
+        if not self._has_place:
+            self._admission.check_share(self._use, 1, 0)
+            await self._wait(_Queue.SMALL, self._place_taken, self._no_place)
 
     async def admit_body(self, count: int) -> None:
         """Take a place, unless there is one, and reserve memory for (more of) a large body.
@@ -321,7 +300,6 @@ class Ticket:
         """Give back the place and the memory; to be called on the event loop."""
         self.keep_only(0)
         self._is_large = False
-        self._admission.forget(self._address)
 
     def _fits(self, count: int, *, large: bool = False) -> bool:
         admission = self._admission

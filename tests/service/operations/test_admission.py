@@ -201,6 +201,22 @@ def test_an_address_has_a_share() -> None:
     run(story)
 
 
+def test_the_share_of_an_address_is_that_of_all_its_requests() -> None:
+    """One that ends while the others have nothing yet does not let them begin a share of their own."""
+
+    async def story() -> None:
+        limits = admission(max_requests=8, max_share_per_address=0.25)
+        ended, second = Ticket(limits, "a"), Ticket(limits, "a")
+        ended.give_back()
+        await second.take_place()
+        await Ticket(limits, "a").take_place()
+        third = Ticket(limits, "a")
+        with pytest.raises(AddressLimit):
+            await third.take_place()
+
+    run(story)
+
+
 def test_the_limits_are_those_of_all_workers_together() -> None:
     limits = admission(max_requests=64, max_memory_bytes=1024, workers=4)
     assert (limits.max_places, limits.max_memory) == (16, 256)
