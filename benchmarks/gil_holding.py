@@ -11,9 +11,7 @@ over after 5 ms by itself (sys.getswitchinterval), so only what is longer is a c
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import itertools
 import os
 import sys
 import threading
@@ -24,9 +22,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.large_layers import drawn_layers, layers
+from benchmarks.layer_report import Measured, report
 from benchmarks.longest_block import measured
-from cnn_core import set_threads
 
 SLEEP_SECONDS = 0.001
 MEASURED_AGAIN_SECONDS = 0.008
@@ -78,34 +75,15 @@ def longest_wait(call: Callable[[], Any], limit: float) -> tuple[float, str]:
     return watcher.longest, watcher.place
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", default="", help="measure the layers with this text in their names")
-    parser.add_argument("--every", type=int, default=1, help="measure every so many layers")
-    parser.add_argument("--drawn", type=int, default=100, help="number of random layers")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--seconds", type=float, default=2.0, help="stop each computation after this time")
-    parser.add_argument("--worst", type=int, default=30, help="number of layers to print")
-    parser.add_argument("--above", type=float, default=0.015, help="exit with status 1 if one is above so many seconds")
-    options = parser.parse_args()
-    set_threads(1)
-    results: list[tuple[float, str]] = []
-    chosen = itertools.chain(layers(), drawn_layers(options.drawn, options.seed))
-    for layer in itertools.islice((each for each in chosen if options.only in str(each)), 0, None, options.every):
-        for direction, call in layer.calls():
-            wait = longest_wait(call, options.seconds)
-            for _ in range(REPETITIONS):
-                if wait[0] > MEASURED_AGAIN_SECONDS:
-                    wait = min(wait, longest_wait(call, options.seconds))
-            line = f"{1000 * wait[0]:6.1f} ms, {direction:15s} {layer}   {wait[1]}"
-            results.append((wait[0], line))
-            if wait[0] > options.above:
-                print(line, flush=True)
-    print(f"\nthe worst of {len(results)}")
-    for _, line in sorted(results, reverse=True)[: options.worst]:
-        print(line)
-    return 1 if any(seconds > options.above for seconds, _ in results) else 0
+def shortest_of_several(call: Callable[[], Any], limit: float) -> Measured:
+    """Measure a computation, a long wait several times."""
+    wait = longest_wait(call, limit)
+    for _ in range(REPETITIONS):
+        if wait[0] > MEASURED_AGAIN_SECONDS:
+            wait = min(wait, longest_wait(call, limit))
+    seconds, place = wait
+    return Measured(seconds, f"{1000 * seconds:6.1f} ms", place)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(report(__doc__, shortest_of_several, drawn=100, seconds=2.0, above=0.015))

@@ -9,8 +9,6 @@ client that leaves frees its processor after that time at most.
 
 from __future__ import annotations
 
-import argparse
-import itertools
 import sys
 import time
 from dataclasses import dataclass
@@ -19,8 +17,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.large_layers import drawn_layers, layers
-from cnn_core import Cancellation, Cancelled, set_threads
+from benchmarks.layer_report import Measured, report
+from cnn_core import Cancellation, Cancelled
 
 MEASURED_AGAIN_SECONDS = 0.05
 """A longer time is measured once more, and the shorter one counts: memory is often slower the first time."""
@@ -76,36 +74,14 @@ def measured(call: Any, limit: float) -> tuple[Longest, float]:
     return token.longest, time.thread_time() - begin
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", default="", help="measure the layers with this text in their names")
-    parser.add_argument("--every", type=int, default=1, help="measure every so many layers")
-    parser.add_argument("--drawn", type=int, default=200, help="number of random layers")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--seconds", type=float, default=20.0, help="stop each computation after this time")
-    parser.add_argument("--worst", type=int, default=30, help="number of layers to print")
-    parser.add_argument("--above", type=float, default=0.1, help="exit with status 1 if one is above so many seconds")
-    options = parser.parse_args()
-    set_threads(1)
-    results: list[tuple[float, str]] = []
-    chosen = itertools.chain(layers(), drawn_layers(options.drawn, options.seed))
-    for layer in itertools.islice((each for each in chosen if options.only in str(each)), 0, None, options.every):
-        for direction, call in layer.calls():
-            longest, whole = measured(call, options.seconds)
-            if longest.seconds > MEASURED_AGAIN_SECONDS:
-                longest = min(longest, measured(call, options.seconds)[0], key=lambda each: each.seconds)
-            line = (
-                f"{1000 * longest.seconds:6.0f} ms of {whole:5.2f} s, {longest.checks:5d} checks, {direction:15s} "
-                f"{layer}   {longest.start} to {longest.end}"
-            )
-            results.append((longest.seconds, line))
-            if longest.seconds > options.above:
-                print(line, flush=True)
-    print(f"\nthe worst of {len(results)}")
-    for _, line in sorted(results, reverse=True)[: options.worst]:
-        print(line)
-    return 1 if any(seconds > options.above for seconds, _ in results) else 0
+def shorter_of_two(call: Any, limit: float) -> Measured:
+    """Measure a computation, a long time twice."""
+    longest, whole = measured(call, limit)
+    if longest.seconds > MEASURED_AGAIN_SECONDS:
+        longest = min(longest, measured(call, limit)[0], key=lambda each: each.seconds)
+    shown = f"{1000 * longest.seconds:6.0f} ms of {whole:5.2f} s, {longest.checks:5d} checks"
+    return Measured(longest.seconds, shown, f"{longest.start} to {longest.end}")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(report(__doc__, shorter_of_two, drawn=200, seconds=20.0, above=0.1))

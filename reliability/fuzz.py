@@ -82,14 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     before = machine()
     outcome = fuzzed(calls, options.count, options.seed)
-    for name, value in outcome.figures.items():
-        print(f"{name}: {value}")
-    for criterion, holds in outcome.criteria.items():
-        print(f"{criterion}: {'yes' if holds else 'NO'}")
-    if options.json:
-        result = {"program": "fuzz", **before, "figures": outcome.figures, "criteria": outcome.criteria}
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
-    return int(bool(outcome.failed))
+    return outcome.conclude("fuzz", before, options.json)
 
 
 def seeds_of(calls: Sequence[CheckedCall]) -> list[bytes]:

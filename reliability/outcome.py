@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,6 +40,25 @@ class Outcome:
     def failed(self) -> list[str]:
         """The criteria that do not hold."""
         return [criterion for criterion, holds in self.criteria.items() if not holds]
+
+    def conclude(self, program: str, before: Mapping[str, Any], file: Path | None) -> int:
+        """Print it, write it to a file as JSON if there is one, and return the program's exit status.
+
+        Parameters
+        ----------
+        program : str
+        before : mapping of str to object
+            The machine, as ``machine`` returned it before anything ran.
+        file : Path, optional
+        """
+        for name, value in self.figures.items():
+            print(f"{name}: {value}")
+        for criterion, holds in self.criteria.items():
+            print(f"{criterion}: {'yes' if holds else 'NO'}")
+        if file:
+            result = {"program": program, **before, "figures": self.figures, "criteria": self.criteria}
+            file.write_text(json.dumps(result, indent=1) + "\n")
+        return int(bool(self.failed))
 
     def note_load(self, prefix: str, figures: Figures) -> None:
         """Add the figures of a load."""

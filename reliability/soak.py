@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import tempfile
@@ -34,14 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     before = machine()
     outcome = soaked(options.seconds, options.clients, options.workers)
-    for name, value in outcome.figures.items():
-        print(f"{name}: {value}")
-    for criterion, holds in outcome.criteria.items():
-        print(f"{criterion}: {'yes' if holds else 'NO'}")
-    if options.json:
-        result = {"program": "soak", **before, "figures": outcome.figures, "criteria": outcome.criteria}
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
-    return int(bool(outcome.failed))
+    return outcome.conclude("soak", before, options.json)
 
 
 def soaked(seconds: float, clients: int, workers: int = 1) -> Outcome:

@@ -119,8 +119,8 @@ class Lifetime(HttpToolsProtocol):
             self.on_late_head()
 
     def on_late_head(self) -> None:
-        """End a connection on which no whole head came in time."""
-        raise NotImplementedError
+        """Close a connection on which no head came in time."""
+        self.transport.close()
 
     def wait_for_request(self) -> None:
         """Keep the connection alive for the next request, unless it cannot come any more."""

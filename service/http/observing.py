@@ -21,6 +21,7 @@ from ..operations.catalogue import CATALOGUE
 from .access_log import AccessLine, is_logged, note_problem, printable_target
 from .body import RECEIVED
 from .handler import TIMINGS
+from .paths import route_path
 from .responses import SEND_WHOLE
 
 __all__ = ["ObservingMiddleware", "operation_labels"]
@@ -146,7 +147,7 @@ class ObservingMiddleware:
         duration, stages = observed.ended - observed.started, dict(state.get(TIMINGS, {}))
         if observed.head_written:
             stages["send"] = observed.ended - observed.head_written
-        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        path = route_path(scope)
         operation = self._operation(path)
         received = state.get(RECEIVED, 0)  # of what did not read it, it is not known
         record(RequestRecord(operation, status, received, sent, duration, stages))

@@ -295,7 +295,7 @@ class Protocol(Lifetime):
         if self._in_head:
             self._refuse(late_head(self.shared.header_timeout))
         else:
-            self.transport.close()
+            super().on_late_head()
 
     def _refuse(self, refusal: Refusal) -> None:
         """Send a problem after the responses to earlier requests, and close once the client has seen it."""
