@@ -155,8 +155,8 @@ def _check_elements(text: Buffer, gap: Gap, open_brackets: bytes) -> None:
     before, after = (b"[" * (outside - 1) + b'{"":', b"}" + b"]" * (outside - 1)) if outside else (b"", b"")
     for start, end in cut_at_commas(text, gap.start, gap.end):
         piece = Skeleton(text)
-        piece.leave_out(start, start, before + b"[" * depth + b"0,")
-        piece.keep(start, end)
+        piece.leave_out(start - 1, start - 1, before + b"[" * depth + b"0")
+        piece.keep(start - 1, end)  # from the comma before it, which the parser may name
         depth += opened(text, start, end)
         piece.leave_out(end, end, (b"0" if end < gap.end else b"") + b"]" * min(depth, MAX_DEPTH) + after)
         _parsed(piece)

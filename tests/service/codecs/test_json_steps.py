@@ -126,6 +126,17 @@ def test_a_fault_is_found_where_it_is_found_at_once(size: int, text: str, data: 
         assert first < last or in_steps.message == at_once.message
 
 
+@each_size
+@pytest.mark.parametrize("elements", ["false,][0,0]", "false,]0,0]", "false,],0]", "1,2,]"])
+def test_the_comma_that_ends_one_piece_may_be_the_fault_of_the_next(size: int, elements: str) -> None:
+    space = " " * 70
+    content = f"{space}[{space}{elements}{space}]".encode()
+    with small_steps(size):
+        fault = fault_of(content)
+    assert fault is not None
+    assert content[fault.position :].startswith(b",]")
+
+
 def read(body: str | bytes, limits: Limits = NO_LIMITS) -> AnyArray:
     content = bytearray(body if isinstance(body, bytes) else body.encode())
     return CODECS[JSON].decode(content, RequestContext(["input"]), limits).tensors["input"]
