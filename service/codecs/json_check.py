@@ -94,7 +94,7 @@ def check(text: Buffer) -> tuple[Any, Skeleton]:
     except SyntaxFault as error:
         fault = error
     for gap, open_brackets in _gaps_in_context(skeleton):
-        if fault and gap.start >= fault.position:
+        if fault and gap.start > fault.position:  # where it is equal, the fault may be in what stands for the gap
             break
         if gap.kind == LIST:
             _check_elements(text, gap, open_brackets)
@@ -156,9 +156,12 @@ def _check_elements(text: Buffer, gap: Gap, open_brackets: bytes) -> None:
     for start, end in cut_at_commas(text, gap.start, gap.end):
         piece = Skeleton(text)
         piece.leave_out(start - 1, start - 1, before + b"[" * depth + b"0")
-        piece.keep(start - 1, end)  # from the comma before it, which the parser may name
         depth += opened(text, start, end)
-        piece.leave_out(end, end, (b"0" if end < gap.end else b"") + b"]" * min(depth, MAX_DEPTH) + after)
+        # from the comma before it to the one after it: the parser may name either
+        last = end + 1 if end == gap.end and depth > 0 else end
+        piece.keep(start - 1, last)
+        another = b"0" if last > end or end < gap.end else b""
+        piece.leave_out(last, last, another + b"]" * min(depth, MAX_DEPTH) + after)
         _parsed(piece)
 
 

@@ -137,6 +137,17 @@ def test_the_comma_that_ends_one_piece_may_be_the_fault_of_the_next(size: int, e
     assert content[fault.position :].startswith(b",]")
 
 
+@each_size
+def test_a_missing_element_is_found_at_the_comma_after_it(size: int) -> None:
+    content = f'{{"{"a" * 300}":[true,["","0", ,""]]}}'.encode()
+    at_once = fault_of(content)
+    with small_steps(size):
+        in_steps = fault_of(content)
+    assert at_once is not None
+    assert in_steps is not None
+    assert in_steps.args == at_once.args
+
+
 def read(body: str | bytes, limits: Limits = NO_LIMITS) -> AnyArray:
     content = bytearray(body if isinstance(body, bytes) else body.encode())
     return CODECS[JSON].decode(content, RequestContext(["input"]), limits).tensors["input"]
