@@ -26,7 +26,7 @@ from .http.connections import CONNECTIONS, Connections, descriptors
 from .http.cross_origin import CrossOriginMiddleware
 from .http.documents import Document
 from .http.error_responses import error_response, install_error_handlers
-from .http.handler import OperationHandler
+from .http.handler import TaskHandler
 from .http.head import HeadMiddleware
 from .http.management import MANAGEMENT
 from .http.observing import ObservingMiddleware, operation_labels
@@ -39,7 +39,7 @@ from .observability.tracing import RequestTracer, request_tracer
 from .operations.admission import Admission
 from .operations.scheduling import ComputePool
 from .problems import Busy
-from .routes import build_health_router, build_management_router, build_router, operation_handlers
+from .routes import build_health_router, build_management_router, build_router, task_handlers
 from .settings import Settings
 from .v2.routes import build_v2_router, inference_handlers
 from .warm_up import warm_up
@@ -63,7 +63,7 @@ class Application(FastAPI):
 
     Parameters
     ----------
-    handlers : mapping of str to OperationHandler
+    handlers : mapping of str to TaskHandler
         By path, what handles the POST requests to it.
     tracer : RequestTracer, optional
         If there are to be traces.
@@ -75,14 +75,14 @@ class Application(FastAPI):
 
     def __init__(
         self,
-        handlers: Mapping[str, OperationHandler],
+        handlers: Mapping[str, TaskHandler],
         tracer: RequestTracer | None = None,
         guarded: Callable[[ASGIApp], ASGIApp] = lambda app: app,
         **options: Any,
     ) -> None:
         super().__init__(**options)
         self._handlers = handlers
-        labels = operation_labels((path, handler.operation.name) for path, handler in handlers.items())
+        labels = operation_labels((path, handler.task.name) for path, handler in handlers.items())
         self._wrapped: ASGIApp = ObservingMiddleware(guarded(HeadMiddleware(self._dispatch)), labels, tracer)
 
     def below(self, prefix: str, paths: Iterable[str]) -> None:
@@ -172,7 +172,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.state.pool.close()
 
     readiness, tracer = Readiness(), request_tracer()
-    handlers, inference = operation_handlers(settings), inference_handlers(settings)
+    handlers, inference = task_handlers(settings), inference_handlers(settings)
     app = Application(
         {**handlers, **inference},
         tracer,

@@ -18,38 +18,35 @@ from .documentation.described import example_file
 from .http.body import read_body
 from .http.compression import decompressed, request_coding
 from .http.documents import Document
-from .http.handler import OperationHandler, body_limit, merged, new_ticket, query_parameters
+from .http.handler import OperationHandler, TaskHandler, new_ticket
 from .http.headers import RequestHeaders
 from .http.metrics import MetricsEndpoint
-from .http.negotiation import refuse_unwritable, request_format
+from .http.negotiation import body_limit, refuse_unwritable, request_format
 from .http.readiness import Readiness
+from .http.request_parameters import merged, query_parameters
 from .http.responses import BufferResponse
 from .operations.catalogue import CATALOGUE, OPERATIONS
 from .operations.operation import CatalogueEntry
 from .operations.shapes import predict_shapes
 from .settings import Settings
 
-__all__ = ["build_health_router", "build_management_router", "build_router", "operation_handlers"]
+__all__ = ["build_health_router", "build_management_router", "build_router", "task_handlers"]
 
 SHAPE_BODY_BYTES = 2**19
 """Maximum size of a shape call's body, which holds a few numbers. It is handled on the event loop, not in the queue."""
 
 
-def operation_handlers(settings: Settings) -> dict[str, OperationHandler]:
-    """Return the handler of each operation by its path."""
+def task_handlers(settings: Settings) -> dict[str, TaskHandler]:
+    """Return the handler of each task by its path."""
     return {operation.path: OperationHandler(operation, settings) for operation in OPERATIONS}
 
 
-def build_router(handlers: Mapping[str, OperationHandler], settings: Settings) -> APIRouter:
+def build_router(handlers: Mapping[str, TaskHandler], settings: Settings) -> APIRouter:
     """Return the routes of the service."""
     router = APIRouter()
-    for path, handler in handlers.items():
-        router.add_api_route(
-            path,
-            _operation_endpoint(handler),
-            methods=["POST"],
-            **documentation.operation_route(handler.operation),
-        )
+    for operation in OPERATIONS:
+        endpoint = _task_endpoint(handlers[operation.path])
+        router.add_api_route(operation.path, endpoint, methods=["POST"], **documentation.operation_route(operation))
     for entry in CATALOGUE:
         router.add_api_route(
             f"/{entry.name}/shape",
@@ -84,7 +81,7 @@ def build_management_router() -> APIRouter:
     return router
 
 
-def _operation_endpoint(handler: OperationHandler) -> Any:
+def _task_endpoint(handler: TaskHandler) -> Any:
     async def endpoint(request: Request) -> Response:
         return await handler.respond(request)
 

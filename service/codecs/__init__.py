@@ -3,7 +3,7 @@
 A new format is a subclass of ``Codec``, which says everything about itself, and one entry in CODECS.
 """
 
-from .codec import Codec
+from .codec import Codec, Writer
 from .json import JsonCodec
 from .message import Body, Buffer, Decoded, Encoded, Limits, RequestContext, ResponseContext
 from .multipart import MultipartCodec
@@ -22,6 +22,7 @@ __all__ = [
     "Limits",
     "RequestContext",
     "ResponseContext",
+    "Writer",
 ]
 
 JSON_CODEC = JsonCodec()

@@ -10,16 +10,63 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from numpy.typing import NDArray
-
 from .described import BINARY, DescribedOperation, ExampleFile, command
 from .media_types import JSON
 from .message import Body, Decoded, Encoded, Limits, RequestContext, ResponseContext, TensorType
 
-__all__ = ["Codec"]
+__all__ = ["Codec", "Writer"]
 
 
-class Codec(ABC):
+class Writer:
+    """How a response is written.
+
+    Attributes
+    ----------
+    media_type : str
+        What Content-Type and Accept call it.
+    title : str
+        What the documentation and the errors call it.
+    charset : str
+        The one charset of a text format; empty for a binary format. Bodies in text have a size limit of their own,
+        because they take several times their size in memory.
+    compressible : bool
+        Whether a response is compressed for a client that asks for it: random numbers shrink as text, hardly as bytes.
+    """
+
+    media_type: ClassVar[str]
+    title: ClassVar[str]
+    charset: ClassVar[str] = ""
+    compressible: ClassVar[bool] = False
+
+    def response_memory(self, results: Sequence[TensorType], options: Mapping[str, Any]) -> int:
+        """Return the bytes that a response takes in addition to its results: none where their own memory is sent.
+
+        Parameters
+        ----------
+        results : sequence of TensorType
+        options : mapping of str to object
+            The ``response_options`` of the decoded request.
+        """
+        return 0
+
+    def encode(self, results: Any, response: ResponseContext) -> Encoded:
+        """Encode what a task computed.
+
+        Parameters
+        ----------
+        results : object
+            For an operation, which every codec can write: its results, a mapping of str to ndarray.
+        response : ResponseContext
+
+        Raises
+        ------
+        InvalidRequest
+            If the format cannot hold the results.
+        """
+        raise TypeError(f"{self.media_type} is not a response format")
+
+
+class Codec(Writer, ABC):
     """A payload format: how a request is read, how a response is written, and what the documentation says of both.
 
     A new format is a subclass and one entry in ``service.codecs.CODECS``. It must define ``media_type``, ``title`` and
@@ -28,15 +75,8 @@ class Codec(ABC):
 
     Attributes
     ----------
-    media_type : str
-        What Content-Type and Accept call it.
     aliases : tuple of str
         Other media types by which a Content-Type may call it.
-    title : str
-        What the documentation and the errors call it.
-    charset : str
-        The one charset of a text format; empty for a binary format. Bodies in text have a size limit of their own,
-        because they take several times their size in memory.
     parameters_in : str
         Where a body holds parameters, in words that follow "parameters go"; empty if they go in the query string only.
     extension : str
@@ -47,22 +87,16 @@ class Codec(ABC):
         Whether a request in this format gets a response in this format if there is no Accept header.
     reads_views : bool
         Whether ``decode`` takes a memoryview for a body, too, which is faster to receive; else it gets a bytearray.
-    compressible : bool
-        Whether a response is compressed for a client that asks for it: random numbers shrink as text, hardly as bytes.
     preference : int
         Among formats that are equally acceptable for a response, the one with the highest preference is written.
     """
 
-    media_type: ClassVar[str]
     aliases: ClassVar[tuple[str, ...]] = ()
-    title: ClassVar[str]
-    charset: ClassVar[str] = ""
     parameters_in: ClassVar[str] = ""
     extension: ClassVar[str] = "bin"
     limitation: ClassVar[str] = ""
     responds_in_kind: ClassVar[bool] = True
     reads_views: ClassVar[bool] = False
-    compressible: ClassVar[bool] = False
     preference: ClassVar[int] = 0
 
     def can_read(self, operands: int, *, typed: bool) -> bool:
@@ -109,32 +143,6 @@ class Codec(ABC):
         copied because of the order of their axes or of where they lie.
         """
         return 0
-
-    def response_memory(self, results: Sequence[TensorType], options: Mapping[str, Any]) -> int:
-        """Return the bytes that a response takes in addition to its results: none where their own memory is sent.
-
-        Parameters
-        ----------
-        results : sequence of TensorType
-        options : mapping of str to object
-            The ``response_options`` of the decoded request.
-        """
-        return 0
-
-    def encode(self, results: Mapping[str, NDArray[Any]], response: ResponseContext) -> Encoded:
-        """Encode the results of an operation.
-
-        Parameters
-        ----------
-        results : mapping of str to ndarray
-        response : ResponseContext
-
-        Raises
-        ------
-        InvalidRequest
-            If the format cannot hold the results.
-        """
-        raise TypeError(f"{self.media_type} is not a response format")
 
     # --------------------------------------------------------------------------------------------------- documentation
 

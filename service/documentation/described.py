@@ -38,7 +38,7 @@ def described_operation(operation: Operation) -> DescribedOperation:
         required_results=_required_results(operation),
         example_parameters=parameters,
         example_operands=tensors,
-        example_results=operation.compute(operation.parse_parameters(parameters), tensors),
+        example_results=operation.results_of(operation.parse_parameters(parameters), tensors),
     )
 
 

@@ -1,4 +1,4 @@
-"""The path of one request of an operation, from its headers to its response.
+"""The path of one request of an operation, or of another task, from its headers to its response.
 
 It flows one way: formats negotiated, body read, then on a compute thread: decoded, parameters validated, cost predicted
 and checked, computed, encoded. What is known to be small is computed on the event loop at once: handing it to a thread
@@ -18,15 +18,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from ..codecs import Body, Buffer, Codec, Decoded, Limits, RequestContext, ResponseContext
+from ..codecs import Body, Buffer, Codec, Decoded, Limits, RequestContext, ResponseContext, Writer
 from ..codecs.buffers import COPIED_BYTES
-from ..codecs.names import pointer_to
-from ..codecs.text import NOT_GIVEN, parse_text_parameters
 from ..operations.admission import Ticket
 from ..operations.budget import check_budget
-from ..operations.operation import Operation, Plan
+from ..operations.operation import Operation
 from ..operations.scheduling import LIGHT_WORK, LONG_WORK, ComputePool
-from ..problems import Finding, InvalidRequest, NoMemory, TooLarge
+from ..operations.task import Plan, Task
+from ..problems import NoMemory, TooLarge
 from ..settings import Settings
 from .body import disconnected, read_body
 from .compression import MIN_COMPRESSED_BYTES, VARY, compressed, decompressed, request_coding, response_coding
@@ -34,15 +33,18 @@ from .error_responses import error_response
 from .headers import RequestHeaders
 from .negotiation import (
     RequestFormat,
+    best_media_type,
+    body_limit,
     readable_codecs,
     refuse_unwritable,
     request_format,
     response_codec,
     writable_codecs,
 )
+from .request_parameters import merged, query_parameters
 from .responses import PARAMETERS_HEADER, BufferResponse
 
-__all__ = ["TIMINGS", "Exchange", "OperationHandler", "body_limit", "merged", "new_ticket", "query_parameters"]
+__all__ = ["TIMINGS", "Exchange", "OperationHandler", "TaskHandler", "new_ticket"]
 
 SMALL_BINARY, SMALL_TEXT = 2**16, 2**14
 """Bytes of a body that is decoded on the event loop: some tenths of a millisecond; for text made to be slow, a few."""
@@ -70,30 +72,36 @@ class Exchange:
     Parameters
     ----------
     read_as : RequestFormat
-    response_codec : callable
-        Returns the codec of the response from the number of results.
+    writer : callable
+        Returns what writes the response from the number of results.
     parameters : callable
         Returns all parameters of the request from its decoded body.
     """
 
     read_as: RequestFormat
-    response_codec: Callable[[int], Codec]
+    writer: Callable[[int], Writer]
     parameters: Callable[[Decoded], Mapping[str, Any]]
 
 
-class OperationHandler:
-    """Handles the requests of one operation, as an ASGI application and as a function of a request.
+class TaskHandler:
+    """Handles the requests of one task, as an ASGI application and as a function of a request.
 
     Parameters
     ----------
-    operation : Operation
+    task : Task
     settings : Settings
+    readable : tuple of Codec
+        How a request may be written.
+    writable : tuple of Writer
+        How a response may be written; by default as the last one does.
     """
 
-    def __init__(self, operation: Operation, settings: Settings) -> None:
-        self.operation = operation
+    def __init__(
+        self, task: Task, settings: Settings, readable: tuple[Codec, ...], writable: tuple[Writer, ...]
+    ) -> None:
+        self.task = task
         self._settings = settings
-        self._readable, self._writable = readable_codecs(operation), writable_codecs()
+        self._readable, self._writable = readable, writable
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -116,11 +124,16 @@ class OperationHandler:
             query = query_parameters(request)
             return Exchange(
                 read_as,
-                lambda results: response_codec(accept, read_as.codec, results),
+                lambda results: self._writer(accept, read_as.codec, results),
                 lambda decoded: merged(query, decoded.parameters),
             )
 
         return await self.answer(request, headers, exchange)
+
+    def _writer(self, accept: str | None, read_by: Codec, results: int) -> Writer:  # noqa: ARG002
+        """Return what writes a response with so many results to a request that a codec has read."""
+        chosen = best_media_type([writer.media_type for writer in self._writable], accept)
+        return next(writer for writer in self._writable if writer.media_type == chosen)
 
     async def answer(
         self, request: Request, headers: RequestHeaders, exchange: Callable[[], Exchange]
@@ -146,7 +159,7 @@ class OperationHandler:
                 request, headers, limit, ticket, settings, as_view=as_view, decode_memory=codec.decode_memory
             )
             received = time.perf_counter()
-            call = _Call(self.operation, chosen, headers, body, coding, ticket, settings)
+            call = _Call(self.task, chosen, headers, body, coding, ticket, settings)
             content = call.decoded_at_once()
             response = None if content is None else call.respond_at_once(content)
             if response is None:
@@ -198,6 +211,22 @@ class OperationHandler:
         return await pool.run(lambda: call.begin(content, inflated, LIGHT_WORK), LONG_WORK + 1, gone)
 
 
+class OperationHandler(TaskHandler):
+    """Handles the requests of one operation.
+
+    Parameters
+    ----------
+    operation : Operation
+    settings : Settings
+    """
+
+    def __init__(self, operation: Operation, settings: Settings) -> None:
+        super().__init__(operation, settings, readable_codecs(operation), writable_codecs())
+
+    def _writer(self, accept: str | None, read_by: Codec, results: int) -> Writer:
+        return response_codec(accept, read_by, results)
+
+
 def new_ticket(request: Request) -> Ticket:
     """Return a ticket for a request; its client is the last address that is known of it."""
     client = request.scope.get("client")
@@ -228,7 +257,7 @@ class _Job(NamedTuple):
 
     plan: Plan
     decoded: Decoded
-    codec: Codec
+    writer: Writer
     memory: int
     work: int
 
@@ -237,7 +266,7 @@ class _Job(NamedTuple):
 class _Call:
     """One request whose body was read."""
 
-    operation: Operation
+    task: Task
     exchange: Exchange
     headers: Mapping[str, str]
     body: Body
@@ -258,11 +287,11 @@ class _Call:
 
     def respond_at_once(self, content: _Content) -> BufferResponse | None:
         """Return the response to a call that is known to be small, or None."""
-        plan = self.operation.known_plan(content.parameters, content.decoded.tensors)
+        plan = self.task.known_plan(content.parameters, content.decoded.tensors)
         if plan is None or not _is_small(plan):
             return None
         job = self._job(plan, content.decoded)
-        if job.codec.compressible and self._response_coding(MIN_COMPRESSED_BYTES):
+        if job.writer.compressible and self._response_coding(MIN_COMPRESSED_BYTES):
             return None
         return self.computed(job) if self.ticket.reserved_at_once(job.memory) else None
 
@@ -287,7 +316,7 @@ class _Call:
         began = time.perf_counter()
         if content is None:
             content = self._decoded(decompressed_bytes)
-        job = self._job(self.operation.plan(content.parameters, content.decoded.tensors), content.decoded)
+        job = self._job(self.task.plan(content.parameters, content.decoded.tensors), content.decoded)
         self.compute_seconds += time.perf_counter() - began
         if job.work <= most_work and self.ticket.reserved_at_once(job.memory):
             return self.computed(job)
@@ -302,7 +331,7 @@ class _Call:
 
     def _decoded(self, decompressed_bytes: int) -> _Content:
         read_as = self.exchange.read_as
-        context = RequestContext(self.operation.operand_names, read_as.options, self.headers)
+        context = RequestContext(self.task.operand_names, read_as.options, self.headers)
         body: Body = self.body
         if self.coding:
             limit = min(body_limit(read_as.codec, self.settings), decompressed_bytes)
@@ -312,28 +341,29 @@ class _Call:
 
     def _job(self, plan: Plan, decoded: Decoded) -> _Job:
         prediction = plan.prediction
-        codec = self.exchange.response_codec(len(prediction.results))
-        text = codec.response_memory(prediction.results, decoded.response_options)
+        writer = self.exchange.writer(len(prediction.results))
+        text = writer.response_memory(prediction.results, decoded.response_options)
         check_budget(prediction, text, self.settings)
         memory = prediction.result_bytes + prediction.workspace_bytes + text
         work = prediction.work + memory * WORK_PER_BYTE_OF_MEMORY + text * WORK_PER_SLOW_BYTE
-        return _Job(plan, decoded, codec, memory, work)
+        return _Job(plan, decoded, writer, memory, work)
 
     def _response(self, job: _Job) -> BufferResponse:
-        prediction, decoded, codec = job.plan.prediction, job.decoded, job.codec
+        prediction, decoded, writer = job.plan.prediction, job.decoded, job.writer
         self.ticket.charge(job.memory)
-        results = self.operation.compute(job.plan.call, self.operation.with_types(decoded.tensors))
-        context = ResponseContext(decoded.response_options, self.operation.name, prediction.parameters)
-        encoded = codec.encode(results, context)
-        headers = {PARAMETERS_HEADER: prediction.parameters_text, **encoded.headers}
+        results = self.task.compute(job.plan, decoded.tensors)
+        context = ResponseContext(decoded.response_options, self.task.name, prediction.parameters)
+        encoded = writer.encode(results, context)
+        headers = {PARAMETERS_HEADER: prediction.parameters_text} if prediction.parameters else {}
+        headers |= encoded.headers
         buffers: Sequence[Buffer] = encoded.buffers
-        if codec.compressible:
+        if writer.compressible:
             headers |= VARY
             coding = self._response_coding(sum(memoryview(buffer).nbytes for buffer in buffers))
             if coding is not None:
                 headers["Content-Encoding"] = coding
                 buffers = compressed(buffers, coding, self.ticket.charge)
-        return BufferResponse(buffers, codec.media_type, headers)
+        return BufferResponse(buffers, writer.media_type, headers)
 
     def _response_coding(self, size: int) -> str | None:
         """Return the content coding that the client asks for; a list, which most libraries send, is no request."""
@@ -347,33 +377,3 @@ def _is_small(plan: Plan) -> bool:
         and predicted.result_bytes <= SMALL_RESULTS
         and predicted.workspace_bytes <= SMALL_WORKSPACE
     )
-
-
-def body_limit(codec: Codec, settings: Settings) -> int:
-    """Return the maximum size of a body in a format."""
-    if codec.charset:  # text
-        return min(settings.max_json_bytes, settings.max_body_bytes)
-    return settings.max_body_bytes
-
-
-def query_parameters(request: Request) -> dict[str, Any]:
-    """Return the parameters in a request's query string."""
-    return parse_text_parameters(request.query_params.multi_items()) if request.scope["query_string"] else {}
-
-
-def merged(query: Mapping[str, Any], payload: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the parameters of the query string and of the body together.
-
-    Raises
-    ------
-    InvalidRequest
-        If one is given in both places.
-    """
-    payload = {name: value for name, value in payload.items() if value is not NOT_GIVEN or name not in query}
-    twice = [name for name in query if name in payload]
-    if twice:
-        fault = "a parameter is given both in the query string and in the body"
-        raise InvalidRequest(
-            *(Finding.of(pointer_to(name), fault, got="two values", expected="one value") for name in twice)
-        )
-    return {**query, **payload}

@@ -9,14 +9,16 @@ from dataclasses import dataclass
 
 import mimeparse
 
-from ..codecs import CODECS, Codec
+from ..codecs import CODECS, Codec, Writer
 from ..codecs.unreadable import SENT_BY_MISTAKE
 from ..operations.operation import Operation
 from ..problems import NotAcceptable, UnsupportedMediaType
+from ..settings import Settings
 
 __all__ = [
     "RequestFormat",
     "best_media_type",
+    "body_limit",
     "readable_codecs",
     "refuse_unwritable",
     "request_format",
@@ -103,10 +105,17 @@ def _is_charset(written: str, charset: str) -> bool:
     return written in (charset, charset.replace("-", "")) or (charset == "utf-8" and written == "us-ascii")
 
 
+def body_limit(codec: Codec, settings: Settings) -> int:
+    """Return the maximum size of a body in a format."""
+    if codec.charset:  # text
+        return min(settings.max_json_bytes, settings.max_body_bytes)
+    return settings.max_body_bytes
+
+
 @functools.lru_cache(MAX_CACHED)
-def refuse_unwritable(accept: str | None, writable: tuple[Codec, ...]) -> None:
+def refuse_unwritable(accept: str | None, writable: tuple[Writer, ...]) -> None:
     """Raise NotAcceptable if no response format at all is acceptable, before any work is done."""
-    best_media_type([codec.media_type for codec in writable], accept)
+    best_media_type([writer.media_type for writer in writable], accept)
 
 
 @functools.lru_cache(MAX_CACHED)

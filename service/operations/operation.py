@@ -25,9 +25,10 @@ from ..problems import Finding, InvalidRequest
 from .bfloat16 import computable_types, returned_types
 from .parameters import parameter_model, rule_field, validated
 from .prediction import OperandTypes, Prediction, predicted
+from .task import Plan
 from .unknown_names import unknown_names
 
-__all__ = ["CatalogueEntry", "Operation", "ParsedCall", "Plan"]
+__all__ = ["CatalogueEntry", "Operation", "ParsedCall"]
 
 GRAD_OUTPUT = Operand("grad_output", "Gradient with respect to the output: of the output's shape.")
 
@@ -130,14 +131,6 @@ class ParsedCall:
 
     op: Op
     options: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A parsed call, and what it will do to operands of known shapes and types."""
-
-    call: ParsedCall
-    prediction: Prediction
 
 
 MAX_PLANS, MAX_PLAN_KEY = 1024, 1000
@@ -340,8 +333,12 @@ class Operation:
         operands = tuple((name, tensor.shape, tensor.dtype) for name, tensor in tensors.items())
         return predicted(self, call.op, call.options.get("wrt"), operands)
 
-    def compute(self, call: ParsedCall, tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    def compute(self, plan: Plan, tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Compute the results by name."""
+        return self.results_of(plan.call, self.with_types(tensors))
+
+    def results_of(self, call: ParsedCall, tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Compute the results of a parsed call by name; the operands have their types."""
         given = {name: tensor.dtype for name, tensor in tensors.items()}
         dtypes = computable_types(call.op, self.operands, given)
         arrays = {name: converted(tensor, dtypes[name]) for name, tensor in tensors.items()}

@@ -6,9 +6,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ..codecs.v2 import HEADER_LENGTH, V2BinaryCodec, V2Codec
-from ..http.handler import Exchange, OperationHandler, merged, query_parameters
+from ..http.handler import Exchange, OperationHandler
 from ..http.headers import RequestHeaders
 from ..http.negotiation import RequestFormat
+from ..http.request_parameters import merged, query_parameters
 from ..operations.operation import Operation
 from ..settings import Settings
 from .models import implied_parameters

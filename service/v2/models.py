@@ -113,7 +113,7 @@ def _tensors(operation: Operation) -> tuple[list[dict[str, Any]], list[dict[str,
     tensors = {name: tensor.astype(np.float32) if name in untyped else tensor for name, tensor in tensors.items()}
     for implied in implied_parameters(operation).values():
         parameters = {**parameters, **{name: value for name, value in implied.items() if name != "wrt"}}
-    results = operation.compute(operation.parse_parameters(parameters), tensors)
+    results = operation.results_of(operation.parse_parameters(parameters), tensors)
     inputs = [
         _described(operand.name, tensors[operand.name].dtype, tensors[operand.name].ndim)
         if operand.name in tensors

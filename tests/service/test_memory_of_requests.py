@@ -38,7 +38,7 @@ def workspace_of(path: str, operands: dict[str, AnyArray], parameters: dict[str,
         patch.setattr(workspace, "MAX_KEPT_BYTES", 0)
         tracemalloc.start()
         try:
-            operation.compute(call, operands)
+            operation.results_of(call, operands)
             taken = tracemalloc.get_traced_memory()[1] - prediction.result_bytes
         finally:
             tracemalloc.stop()

@@ -70,7 +70,7 @@ def test_an_op_predicts_its_memory(operation: Operation, op: type[Op]) -> None:
     prediction = operation.predict(call, tensors)
     tracemalloc.start()
     try:
-        operation.compute(call, tensors)
+        operation.results_of(call, tensors)
         taken = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
