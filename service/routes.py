@@ -13,12 +13,13 @@ from starlette.responses import Response
 
 from .codecs import JSON_CODEC
 from .codecs.json import load_object
+from .diagnosis import CheckTask
 from .documentation import openapi as documentation
 from .documentation.described import example_file
 from .http.body import read_body
 from .http.compression import decompressed, request_coding
 from .http.documents import Document
-from .http.handler import OperationHandler, TaskHandler, new_ticket
+from .http.handler import CheckHandler, OperationHandler, TaskHandler, new_ticket
 from .http.headers import RequestHeaders
 from .http.metrics import MetricsEndpoint
 from .http.negotiation import body_limit, refuse_unwritable, request_format
@@ -38,7 +39,9 @@ SHAPE_BODY_BYTES = 2**19
 
 def task_handlers(settings: Settings) -> dict[str, TaskHandler]:
     """Return the handler of each task by its path."""
-    return {operation.path: OperationHandler(operation, settings) for operation in OPERATIONS}
+    handlers: list[TaskHandler] = [OperationHandler(operation, settings) for operation in OPERATIONS]
+    handlers += [CheckHandler(entry, settings) for entry in CATALOGUE]
+    return {handler.task.path: handler for handler in handlers}
 
 
 def build_router(handlers: Mapping[str, TaskHandler], settings: Settings) -> APIRouter:
@@ -48,6 +51,9 @@ def build_router(handlers: Mapping[str, TaskHandler], settings: Settings) -> API
         endpoint = _task_endpoint(handlers[operation.path])
         router.add_api_route(operation.path, endpoint, methods=["POST"], **documentation.operation_route(operation))
     for entry in CATALOGUE:
+        check = CheckTask(entry, settings.max_work)
+        endpoint = _task_endpoint(handlers[check.path])
+        router.add_api_route(check.path, endpoint, methods=["POST"], **documentation.check_route(check))
         router.add_api_route(
             f"/{entry.name}/shape",
             _shape_endpoint(entry, settings),

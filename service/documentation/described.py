@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 from starlette.exceptions import HTTPException
 
 from cnn_core.ops.base import Operand
 
-from ..codecs import Buffer
+from ..codecs import Buffer, Codec
 from ..codecs.described import DescribedOperand, DescribedOperation
-from ..http.negotiation import readable_codecs
-from ..operations.catalogue import OPERATIONS
-from ..operations.operation import Operation
-from .examples import SERVER, example
+from ..diagnosis import CLAIMED, CheckTask, diagnose
+from ..diagnosis.task import ACCUMULATION
+from ..http.negotiation import codecs_for, readable_codecs
+from ..operations.catalogue import CATALOGUE, OPERATIONS
+from ..operations.operation import GRAD_OUTPUT, CatalogueEntry, Operation
+from .examples import SERVER, check_example, example
 from .parameters import request_properties, type_name
 
-__all__ = ["described_operation", "example_file", "example_media_types", "operand_text"]
+__all__ = [
+    "described_check",
+    "described_operation",
+    "example_file",
+    "example_media_types",
+    "example_report",
+    "operand_text",
+]
+
+ACCUMULATION_PROPERTY = {
+    "title": "Accumulation",
+    **ACCUMULATION.schema,
+    "description": "The type that your sums are computed in. Default: that of the claimed tensor, float32 for float16.",
+}
 
 
 @functools.cache
@@ -42,6 +59,41 @@ def described_operation(operation: Operation) -> DescribedOperation:
     )
 
 
+@functools.cache
+def described_check(entry: CatalogueEntry) -> DescribedOperation:
+    """Return what codecs need to document the check of a layer."""
+    parameters, tensors = check_example(entry)
+    task = CheckTask(entry, 0)
+    of_layer = {operand.name: operand for operand in (*entry.operands, GRAD_OUTPUT)}
+    operands = [
+        DescribedOperand(operand.name, operand_text(operand), not operand.optional, bool(operand.dtypes))
+        for operand in (of_layer[name] for name in task.operand_names if name in of_layer)
+    ]
+    operands = [dataclasses.replace(each, required=each.name in task.required_operands) for each in operands]
+    operands += [
+        DescribedOperand(f"{CLAIMED}{name}", f"What you have computed as {name}.", required=False, typed=False)
+        for name in task.claimable
+    ]
+    return DescribedOperation(
+        title=type_name(task.name),
+        url=f"{SERVER}{task.path}",
+        files_url=f"{SERVER}/examples/{task.name}",
+        operands=tuple(operands),
+        parameters={**request_properties(entry.forward), "accumulation": ACCUMULATION_PROPERTY},
+        results=(),
+        required_results=(),
+        example_parameters=parameters,
+        example_operands=tensors,
+        example_results={},
+    )
+
+
+@functools.cache
+def example_report(entry: CatalogueEntry) -> dict[str, Any]:
+    """Return the response to the example of a check."""
+    return diagnose(entry, *check_example(entry))
+
+
 def _required_results(operation: Operation) -> tuple[str, ...]:
     # a request may ask for some of several gradients only; of what forward returns, the output is always there
     if operation.direction == "forward" or len(operation.results) == 1:
@@ -57,20 +109,27 @@ def operand_text(operand: Operand) -> str:
 
 def example_file(operation: str, file: str) -> tuple[Sequence[Buffer], str]:
     """Return the content and the media type of a file of /examples; a 404 if there is none of that name."""
-    for candidate in OPERATIONS:
-        if candidate.name == operation:
-            for codec in readable_codecs(candidate):
-                files = codec.example_files(described_operation(candidate))
-                if file in files:
-                    return files[file]
+    described, codecs = _with_examples().get(operation, (None, ()))
+    for codec in codecs:
+        files = codec.example_files(described)
+        if file in files:
+            return files[file]
     raise HTTPException(404)
 
 
 def example_media_types() -> list[str]:
     """Return the media types of the files of /examples."""
-    files = (
-        codec.example_files(described_operation(operation))
-        for operation in OPERATIONS
-        for codec in readable_codecs(operation)
-    )
+    files = (codec.example_files(described) for described, codecs in _with_examples().values() for codec in codecs)
     return list(dict.fromkeys(file.media_type for each in files for file in each.values()))
+
+
+@functools.cache
+def _with_examples() -> dict[str, tuple[Any, tuple[Codec, ...]]]:
+    """Return by name what has examples, and the codecs that they are written in."""
+    found: dict[str, tuple[Any, tuple[Codec, ...]]] = {
+        operation.name: (described_operation(operation), readable_codecs(operation)) for operation in OPERATIONS
+    }
+    for entry in CATALOGUE:
+        codecs = codecs_for(len(entry.forward.required_operands) + 1, entry.operands)
+        found[f"{entry.name}_check"] = described_check(entry), codecs
+    return found

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..operations.operation import CatalogueEntry, Operation
 
-__all__ = ["SERVER", "example", "shape_example"]
+__all__ = ["SERVER", "check_example", "example", "shape_example"]
 
 SERVER = "http://127.0.0.1:8000"
 """The service in the commands. The page /docs replaces it by the address that the page itself was opened with."""
@@ -45,3 +45,12 @@ def shape_example(entry: CatalogueEntry) -> dict[str, Any]:
     """Return the body of a shape call."""
     parameters, tensors = _split(entry)
     return {**parameters, "shapes": {name: list(tensor.shape) for name, tensor in tensors.items()}}
+
+
+@functools.cache
+def check_example(entry: CatalogueEntry) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """Return the parameters and tensors of a check: of what a flipped kernel, or a factor, leads to."""
+    parameters, tensors = example(entry.forward)
+    mistaken = {**tensors, "weight": np.flip(tensors["weight"])} if "weight" in tensors else tensors
+    output = entry.forward.results_of(entry.forward.parse_parameters(parameters), mistaken)["output"]
+    return parameters, {**tensors, "claimed_output": output if "weight" in tensors else 2 * output}

@@ -10,9 +10,10 @@ from fastapi import FastAPI
 from ..codecs import CODECS, JSON_CODEC
 from ..codecs.described import BINARY, with_description
 from ..codecs.message import OPERAND_DTYPES
+from ..diagnosis import CLAIMED, CheckTask
 from ..http.error_responses import KINDS, PROBLEM_MEDIA_TYPE, Kind, problem_document
 from ..http.metrics import FORMATS as METRICS_FORMATS
-from ..http.negotiation import readable_codecs, response_codec, writable_codecs
+from ..http.negotiation import codecs_for, readable_codecs, response_codec, writable_codecs
 from ..http.responses import PARAMETERS_HEADER
 from ..operations.catalogue import CATALOGUE, OPERATIONS
 from ..operations.operation import CatalogueEntry, Operation
@@ -20,7 +21,7 @@ from ..operations.shapes import DTYPE_SCHEMA, ShapeResponse, predict_shapes, sha
 from ..problems import Busy, Finding, InvalidRequest, RequestProblem, Unauthorized
 from . import v2
 from .components import with_components
-from .described import described_operation, example_media_types, operand_text
+from .described import described_check, described_operation, example_media_types, example_report, operand_text
 from .examples import SERVER, shape_example
 from .parameters import (
     framework_defaults,
@@ -31,12 +32,13 @@ from .parameters import (
     type_name,
     without_null,
 )
-from .schemas import HEALTH_SCHEMA, OBSERVED_HEADERS, OPERATIONS_SCHEMA, PROBLEM_SCHEMA, model_schema
+from .schemas import HEALTH_SCHEMA, OBSERVED_HEADERS, OPERATIONS_SCHEMA, PROBLEM_SCHEMA, REPORT_SCHEMA, model_schema
 
 __all__ = [
     "PAGE",
     "SERVERS",
     "TAGS",
+    "check_route",
     "description",
     "document",
     "examples_route",
@@ -197,6 +199,42 @@ def shape_route(entry: CatalogueEntry) -> dict[str, Any]:
     arguments["openapi_extra"]["requestBody"] = {"required": True, "content": _json_content(schema, example)}
     arguments["openapi_extra"]["responses"] |= PROBLEMS
     return arguments
+
+
+def check_route(task: CheckTask) -> dict[str, Any]:
+    """Return the documentation of the check of a layer."""
+    entry = task.entry
+    described = described_check(entry)
+    codecs = codecs_for(len(task.required_operands) + 1, entry.operands)
+    written = _json_content(REPORT_SCHEMA, example_report(entry))
+    arguments = _documented(task.name, f"{entry.title}, check", _check_description(task), written, entry.name)
+    arguments["openapi_extra"] |= {
+        "parameters": query_parameters(entry.forward),
+        "requestBody": {
+            "required": True,
+            "content": {codec.media_type: codec.request_content(described) for codec in codecs},
+        },
+    }
+    arguments["openapi_extra"]["responses"]["200"]["headers"] = _result_headers()
+    arguments["openapi_extra"]["responses"] |= PROBLEMS
+    return arguments
+
+
+def _check_description(task: CheckTask) -> str:
+    entry = task.entry
+    described = described_check(entry)
+    claims = ", ".join(f"`{CLAIMED}{name}`" for name in task.claimable)
+    lines = [
+        f"Send the operands and parameters of your layer, and what you have computed: at least one of {claims}.",
+        "",
+        "The response says for each tensor whether it is right, where it first differs and which window that is, where",
+        "the errors are, and which mistake leads to just these numbers.",
+        "",
+        "The example with curl:",
+    ]
+    for codec in codecs_for(len(task.required_operands) + 1, entry.operands):
+        lines += ["", f"**{codec.media_type}**", "", "```bash", codec.curl_command(described), "```"]
+    return "\n".join(lines)
 
 
 def operation_list() -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from ..operations.shapes import DTYPE_SCHEMA
 from ..problems import Finding
 
-__all__ = ["HEALTH_SCHEMA", "OBSERVED_HEADERS", "OPERATIONS_SCHEMA", "PROBLEM_SCHEMA", "model_schema"]
+__all__ = ["HEALTH_SCHEMA", "OBSERVED_HEADERS", "OPERATIONS_SCHEMA", "PROBLEM_SCHEMA", "REPORT_SCHEMA", "model_schema"]
 
 
 def model_schema(model: type[BaseModel]) -> dict[str, Any]:
@@ -110,6 +110,100 @@ OPERATIONS_SCHEMA = _object(
     "All operations.",
 )
 HEALTH_SCHEMA = _object("Health", {"status": STRING}, "State of the service.")
+
+BOOLEAN = {"type": "boolean"}
+COUNT = {"type": "integer", "format": "int64"}
+SHAPE = {"type": "array", "items": COUNT}
+NUMBER = {
+    "description": "A number, or the word NaN, Infinity or -Infinity; null where there is none.",
+    "nullable": True,
+}
+OBJECT = {"type": "object", "additionalProperties": True}
+
+_COMPARED = _object(
+    "ComparedTensor",
+    {
+        "agrees": BOOLEAN,
+        "shape": _object(
+            "ComparedShapes",
+            {"got": SHAPE, "expected": {**SHAPE, "nullable": True}},
+            "The claimed shape, and the right one.",
+        ),
+        "dtype": STRING,
+        "max_absolute_error": NUMBER,
+        "max_relative_error": NUMBER,
+        "max_ulps": NUMBER,
+        "elements_off": COUNT,
+        "fraction_off": {"type": "number", "format": "double"},
+        "tolerance": _object(
+            "ErrorTolerance",
+            {
+                "largest": {"type": "number", "format": "double"},
+                "terms": COUNT,
+                "unit_roundoff": {"type": "number", "format": "double"},
+                "reason": STRING,
+            },
+            "What each element may be off by at most, and why.",
+        ),
+        "first_difference": {
+            **_object(
+                "FirstDifference",
+                {"index": SHAPE, "got": NUMBER, "expected": NUMBER, "window": {**OBJECT, "nullable": True}},
+                "The first element that is off, in the claimed tensor's own order of axes, and the window that it "
+                "comes from: for each spatial axis the taps and the places in the input.",
+            ),
+            "nullable": True,
+        },
+        "where": {
+            **_object("WhereErrorsAre", {"pattern": STRING, "sentence": STRING}, "Where the errors are."),
+            "nullable": True,
+        },
+    },
+    "A claimed tensor beside the right one.",
+)
+REPORT_SCHEMA = _object(
+    "CheckReport",
+    {
+        "agrees": BOOLEAN,
+        "tensors": {
+            "title": "ComparedTensors",
+            "type": "object",
+            "description": "The comparison of each claimed tensor, by name.",
+            "additionalProperties": _COMPARED,
+        },
+        "explanations": {
+            "type": "array",
+            "items": _object(
+                "Explanation",
+                {
+                    "id": STRING,
+                    "sentence": STRING,
+                    "agrees": {"type": "boolean", "description": "Whether it reproduces the claim but for rounding."},
+                    "tensors": STRINGS,
+                    "residual": NUMBER,
+                    "parameters": {
+                        "title": "MendingParameters",
+                        **OBJECT,
+                        "description": "What makes the service agree, if sent with the request; empty if nothing does.",
+                    },
+                    "rule": {"type": "string", "description": "Where the rule is described, in the project's files."},
+                },
+                "A mistake that leads to what was claimed.",
+            ),
+        },
+        "hint": {"type": "string", "nullable": True, "description": "What would tell more."},
+        "parameters": {
+            "title": "ResolvedParameters",
+            **OBJECT,
+        },
+        "tried": _object(
+            "TriedHypotheses",
+            {"hypotheses": COUNT, "complete": BOOLEAN},
+            "What was tried within the limits of a request.",
+        ),
+    },
+    "Whether a claim is right; where it is not, and why.",
+)
 
 OBSERVED_HEADERS = {
     "X-Request-ID": {

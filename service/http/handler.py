@@ -20,9 +20,10 @@ from starlette.types import Receive, Scope, Send
 
 from ..codecs import Body, Buffer, Codec, Decoded, Limits, RequestContext, ResponseContext, Writer
 from ..codecs.buffers import COPIED_BYTES
+from ..diagnosis import CheckTask, ReportWriter
 from ..operations.admission import Ticket
 from ..operations.budget import check_budget
-from ..operations.operation import Operation
+from ..operations.operation import CatalogueEntry, Operation
 from ..operations.scheduling import LIGHT_WORK, LONG_WORK, ComputePool
 from ..operations.task import Plan, Task
 from ..problems import NoMemory, TooLarge
@@ -35,6 +36,7 @@ from .negotiation import (
     RequestFormat,
     best_media_type,
     body_limit,
+    codecs_for,
     readable_codecs,
     refuse_unwritable,
     request_format,
@@ -225,6 +227,20 @@ class OperationHandler(TaskHandler):
 
     def _writer(self, accept: str | None, read_by: Codec, results: int) -> Writer:
         return response_codec(accept, read_by, results)
+
+
+class CheckHandler(TaskHandler):
+    """Handles the requests that check what somebody computed for a layer.
+
+    Parameters
+    ----------
+    entry : CatalogueEntry
+    settings : Settings
+    """
+
+    def __init__(self, entry: CatalogueEntry, settings: Settings) -> None:
+        readable = codecs_for(len(entry.forward.required_operands) + 1, entry.operands)
+        super().__init__(CheckTask(entry, settings.max_work), settings, readable, (ReportWriter(),))
 
 
 def new_ticket(request: Request) -> Ticket:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import mimeparse
 
+from cnn_core.ops.base import Operand
+
 from ..codecs import CODECS, Codec, Writer
 from ..codecs.unreadable import SENT_BY_MISTAKE
 from ..operations.operation import Operation
@@ -19,6 +21,7 @@ __all__ = [
     "RequestFormat",
     "best_media_type",
     "body_limit",
+    "codecs_for",
     "readable_codecs",
     "refuse_unwritable",
     "request_format",
@@ -47,7 +50,12 @@ class RequestFormat:
 
 def readable_codecs(operation: Operation) -> tuple[Codec, ...]:
     """Return the codecs that can hold an operation's operands."""
-    count, typed = len(operation.required_operands), any(operand.dtypes for operand in operation.operands)
+    return codecs_for(len(operation.required_operands), operation.operands)
+
+
+def codecs_for(count: int, operands: Sequence[Operand]) -> tuple[Codec, ...]:
+    """Return the codecs that can hold at least so many tensors, and the types that operands have."""
+    typed = any(operand.dtypes for operand in operands)
     return tuple(codec for codec in CODECS.values() if codec.can_read(count, typed=typed))
 
 

@@ -1,0 +1,226 @@
+"""A layer with operands: what is computed from them, with the parameters as they are or changed."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnn_core.geometry import AnyWindows, Windows
+from cnn_core.operands import channels_last_view
+from cnn_core.ops.base import Op, ResolvedOp
+
+from ..operations.operation import CatalogueEntry
+from ..operations.tolerance import magnitudes, term_counts
+
+__all__ = ["Layer", "Reading", "Scenario", "Tensors"]
+
+Array = NDArray[Any]
+Tensors = dict[str, Array]
+Axes = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Another way to read a tensor.
+
+    Parameters
+    ----------
+    name : str
+        An operand, or ``output``: then it is ``grad_output`` that is read otherwise.
+    read : callable
+        From the tensor as it is to the tensor as it is read.
+    undo : callable
+        From what belongs to the tensor as it is read (its gradient; the output) to what belongs to it as it is.
+    """
+
+    name: str
+    read: Callable[[Array], Array]
+    undo: Callable[[Array], Array]
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What somebody may have computed in place of a layer.
+
+    Parameters
+    ----------
+    changes : mapping of str to object
+        Parameters with other values.
+    readings : tuple of Reading
+        Tensors that are read otherwise, one after the other.
+    loop : callable, optional
+        Computes some of the results in another way: from the changed layer to results by name.
+    """
+
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    readings: tuple[Reading, ...] = ()
+    loop: Callable[[Layer], Tensors] | None = None
+
+    def with_another(self, other: Scenario) -> Scenario | None:
+        """Return both together, or None if they contradict each other."""
+        if self.changes.keys() & other.changes.keys() or (self.loop and other.loop):
+            return None
+        return Scenario({**self.changes, **other.changes}, (*self.readings, *other.readings), self.loop or other.loop)
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """An op with its operands.
+
+    Parameters
+    ----------
+    entry : CatalogueEntry
+    op : Op
+    tensors : dict of str to ndarray
+        The operands of forward, those without a type of their own in float64, and ``grad_output`` if there is one.
+    """
+
+    entry: CatalogueEntry
+    op: Op
+    tensors: Tensors
+
+    @functools.cached_property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shapes of the operands of forward."""
+        return {name: tensor.shape for name, tensor in self.tensors.items() if name != "grad_output"}
+
+    @functools.cached_property
+    def resolved(self) -> ResolvedOp[Any]:
+        """The op for these operands; ConvpoolError if they do not fit."""
+        return self.entry.resolve(self.op, self.shapes)
+
+    @property
+    def windows(self) -> AnyWindows:
+        """The windows over the spatial axes."""
+        windows: AnyWindows = self.resolved.windows
+        return windows
+
+    @property
+    def regular_windows(self) -> Windows | None:
+        """The windows, if they are of one size at equal distances."""
+        return self.windows if isinstance(self.windows, Windows) else None
+
+    @property
+    def rank(self) -> int:
+        """How many spatial axes there are."""
+        return len(self.windows.axes)
+
+    @property
+    def is_channels_last(self) -> bool:
+        """Whether the channels are the last axis."""
+        return self.op.data_format == "channels_last"
+
+    @property
+    def spatial(self) -> Axes:
+        """The spatial axes of activations."""
+        return tuple(range(1, 1 + self.rank)) if self.is_channels_last else tuple(range(2, 2 + self.rank))
+
+    @property
+    def channel_axis(self) -> int:
+        """The axis of the channels of activations."""
+        return 1 + self.rank if self.is_channels_last else 1
+
+    @property
+    def kernel_axes(self) -> Axes:
+        """The spatial axes of a weight."""
+        return tuple(range(self.rank)) if self.is_channels_last else tuple(range(2, 2 + self.rank))
+
+    def result_shape(self, name: str) -> tuple[int, ...] | None:
+        """Return the shape of a result or gradient; None if the layer has none of that name for these operands."""
+        if name.startswith("grad_"):
+            gradient = self.tensors.get("grad_output")
+            if gradient is None or gradient.shape != self.resolved.output_shape:
+                return None
+            return self.resolved.gradient_shapes.get(name.removeprefix("grad_"))
+        return self.resolved.result_shapes.get("output") if name == "indices" else self.resolved.result_shapes.get(name)
+
+    def by_position(self, name: str) -> Array:
+        """Return activations as a view (N, *spatial, C)."""
+        return channels_last_view(self.tensors[name], self.op.data_format)
+
+    def work(self, names: Iterable[str]) -> int:
+        """Return the predicted work of computing some of the results."""
+        costs = self.resolved.costs()
+        wrt = [name.removeprefix("grad_") for name in names if name.startswith("grad_")]
+        forward = [costs.forward] if len(wrt) < len(list(names)) else []
+        return sum(cost.work for cost in (*forward, *(costs.backward[name] for name in wrt)))
+
+    def compute(self, names: Iterable[str]) -> Tensors:
+        """Compute some of the results and gradients, by name."""
+        names = tuple(names)
+        op: Any = dataclasses.replace(self.op, **_OPTIONS.get("indices" in names, {}))
+        arguments = [self.tensors.get(operand.name) for operand in op.operands]
+        found: Tensors = {}
+        if any(not name.startswith("grad_") for name in names):
+            returned = op.forward(*arguments)
+            found |= {"output": returned} if isinstance(returned, np.ndarray) else returned._asdict()
+        wrt = tuple(name.removeprefix("grad_") for name in names if name.startswith("grad_"))
+        if wrt:
+            options = {"wrt": wrt} if len(op.differentiable) > 1 else {}
+            returned = op.backward(self.tensors["grad_output"], *arguments, **options)
+            found |= {"grad_input": returned} if isinstance(returned, np.ndarray) else returned._asdict()
+        return {name: found[name] for name in names}
+
+    def magnitudes(self, names: Iterable[str]) -> Tensors:
+        """Return for some of the results the sums of the absolute values of their terms, as far as they are sums."""
+        return magnitudes(self.op, self.tensors, tuple(names))
+
+    def term_counts(self) -> dict[str, int]:
+        """Return how many terms the longest sum of each result has."""
+        return term_counts(self.op, self.resolved, self.shapes)
+
+    def changed(self, scenario: Scenario) -> Layer:
+        """Return the layer that is computed in a scenario, whose operands are as it reads them.
+
+        Raises
+        ------
+        ConvpoolError
+            If its parameters do not go together.
+        """
+        tensors = dict(self.tensors)
+        for reading in scenario.readings:
+            name = "grad_output" if reading.name == "output" else reading.name
+            if name in tensors:
+                tensors[name] = reading.read(tensors[name])
+        return Layer(self.entry, self._changed_op(scenario.changes), tensors)
+
+    def _changed_op(self, changes: Mapping[str, Any]) -> Op:
+        if not changes:
+            return self.op
+        selector = self.entry.selector
+        if selector and selector in changes:  # another op: it has the parameters that both have
+            kind = self.entry.ops[changes[selector]]
+            shared = {each.name for each in kind.parameters()}
+            values = {name: value for name, value in vars(self.op).items() if name in shared and value is not None}
+            return kind(**values)
+        return dataclasses.replace(self.op, **changes)
+
+    def outcome(self, scenario: Scenario, names: Iterable[str]) -> Tensors:
+        """Return what a scenario leads to, for those names that it has."""
+        changed = self.changed(scenario)
+        found: Tensors = {}
+        if scenario.loop is not None:
+            found = {name: array for name, array in scenario.loop(changed).items() if name in names}
+        else:
+            possible = [name for name in names if changed.result_shape(name) is not None]
+            found = changed.compute(possible) if possible else {}
+        for name in found:
+            found[name] = undone(scenario, name, found[name])
+        return found
+
+
+_OPTIONS: dict[bool, dict[str, Any]] = {True: {"return_indices": True}}
+
+
+def undone(scenario: Scenario, name: str, array: Array) -> Array:
+    """Return a result as it belongs to the tensors as they are."""
+    for reading in reversed(scenario.readings):
+        if name.removeprefix("grad_") == reading.name and (name.startswith("grad_") or name == "output"):
+            array = reading.undo(array)
+    return array

@@ -1,0 +1,392 @@
+"""The search for a mistake: each hypothesis is tried by computing what the caller would have got."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnn_core import ConvpoolError
+from cnn_core.runtime.cancellation import check_cancelled
+
+from ..codecs.message import BFLOAT16
+from ..operations.tolerance import Tolerance, is_floating
+from .comparison import Comparison, narrower, root_mean_square
+from .hypotheses import COMPUTATIONS, RESULTS, Altered, Results, ResultsHypothesis, Variant
+from .layer import Layer, Scenario, Tensors, undone
+
+__all__ = ["Explanation", "Search"]
+
+Array = NDArray[Any]
+
+MAX_PAIRS = 3000
+MAX_NEAREST = 3
+NEAREST = 0.3
+"""What may be left of the error, for a hypothesis that does not reproduce the claim to be named all the same."""
+
+MAX_NOISE = 0.05
+"""What rounding may change a result by, as a share of it, for it to be taken for rounding."""
+
+FLOAT16, FLOAT32, FLOAT64 = (np.dtype(name) for name in ("float16", "float32", "float64"))
+COARSER = {FLOAT64: (FLOAT32, FLOAT16), FLOAT32: (FLOAT16, BFLOAT16), FLOAT16: (), BFLOAT16: ()}
+"""The types in which sums may have been computed instead of another one."""
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A mistake, or two, and which of the claimed tensors it reproduces.
+
+    Parameters
+    ----------
+    id, sentence, rule : str
+        Of the hypothesis; of both, joined, for a pair.
+    parameters : mapping of str to object
+        What makes convpool agree; empty if nothing does.
+    names : tuple of str
+        The wrong tensors that it reproduces.
+    changes_right : bool
+        Whether it would make another claimed tensor wrong, which is right.
+    precision : dtype, optional
+        The type in which sums must have been computed, if it is not the one that was expected.
+    residual : float
+        What is left of the error, relative to the result.
+    agrees : bool
+        Whether what is left is within the tolerance.
+    """
+
+    id: str
+    sentence: str
+    rule: str
+    parameters: Mapping[str, Any]
+    names: tuple[str, ...]
+    changes_right: bool
+    precision: np.dtype[Any] | None
+    residual: float
+    agrees: bool = True
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A mistake that can be tried; ``alter`` gives what it makes of the results of its scenario."""
+
+    id: str
+    sentence: str
+    rule: str
+    scenario: Scenario
+    parameters: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, hypothesis: Any, variant: Variant) -> _Candidate:
+        sentence = hypothesis.sentence.replace("{}", variant.text)
+        return cls(hypothesis.id, sentence, hypothesis.rule, variant.scenario, variant.parameters)
+
+    def and_then(self, hypothesis: Any, sentence: str, parameters: Mapping[str, Any], scenario: Scenario) -> _Candidate:
+        return _Candidate(
+            f"{self.id}+{hypothesis.id}",
+            f"{self.sentence} And: {sentence}",
+            self.rule,
+            scenario,
+            {**self.parameters, **parameters} if self.parameters and parameters else {},
+        )
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """How well results reproduce a claim: exactly but for rounding in a type, or (None) not."""
+
+    precision: np.dtype[Any] | None
+    residual: float
+    is_coarser: bool = False
+
+
+class Search:
+    """Tries the hypotheses on a layer with what somebody claims of it.
+
+    Parameters
+    ----------
+    layer : Layer
+    claimed : dict of str to ndarray
+        What was computed, by the names of results and gradients.
+    comparisons : dict of str to Comparison
+        Of those claimed tensors that have the right shape.
+    tolerances : dict of str to Tolerance
+        Of all claimed tensors.
+    max_work : int
+        What may be computed, see ``cnn_core.kernels.cost.Cost``.
+
+    Attributes
+    ----------
+    tried : int
+        Hypotheses, and pairs of them, whose results were compared.
+    is_complete : bool
+        Whether none was left out because of the work.
+    """
+
+    def __init__(
+        self,
+        layer: Layer,
+        claimed: Mapping[str, Array],
+        comparisons: Mapping[str, Comparison],
+        tolerances: Mapping[str, Tolerance],
+        max_work: int,
+    ) -> None:
+        self._layer, self._comparisons, self._tolerances = layer, comparisons, tolerances
+        self._claimed = {
+            name: array.astype(np.float64) if is_floating(array.dtype) else array for name, array in claimed.items()
+        }
+        self._wrong = [name for name in claimed if name not in comparisons or not comparisons[name].agrees]
+        self._work_left = max_work
+        self._right_results: Tensors = {name: comparison.exact for name, comparison in comparisons.items()}
+        self._nearest: list[tuple[float, _Candidate, str]] = []
+        self.tried, self.is_complete = 0, True
+
+    def explanations(self) -> list[Explanation]:
+        """Return what explains the wrong tensors, the best first."""
+        found = list(self._singles())
+        open_names = [name for name in self._wrong if not any(name in each.names for each in found)]
+        if open_names:
+            found.extend(self._pairs(open_names))
+        ranked = sorted(
+            enumerate(found),
+            key=lambda each: (-len(each[1].names), each[1].precision is not None, each[1].changes_right, each[0]),
+        )
+        explanations = [explanation for _, explanation in ranked]
+        still_open = [name for name in open_names if not any(name in each.names for each in found)]
+        return explanations or list(self._nearest_of(still_open))
+
+    # ---------------------------------------------------------------------------------------------------------- singles
+
+    def _singles(self) -> Iterator[Explanation]:
+        named: set[str] = set()
+        for candidate, outcome in self._single_outcomes():
+            if candidate.id in named:
+                continue
+            explanation = self._explained(candidate, outcome, self._wrong)
+            if explanation is not None:
+                named.add(candidate.id)
+                yield explanation
+        yield from self._coarser()
+
+    def _single_outcomes(self) -> Iterator[tuple[_Candidate, Tensors]]:
+        for hypothesis in COMPUTATIONS:
+            for variant in hypothesis.variants(self._layer):
+                candidate = _Candidate.of(hypothesis, variant)
+                outcome = self._outcome(candidate.scenario, self._wrong)
+                if outcome:
+                    yield candidate, outcome
+        for altering in RESULTS:
+            for candidate, altered in self._altered(altering, self._layer, self._right_results):
+                yield candidate, altered.tensors
+
+    def _altered(
+        self, hypothesis: ResultsHypothesis, layer: Layer, tensors: Tensors
+    ) -> Iterator[tuple[_Candidate, Altered]]:
+        for altered in hypothesis.alter(Results(layer, tensors, self._claimed)):
+            if any(name in self._wrong for name in altered.tensors):
+                sentence = hypothesis.sentence.replace("{}", altered.text)
+                yield _Candidate(hypothesis.id, sentence, hypothesis.rule, Scenario(), {}), altered
+
+    def _coarser(self) -> Iterator[Explanation]:
+        """Explain errors by sums in a coarser type."""
+        fits = {
+            name: self._fit(name, self._right_results[name], None) for name in self._wrong if name in self._comparisons
+        }
+        by_type: dict[np.dtype[Any], list[str]] = {}
+        for name, fit in fits.items():
+            if fit.precision is not None:
+                by_type.setdefault(fit.precision, []).append(name)
+        for precision, names in by_type.items():
+            yield Explanation(
+                f"{precision.name}_sums",
+                f"The sums are computed in {precision.name}: what is off is rounding.",
+                "docs/golden-cases.md#tolerances",
+                {"accumulation": precision.name},
+                tuple(names),
+                changes_right=False,
+                precision=None,
+                residual=max(fits[name].residual for name in names),
+            )
+
+    # ------------------------------------------------------------------------------------------------------------ pairs
+
+    def _pairs(self, names: Sequence[str]) -> Iterator[Explanation]:
+        """Yield the first pair that reproduces each of some tensors."""
+        left = list(names)
+        for candidate, outcome in itertools.islice(self._pair_outcomes(names), MAX_PAIRS):
+            explanation = self._explained(candidate, outcome, left)
+            if explanation is not None:
+                yield explanation
+                left = [name for name in left if name not in explanation.names]
+                if not left:
+                    return
+
+    def _pair_outcomes(self, names: Sequence[str]) -> Iterator[tuple[_Candidate, Tensors]]:
+        candidates = [
+            (hypothesis, variant) for hypothesis in COMPUTATIONS for variant in hypothesis.variants(self._layer)
+        ]
+        usual = [hypothesis for hypothesis in RESULTS if not hypothesis.follows_claim]
+        for hypothesis, variant in candidates:
+            first = _Candidate.of(hypothesis, variant)
+            tensors = self._outcome(first.scenario, names, of_any_shape=True)
+            for altering in usual if tensors else ():
+                for second, altered in self._altered(altering, self._layer, tensors):
+                    yield first.and_then(altering, second.sentence, {}, first.scenario), altered.tensors
+        for one, other in itertools.combinations(usual, 2):
+            for first, altered in self._altered(one, self._layer, self._right_results):
+                for second, again in self._altered(other, self._layer, {**self._right_results, **altered.tensors}):
+                    yield first.and_then(other, second.sentence, {}, Scenario()), again.tensors
+        for (one_hypothesis, one_variant), (hypothesis, variant) in itertools.combinations(candidates, 2):
+            if one_hypothesis is hypothesis:
+                continue
+            scenario = one_variant.scenario.with_another(variant.scenario)
+            outcome = self._outcome(scenario, names) if scenario else {}
+            if outcome and scenario:
+                sentence = hypothesis.sentence.replace("{}", variant.text)
+                first = _Candidate.of(one_hypothesis, one_variant)
+                yield first.and_then(hypothesis, sentence, variant.parameters, scenario), outcome
+
+    # --------------------------------------------------------------------------------------------------------- outcomes
+
+    def _outcome(self, scenario: Scenario, names: Sequence[str], *, of_any_shape: bool = False) -> Tensors:
+        """Return those results of a scenario that have the shape of their claim, as far as the work allows."""
+        check_cancelled()
+        try:
+            changed = self._layer.changed(scenario)
+            wanted = []
+            for name in names:
+                shape = changed.result_shape(name)
+                may_fit = of_any_shape or scenario.readings or scenario.loop or shape == self._claimed[name].shape
+                if shape is not None and may_fit:
+                    wanted.append(name)
+            work = changed.work(wanted) if wanted else 0
+            if work > self._work_left:
+                self.is_complete = False
+                return {}
+            self._work_left -= work
+            found = self._layer.outcome(scenario, wanted) if wanted else {}
+        except (ConvpoolError, ValueError):  # its parameters or shapes do not go together
+            return {}
+        return {
+            name: array for name, array in found.items() if of_any_shape or array.shape == self._claimed[name].shape
+        }
+
+    def _explained(self, candidate: _Candidate, outcome: Tensors, names: Sequence[str]) -> Explanation | None:
+        self.tried += 1
+        fits: dict[str, _Fit] = {}
+        for name in names:
+            array = outcome.get(name)
+            if array is None or array.shape != self._claimed[name].shape or self._is_right(name, array):
+                continue
+            fit = self._fit(name, array, candidate.scenario)
+            if fit.precision is not None:
+                fits[name] = fit
+            else:
+                self._nearest.append((fit.residual, candidate, name))
+        if not fits:
+            return None
+        coarser = [fit.precision for fit in fits.values() if fit.is_coarser and fit.precision is not None]
+        precision = min(coarser, key=lambda dtype: dtype.itemsize, default=None)
+        sentence = candidate.sentence
+        parameters = dict(candidate.parameters)
+        if precision is not None:
+            sentence += f" And the sums are computed in {precision.name}."
+            parameters |= {"accumulation": precision.name} if parameters else {}
+        return Explanation(
+            candidate.id,
+            sentence,
+            candidate.rule,
+            parameters,
+            tuple(fits),
+            self._changes_right(candidate, outcome),
+            precision,
+            max(fit.residual for fit in fits.values()),
+        )
+
+    def _is_right(self, name: str, array: Array) -> bool:
+        """Return whether a candidate leads to what is right: it does not matter here."""
+        comparison = self._comparisons.get(name)
+        return comparison is not None and dataclasses.replace(comparison, claimed=array).agrees
+
+    def _changes_right(self, candidate: _Candidate, outcome: Tensors) -> bool:
+        """Return whether a candidate would make a tensor wrong that is right."""
+        right = [name for name in self._claimed if name not in self._wrong]
+        others = {name: array for name, array in outcome.items() if name in right}
+        if candidate.scenario != Scenario():
+            others = self._outcome(candidate.scenario, right, of_any_shape=True)
+        return any(
+            array.shape != self._claimed[name].shape or self._fit(name, array, candidate.scenario).precision is None
+            for name, array in others.items()
+        )
+
+    # ------------------------------------------------------------------------------------------------------------- fits
+
+    def _fit(self, name: str, exact: Array, scenario: Scenario | None) -> _Fit:
+        """Return how well a result reproduces its claim."""
+        claim, tolerance = self._claimed[name], self._tolerances[name]
+        comparison = Comparison(claim, exact, self._magnitude(name, exact, scenario), tolerance)
+        residual = comparison.residual
+        if scenario is not None and comparison.agrees:
+            return _Fit(tolerance.accumulation, residual)
+        if tolerance.terms == 0 or not is_floating(tolerance.storage) or residual > MAX_NOISE:
+            return _Fit(None, residual)
+        for accumulation in COARSER.get(tolerance.accumulation, ()):
+            storage = narrower(tolerance.storage, accumulation)
+            coarser = dataclasses.replace(tolerance, accumulation=accumulation, storage=storage)
+            if dataclasses.replace(comparison, tolerance=coarser).agrees:
+                return _Fit(accumulation, residual, is_coarser=True)
+        return _Fit(None, residual)
+
+    def _magnitude(self, name: str, exact: Array, scenario: Scenario | None) -> Array | None:
+        """Return the magnitudes of a result's terms; where they are not known by element, the largest for each."""
+        comparison = self._comparisons.get(name)
+        base = comparison.magnitude if comparison is not None else None
+        if self._tolerances[name].terms == 0:
+            return None
+        if scenario is None and base is not None and base.shape == exact.shape:
+            return base
+        scale = max(1.0, root_mean_square(exact) / (root_mean_square(self._right_results.get(name, exact)) or 1.0))
+        if scenario is None or scenario.loop or scenario == Scenario() or not self._is_near(name, exact, base, scale):
+            if base is not None and base.shape == exact.shape:
+                return np.maximum(base, np.abs(exact)) * scale
+            return np.full(exact.shape, max(_largest(base), _largest(exact)) * scale)
+        try:
+            return undone(scenario, name, self._layer.changed(scenario).magnitudes([name])[name])
+        except (ConvpoolError, KeyError, ValueError):
+            return np.full(exact.shape, max(_largest(base), _largest(exact)))
+
+    def _is_near(self, name: str, exact: Array, base: Array | None, scale: float) -> bool:
+        """Return whether a result is so near to its claim that the tolerance of each element matters."""
+        largest = np.full(exact.shape, max(_largest(base), _largest(exact)) * 4 * scale)
+        return Comparison(self._claimed[name], exact, largest, self._tolerances[name]).agrees
+
+    def _nearest_of(self, names: Sequence[str]) -> Iterator[Explanation]:
+        """Yield what comes nearest to wrong tensors that nothing explains."""
+        for name in names:
+            comparison = self._comparisons.get(name)
+            if comparison is None or not np.isfinite(comparison.residual):
+                continue
+            near = [each for each in self._nearest if each[2] == name and each[0] < NEAREST * comparison.residual]
+            for residual, candidate, _ in sorted(near, key=lambda each: each[0])[:MAX_NEAREST]:
+                yield Explanation(
+                    candidate.id,
+                    f"Near, but not all of it: {candidate.sentence}",
+                    candidate.rule,
+                    candidate.parameters,
+                    (name,),
+                    changes_right=False,
+                    precision=None,
+                    residual=residual,
+                    agrees=False,
+                )
+
+
+def _largest(array: Array | None) -> float:
+    if array is None:
+        return 0.0
+    values = np.abs(array.astype(np.float64, copy=False))
+    return float(np.max(values, initial=0.0, where=np.isfinite(values)))
