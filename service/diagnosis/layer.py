@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cnn_core import Conv
 from cnn_core.geometry import AnyWindows, Windows
 from cnn_core.operands import channels_last_view
 from cnn_core.ops.base import Op, ResolvedOp
+from cnn_core.ops.pool_base import Pool
 
 from ..operations.operation import CatalogueEntry
 from ..operations.tolerance import magnitudes, term_counts
@@ -138,7 +140,7 @@ class Layer:
             if gradient is None or gradient.shape != self.resolved.output_shape:
                 return None
             return self.resolved.gradient_shapes.get(name.removeprefix("grad_"))
-        return self.resolved.result_shapes.get("output") if name == "indices" else self.resolved.result_shapes.get(name)
+        return self.resolved.output_shape if name in self.op.results else None
 
     def by_position(self, name: str) -> Array:
         """Return activations as a view (N, *spatial, C)."""
@@ -154,7 +156,7 @@ class Layer:
     def compute(self, names: Iterable[str]) -> Tensors:
         """Compute some of the results and gradients, by name."""
         names = tuple(names)
-        op: Any = dataclasses.replace(self.op, **_OPTIONS.get("indices" in names, {}))
+        op: Any = dataclasses.replace(self.op, return_indices=True) if "indices" in names else self.op
         arguments = [self.tensors.get(operand.name) for operand in op.operands]
         found: Tensors = {}
         if any(not name.startswith("grad_") for name in names):
@@ -201,21 +203,55 @@ class Layer:
             return kind(**values)
         return dataclasses.replace(self.op, **changes)
 
+    def computing(self, name: str) -> Layer:
+        """Return the layer that a loop computes a result with: for a gradient, as ``with_gradient_of_its_size``."""
+        return self.with_gradient_of_its_size if name.startswith("grad_") else self
+
+    @functools.cached_property
+    def with_gradient_of_its_size(self) -> Layer:
+        """Return the layer with ``grad_output`` as a loop over it reads it, where its sizes are not the output's.
+
+        Where the output is larger, the windows that the loop does not come to contribute nothing: zeros. Where it is
+        smaller, the loop has more windows: they reach further into the padding at the end, which contributes nothing.
+        """
+        gradient, windows = self.tensors.get("grad_output"), self.regular_windows
+        if gradient is None or windows is None or not isinstance(self.op, (Pool, Conv)):
+            return self
+        needed = self.resolved.output_shape
+        sizes = [gradient.shape[axis] for axis in self.spatial] if gradient.ndim == len(needed) else []
+        if gradient.shape == needed or not sizes:
+            return self
+        changes: dict[str, Any] = {"padding": _reaching(windows, sizes)}
+        if isinstance(self.op, Pool):
+            changes["ceil_mode"] = False
+        layer = Layer(self.entry, dataclasses.replace(self.op, **changes), self.tensors)
+        needed = layer.resolved.output_shape
+        missing = [(0, more - less) for less, more in zip(gradient.shape, needed, strict=True)]
+        if any(end < 0 for _, end in missing):
+            return self
+        return Layer(self.entry, layer.op, {**self.tensors, "grad_output": np.pad(gradient, missing)})
+
     def outcome(self, scenario: Scenario, names: Iterable[str]) -> Tensors:
-        """Return what a scenario leads to, for those names that it has."""
-        changed = self.changed(scenario)
+        """Return what a scenario leads to on the layer that it has changed, for those names that it has."""
         found: Tensors = {}
         if scenario.loop is not None:
-            found = {name: array for name, array in scenario.loop(changed).items() if name in names}
+            found = {name: array for name, array in scenario.loop(self).items() if name in names}
         else:
-            possible = [name for name in names if changed.result_shape(name) is not None]
-            found = changed.compute(possible) if possible else {}
-        for name in found:
-            found[name] = undone(scenario, name, found[name])
-        return found
+            forward = [name for name in names if not name.startswith("grad_")]
+            backward = [name for name in names if name.startswith("grad_")]
+            for layer, wanted in ((self, forward), (self.with_gradient_of_its_size if backward else self, backward)):
+                possible = [name for name in wanted if layer.result_shape(name) is not None]
+                found |= layer.compute(possible) if possible else {}
+        return {name: undone(scenario, name, array) for name, array in found.items()}
 
 
-_OPTIONS: dict[bool, dict[str, Any]] = {True: {"return_indices": True}}
+def _reaching(windows: Windows, counts: Iterable[int]) -> tuple[tuple[int, int], ...]:
+    """Return the padding with which there are at least so many windows along each axis."""
+    pads = []
+    for axis, count in zip(windows.axes, counts, strict=True):
+        needed = (count - 1) * axis.stride + axis.extent - axis.before - axis.size
+        pads.append((axis.before, max(axis.after, needed)))
+    return tuple(pads)
 
 
 def undone(scenario: Scenario, name: str, array: Array) -> Array:

@@ -17,17 +17,20 @@ from cnn_core.runtime.cancellation import check_cancelled
 from ..codecs.message import BFLOAT16
 from ..operations.tolerance import Tolerance, is_floating
 from .comparison import Comparison, narrower, root_mean_square
-from .hypotheses import COMPUTATIONS, RESULTS, Altered, Results, ResultsHypothesis, Variant
+from .hypotheses import COMPUTATIONS, RESULTS, Altered, Hypothesis, Results, ResultsHypothesis, Variant
 from .layer import Layer, Scenario, Tensors, undone
 
 __all__ = ["Explanation", "Search"]
 
 Array = NDArray[Any]
 
-MAX_PAIRS = 3000
+MAX_PAIRS = 1500
 MAX_NEAREST = 3
 NEAREST = 0.3
 """What may be left of the error, for a hypothesis that does not reproduce the claim to be named all the same."""
+
+LOOSE = 16
+"""How many times larger than those of the right result the terms of a mistaken one may be."""
 
 MAX_NOISE = 0.05
 """What rounding may change a result by, as a share of it, for it to be taken for rounding."""
@@ -79,11 +82,12 @@ class _Candidate:
     rule: str
     scenario: Scenario
     parameters: Mapping[str, Any]
+    about: str = ""
 
     @classmethod
     def of(cls, hypothesis: Any, variant: Variant) -> _Candidate:
         sentence = hypothesis.sentence.replace("{}", variant.text)
-        return cls(hypothesis.id, sentence, hypothesis.rule, variant.scenario, variant.parameters)
+        return cls(hypothesis.id, sentence, hypothesis.rule, variant.scenario, variant.parameters, hypothesis.about)
 
     def and_then(self, hypothesis: Any, sentence: str, parameters: Mapping[str, Any], scenario: Scenario) -> _Candidate:
         return _Candidate(
@@ -143,6 +147,8 @@ class Search:
         self._work_left = max_work
         self._right_results: Tensors = {name: comparison.exact for name, comparison in comparisons.items()}
         self._nearest: list[tuple[float, _Candidate, str]] = []
+        self._hopeless_residuals: dict[str, float] = {}
+        self._effective: list[tuple[Hypothesis, Variant]] = []
         self.tried, self.is_complete = 0, True
 
     def explanations(self) -> list[Explanation]:
@@ -177,6 +183,8 @@ class Search:
             for variant in hypothesis.variants(self._layer):
                 candidate = _Candidate.of(hypothesis, variant)
                 outcome = self._outcome(candidate.scenario, self._wrong)
+                if not outcome or any(not self._is_right(name, array) for name, array in outcome.items()):
+                    self._effective.append((hypothesis, variant))
                 if outcome:
                     yield candidate, outcome
         for altering in RESULTS:
@@ -226,11 +234,8 @@ class Search:
                     return
 
     def _pair_outcomes(self, names: Sequence[str]) -> Iterator[tuple[_Candidate, Tensors]]:
-        candidates = [
-            (hypothesis, variant) for hypothesis in COMPUTATIONS for variant in hypothesis.variants(self._layer)
-        ]
-        usual = [hypothesis for hypothesis in RESULTS if not hypothesis.follows_claim]
-        for hypothesis, variant in candidates:
+        usual = [hypothesis for hypothesis in RESULTS if hypothesis.in_pairs]
+        for hypothesis, variant in self._effective:
             first = _Candidate.of(hypothesis, variant)
             tensors = self._outcome(first.scenario, names, of_any_shape=True)
             for altering in usual if tensors else ():
@@ -240,7 +245,7 @@ class Search:
             for first, altered in self._altered(one, self._layer, self._right_results):
                 for second, again in self._altered(other, self._layer, {**self._right_results, **altered.tensors}):
                     yield first.and_then(other, second.sentence, {}, Scenario()), again.tensors
-        for (one_hypothesis, one_variant), (hypothesis, variant) in itertools.combinations(candidates, 2):
+        for (one_hypothesis, one_variant), (hypothesis, variant) in itertools.combinations(self._effective, 2):
             if one_hypothesis is hypothesis:
                 continue
             scenario = one_variant.scenario.with_another(variant.scenario)
@@ -257,9 +262,11 @@ class Search:
         check_cancelled()
         try:
             changed = self._layer.changed(scenario)
+            if scenario.loop and type(changed.op) is not type(self._layer.op):
+                return {}
             wanted = []
             for name in names:
-                shape = changed.result_shape(name)
+                shape = changed.computing(name).result_shape(name)
                 may_fit = of_any_shape or scenario.readings or scenario.loop or shape == self._claimed[name].shape
                 if shape is not None and may_fit:
                     wanted.append(name)
@@ -268,7 +275,7 @@ class Search:
                 self.is_complete = False
                 return {}
             self._work_left -= work
-            found = self._layer.outcome(scenario, wanted) if wanted else {}
+            found = changed.outcome(scenario, wanted) if wanted else {}
         except (ConvpoolError, ValueError):  # its parameters or shapes do not go together
             return {}
         return {
@@ -287,7 +294,7 @@ class Search:
                 fits[name] = fit
             else:
                 self._nearest.append((fit.residual, candidate, name))
-        if not fits:
+        if not fits or (candidate.about and candidate.about not in fits):
             return None
         coarser = [fit.precision for fit in fits.values() if fit.is_coarser and fit.precision is not None]
         precision = min(coarser, key=lambda dtype: dtype.itemsize, default=None)
@@ -310,7 +317,9 @@ class Search:
     def _is_right(self, name: str, array: Array) -> bool:
         """Return whether a candidate leads to what is right: it does not matter here."""
         comparison = self._comparisons.get(name)
-        return comparison is not None and dataclasses.replace(comparison, claimed=array).agrees
+        if comparison is None or _residual(array, comparison.exact) > MAX_NOISE:
+            return False
+        return dataclasses.replace(comparison, claimed=array).agrees
 
     def _changes_right(self, candidate: _Candidate, outcome: Tensors) -> bool:
         """Return whether a candidate would make a tensor wrong that is right."""
@@ -328,8 +337,10 @@ class Search:
     def _fit(self, name: str, exact: Array, scenario: Scenario | None) -> _Fit:
         """Return how well a result reproduces its claim."""
         claim, tolerance = self._claimed[name], self._tolerances[name]
+        residual = _residual(claim, exact)
+        if residual > self._hopeless(name):
+            return _Fit(None, residual)
         comparison = Comparison(claim, exact, self._magnitude(name, exact, scenario), tolerance)
-        residual = comparison.residual
         if scenario is not None and comparison.agrees:
             return _Fit(tolerance.accumulation, residual)
         if tolerance.terms == 0 or not is_floating(tolerance.storage) or residual > MAX_NOISE:
@@ -340,6 +351,19 @@ class Search:
             if dataclasses.replace(comparison, tolerance=coarser).agrees:
                 return _Fit(accumulation, residual, is_coarser=True)
         return _Fit(None, residual)
+
+    def _hopeless(self, name: str) -> float:
+        """Return a residual beyond which no result of about the right size reproduces a claim."""
+        if name not in self._hopeless_residuals:
+            tolerance, comparison = self._tolerances[name], self._comparisons.get(name)
+            cancelled = 1.0
+            if comparison is not None and comparison.magnitude is not None:
+                # sums whose terms cancel are as far off as their terms are larger
+                scale = root_mean_square(comparison.exact)
+                cancelled = _largest(comparison.magnitude) / scale if scale else float("inf")
+            relative = float(tolerance.relative_to_terms) * cancelled if tolerance.terms else 0.0
+            self._hopeless_residuals[name] = max(MAX_NOISE, LOOSE * relative)
+        return self._hopeless_residuals[name]
 
     def _magnitude(self, name: str, exact: Array, scenario: Scenario | None) -> Array | None:
         """Return the magnitudes of a result's terms; where they are not known by element, the largest for each."""
@@ -355,7 +379,7 @@ class Search:
                 return np.maximum(base, np.abs(exact)) * scale
             return np.full(exact.shape, max(_largest(base), _largest(exact)) * scale)
         try:
-            return undone(scenario, name, self._layer.changed(scenario).magnitudes([name])[name])
+            return undone(scenario, name, self._layer.changed(scenario).computing(name).magnitudes([name])[name])
         except (ConvpoolError, KeyError, ValueError):
             return np.full(exact.shape, max(_largest(base), _largest(exact)))
 
@@ -383,6 +407,22 @@ class Search:
                     residual=residual,
                     agrees=False,
                 )
+
+
+def _residual(claim: Array, exact: Array) -> float:
+    """Return the root of the mean square of the differences, relative to that of the result, or of the claim."""
+    difference, result = (claim - exact).reshape(-1), exact.reshape(-1)
+    if difference.dtype.kind != "f":
+        difference, result = difference.astype(np.float64), result.astype(np.float64)
+    with np.errstate(all="ignore"):
+        squared = float(difference @ difference)
+        scale = float(result @ result) or float(claim.reshape(-1) @ claim.reshape(-1)) or 1.0
+        if np.isfinite(squared) and np.isfinite(scale):
+            return float(np.sqrt(squared / scale))
+    difference = np.where((claim == exact) | (np.isnan(claim) & np.isnan(exact)), 0, claim - exact)
+    if not np.isfinite(difference).all():
+        return float("inf")
+    return root_mean_square(difference) / (root_mean_square(exact) or root_mean_square(claim) or 1.0)
 
 
 def _largest(array: Array | None) -> float:

@@ -56,12 +56,15 @@ class Hypothesis:
         Link to the rule that it breaks.
     variants : callable
         From a layer to the ways to make the mistake there; none where it does not matter.
+    about : str
+        The tensor that must be wrong for it; empty for any.
     """
 
     id: str
     sentence: str
     rule: str
     variants: Callable[[Layer], Iterable[Variant]]
+    about: str = ""
 
 
 class Altered(NamedTuple):
@@ -116,12 +119,12 @@ class ResultsHypothesis:
         As of a ``Hypothesis``.
     alter : callable
         From the results to what a mistake makes of them.
-    follows_claim : bool
-        Whether that takes elements from the claim: it could explain what is left of any other mistake.
+    in_pairs : bool
+        Whether it is tried together with another mistake: not what could explain whatever that one leaves.
     """
 
     id: str
     sentence: str
     rule: str
     alter: Callable[[Results], Iterable[Altered]]
-    follows_claim: bool = False
+    in_pairs: bool = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator
@@ -64,9 +65,8 @@ def _winners(layer: Layer, windows: Windows, *, last: bool) -> Array:
     return winners
 
 
-def _contributions(layer: Layer, windows: Windows) -> Array:
-    """Return what each window gives to each of its taps: (N, *windows, *kernel, C)."""
-    gradient = channels_last_view(layer.tensors["grad_output"], layer.op.data_format).astype(np.float64)
+def _contributions(layer: Layer, windows: Windows, gradient: Array) -> Array:
+    """Return what each window, with its element of a gradient, gives to each of its taps: (N, *windows, *kernel, C)."""
     spread = gradient.reshape(*gradient.shape[:-1], *(1,) * layer.rank, gradient.shape[-1])
     op = layer.op
     if isinstance(op, MaxPool):
@@ -97,12 +97,10 @@ def _contributions(layer: Layer, windows: Windows) -> Array:
     return products.reshape(*gradient.shape[:-1], *windows.kernel_sizes, -1)
 
 
-def _overwritten(layer: Layer, windows: Windows, *, by_tap: bool, only_winners: bool) -> Tensors:
-    """Return the gradient of the input where a window's contribution replaces those before it."""
-    contributions = _contributions(layer, windows)
-    batch, channels = contributions.shape[0], contributions.shape[-1]
-    padded: Array = np.zeros((batch, *(axis.reach for axis in windows.axes), channels))
-    whole = slice(None)
+def _overwritten(windows: Windows, contributions: Array, *, by_tap: bool, only_winners: bool) -> Array:
+    """Return elements (N, *spatial, C) where a window's contribution replaces those before it."""
+    padded: Array = np.zeros((len(contributions), *(axis.reach for axis in windows.axes), contributions.shape[-1]))
+    whole, rank = slice(None), len(windows.axes)
     if by_tap:
         for tap in itertools.product(*map(range, windows.kernel_sizes)):
             starts = [offset * axis.dilation for offset, axis in zip(tap, windows.axes, strict=True)]
@@ -110,7 +108,7 @@ def _overwritten(layer: Layer, windows: Windows, *, by_tap: bool, only_winners: 
                 slice(start, start + (axis.output_size - 1) * axis.stride + 1, axis.stride)
                 for start, axis in zip(starts, windows.axes, strict=True)
             )
-            given: tuple[Any, ...] = (whole, *(whole,) * layer.rank, *tap)
+            given: tuple[Any, ...] = (whole, *(whole,) * rank, *tap)
             _assign(padded[(whole, *places)], contributions[given], only_winners=only_winners)
     else:
         for window in itertools.product(*map(range, windows.output_sizes)):
@@ -122,7 +120,7 @@ def _overwritten(layer: Layer, windows: Windows, *, by_tap: bool, only_winners: 
             given = (whole, *window)
             _assign(padded[(whole, *places)], contributions[given], only_winners=only_winners)
     inside = tuple(slice(axis.before, axis.before + axis.size) for axis in windows.axes)
-    return {"grad_input": _in_layout(layer, padded[(slice(None), *inside)])}
+    return padded[(whole, *inside)]
 
 
 def _assign(target: Array, values: Array, *, only_winners: bool) -> None:
@@ -134,25 +132,41 @@ def _assign(target: Array, values: Array, *, only_winners: bool) -> None:
 
 def _assignments(layer: Layer) -> Iterator[Variant]:
     windows = layer.regular_windows
-    kinds = (MaxPool, AvgPool, DifferentiableConvolution)
-    if windows is None or not isinstance(layer.op, kinds) or isinstance(layer.op, ConvTranspose):
+    if windows is None or not isinstance(layer.op, (MaxPool, AvgPool, DifferentiableConvolution)):
         return
-    if getattr(layer.op, "padding_mode", "zeros") != "zeros" or layer.result_shape("grad_input") is None:
-        return
-    if not any(axis.overlaps for axis in windows.axes):
+    if getattr(layer.op, "padding_mode", "zeros") != "zeros" or not any(axis.overlaps for axis in windows.axes):
         return
     if _size(layer, windows) > MAX_TAPS or math.prod(windows.output_sizes) > MAX_STEPS:
         return
-    for by_tap, text in ((False, "window by window"), (True, "tap by tap")):
-        for only_winners in (False, True) if isinstance(layer.op, MaxPool) else (False,):
+    kinds = [(False, False, "window by window"), (True, False, "tap by tap")]
+    if isinstance(layer.op, MaxPool):
+        kinds += [(False, True, "at the maximum of each window"), (True, True, "at each maximum, tap by tap")]
+    elif isinstance(layer.op, DifferentiableConvolution):
+        kinds += [(False, True, "channel by channel")]
+    for by_tap, only_some, text in kinds:
+        compute = functools.partial(_assigned, by_tap=by_tap, only_some=only_some)
+        yield _looped(compute, text)
 
-            def compute(changed: Layer, *, by_tap: bool = by_tap, only_winners: bool = only_winners) -> Tensors:
-                regular = changed.regular_windows
-                if regular is None or changed.result_shape("grad_input") is None:
-                    return {}
-                return _overwritten(changed, regular, by_tap=by_tap, only_winners=only_winners)
 
-            yield _looped(compute, text)
+def _assigned(layer: Layer, *, by_tap: bool, only_some: bool) -> Tensors:
+    """Return the gradient of the input, or the output of a transposed convolution, with an assignment for a sum."""
+    windows, op = layer.regular_windows, layer.op
+    transposed = isinstance(op, ConvTranspose)
+    if windows is None or (not transposed and layer.result_shape("grad_input") is None):
+        return {}
+    given = (
+        layer.by_position("input") if transposed else channels_last_view(layer.tensors["grad_output"], op.data_format)
+    )
+    if only_some and not isinstance(op, MaxPool):
+        given = given.copy()  # the loop over the channels assigns, too: that of the last one stays
+        given[..., :-1] = 0
+    contributions = _contributions(layer, windows, given.astype(np.float64))
+    winners = only_some and isinstance(op, MaxPool)
+    elements = _overwritten(windows, contributions, by_tap=by_tap, only_winners=winners)
+    if transposed:
+        bias = layer.tensors.get("bias")
+        return {"output": _in_layout(layer, elements if bias is None else elements + bias.reshape(-1))}
+    return {"grad_input": _in_layout(layer, elements)}
 
 
 def _last_of_ties(layer: Layer) -> Iterator[Variant]:
@@ -162,22 +176,14 @@ def _last_of_ties(layer: Layer) -> Iterator[Variant]:
 
     def compute(changed: Layer) -> Tensors:
         regular = changed.regular_windows
-        assert regular is not None  # noqa: S101
+        if regular is None:
+            return {}
         winners = _winners(changed, regular, last=True)
         found: Tensors = {"indices": _indices(changed, regular, winners)}
         if changed.result_shape("grad_input") is not None:
             gradient = channels_last_view(changed.tensors["grad_output"], changed.op.data_format)
             spread = gradient.reshape(*gradient.shape[:-1], *(1,) * changed.rank, gradient.shape[-1])
-            matrix = (winners * spread).reshape(len(gradient), math.prod(regular.output_sizes), -1)
-            # what each window gives to its taps is added up; the overhang of ceil_mode is cut off as padding is
-            pads = tuple((axis.before, axis.reach - axis.before - axis.size) for axis in regular.axes)
-            unfold = Unfold(
-                kernel_size=regular.kernel_sizes,
-                stride=tuple(axis.stride for axis in regular.axes),
-                dilation=tuple(axis.dilation for axis in regular.axes),
-                padding=pads,
-            )
-            found["grad_input"] = _in_layout(changed, unfold.backward(matrix, changed.by_position("input")))
+            found["grad_input"] = _added(changed, regular, winners * spread)
         return found
 
     yield _looped(compute)
@@ -198,33 +204,61 @@ def _indices(layer: Layer, windows: Windows, winners: Array) -> Array:
     return indices
 
 
-def _signed_powers(layer: Layer) -> Iterator[Variant]:
+def _other_norms(layer: Layer) -> Iterator[Variant]:
     windows = layer.regular_windows
     if not isinstance(layer.op, LpPool) or windows is None or _size(layer, windows) > MAX_TAPS:
         return
-    for root, text in ((True, "the absolute values"), (False, "the root")):
+    for kind, text in (
+        ("signed", "is of the values themselves, not of their absolute values"),
+        ("powers", "lacks the root"),
+        ("mean", "is of the mean of the powers, not of their sum"),
+    ):
 
-        def compute(changed: Layer, *, root: bool = root) -> Tensors:
-            op: Any = changed.op
+        def compute(changed: Layer, *, kind: str = kind) -> Tensors:
             regular = changed.regular_windows
-            assert regular is not None  # noqa: S101
-            taps = _views_of_windows(changed, regular, 0.0)
-            axes = tuple(range(1 + changed.rank, 1 + 2 * changed.rank))
-            with np.errstate(all="ignore"):
-                powers = (taps if root else np.abs(taps)) ** op.norm_type
-                sums = powers.sum(axis=axes)
-                return {"output": _in_layout(changed, sums ** (1 / op.norm_type) if root else sums)}
+            return {} if regular is None else _norm(changed, regular, kind)
 
         yield _looped(compute, text)
+
+
+def _norm(layer: Layer, windows: Windows, kind: str) -> Tensors:
+    op: Any = layer.op
+    taps = _views_of_windows(layer, windows, 0.0)
+    axes, exponent = tuple(range(1 + layer.rank, 1 + 2 * layer.rank)), op.norm_type
+    with np.errstate(all="ignore"):
+        sums = ((taps if kind == "signed" else np.abs(taps)) ** exponent).sum(axis=axes, keepdims=True)
+        if kind == "mean":
+            sums = sums / math.prod(windows.kernel_sizes)
+        norms = sums if kind == "powers" else sums ** (1 / exponent)
+        found: Tensors = {"output": _in_layout(layer, norms.reshape(*norms.shape[: 1 + layer.rank], -1))}
+        if kind == "signed" and layer.result_shape("grad_input") is not None:
+            gradient = channels_last_view(layer.tensors["grad_output"], layer.op.data_format)
+            spread = gradient.reshape(norms.shape)
+            slopes = np.where(norms == 0, 0, taps ** (exponent - 1) * norms ** (1 - exponent))
+            found["grad_input"] = _added(layer, windows, spread * slopes)
+    return found
+
+
+def _added(layer: Layer, windows: Windows, contributions: Array) -> Array:
+    """Add what each window gives to its taps (N, *windows, *kernel, C) up to the gradient of the input."""
+    # the overhang of ceil_mode is cut off as padding is
+    unfold = Unfold(
+        kernel_size=windows.kernel_sizes,
+        stride=tuple(axis.stride for axis in windows.axes),
+        dilation=tuple(axis.dilation for axis in windows.axes),
+        padding=tuple((axis.before, axis.reach - axis.before - axis.size) for axis in windows.axes),
+    )
+    matrix = contributions.reshape(len(contributions), math.prod(windows.output_sizes), -1)
+    return _in_layout(layer, unfold.backward(matrix, layer.by_position("input")))
 
 
 LOOPS = (
     Hypothesis(
         "gradient_overwritten",
-        "Where windows overlap, the gradient of the input is overwritten ({}): the contributions must be added.",
+        "Where windows overlap, elements are overwritten ({}): the contributions of the windows must be added.",
         rule("convolution-and-its-geometry"),
         _assignments,
     ),
     Hypothesis("ties_last", "Of equal maxima the last is chosen.", MAXIMUM, _last_of_ties),
-    Hypothesis("absolute_value_missing", "In the norm {} is missing.", NORM, _signed_powers),
+    Hypothesis("norm_otherwise", "The norm {}.", NORM, _other_norms),
 )

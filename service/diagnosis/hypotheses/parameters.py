@@ -225,6 +225,21 @@ def _output_padding(layer: Layer, windows: Windows) -> Iterator[tuple[Changes, s
                 yield {"padding": windows.padding, "output_padding": value, "output_size": None}, str(list(value))
 
 
+def _kernel_sizes(layer: Layer, windows: Windows) -> Iterator[tuple[Changes, str]]:
+    if "kernel_size" in vars(layer.op):
+        sizes = windows.kernel_sizes
+        for value in dict.fromkeys((*_swapped(sizes), *_same_on_all(sizes), *_off_by_one(sizes))):
+            if value != sizes and min(value) >= 1:
+                strides = tuple(axis.stride for axis in windows.axes)
+                yield _with_pads(layer, windows, {"kernel_size": value, "stride": strides}), str(list(value))
+
+
+def _as_jax(layer: Layer, windows: Windows) -> Iterator[tuple[Changes, str]]:
+    if isinstance(layer.op, ConvTranspose):
+        pads = [(axis.extent - 1 - axis.before, axis.extent - 1 - axis.after) for axis in windows.axes]
+        yield from _padding(layer, windows, pads)
+
+
 def _modes(layer: Layer, windows: Windows) -> Iterator[tuple[Changes, str]]:  # noqa: ARG001
     for value, kind in layer.entry.ops.items():
         if layer.entry.selector and not isinstance(layer.op, kind):
@@ -250,6 +265,12 @@ PARAMETERS = (
         _other_side,
     ),
     _hypothesis(
+        "ceil_mode",
+        "The output size is rounded {} where it must be rounded the other way.",
+        WINDOWS,
+        _rounded_otherwise,
+    ),
+    _hypothesis(
         "padding_same",
         "The padding is another kind of same, [before, after] is {}: that of another framework, or of stride 1.",
         CONVOLUTION,
@@ -266,12 +287,6 @@ PARAMETERS = (
         "Every window starts one element too early or too late, as with padding {}.",
         CONVOLUTION,
         _shifted,
-    ),
-    _hypothesis(
-        "ceil_mode",
-        "The output size is rounded {} where it must be rounded the other way.",
-        WINDOWS,
-        _rounded_otherwise,
     ),
     _hypothesis(
         "stride_swapped", "The strides of the axes are swapped: {}.", CONVOLUTION, _per_axis("stride", _swapped)
@@ -306,6 +321,13 @@ PARAMETERS = (
         "The padding is filled otherwise: {}.",
         MODES,
         _another("padding_mode", ("zeros", "reflect", "replicate", "circular"), Conv),
+    ),
+    _hypothesis("kernel_axes_swapped", "The size of the windows is {}.", WINDOWS, _kernel_sizes),
+    _hypothesis(
+        "padding_as_jax",
+        "The padding is that of the convolution inside, as lax.conv_transpose has it; {} gives the same here.",
+        TRANSPOSED,
+        _as_jax,
     ),
     _hypothesis("output_padding", "The output padding is {}.", TRANSPOSED, _output_padding),
     _hypothesis("count_include_pad", "The padding is {} in the divisor.", AVERAGE, _counted),

@@ -22,6 +22,9 @@ __all__ = ["READINGS"]
 Array = NDArray[Any]
 MAXIMUM, QUANTIZED = rule("max-pooling"), rule("quantized-convolution")
 
+OTHER_LAYOUTS = {"(C/groups, *kernel, C_out)": "iko"}
+"""Layouts that no framework has, but code that makes a matrix of a weight."""
+
 
 def _flipped(name: str, axes: Sequence[int]) -> Reading:
     def flip(array: Array) -> Array:
@@ -114,7 +117,7 @@ def _weight_layouts(layer: Layer) -> Iterator[Variant]:
         return
     own = _axes_of_layout(WEIGHT_LAYOUTS[OWN_LAYOUTS[layer.op.data_format]], layer.rank)
     sizes = dict(zip(own, layer.tensors["weight"].shape, strict=True))
-    for text, layout in WEIGHT_LAYOUTS.items():
+    for text, layout in {**WEIGHT_LAYOUTS, **OTHER_LAYOUTS}.items():
         axes = _axes_of_layout(layout, layer.rank)
         if axes != own:
             order = [axes.index(axis) for axis in own]
@@ -173,7 +176,30 @@ def _input_layouts(layer: Layer) -> Iterator[Variant]:
         output = _in_other_layout(layer, "output", layer.resolved.output_shape)
         yield Variant(Scenario(readings=(input,)), "input")
         yield Variant(Scenario(readings=(input, output)), "input and output")
-        yield Variant(Scenario(readings=(output,)), "output")
+
+
+def _output_layouts(layer: Layer) -> Iterator[Variant]:
+    if len(layer.resolved.output_shape) == layer.rank + 2:
+        yield Variant(Scenario(readings=(_in_other_layout(layer, "output", layer.resolved.output_shape),)))
+
+
+def _first_groups_only(layer: Layer) -> Iterator[Variant]:
+    """Let every group read the input channels of the first."""
+    groups = getattr(layer.op, "groups", 1)
+    if groups == 1 or isinstance(layer.op, ConvTranspose):
+        return
+    axis = layer.channel_axis
+    each = layer.tensors["input"].shape[axis] // groups
+
+    def read(input: Array) -> Array:
+        return np.concatenate([np.take(input, range(each), axis)] * groups, axis)
+
+    def undo(gradient: Array) -> Array:
+        parts = np.split(gradient, groups, axis)
+        zeros = [np.zeros_like(part) for part in parts[1:]]
+        return np.concatenate([np.sum(parts, axis=0), *zeros], axis)
+
+    yield Variant(Scenario(readings=(Reading("input", read, undo),)))
 
 
 def _in_other_layout(layer: Layer, name: str, shape: tuple[int, ...]) -> Reading:
@@ -247,6 +273,16 @@ def _padded(layer: Layer, windows: Windows, *, cropped: bool | None) -> Scenario
     return Scenario(changes, (reading,))
 
 
+def _edge_repeated(layer: Layer) -> Iterator[Variant]:
+    windows = layer.regular_windows
+    if windows is not None and getattr(layer.op, "padding_mode", "zeros") == "reflect":
+        pads = [(0, 0)] * (layer.rank + 2)
+        for axis, pair in zip(layer.spatial, windows.padding, strict=True):
+            pads[axis] = pair
+        reading = Reading("input", lambda array: np.pad(array, pads, mode="symmetric"), lambda array: array)
+        yield Variant(Scenario({"padding": ((0, 0),) * layer.rank, "padding_mode": "zeros"}, (reading,)))
+
+
 def _zero_points(layer: Layer) -> Iterator[Variant]:
     for name in ("input_zero_point", "weight_zero_point"):
         if name in layer.tensors:
@@ -287,6 +323,15 @@ READINGS = (
         CONVOLUTION,
         _input_layouts,
     ),
+    Hypothesis(
+        "output_layout", "The memory of the output is written in the other layout.", CONVOLUTION, _output_layouts
+    ),
+    Hypothesis(
+        "group_offset_missing",
+        "Every group reads the input channels of the first: group g has those from g * C/groups on.",
+        CONVOLUTION,
+        _first_groups_only,
+    ),
     Hypothesis("input_axes_swapped", "The spatial axes of the input are swapped.", CONVOLUTION, _input_axes_swapped),
     Hypothesis(
         "max_over_zero_padding",
@@ -301,13 +346,23 @@ READINGS = (
         _kept_padding,
     ),
     Hypothesis(
-        "grad_weight_one_image", "Only the {} image is in the sum, which is over all images.", CONVOLUTION, _one_image
+        "grad_weight_one_image",
+        "Only the {} image is in the sum, which is over all images.",
+        CONVOLUTION,
+        _one_image,
+        about="grad_weight",
     ),
     Hypothesis(
         "gradient_of_one_position",
         "Only the {} of the output is in the sum, which is over all.",
         CONVOLUTION,
         _one_position,
+    ),
+    Hypothesis(
+        "edge_repeated",
+        "The reflected padding repeats the edge (symmetric): the mirror is the edge itself.",
+        rule("padding-modes"),
+        _edge_repeated,
     ),
     Hypothesis("zero_point_ignored", "The {} is ignored.", QUANTIZED, _zero_points),
 )

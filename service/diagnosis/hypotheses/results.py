@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnn_core import MaxPool
+from cnn_core import ConvTranspose, MaxPool
 from cnn_core.geometry import Windows
 
 from .hypothesis import CONVOLUTION, Altered, Results, ResultsHypothesis, rule
@@ -73,6 +73,23 @@ def _bias_along_another_axis(results: Results) -> Iterator[Altered]:
         memory = np.resize(values, products.size).reshape(products.shape)
         yield Altered({"output": products + memory}, "element in memory")
         yield Altered({"output": products + values[0]}, "output with that of the first channel")
+
+
+def _bias_only_where_reached(results: Results) -> Iterator[Altered]:
+    layer = results.layer
+    windows = layer.regular_windows
+    if not isinstance(layer.op, ConvTranspose) or windows is None:
+        return
+    for products, bias, _ in _products(results):
+        reached = np.ones(products.shape, dtype=bool)
+        for axis, along in zip(layer.spatial, windows.axes, strict=True):
+            here = np.zeros(along.size, dtype=bool)
+            for tap in range(along.kernel_size):
+                met = along.tap(tap)
+                if met is not None:
+                    here[met[1]] = True
+            reached &= here.reshape(-1, *(1,) * (products.ndim - 1 - axis))
+        yield Altered({"output": products + bias * reached})
 
 
 def _averaged(results: Results, name: str) -> Iterator[Altered]:
@@ -271,10 +288,12 @@ def _not_written(results: Results) -> Iterator[Altered]:
 
 
 RESULTS = (
-    ResultsHypothesis("bias_missing", "The bias is missing.", CONVOLUTION, _without_bias),
-    ResultsHypothesis("bias_twice", "The bias is added twice.", CONVOLUTION, _bias_twice),
-    ResultsHypothesis("bias_subtracted", "The bias is subtracted.", CONVOLUTION, _bias_subtracted),
-    ResultsHypothesis("bias_repeated", "The bias is added for each {}, not once.", CONVOLUTION, _bias_for_each_product),
+    ResultsHypothesis("bias_missing", "The bias is missing.", CONVOLUTION, _without_bias, in_pairs=True),
+    ResultsHypothesis("bias_twice", "The bias is added twice.", CONVOLUTION, _bias_twice, in_pairs=True),
+    ResultsHypothesis("bias_subtracted", "The bias is subtracted.", CONVOLUTION, _bias_subtracted, in_pairs=True),
+    ResultsHypothesis(
+        "bias_repeated", "The bias is added for each {}, not once.", CONVOLUTION, _bias_for_each_product, in_pairs=True
+    ),
     ResultsHypothesis(
         "bias_axis",
         "The bias is added for each {}: it has one value for each output channel.",
@@ -282,37 +301,53 @@ RESULTS = (
         _bias_along_another_axis,
     ),
     ResultsHypothesis(
+        "bias_where_reached",
+        "The bias is added only where a window reaches the output: it belongs to every element.",
+        rule("transposed-convolution"),
+        _bias_only_where_reached,
+    ),
+    ResultsHypothesis(
         "grad_weight_averaged",
         "The gradient of the weight is averaged over the {}: it is a sum.",
         CONVOLUTION,
         _weight_averaged,
+        in_pairs=True,
     ),
     ResultsHypothesis(
         "grad_bias_averaged",
         "The gradient of the bias is averaged over the {}: it is a sum.",
         CONVOLUTION,
         _bias_averaged,
+        in_pairs=True,
     ),
     ResultsHypothesis(
-        "grad_input_averaged", "The gradient of the input is divided by the number of {}.", CONVOLUTION, _input_averaged
+        "grad_input_averaged",
+        "The gradient of the input is divided by the number of {}.",
+        CONVOLUTION,
+        _input_averaged,
+        in_pairs=True,
     ),
     ResultsHypothesis(
         "grad_bias_not_summed",
         "The gradient of the bias is not summed over all images and positions; it is taken {}.",
         CONVOLUTION,
         _bias_not_summed,
+        in_pairs=True,
     ),
     ResultsHypothesis(
         "index_of_padded_plane",
         "Indices count the elements of the padded plane: they count those of the input.",
         MAXIMUM,
         _in_padded_plane,
+        in_pairs=True,
     ),
     ResultsHypothesis(
         "index_within_window", "Indices are the numbers of taps within the window.", MAXIMUM, _within_window
     ),
-    ResultsHypothesis("index_from_one", "Indices count from one: they count from zero.", MAXIMUM, _from_one),
-    ResultsHypothesis("constant_factor", "The result is {}.", CONVOLUTION, _scaled),
+    ResultsHypothesis(
+        "index_from_one", "Indices count from one: they count from zero.", MAXIMUM, _from_one, in_pairs=True
+    ),
+    ResultsHypothesis("constant_factor", "The result is {}.", CONVOLUTION, _scaled, in_pairs=True),
     ResultsHypothesis(
         "products_scaled",
         "The sum of the products is multiplied by {} before the bias is added.",
@@ -322,30 +357,28 @@ RESULTS = (
     ResultsHypothesis(
         "result_axes", "The axes of the result are in the order {}.", CONVOLUTION, _axes_in_another_order
     ),
-    ResultsHypothesis("cropped", "Positions at {} of an axis are missing.", CONVOLUTION, _cropped),
+    ResultsHypothesis("cropped", "Positions at {} of an axis are missing.", CONVOLUTION, _cropped, in_pairs=True),
     ResultsHypothesis(
         "shifted_by_one",
         "The result is off by one position along an axis: every element comes one {}.",
         CONVOLUTION,
         _shifted,
-        follows_claim=True,
     ),
     ResultsHypothesis(
-        "rectified", "Negative results are 0, as after a ReLU, which is no part of the layer.", CONVOLUTION, _rectified
+        "relu_applied",
+        "Negative results are 0, as after a ReLU, which is no part of the layer.",
+        CONVOLUTION,
+        _rectified,
+        in_pairs=True,
     ),
-    ResultsHypothesis("cut_to_integers", "The results are {} to integers.", CONVOLUTION, _cut_to_integers),
+    ResultsHypothesis("rounded_to_integers", "The results are {} to integers.", CONVOLUTION, _cut_to_integers),
     ResultsHypothesis(
         "requantization_rounding",
         "Some values are off by one unit: the scaled sums are rounded otherwise (half to even, in float32).",
         rule("quantized-convolution"),
         _by_one,
-        follows_claim=True,
     ),
     ResultsHypothesis(
-        "not_written",
-        "Elements that are off are 0: they were never written.",
-        CONVOLUTION,
-        _not_written,
-        follows_claim=True,
+        "not_written", "Elements that are off are 0: they were never written.", CONVOLUTION, _not_written
     ),
 )
