@@ -1,0 +1,103 @@
+"""How the tables write an entry, and what the layers of several entries have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from tests.mistakes import flat_buffers, im2col, scalar_loops, slices
+from tests.mistakes.drawing import (
+    Accept,
+    Random,
+    choose,
+    draw,
+    overlapping,
+    with_operands,
+)
+from tests.mistakes.layers import AnyArray, Index, Layer, Wrong
+from tests.mistakes.mistake import Make, Mistake, Results
+
+GRADIENTS = "grad_input grad_weight"
+
+
+def loops(by_tensor: Mapping[str, Callable[[Layer, Wrong], AnyArray]]) -> Make:
+    """A port that has a function for each tensor."""
+    return lambda layer, wrong, tensors: {name: by_tensor[name](layer, wrong) for name in tensors}
+
+
+def together(function: Callable[[Layer, Wrong], Results]) -> Make:
+    """A port that has one function for all tensors."""
+    return lambda layer, wrong, tensors: {
+        name: made for name, made in function(layer, wrong).items() if name in tensors
+    }
+
+
+SCALAR, SLICES = loops(scalar_loops.LOOPS), loops(slices.LOOPS)
+FLAT = together(flat_buffers.results)
+BY_CONVOLUTION = loops({"grad_input": slices.grad_input_by_convolution})
+IM2COL = loops({"output": im2col.forward, "grad_weight": im2col.grad_weight})
+
+
+def conv(
+    name: str,
+    expected: str,
+    spoils: str = "output",
+    *,
+    make: Make = SCALAR,
+    wrong: str = "",
+    beside: str = "",
+    accept: Accept | None = None,
+    kind: str = "normal",
+    **fixed: Any,
+) -> Mistake:
+    """An entry of the table; ``fixed`` are fields of the layer, or functions that draw them."""
+
+    def drawn(random: Random) -> Layer:
+        fields = {field: value(random) if callable(value) else value for field, value in fixed.items()}
+        return with_operands(draw(random, "conv", accept, **fields), random, kind)
+
+    return Mistake(
+        f"conv: {name}", "conv", tuple(expected.split()), drawn, make, wrong or name,
+        tuple(spoils.split()), tuple(beside.split()),
+    )  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------------ kernels and channels
+
+
+def two_axes(random: Random) -> int:
+    return int(choose(random, 2, 2, 3))
+
+
+def several_taps(layer: Layer) -> bool:
+    return min(layer.kernel) > 1 and min(layer.output) > 1
+
+
+def square_kernel(layer: Layer) -> bool:
+    return layer.kernel[-1] == layer.kernel[-2] > 1
+
+
+def several_channels(layer: Layer) -> bool:
+    return min(layer.group_channels, layer.features, *layer.kernel) > 1
+
+
+def swappable(layer: Layer) -> bool:
+    return layer.group_channels == layer.features > 1
+
+
+FIRST: dict[str, Any] = {"rank": 2, "layout": "channels_first"}
+LAST: dict[str, Any] = {"rank": 2, "layout": "channels_last"}
+NOTEBOOK: dict[str, Any] = {**LAST, "groups": 1}
+MATRIX: dict[str, Any] = {**FIRST, "groups": 1}
+
+
+def uneven_steps(random: Random) -> Index:
+    """Strides or dilations of which one less is not one, or not everywhere."""
+    steps: Index = choose(random, (2, 3), (3, 2), (3, 1), (1, 3), (3, 3))
+    return steps
+
+
+def cut(layer: Layer) -> bool:
+    """Padding of two at some side, so that a cut can be off by one and off by all."""
+    (top, bottom), (left, right) = layer.padding
+    return overlapping(layer) and top == 2 and bottom > 0 and left > 0 and right > 0
