@@ -156,7 +156,9 @@ class Layer:
     def compute(self, names: Iterable[str]) -> Tensors:
         """Compute some of the results and gradients, by name."""
         names = tuple(names)
-        op: Any = dataclasses.replace(self.op, return_indices=True) if "indices" in names else self.op
+        op: Any = self.op
+        if "indices" in names:
+            op = dataclasses.replace(op, return_indices=True)
         arguments = [self.tensors.get(operand.name) for operand in op.operands]
         found: Tensors = {}
         if any(not name.startswith("grad_") for name in names):
@@ -200,7 +202,7 @@ class Layer:
             kind = self.entry.ops[changes[selector]]
             shared = {each.name for each in kind.parameters()}
             values = {name: value for name, value in vars(self.op).items() if name in shared and value is not None}
-            return kind(**values)
+            return kind(**{**values, **{name: value for name, value in changes.items() if name in shared}})
         return dataclasses.replace(self.op, **changes)
 
     def computing(self, name: str) -> Layer:
@@ -212,21 +214,29 @@ class Layer:
         """Return the layer with ``grad_output`` as a loop over it reads it, where its sizes are not the output's.
 
         Where the output is larger, the windows that the loop does not come to contribute nothing: zeros. Where it is
-        smaller, the loop has more windows: they reach further into the padding at the end, which contributes nothing.
+        smaller, the loop has more windows: they reach further beyond the end, where nothing is.
         """
         gradient, windows = self.tensors.get("grad_output"), self.regular_windows
         if gradient is None or windows is None or not isinstance(self.op, (Pool, Conv)):
             return self
-        needed = self.resolved.output_shape
-        sizes = [gradient.shape[axis] for axis in self.spatial] if gradient.ndim == len(needed) else []
-        if gradient.shape == needed or not sizes:
+        if gradient.ndim != self.rank + 2 or gradient.shape == self.resolved.output_shape:
             return self
-        changes: dict[str, Any] = {"padding": _reaching(windows, sizes)}
+        pads = []
+        for axis, along in zip(self.spatial, windows.axes, strict=True):
+            before = along.before
+            # what lies outside of the input as a whole contributes nothing
+            first = min(-(-(before - along.extent + 1) // along.stride), before // along.stride)
+            first = min(max(0, first), gradient.shape[axis])
+            stop = min(gradient.shape[axis], (along.size - 1 + before) // along.stride + 1)
+            gradient = gradient.take(range(first, max(first, stop)), axis)
+            before -= first * along.stride
+            reach = (gradient.shape[axis] - 1) * along.stride + along.extent
+            pads.append((before, max(along.after, reach - before - along.size)))
+        changes: dict[str, Any] = {"padding": tuple(pads)}
         if isinstance(self.op, Pool):
             changes["ceil_mode"] = False
         layer = Layer(self.entry, dataclasses.replace(self.op, **changes), self.tensors)
-        needed = layer.resolved.output_shape
-        missing = [(0, more - less) for less, more in zip(gradient.shape, needed, strict=True)]
+        missing = [(0, more - less) for less, more in zip(gradient.shape, layer.resolved.output_shape, strict=True)]
         if any(end < 0 for _, end in missing):
             return self
         return Layer(self.entry, layer.op, {**self.tensors, "grad_output": np.pad(gradient, missing)})
@@ -243,15 +253,6 @@ class Layer:
                 possible = [name for name in wanted if layer.result_shape(name) is not None]
                 found |= layer.compute(possible) if possible else {}
         return {name: undone(scenario, name, array) for name, array in found.items()}
-
-
-def _reaching(windows: Windows, counts: Iterable[int]) -> tuple[tuple[int, int], ...]:
-    """Return the padding with which there are at least so many windows along each axis."""
-    pads = []
-    for axis, count in zip(windows.axes, counts, strict=True):
-        needed = (count - 1) * axis.stride + axis.extent - axis.before - axis.size
-        pads.append((axis.before, max(axis.after, needed)))
-    return tuple(pads)
 
 
 def undone(scenario: Scenario, name: str, array: Array) -> Array:

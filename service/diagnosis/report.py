@@ -63,13 +63,15 @@ def report(claim: Claim, parameters: Mapping[str, Any], max_work: int) -> dict[s
         What the search for explanations may compute.
     """
     layer, tolerances = claim.layer, claim.tolerances()
-    possible = [name for name in claim.tensors if layer.result_shape(name) == claim.tensors[name].shape]
+    possible = [name for name in claim.tensors if layer.result_shape(name) is not None]
     exact, magnitudes = layer.compute(possible), layer.magnitudes(possible)
     comparisons = {
-        name: Comparison(claim.tensors[name], exact[name], magnitudes.get(name), tolerances[name]) for name in possible
+        name: Comparison(claim.tensors[name], exact[name], magnitudes.get(name), tolerances[name])
+        for name in possible
+        if exact[name].shape == claim.tensors[name].shape
     }
     agrees = all(name in comparisons and comparisons[name].agrees for name in claim.tensors)
-    search = Search(layer, claim.tensors, comparisons, tolerances, max_work)
+    search = Search(layer, claim.tensors, exact, comparisons, tolerances, max_work)
     explanations = [] if agrees else search.explanations()
     return {
         "agrees": agrees,

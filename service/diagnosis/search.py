@@ -60,6 +60,8 @@ class Explanation:
         What is left of the error, relative to the result.
     agrees : bool
         Whether what is left is within the tolerance.
+    about : str
+        The tensor that the hypothesis is about; empty if it may be any.
     """
 
     id: str
@@ -71,6 +73,7 @@ class Explanation:
     precision: np.dtype[Any] | None
     residual: float
     agrees: bool = True
+    about: str = ""
 
 
 @dataclass(frozen=True)
@@ -116,6 +119,8 @@ class Search:
     layer : Layer
     claimed : dict of str to ndarray
         What was computed, by the names of results and gradients.
+    exact : dict of str to ndarray
+        What is right, as far as there is such a thing.
     comparisons : dict of str to Comparison
         Of those claimed tensors that have the right shape.
     tolerances : dict of str to Tolerance
@@ -135,6 +140,7 @@ class Search:
         self,
         layer: Layer,
         claimed: Mapping[str, Array],
+        exact: Tensors,
         comparisons: Mapping[str, Comparison],
         tolerances: Mapping[str, Tolerance],
         max_work: int,
@@ -145,7 +151,7 @@ class Search:
         }
         self._wrong = [name for name in claimed if name not in comparisons or not comparisons[name].agrees]
         self._work_left = max_work
-        self._right_results: Tensors = {name: comparison.exact for name, comparison in comparisons.items()}
+        self._right_results = exact
         self._nearest: list[tuple[float, _Candidate, str]] = []
         self._hopeless_residuals: dict[str, float] = {}
         self._effective: list[tuple[Hypothesis, Variant]] = []
@@ -159,23 +165,29 @@ class Search:
             found.extend(self._pairs(open_names))
         ranked = sorted(
             enumerate(found),
-            key=lambda each: (-len(each[1].names), each[1].precision is not None, each[1].changes_right, each[0]),
+            key=lambda each: (*self._rank(each[1]), each[0]),
         )
-        explanations = [explanation for _, explanation in ranked]
+        # one of each kind: the same mistake may be found in two ways
+        explanations = list({explanation.id: explanation for _, explanation in reversed(ranked)}.values())[::-1]
         still_open = [name for name in open_names if not any(name in each.names for each in found)]
         return explanations or list(self._nearest_of(still_open))
+
+    def _rank(self, explanation: Explanation) -> tuple[Any, ...]:
+        """Return what comes first: what explains most; then what is about one gradient, if only that is wrong."""
+        is_of_one = self._wrong == [explanation.about] and "weight" in self._layer.op.differentiable
+        return -len(explanation.names), explanation.precision is not None, explanation.changes_right, not is_of_one
 
     # ---------------------------------------------------------------------------------------------------------- singles
 
     def _singles(self) -> Iterator[Explanation]:
-        named: set[str] = set()
+        best: dict[tuple[str, str], Explanation] = {}
         for candidate, outcome in self._single_outcomes():
-            if candidate.id in named:
-                continue
             explanation = self._explained(candidate, outcome, self._wrong)
-            if explanation is not None:
-                named.add(candidate.id)
-                yield explanation
+            known = best.get((candidate.id, candidate.about))
+            # of the ways to make a mistake, the one that explains most
+            if explanation is not None and (known is None or len(explanation.names) > len(known.names)):
+                best[candidate.id, candidate.about] = explanation
+        yield from best.values()
         yield from self._coarser()
 
     def _single_outcomes(self) -> Iterator[tuple[_Candidate, Tensors]]:
@@ -197,7 +209,7 @@ class Search:
         for altered in hypothesis.alter(Results(layer, tensors, self._claimed)):
             if any(name in self._wrong for name in altered.tensors):
                 sentence = hypothesis.sentence.replace("{}", altered.text)
-                yield _Candidate(hypothesis.id, sentence, hypothesis.rule, Scenario(), {}), altered
+                yield _Candidate(hypothesis.id, sentence, hypothesis.rule, Scenario(), {}, hypothesis.about), altered
 
     def _coarser(self) -> Iterator[Explanation]:
         """Explain errors by sums in a coarser type."""
@@ -312,6 +324,7 @@ class Search:
             self._changes_right(candidate, outcome),
             precision,
             max(fit.residual for fit in fits.values()),
+            about=candidate.about,
         )
 
     def _is_right(self, name: str, array: Array) -> bool:
@@ -340,6 +353,10 @@ class Search:
         residual = _residual(claim, exact)
         if residual > self._hopeless(name):
             return _Fit(None, residual)
+        if tolerance.terms == 0 and scenario is not None and (scenario.loop or scenario.changes):
+            # what is exact may be a sum with another mode, or in another loop
+            terms = self._layer.changed(scenario).term_counts().get(name, 0)
+            tolerance = dataclasses.replace(tolerance, terms=terms)
         comparison = Comparison(claim, exact, self._magnitude(name, exact, scenario), tolerance)
         if scenario is not None and comparison.agrees:
             return _Fit(tolerance.accumulation, residual)
@@ -369,8 +386,6 @@ class Search:
         """Return the magnitudes of a result's terms; where they are not known by element, the largest for each."""
         comparison = self._comparisons.get(name)
         base = comparison.magnitude if comparison is not None else None
-        if self._tolerances[name].terms == 0:
-            return None
         if scenario is None and base is not None and base.shape == exact.shape:
             return base
         scale = max(1.0, root_mean_square(exact) / (root_mean_square(self._right_results.get(name, exact)) or 1.0))
@@ -379,9 +394,11 @@ class Search:
                 return np.maximum(base, np.abs(exact)) * scale
             return np.full(exact.shape, max(_largest(base), _largest(exact)) * scale)
         try:
-            return undone(scenario, name, self._layer.changed(scenario).computing(name).magnitudes([name])[name])
+            found = undone(scenario, name, self._layer.changed(scenario).computing(name).magnitudes([name])[name])
         except (ConvpoolError, KeyError, ValueError):
-            return np.full(exact.shape, max(_largest(base), _largest(exact)))
+            found = np.empty(0)
+        # what was done with the results after that may have changed their shape
+        return found if found.shape == exact.shape else np.full(exact.shape, max(_largest(base), _largest(exact)))
 
     def _is_near(self, name: str, exact: Array, base: Array | None, scale: float) -> bool:
         """Return whether a result is so near to its claim that the tolerance of each element matters."""

@@ -121,6 +121,8 @@ class ResultsHypothesis:
         From the results to what a mistake makes of them.
     in_pairs : bool
         Whether it is tried together with another mistake: not what could explain whatever that one leaves.
+    about : str
+        As of a ``Hypothesis``.
     """
 
     id: str
@@ -128,3 +130,4 @@ class ResultsHypothesis:
     rule: str
     alter: Callable[[Results], Iterable[Altered]]
     in_pairs: bool = False
+    about: str = ""

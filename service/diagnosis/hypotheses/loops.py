@@ -204,38 +204,41 @@ def _indices(layer: Layer, windows: Windows, winners: Array) -> Array:
     return indices
 
 
-def _other_norms(layer: Layer) -> Iterator[Variant]:
-    windows = layer.regular_windows
-    if not isinstance(layer.op, LpPool) or windows is None or _size(layer, windows) > MAX_TAPS:
-        return
-    for kind, text in (
-        ("signed", "is of the values themselves, not of their absolute values"),
-        ("powers", "lacks the root"),
-        ("mean", "is of the mean of the powers, not of their sum"),
-    ):
+def _other_norms(*kinds: str) -> Callable[[Layer], Iterator[Variant]]:
+    def variants(layer: Layer) -> Iterator[Variant]:
+        windows = layer.regular_windows
+        if isinstance(layer.op, LpPool) and windows is not None and _size(layer, windows) <= MAX_TAPS:
+            for kind in kinds:
+                yield _looped(functools.partial(_norm, kind=kind))
 
-        def compute(changed: Layer, *, kind: str = kind) -> Tensors:
-            regular = changed.regular_windows
-            return {} if regular is None else _norm(changed, regular, kind)
-
-        yield _looped(compute, text)
+    return variants
 
 
-def _norm(layer: Layer, windows: Windows, kind: str) -> Tensors:
+def _norm(layer: Layer, kind: str) -> Tensors:
     op: Any = layer.op
+    windows = layer.regular_windows
+    if windows is None:
+        return {}
     taps = _views_of_windows(layer, windows, 0.0)
     axes, exponent = tuple(range(1 + layer.rank, 1 + 2 * layer.rank)), op.norm_type
     with np.errstate(all="ignore"):
-        sums = ((taps if kind == "signed" else np.abs(taps)) ** exponent).sum(axis=axes, keepdims=True)
+        sums = ((taps if kind in {"signed", "not a number"} else np.abs(taps)) ** exponent).sum(
+            axis=axes, keepdims=True
+        )
+        if kind == "not a number":  # as the root of a negative sum
+            sums = np.where(sums < 0, np.nan, sums)
         if kind == "mean":
             sums = sums / math.prod(windows.kernel_sizes)
+        if kind == "mean inside":
+            sums = sums / np.isfinite(_views_of_windows(layer, windows, np.nan)).sum(axis=axes, keepdims=True)
         norms = sums if kind == "powers" else sums ** (1 / exponent)
-        found: Tensors = {"output": _in_layout(layer, norms.reshape(*norms.shape[: 1 + layer.rank], -1))}
-        if kind == "signed" and layer.result_shape("grad_input") is not None:
+        found: Tensors = {}
+        if kind != "gradient":
+            found["output"] = _in_layout(layer, norms.reshape(*norms.shape[: 1 + layer.rank], -1))
+        if kind in {"signed", "not a number", "gradient"} and layer.result_shape("grad_input") is not None:
             gradient = channels_last_view(layer.tensors["grad_output"], layer.op.data_format)
-            spread = gradient.reshape(norms.shape)
             slopes = np.where(norms == 0, 0, taps ** (exponent - 1) * norms ** (1 - exponent))
-            found["grad_input"] = _added(layer, windows, spread * slopes)
+            found["grad_input"] = _added(layer, windows, gradient.reshape(norms.shape) * slopes)
     return found
 
 
@@ -260,5 +263,17 @@ LOOPS = (
         _assignments,
     ),
     Hypothesis("ties_last", "Of equal maxima the last is chosen.", MAXIMUM, _last_of_ties),
-    Hypothesis("norm_otherwise", "The norm {}.", NORM, _other_norms),
+    Hypothesis(
+        "absolute_value_missing",
+        "The norm is of the values themselves: it is of their absolute values.",
+        NORM,
+        _other_norms("signed", "not a number", "gradient"),
+    ),
+    Hypothesis("root_missing", "The norm lacks its root: it is the sum of the powers.", NORM, _other_norms("powers")),
+    Hypothesis(
+        "mean_of_the_powers",
+        "The norm is of the mean of the powers: it is of their sum.",
+        NORM,
+        _other_norms("mean", "mean inside"),
+    ),
 )

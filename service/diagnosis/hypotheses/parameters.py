@@ -78,6 +78,8 @@ def _as_same(layer: Layer, windows: Windows) -> Iterator[tuple[Changes, str]]:
     for word in ("same", "same_lower"):
         if layer.op.__dict__.get("padding") != word and not transposed:
             yield {"padding": word} | ({"ceil_mode": False} if isinstance(layer.op, Pool) else {}), word
+    if layer.op.__dict__.get("padding") not in ("same", "same_lower"):
+        return
     # the same on both sides, as PyTorch has it; the padding for a stride of 1, also where there is another
     less = [(axis.extent - 1) // 2 for axis in windows.axes]
     more = [axis.extent - 1 - half for axis, half in zip(windows.axes, less, strict=True)]
@@ -86,6 +88,8 @@ def _as_same(layer: Layer, windows: Windows) -> Iterator[tuple[Changes, str]]:
 
 
 def _half_window(layer: Layer, windows: Windows) -> Iterator[tuple[Changes, str]]:
+    if layer.op.__dict__.get("padding") in ("same", "same_lower"):
+        return
     for less in (0, 1):
         yield from _padding(layer, windows, [((axis.kernel_size - less) // 2,) * 2 for axis in windows.axes])
 
@@ -244,6 +248,8 @@ def _modes(layer: Layer, windows: Windows) -> Iterator[tuple[Changes, str]]:  # 
     for value, kind in layer.entry.ops.items():
         if layer.entry.selector and not isinstance(layer.op, kind):
             yield {layer.entry.selector: value}, value
+            if kind is AvgPool:
+                yield {layer.entry.selector: value, "count_include_pad": True}, f"{value} with its padding counted"
 
 
 def _data_format(layer: Layer, windows: Windows) -> Iterator[tuple[Changes, str]]:  # noqa: ARG001
@@ -256,6 +262,8 @@ def _hypothesis(id: str, sentence: str, link: str, alternatives: Alternatives) -
 
 
 PARAMETERS = (
+    _hypothesis("count_include_pad", "The padding is {} in the divisor.", AVERAGE, _counted),
+    _hypothesis("divisor", "The divisor of a window is {}.", AVERAGE, _divisors),
     _hypothesis("padding_none", "The padding is missing.", CONVOLUTION, _no_padding),
     _hypothesis(
         "padding_other_side",
@@ -270,28 +278,35 @@ PARAMETERS = (
         WINDOWS,
         _rounded_otherwise,
     ),
+    _hypothesis("padding_half_window", "The padding is half a window: {}.", CONVOLUTION, _half_window),
     _hypothesis(
         "padding_same",
         "The padding is another kind of same, [before, after] is {}: that of another framework, or of stride 1.",
         CONVOLUTION,
         _as_same,
     ),
-    _hypothesis("padding_half_window", "The padding is half a window: {}.", CONVOLUTION, _half_window),
+    _hypothesis(
+        "padding_transposed",
+        "The padding is that of the convolution inside, as lax.conv_transpose has it; {} gives the same here.",
+        TRANSPOSED,
+        _as_jax,
+    ),
     _hypothesis("padding_one_side", "The padding is at one side only: {}.", CONVOLUTION, _one_side),
     _hypothesis(
         "padding_axes_swapped", "The paddings of the axes or sides are mixed up: {}.", CONVOLUTION, _padding_swapped
     ),
-    _hypothesis("padding_off_by_one", "The padding is off by one: {}.", CONVOLUTION, _padding_off_by_one),
     _hypothesis(
         "shifted_by_one",
         "Every window starts one element too early or too late, as with padding {}.",
         CONVOLUTION,
         _shifted,
     ),
+    _hypothesis("padding_off_by_one", "The padding is off by one: {}.", CONVOLUTION, _padding_off_by_one),
     _hypothesis(
         "stride_swapped", "The strides of the axes are swapped: {}.", CONVOLUTION, _per_axis("stride", _swapped)
     ),
     _hypothesis("stride_one", "The stride is ignored: it is 1.", CONVOLUTION, _per_axis("stride", _ones)),
+    _hypothesis("stride_off_by_one", "The stride is off by one: {}.", CONVOLUTION, _per_axis("stride", _off_by_one)),
     _hypothesis("stride_kernel_size", "The stride is the size of the window, {}.", WINDOWS, _as_kernel),
     _hypothesis(
         "stride_same_on_all_axes",
@@ -299,7 +314,6 @@ PARAMETERS = (
         CONVOLUTION,
         _per_axis("stride", _same_on_all),
     ),
-    _hypothesis("stride_off_by_one", "The stride is off by one: {}.", CONVOLUTION, _per_axis("stride", _off_by_one)),
     _hypothesis(
         "dilation_swapped", "The dilations of the axes are swapped: {}.", CONVOLUTION, _per_axis("dilation", _swapped)
     ),
@@ -323,15 +337,7 @@ PARAMETERS = (
         _another("padding_mode", ("zeros", "reflect", "replicate", "circular"), Conv),
     ),
     _hypothesis("kernel_axes_swapped", "The size of the windows is {}.", WINDOWS, _kernel_sizes),
-    _hypothesis(
-        "padding_as_jax",
-        "The padding is that of the convolution inside, as lax.conv_transpose has it; {} gives the same here.",
-        TRANSPOSED,
-        _as_jax,
-    ),
     _hypothesis("output_padding", "The output padding is {}.", TRANSPOSED, _output_padding),
-    _hypothesis("count_include_pad", "The padding is {} in the divisor.", AVERAGE, _counted),
-    _hypothesis("divisor", "The divisor of a window is {}.", AVERAGE, _divisors),
     _hypothesis("norm_type", "The exponent of the norm is {}.", NORM, _another("norm_type", (1.0, 2.0, 3.0), LpPool)),
     _hypothesis("ties_first", "Of equal maxima the first gets the gradient.", MAXIMUM, _ties("first")),
     _hypothesis("ties_all", "Of equal maxima each gets the whole gradient.", MAXIMUM, _ties("all")),
@@ -348,7 +354,7 @@ PARAMETERS = (
         MAXIMUM,
         _another("storage_order", ("row_major", "column_major"), Indexed),
     ),
-    _hypothesis("pool_mode", "The pooling is another one: {}.", WINDOWS, _modes),
+    _hypothesis("mode", "The pooling is another one: {}.", WINDOWS, _modes),
     _hypothesis("data_format", "The operands are taken for {}.", CONVOLUTION, _data_format),
 )
 """In the order of how likely they are, where several lead to the same results."""

@@ -266,7 +266,10 @@ def _padded(layer: Layer, windows: Windows, *, cropped: bool | None) -> Scenario
         pads[axis] = (along.before, max(along.after, along.reach - along.before - along.size))
         first = along.before if cropped else 0
         whole[axis] = slice(None) if cropped is None else slice(first, first + along.size)
-    reading = Reading("input", lambda array: np.pad(array, pads), lambda array: array[tuple(whole)])
+    outside = -np.inf if isinstance(layer.op, MaxPool) and cropped is not True else 0.0
+    reading = Reading(
+        "input", lambda array: np.pad(array, pads, constant_values=outside), lambda array: array[tuple(whole)]
+    )
     changes: dict[str, Any] = {"padding": ((0, 0),) * layer.rank}
     if "ceil_mode" in vars(layer.op):
         changes["ceil_mode"] = False
@@ -281,6 +284,34 @@ def _edge_repeated(layer: Layer) -> Iterator[Variant]:
             pads[axis] = pair
         reading = Reading("input", lambda array: np.pad(array, pads, mode="symmetric"), lambda array: array)
         yield Variant(Scenario({"padding": ((0, 0),) * layer.rank, "padding_mode": "zeros"}, (reading,)))
+
+
+def _starting_elsewhere(layer: Layer) -> Iterator[Variant]:
+    """Start windows one element later, or earlier, where the padding alone cannot say so: an end is not read."""
+    windows = layer.regular_windows
+    if windows is None or "padding" not in vars(layer.op) or layer.tensors["input"].ndim != layer.rank + 2:
+        return
+    if isinstance(layer.op, ConvTranspose):
+        return
+    for count in range(1, layer.rank + 1):
+        for axes in itertools.combinations(range(layer.rank), count):
+            if any(windows.axes[axis].size < 2 for axis in axes):
+                continue
+            for text, step in (("late", -1), ("early", 1)):
+                pads, cuts = [], [(0, 0)] * (layer.rank + 2)
+                for axis, (before, after) in enumerate(windows.padding):
+                    moved = step if axis in axes else 0
+                    pads.append((max(0, before + moved), max(0, after - moved)))
+                    cuts[layer.spatial[axis]] = (int(before + moved < 0), int(after - moved < 0))
+                if any(map(any, cuts)):
+                    yield Variant(Scenario({"padding": tuple(pads)}, (_without_ends("input", cuts),)), text)
+
+
+def _without_ends(name: str, cuts: Sequence[tuple[int, int]]) -> Reading:
+    def read(array: Array) -> Array:
+        return array[tuple(slice(start, size - stop) for size, (start, stop) in zip(array.shape, cuts, strict=True))]
+
+    return Reading(name, read, lambda array: np.pad(array, cuts))
 
 
 def _zero_points(layer: Layer) -> Iterator[Variant]:
@@ -303,13 +334,13 @@ READINGS = (
     ),
     Hypothesis("kernel_axes_swapped", "The spatial axes of the kernel are swapped.", CONVOLUTION, _kernel_axes_swapped),
     Hypothesis(
-        "weight_layout", "The weight's memory is read as if it were laid out as {}.", CONVOLUTION, _weight_layouts
-    ),
-    Hypothesis(
         "weight_channels_swapped",
         "The input and output channels of the weight are swapped.",
         CONVOLUTION,
         _channels_swapped,
+    ),
+    Hypothesis(
+        "weight_layout", "The weight's memory is read as if it were laid out as {}.", CONVOLUTION, _weight_layouts
     ),
     Hypothesis(
         "groups_interleaved",
@@ -318,13 +349,13 @@ READINGS = (
         _interleaved,
     ),
     Hypothesis(
+        "output_layout", "The memory of the output is written in the other layout.", CONVOLUTION, _output_layouts
+    ),
+    Hypothesis(
         "input_layout",
         "The memory of the {} is read in the other layout: channels last for channels first, or the reverse.",
         CONVOLUTION,
         _input_layouts,
-    ),
-    Hypothesis(
-        "output_layout", "The memory of the output is written in the other layout.", CONVOLUTION, _output_layouts
     ),
     Hypothesis(
         "group_offset_missing",
@@ -344,6 +375,7 @@ READINGS = (
         "The gradient of the padded input is returned {}, where that of the padding must be cut off.",
         CONVOLUTION,
         _kept_padding,
+        about="grad_input",
     ),
     Hypothesis(
         "grad_weight_one_image",
@@ -353,16 +385,18 @@ READINGS = (
         about="grad_weight",
     ),
     Hypothesis(
-        "gradient_of_one_position",
+        "grad_weight_not_summed",
         "Only the {} of the output is in the sum, which is over all.",
         CONVOLUTION,
         _one_position,
+        about="grad_weight",
     ),
     Hypothesis(
-        "edge_repeated",
+        "padding_mode",
         "The reflected padding repeats the edge (symmetric): the mirror is the edge itself.",
         rule("padding-modes"),
         _edge_repeated,
     ),
+    Hypothesis("shifted_by_one", "Every window starts one element too {}.", CONVOLUTION, _starting_elsewhere),
     Hypothesis("zero_point_ignored", "The {} is ignored.", QUANTIZED, _zero_points),
 )

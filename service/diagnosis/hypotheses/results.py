@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Iterator
@@ -48,13 +49,22 @@ def _bias_subtracted(results: Results) -> Iterator[Altered]:
 
 
 def _bias_for_each_product(results: Results) -> Iterator[Altered]:
-    """Add the bias once for each tap, or for each channel, as in an inner loop."""
-    windows = results.layer.regular_windows
+    """Add the bias once for each tap, or for each product, as in an inner loop."""
+    layer, windows = results.layer, results.layer.regular_windows
     for products, bias, _ in _products(results):
-        if windows is not None:
-            taps = math.prod(windows.kernel_sizes)
-            channels = results.layer.tensors["input"].shape[results.layer.channel_axis]
-            for count, text in ((taps, "tap"), (channels, "input channel"), (taps * channels, "product")):
+        if windows is None or layer.tensors["weight"].dtype.kind != "f":
+            return
+        taps = math.prod(windows.kernel_sizes)
+        of_ones = {name: np.ones_like(layer.tensors[name]) for name in ("input", "weight")}
+        counts = dataclasses.replace(layer, tensors=of_ones).compute(["output"])["output"]
+        channels = counts.max() / taps if counts.size else 1.0
+        for count, text in (
+            (taps, "tap"),
+            (counts, "product"),
+            (counts / max(1.0, np.round(channels)), "tap inside the input"),
+            (taps * np.round(channels), "product, also with the padding"),
+        ):
+            if products.shape == np.broadcast_shapes(products.shape, np.shape(count)):
                 yield Altered({"output": products + count * bias}, text)
 
 
@@ -211,8 +221,16 @@ def _cropped(results: Results) -> Iterator[Altered]:
 
 def _shifted(results: Results) -> Iterator[Altered]:
     """Move a result by one along an axis; what comes in at the end is taken as it was claimed."""
+    yield from _shifted_tensors(results, "output", "grad_weight")
+
+
+def _shifted_gradient(results: Results) -> Iterator[Altered]:
+    yield from _shifted_tensors(results, "grad_input")
+
+
+def _shifted_tensors(results: Results, *names: str) -> Iterator[Altered]:
     layer = results.layer
-    for name, right, claim in results.of_claimed_shape("output", "grad_input", "grad_weight"):
+    for name, right, claim in results.of_claimed_shape(*names):
         axes = layer.kernel_axes if name == "grad_weight" else layer.spatial if right.ndim == layer.rank + 2 else ()
         for axis, step in itertools.product(axes, (1, -1)):
             size = right.shape[axis]
@@ -292,7 +310,11 @@ RESULTS = (
     ResultsHypothesis("bias_twice", "The bias is added twice.", CONVOLUTION, _bias_twice, in_pairs=True),
     ResultsHypothesis("bias_subtracted", "The bias is subtracted.", CONVOLUTION, _bias_subtracted, in_pairs=True),
     ResultsHypothesis(
-        "bias_repeated", "The bias is added for each {}, not once.", CONVOLUTION, _bias_for_each_product, in_pairs=True
+        "bias_with_each_product",
+        "The bias is added for each {}, not once.",
+        CONVOLUTION,
+        _bias_for_each_product,
+        in_pairs=True,
     ),
     ResultsHypothesis(
         "bias_axis",
@@ -301,7 +323,7 @@ RESULTS = (
         _bias_along_another_axis,
     ),
     ResultsHypothesis(
-        "bias_where_reached",
+        "bias_only_where_windows_reach",
         "The bias is added only where a window reaches the output: it belongs to every element.",
         rule("transposed-convolution"),
         _bias_only_where_reached,
@@ -312,6 +334,7 @@ RESULTS = (
         CONVOLUTION,
         _weight_averaged,
         in_pairs=True,
+        about="grad_weight",
     ),
     ResultsHypothesis(
         "grad_bias_averaged",
@@ -319,6 +342,7 @@ RESULTS = (
         CONVOLUTION,
         _bias_averaged,
         in_pairs=True,
+        about="grad_bias",
     ),
     ResultsHypothesis(
         "grad_input_averaged",
@@ -326,6 +350,7 @@ RESULTS = (
         CONVOLUTION,
         _input_averaged,
         in_pairs=True,
+        about="grad_input",
     ),
     ResultsHypothesis(
         "grad_bias_not_summed",
@@ -333,6 +358,7 @@ RESULTS = (
         CONVOLUTION,
         _bias_not_summed,
         in_pairs=True,
+        about="grad_bias",
     ),
     ResultsHypothesis(
         "index_of_padded_plane",
@@ -342,14 +368,14 @@ RESULTS = (
         in_pairs=True,
     ),
     ResultsHypothesis(
-        "index_within_window", "Indices are the numbers of taps within the window.", MAXIMUM, _within_window
+        "index_in_the_window", "Indices are the numbers of taps within the window.", MAXIMUM, _within_window
     ),
     ResultsHypothesis(
         "index_from_one", "Indices count from one: they count from zero.", MAXIMUM, _from_one, in_pairs=True
     ),
     ResultsHypothesis("constant_factor", "The result is {}.", CONVOLUTION, _scaled, in_pairs=True),
     ResultsHypothesis(
-        "products_scaled",
+        "constant_factor",
         "The sum of the products is multiplied by {} before the bias is added.",
         CONVOLUTION,
         _scaled_products,
@@ -358,6 +384,13 @@ RESULTS = (
         "result_axes", "The axes of the result are in the order {}.", CONVOLUTION, _axes_in_another_order
     ),
     ResultsHypothesis("cropped", "Positions at {} of an axis are missing.", CONVOLUTION, _cropped, in_pairs=True),
+    ResultsHypothesis(
+        "shifted_by_one",
+        "The gradient of the input is off by one position along an axis: every element comes one {}.",
+        CONVOLUTION,
+        _shifted_gradient,
+        about="grad_input",
+    ),
     ResultsHypothesis(
         "shifted_by_one",
         "The result is off by one position along an axis: every element comes one {}.",
