@@ -73,18 +73,29 @@ def report(claim: Claim, parameters: Mapping[str, Any], max_work: int) -> dict[s
     agrees = all(name in comparisons and comparisons[name].agrees for name in claim.tensors)
     search = Search(layer, claim.tensors, exact, comparisons, tolerances, max_work)
     explanations = [] if agrees else search.explanations()
+    return _without_none(
+        {
+            "agrees": agrees,
+            "tensors": {
+                name: _compared(layer, name, comparisons[name])
+                if name in comparisons
+                else _of_another_shape(layer, name, claim.tensors[name], tolerances[name])
+                for name in claim.tensors
+            },
+            "explanations": [_explanation(each) for each in explanations],
+            "hint": _hint(explanations),
+            "parameters": parameters,
+            "tried": {"hypotheses": search.tried, "complete": search.is_complete},
+        }
+    )
+
+
+def _without_none(members: dict[str, Any]) -> dict[str, Any]:
+    """Leave out, at every level, what there is not."""
     return {
-        "agrees": agrees,
-        "tensors": {
-            name: _compared(layer, name, comparisons[name])
-            if name in comparisons
-            else _of_another_shape(layer, name, claim.tensors[name], tolerances[name])
-            for name in claim.tensors
-        },
-        "explanations": [_explanation(each) for each in explanations],
-        "hint": _hint(explanations),
-        "parameters": parameters,
-        "tried": {"hypotheses": search.tried, "complete": search.is_complete},
+        name: _without_none(member) if isinstance(member, dict) else member
+        for name, member in members.items()
+        if member is not None
     }
 
 

@@ -114,10 +114,7 @@ HEALTH_SCHEMA = _object("Health", {"status": STRING}, "State of the service.")
 BOOLEAN = {"type": "boolean"}
 COUNT = {"type": "integer", "format": "int64"}
 SHAPE = {"type": "array", "items": COUNT}
-NUMBER = {
-    "description": "A number, or the word NaN, Infinity or -Infinity; null where there is none.",
-    "nullable": True,
-}
+NUMBER = {"description": "A number, or the word NaN, Infinity or -Infinity."}
 OBJECT = {"type": "object", "additionalProperties": True}
 
 _COMPARED = _object(
@@ -126,8 +123,9 @@ _COMPARED = _object(
         "agrees": BOOLEAN,
         "shape": _object(
             "ComparedShapes",
-            {"got": SHAPE, "expected": {**SHAPE, "nullable": True}},
+            {"got": SHAPE, "expected": SHAPE},
             "The claimed shape, and the right one.",
+            "expected",
         ),
         "dtype": STRING,
         "max_absolute_error": NUMBER,
@@ -145,21 +143,21 @@ _COMPARED = _object(
             },
             "What each element may be off by at most, and why.",
         ),
-        "first_difference": {
-            **_object(
-                "FirstDifference",
-                {"index": SHAPE, "got": NUMBER, "expected": NUMBER, "window": {**OBJECT, "nullable": True}},
-                "The first element that is off, in the claimed tensor's own order of axes, and the window that it "
-                "comes from: for each spatial axis the taps and the places in the input.",
-            ),
-            "nullable": True,
-        },
-        "where": {
-            **_object("WhereErrorsAre", {"pattern": STRING, "sentence": STRING}, "Where the errors are."),
-            "nullable": True,
-        },
+        "first_difference": _object(
+            "FirstDifference",
+            {"index": SHAPE, "got": NUMBER, "expected": NUMBER, "window": OBJECT},
+            "The first element that is off, in the claimed tensor's own order of axes, and the window that it comes "
+            "from: for each spatial axis the taps and the places in the input.",
+            "window",
+        ),
+        "where": _object("WhereErrorsAre", {"pattern": STRING, "sentence": STRING}, "Where the errors are."),
     },
     "A claimed tensor beside the right one.",
+    "max_absolute_error",
+    "max_relative_error",
+    "max_ulps",
+    "first_difference",
+    "where",
 )
 REPORT_SCHEMA = _object(
     "CheckReport",
@@ -191,7 +189,7 @@ REPORT_SCHEMA = _object(
                 "A mistake that leads to what was claimed.",
             ),
         },
-        "hint": {"type": "string", "nullable": True, "description": "What would tell more."},
+        "hint": {"type": "string", "description": "What would tell more."},
         "parameters": {
             "title": "ResolvedParameters",
             **OBJECT,
@@ -203,6 +201,7 @@ REPORT_SCHEMA = _object(
         ),
     },
     "Whether a claim is right; where it is not, and why.",
+    "hint",
 )
 
 OBSERVED_HEADERS = {
