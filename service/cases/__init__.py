@@ -1,0 +1,1 @@
+"""Golden cases: operands and results of layers, drawn from a seed, that a port is tested against."""
