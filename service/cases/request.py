@@ -25,7 +25,7 @@ from .edges import allowed_edges
 from .parameters import ANY, Choices, Open, open_choices
 from .sizes import Range, Shapes, ranks_of
 
-__all__ = ["MAX_COUNT", "MAX_SEED", "cases_model", "parsed"]
+__all__ = ["DEFAULT_COUNT", "MAX_COUNT", "MAX_SEED", "cases_model", "parsed"]
 
 MAX_COUNT = 10_000
 MAX_SEED = 2**53 - 1

@@ -18,16 +18,17 @@ from ..operations.prediction import Prediction
 from ..operations.task import Plan
 from .call import CasesCall, Layer, draw_layer
 from .computing import compute_case, operand_types
-from .request import parsed
+from .edge_table import EDGES
+from .request import DEFAULT_COUNT, MAX_COUNT, parsed
 from .writers import ComputedCases
 
-__all__ = ["CasesTask"]
+__all__ = ["CasesTask", "planning_work"]
 
 MEMORY_OF_CASE, MEMORY_OF_TENSOR = 4096, 1024
 """Bytes that a case takes besides its elements: its part of the manifest, and headers and objects of each tensor."""
 
-WORK_OF_CASE = 2**22
-"""Multiply-accumulates that take about as long as what is done for a case that is as small as can be."""
+PLANNING_WORK, WORK_OF_CASE = 2**21, 2**24
+"""Multiply-accumulates that take about as long as drawing a layer, and as what is done for the smallest case."""
 
 PASSES = 2
 """How often a case is computed: its results, and the sums of the absolute values of their terms, for the tolerance."""
@@ -39,6 +40,12 @@ most."""
 FLOAT64 = np.dtype(np.float64)
 WIDENED = 6
 """Arrays in float64 of all elements of a case while it is computed: operands and results of both passes, and words."""
+
+
+def planning_work(parameters: Mapping[str, Any]) -> int:
+    """Return the work of planning a request that was not checked yet, in multiply-accumulates that take as long."""
+    count = parameters.get("count", DEFAULT_COUNT if parameters.get("kind") != "edges" else len(EDGES))
+    return PLANNING_WORK * (count if isinstance(count, int) and 0 < count <= MAX_COUNT else 1)
 
 
 @dataclass
