@@ -6,11 +6,11 @@ from typing import Any
 
 from ..cases import WRITERS, CasesTask, cases_model
 from ..codecs import JSON_CODEC
-from ..codecs.described import BINARY, command
+from ..codecs.described import BINARY, command, with_description
 from ..codecs.media_types import JSON, NPZ
 from .examples import SERVER
 from .openapi import PROBLEMS, documented
-from .parameters import type_name, without_null
+from .parameters import titled, type_name, without_null
 from .schemas import OBSERVED_HEADERS, model_schema
 
 __all__ = ["cases_route"]
@@ -26,8 +26,12 @@ def cases_route(task: CasesTask) -> dict[str, Any]:
     """Return the documentation of the route of golden cases."""
     entry = task.entry
     schema = {**model_schema(cases_model(entry)), "title": f"{type_name(task.name)}Request"}
+    family = "integer_cases" if entry.operands[0].dtypes else "cases"
     for name, member in schema["properties"].items():  # without defaults, as all requests
-        schema["properties"][name] = without_null({key: value for key, value in member.items() if key != "default"})
+        values = without_null({key: value for key, value in member.items() if key not in ("default", "description")})
+        title = type_name(f"{family}_{name}")
+        values = {"title": title, **values} if values.get("type") == "object" else titled(values, title)
+        schema["properties"][name] = with_description(values, member["description"])
     example = {**EXAMPLES.get(entry.name, {}), "count": 3, "seed": 1}
     response = {writer.media_type: {"schema": MANIFEST if writer.media_type == JSON else BINARY} for writer in WRITERS}
     arguments = documented(task.name, f"{entry.title}, golden cases", _description(task), response, entry.name)
