@@ -31,7 +31,7 @@ TRANSPOSED_EDGES = (
     Edge(
         "conv-transpose-output-padding",
         "conv_transpose",
-        "output_padding shows what windows reach beyond the cut at the end, where they do; it appends no zeros there.",
+        "Output padding shows what windows reach beyond the cut at the end, where they do; it appends no zeros.",
         {"stride": (2, 3), "padding": 1, "output_padding": (1, 2)},
         {"input": (1, 3, 3, 2), "weight": (3, 4, 2, 2), "bias": (2,)},
     ),

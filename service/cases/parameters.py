@@ -106,7 +106,9 @@ RULES_OF_OPS: tuple[tuple[Any, dict[str, Rule]], ...] = (
 """Rules that some ops have of their own."""
 
 WINDOWS = ("kernel_size", "kernel_size", "kernel_size", "output_size")
-NOT_WITH_OUTPUT_SIZE = frozenset({"kernel_size", "stride", "padding", "dilation", "ceil_mode"})
+NOT_WITH_OUTPUT_SIZE = frozenset(
+    {"kernel_size", "stride", "padding", "dilation", "ceil_mode", "count_include_pad", "divisor_override"}
+)
 """What decides over the windows of a pooling, and what is not drawn for one whose number of windows is given."""
 
 OF_A_PORT = frozenset({"data_format", "framework", "algorithm", "spatial_axes"})

@@ -12,17 +12,16 @@ from cnn_core.runtime.cancellation import check_cancelled
 from ..codecs import CODECS, Buffer, Encoded, ResponseContext, Writer
 from ..codecs.buffers import is_finite
 from ..codecs.json_tensors import longest_text, write_tensor
-from ..codecs.media_types import JSON, NPZ, SAFETENSORS
+from ..codecs.media_types import JSON, JSON_LINES, NDJSON, NPZ, SAFETENSORS
 from ..codecs.message import TensorType
 from ..codecs.npz import npz_chunks
 from .call import CasesCall
 from .computing import Case
 from .manifest import case_entry, case_name, manifest_text, shared_members, tolerance_of
 
-__all__ = ["JSON_LINES", "WRITERS", "ComputedCases"]
+__all__ = ["WRITERS", "CasesWriter", "ComputedCases"]
 
 MANIFEST = "manifest"
-JSON_LINES = "application/jsonl"
 
 
 class ComputedCases:
@@ -131,7 +130,7 @@ class JsonLinesWriter(TextWriter):
 class NdjsonWriter(JsonLinesWriter):
     """The same by the other name that it has."""
 
-    media_type: ClassVar[str] = "application/x-ndjson"
+    media_type: ClassVar[str] = NDJSON
 
 
 def _object_text(tensors: Mapping[str, NDArray[Any]]) -> Iterator[Buffer]:

@@ -20,6 +20,7 @@ ENTRIES = {entry.name: entry for entry in CATALOGUE}
 FLOATING = [entry for entry in CATALOGUE if not entry.operands[0].dtypes]
 
 NOT_OF_THE_LOOPS = ("spatial_axes", "algorithm", "framework", "mode")
+OF_WINDOWS_OF_ONE_SIZE = ("padding", "dilation", "ceil_mode", "count_include_pad")
 
 
 def call_of(layer: str, **content: Any) -> CasesCall:
@@ -46,8 +47,8 @@ def expected(call: CasesCall, case: Case) -> dict[str, AnyArray]:
     own = {name: value for name, value in parameters.items() if name not in NOT_OF_THE_LOOPS}
     if own.get("padding_mode") == "zeros":
         del own["padding_mode"]
-    if call.entry.name == "conv_transpose" and "output_size" in own:
-        own.pop("output_padding", None)
+    if call.entry.name == "pool" and "output_size" in own:
+        own = {name: value for name, value in own.items() if name not in OF_WINDOWS_OF_ONE_SIZE}
     operands = {
         name: array.astype(np.float64) if call.is_floating and array.dtype.kind == "f" else array
         for name, array in case.operands.items()
