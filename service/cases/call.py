@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -77,7 +78,6 @@ class Layer:
     resolved : ResolvedOp
     shapes : mapping of str to shape
         Of the operands of forward.
-    sums : Sums
     edge : Edge, optional
         The entry of the table that it is.
     """
@@ -85,8 +85,12 @@ class Layer:
     op: Op
     resolved: ResolvedOp[Any]
     shapes: Mapping[str, tuple[int, ...]]
-    sums: Sums
     edge: Edge | None = None
+
+    @functools.cached_property
+    def sums(self) -> Sums:
+        """What is known of its sums; counting the windows of a pooling takes memory."""
+        return sums_of(self.op, self.resolved, self.shapes)
 
 
 def draw_layer(call: CasesCall, case: int) -> Layer:
@@ -102,8 +106,7 @@ def draw_layer(call: CasesCall, case: int) -> Layer:
         edge = call.edges[case % len(call.edges)]
         op = edge_op(edge, call.entry, call.choices, draws)
         shapes = edge.shapes_for(op)
-        resolved = call.entry.resolve(op, shapes)
-        return Layer(op, resolved, shapes, sums_of(op, resolved, shapes), edge)
+        return Layer(op, call.entry.resolve(op, shapes), shapes, edge)
     for attempt in range(1, MAX_TRIES + 1):
         taken = draws.taken
         try:
@@ -134,25 +137,14 @@ def _draw_layer(call: CasesCall, draws: Draws) -> Layer:
     except InvalidRequest as problem:  # an error of the core with a hint
         finding = problem.findings[0]
         raise Unfit(Finding(f"/parameters{finding.pointer}", finding.message, finding.got, finding.expected)) from None
-    if not call.is_floating:
-        return Layer(op, resolved, shapes, sums_of(op, resolved, shapes))
-    if max(axis.output_size for axis in resolved.windows.axes) > MAX_COUNTED_WINDOWS:
-        raise Unfit(
-            Finding.of(
-                "/shapes",
-                "a case has too many windows along an axis",
-                got="more",
-                expected=f"at most {MAX_COUNTED_WINDOWS}",
-            )
-        )
-    sums = sums_of(op, resolved, shapes)
-    if call.kind == "integers":
-        _require_integers(op, sums, call.dtype)
-    return Layer(op, resolved, shapes, sums)
+    layer = Layer(op, resolved, shapes)
+    if call.kind == "integers" and call.is_floating:
+        _require_integers(layer, call.dtype)
+    return layer
 
 
-def _require_integers(op: Op, sums: Sums, dtype: np.dtype[Any]) -> None:
-    norm_type = getattr(op, "norm_type", 1)
+def _require_integers(layer: Layer, dtype: np.dtype[Any]) -> None:
+    norm_type = getattr(layer.op, "norm_type", 1)
     if norm_type != 1:
         raise Unfit(
             Finding.of(
@@ -163,12 +155,22 @@ def _require_integers(op: Op, sums: Sums, dtype: np.dtype[Any]) -> None:
                 hint="or kind random",
             )
         )
-    if not sums.largest_integer(dtype):
+    windows = max(axis.output_size for axis in layer.resolved.windows.axes)
+    if windows > MAX_COUNTED_WINDOWS:
+        raise Unfit(
+            Finding.of(
+                "/shapes",
+                "a case of kind integers has too many windows along an axis",
+                got=str(windows),
+                expected=f"at most {MAX_COUNTED_WINDOWS}",
+            )
+        )
+    if not layer.sums.largest_integer(dtype):
         raise Unfit(
             Finding.of(
                 "/dtype",
                 f"with kind integers {dtype.name} must hold every sum exactly",
-                got=f"sums of {sums.terms} terms, or too many divisors",
+                got=f"sums of {layer.sums.terms} terms, or too many divisors",
                 expected="shorter sums, or a type of more digits",
                 hint="give smaller shapes, kind random or dtype float64",
             )

@@ -31,7 +31,7 @@ MAX_DIVISOR = 2**20
 MAX_TIES = 16
 """Taps of a window whose gradient can be split in equal shares that are integers."""
 
-MAX_COUNTED_WINDOWS = 2**20
+MAX_COUNTED_WINDOWS = 2**15
 """Windows along an axis that are counted before it is known whether the layer is too large."""
 
 

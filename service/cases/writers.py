@@ -54,6 +54,7 @@ class CasesWriter(Writer):
     """A format of an archive of cases."""
 
     def encode(self, results: ComputedCases, response: ResponseContext) -> Encoded:  # noqa: ARG002
+        """Encode cases."""
         return Encoded(list(self.chunks(results)))
 
     def chunks(self, computed: ComputedCases) -> Iterator[Buffer]:

@@ -108,7 +108,7 @@ def test_integers_stay_integers_that_the_type_holds(layer: str, dtype: str) -> N
         for name, result in case.results.items():
             assert np.all(result == np.rint(result)), name
             assert np.all(np.abs(result.astype(np.float64)) <= limit), name
-            nonzero += np.count_nonzero(result)
+            nonzero += int(np.count_nonzero(result))
     assert nonzero > 100
 
 
