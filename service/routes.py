@@ -11,12 +11,15 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from .cases import CasesTask
 from .codecs import JSON_CODEC
 from .codecs.json import load_object
 from .diagnosis import CheckTask
 from .documentation import openapi as documentation
+from .documentation.cases import cases_route
 from .documentation.described import example_file
 from .http.body import read_body
+from .http.cases import CasesHandler
 from .http.compression import decompressed, request_coding
 from .http.documents import Document
 from .http.handler import CheckHandler, OperationHandler, TaskHandler, new_ticket
@@ -41,6 +44,7 @@ def task_handlers(settings: Settings) -> dict[str, TaskHandler]:
     """Return the handler of each task by its path."""
     handlers: list[TaskHandler] = [OperationHandler(operation, settings) for operation in OPERATIONS]
     handlers += [CheckHandler(entry, settings) for entry in CATALOGUE]
+    handlers += [CasesHandler(entry, settings) for entry in CATALOGUE]
     return {handler.task.path: handler for handler in handlers}
 
 
@@ -54,6 +58,9 @@ def build_router(handlers: Mapping[str, TaskHandler], settings: Settings) -> API
         check = CheckTask(entry, settings.max_work)
         endpoint = _task_endpoint(handlers[check.path])
         router.add_api_route(check.path, endpoint, methods=["POST"], **documentation.check_route(check))
+        cases = CasesTask(entry)
+        endpoint = _task_endpoint(handlers[cases.path])
+        router.add_api_route(cases.path, endpoint, methods=["POST"], **cases_route(cases))
         router.add_api_route(
             f"/{entry.name}/shape",
             _shape_endpoint(entry, settings),

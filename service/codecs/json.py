@@ -108,7 +108,8 @@ def _read(body: bytearray, operands: Sequence[str], limits: Limits) -> Decoded:
     members = read_body(body)
     texts = {name: members.pop(name) for name in operands if name in members}
     content = {name: parse(text, limits) for name, text in members.items()}
-    default_dtype = read_dtype(content.pop("dtype"), "/dtype") if "dtype" in content else None
+    # without operands it is a parameter like any other
+    default_dtype = read_dtype(content.pop("dtype"), "/dtype") if operands and "dtype" in content else None
     tensors: dict[str, NDArray[Any]] = {}
     forms: list[TensorForm] = []
     findings: list[Finding] = []

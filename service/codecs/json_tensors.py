@@ -74,11 +74,12 @@ def write_tensor(array: NDArray[Any], form: TensorForm) -> Iterator[Buffer]:
     form : {"nested", "flat", "base64"}
     """
     array = in_type_of_numpy(array)
+    shape = list(array.shape)  # before one without axes gets one
     array = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
     if form == "nested":
         yield from _nested_text(array)
         return
-    yield orjson.dumps({"dtype": array.dtype.name, "shape": list(array.shape)})[:-1]
+    yield orjson.dumps({"dtype": array.dtype.name, "shape": shape})[:-1]
     if form == "flat":
         yield b',"data":'
         yield from _nested_text(array.reshape(-1))

@@ -194,7 +194,7 @@ def _unreadable(name: str, reason: str, got: str, expected: str, content: memory
 def encode_npy(array: NDArray[Any]) -> list[Buffer]:
     """Return an npy file, format 1.0, little-endian and in C order, as its header and a view of the array's data."""
     array = in_type_of_numpy(array)
-    array = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+    array = np.asarray(array, array.dtype.newbyteorder("<"), order="C")  # no axes stay none
     header = _written_header(array.dtype.str, array.shape)
     return [header, array.reshape(-1).data.cast("B")] if array.size else [header]
 

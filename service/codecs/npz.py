@@ -8,6 +8,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import IO, Any, ClassVar
 
 import numpy as np
@@ -22,7 +23,7 @@ from .names import joined, looks_like_json, pointer_to
 from .npy import LOOKS_LIKE_JSON, SENT_AS_TEXT, decode_npy, encode_npy
 from .steps import find, find_all, steps
 
-__all__ = ["NpzCodec"]
+__all__ = ["NpzCodec", "npz_chunks"]
 
 READABLE_METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
 OTHER_METHODS = {
@@ -38,6 +39,9 @@ OTHER_METHODS = {
 """The names of other compression methods (APPNOTE.TXT of the zip format, section 4.4.5)."""
 
 ENCRYPTED = 0x1
+UNIX = 3
+"""The system that a member says it was written on: zipfile writes the one that it runs on."""
+
 LOCAL_HEADER = b"PK\x03\x04"
 LOCAL_HEADER_BYTES = 30
 LENGTHS = struct.Struct("<HH")
@@ -82,14 +86,27 @@ class NpzCodec(Codec):
         return widened_bytes(results)
 
     def encode(self, results: Mapping[str, NDArray[Any]], response: ResponseContext) -> Encoded:  # noqa: D102
-        content = _Chunks()
-        with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as archive:  # type: ignore[call-overload]
-            for name, array in results.items():
-                # a ZipInfo without a date of its own: the same results give the same bytes
-                with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
-                    for chunk in encode_npy(array):
-                        member.write(chunk)
-        return Encoded(content.chunks)
+        return Encoded(npz_chunks(results))
+
+
+def npz_chunks(arrays: Mapping[str, NDArray[Any]], texts: Mapping[str, bytes] = MappingProxyType({})) -> list[Buffer]:
+    """Return an archive of arrays, before them texts: members that are no npy files. The same gives the same bytes."""
+    content = _Chunks()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as archive:  # type: ignore[call-overload]
+        for name, text in texts.items():
+            _write_member(archive, name, [text])
+        for name, array in arrays.items():
+            _write_member(archive, f"{name}.npy", encode_npy(array))
+    return content.chunks
+
+
+def _write_member(archive: zipfile.ZipFile, name: str, chunks: Sequence[Buffer]) -> None:
+    # a ZipInfo without a date of its own, and of one system
+    info = zipfile.ZipInfo(name)
+    info.create_system = UNIX
+    with archive.open(info, "w", force_zip64=True) as member:
+        for chunk in chunks:
+            member.write(chunk)
 
 
 class _File:

@@ -36,11 +36,13 @@ from .schemas import HEALTH_SCHEMA, OBSERVED_HEADERS, OPERATIONS_SCHEMA, PROBLEM
 
 __all__ = [
     "PAGE",
+    "PROBLEMS",
     "SERVERS",
     "TAGS",
     "check_route",
     "description",
     "document",
+    "documented",
     "examples_route",
     "live_route",
     "metrics_route",
@@ -120,7 +122,7 @@ def _json_content(schema: dict[str, Any], example: Any) -> dict[str, Any]:
     return {JSON_CODEC.media_type: {"schema": schema, "example": example}}
 
 
-def _documented(name: str, summary: str, description: str, response: dict[str, Any], tag: str) -> dict[str, Any]:
+def documented(name: str, summary: str, description: str, response: dict[str, Any], tag: str) -> dict[str, Any]:
     """Return the arguments of a route: everything is said in ``openapi_extra``, nothing inferred."""
     return {
         "name": name,
@@ -145,7 +147,7 @@ def operation_route(operation: Operation) -> dict[str, Any]:
     described = described_operation(operation)
     written = {codec.media_type: codec.response_content(described) for codec in writable_codecs()}
     read = {codec.media_type: codec.request_content(described) for codec in readable_codecs(operation)}
-    arguments = _documented(
+    arguments = documented(
         operation.name, f"{entry.title}, {operation.direction}", _description(operation), written, entry.name
     )
     arguments["openapi_extra"] |= {
@@ -195,7 +197,7 @@ def shape_route(entry: CatalogueEntry) -> dict[str, Any]:
     description = "The output's shape, the padding resolved per side, multiply-accumulates and bytes, without a tensor."
     example = shape_example(entry)
     response = _json_content(model_schema(ShapeResponse), predict_shapes(entry, example))
-    arguments = _documented(f"{entry.name}_shape", f"{entry.title}, shapes", description, response, entry.name)
+    arguments = documented(f"{entry.name}_shape", f"{entry.title}, shapes", description, response, entry.name)
     arguments["openapi_extra"]["requestBody"] = {"required": True, "content": _json_content(schema, example)}
     arguments["openapi_extra"]["responses"] |= PROBLEMS
     return arguments
@@ -207,7 +209,7 @@ def check_route(task: CheckTask) -> dict[str, Any]:
     described = described_check(entry)
     codecs = codecs_for(len(task.required_operands) + 1, entry.operands)
     written = _json_content(REPORT_SCHEMA, example_report(entry))
-    arguments = _documented(task.name, f"{entry.title}, check", _check_description(task), written, entry.name)
+    arguments = documented(task.name, f"{entry.title}, check", _check_description(task), written, entry.name)
     arguments["openapi_extra"] |= {
         "parameters": query_parameters(entry.forward),
         "requestBody": {
@@ -269,7 +271,7 @@ def _listed(operation: Operation) -> dict[str, Any]:
 
 def ops_route() -> dict[str, Any]:
     """Return the documentation of /ops."""
-    return _documented(
+    return documented(
         "list_operations",
         "List the operations",
         "Every operation with its operands, its parameters as JSON schema, and its results.",
@@ -280,7 +282,7 @@ def ops_route() -> dict[str, Any]:
 
 def examples_route() -> dict[str, Any]:
     """Return the documentation of /examples."""
-    arguments = _documented(
+    arguments = documented(
         "example_file",
         "Fetch an example's file",
         "Bodies and operands of the examples: {operand}.npy, request.npz and request.json for every operation in /ops.",
@@ -301,7 +303,7 @@ def examples_route() -> dict[str, Any]:
 
 def live_route() -> dict[str, Any]:
     """Return the documentation of /health/live."""
-    return _documented(
+    return documented(
         "health_live",
         "Return whether the process runs",
         "For restarting: it responds as long as the event loop runs.",
@@ -312,7 +314,7 @@ def live_route() -> dict[str, Any]:
 
 def ready_route() -> dict[str, Any]:
     """Return the documentation of /health/ready."""
-    route = _documented(
+    route = documented(
         "health_ready",
         "Return whether requests are taken",
         "For routing: it responds once the service has started, and says 503 once the service is about to end.",
@@ -325,7 +327,7 @@ def ready_route() -> dict[str, Any]:
 
 def metrics_route() -> dict[str, Any]:
     """Return the documentation of /metrics."""
-    return _documented(
+    return documented(
         "metrics",
         "Return the metrics",
         "For Prometheus: requests, times, bytes, rejections and what is in use, of all worker processes together.",

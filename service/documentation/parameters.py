@@ -20,6 +20,7 @@ __all__ = [
     "query_parameters",
     "request_properties",
     "required_parameters",
+    "titled",
     "type_name",
     "without_null",
 ]
@@ -80,7 +81,7 @@ def request_properties(operation: Operation) -> dict[str, Any]:
             text = f"{text} Default: {_default_text(schema['default'], others)}."
         elif name in required_parameters(operation):
             text = f"{text} Required, in the query string or in the body."
-        properties[name] = with_description(_titled(_values(schema), _titles()[operation, name]), text)
+        properties[name] = with_description(titled(_values(schema), _titles()[operation, name]), text)
     return properties
 
 
@@ -109,14 +110,14 @@ def type_name(name: str) -> str:
     return "".join(word.capitalize() for word in name.split("_"))
 
 
-def _titled(schema: Mapping[str, Any], title: str) -> dict[str, Any]:
+def titled(schema: Mapping[str, Any], title: str) -> dict[str, Any]:
     """Return a schema with titles for itself and the words in it, where clients need a type for them."""
     if "enum" in schema:
         return {"title": title, **schema}
     if "enum" in schema.get("items", {}):
         return {**schema, "items": {"title": title, **schema["items"]}}
     if "anyOf" in schema:
-        return {"title": title, **schema, "anyOf": [_titled(each, f"{title}Word") for each in schema["anyOf"]]}
+        return {"title": title, **schema, "anyOf": [titled(each, f"{title}Word") for each in schema["anyOf"]]}
     return dict(schema)
 
 
@@ -156,7 +157,7 @@ def query_parameters(operation: Operation) -> list[dict[str, Any]]:
             "in": "query",
             "required": False,
             "description": described["description"],
-            "schema": _text_schema(values) if is_text else _titled(values, _titles()[operation, name]),
+            "schema": _text_schema(values) if is_text else titled(values, _titles()[operation, name]),
         }
         if name in filled_in:
             parameter["example"] = as_text(filled_in[name]) if is_text else filled_in[name]

@@ -195,7 +195,7 @@ class TaskHandler:
     async def _begun(
         self, pool: ComputePool, call: _Call, content: _Content | None, gone: asyncio.Future[None]
     ) -> BufferResponse | _Job:
-        work, inflated = call.decoding_work(content), self._settings.max_decompressed_bytes
+        work, inflated = self._work_to_begin(call, content), self._settings.max_decompressed_bytes
         expected = min(inflated, max(SMALL_ARCHIVE, EXPECTED_RATIO * len(call.body)))
         most = min(pool.most_work(work), LIGHT_WORK)
         try:
@@ -211,6 +211,10 @@ class TaskHandler:
         # it inflates to more than is usual, which may take long, or has to wait for memory
         await call.ticket.reserve(needed)
         return await pool.run(lambda: call.begin(content, inflated, LIGHT_WORK), LONG_WORK + 1, gone)
+
+    def _work_to_begin(self, call: _Call, content: _Content | None) -> int:
+        """Return the work of decoding a request and planning it, of which only decoding may take long."""
+        return call.decoding_work(content)
 
 
 class OperationHandler(TaskHandler):

@@ -1,0 +1,156 @@
+"""The edges of unpooling, unfolding and folding. A purpose says what breaks there in a port."""
+
+from __future__ import annotations
+
+from .edges import Edge
+
+__all__ = ["REARRANGING_EDGES"]
+
+REARRANGING_EDGES = (
+    Edge(
+        "unpool-plain",
+        "unpool",
+        "Each value goes where its index says; all other elements are 0.",
+        {"kernel_size": 2},
+        {"input": (2, 2, 3, 2), "indices": (2, 2, 3, 2)},
+    ),
+    Edge(
+        "unpool-same-index",
+        "unpool",
+        "All values of a plane have one index: the last one is in the output, and it alone gets the gradient.",
+        {"kernel_size": 2},
+        {"input": (1, 2, 2, 1), "indices": (1, 2, 2, 1)},
+        {"indices": "zeros"},
+    ),
+    Edge(
+        "unpool-output-size",
+        "unpool",
+        "The output is larger than the windows say: indices count the elements of that size.",
+        {"kernel_size": 2, "output_size": (5, 7)},
+        {"input": (1, 2, 3, 2), "indices": (1, 2, 3, 2)},
+    ),
+    Edge(
+        "unpool-padding",
+        "unpool",
+        "The padding of the pooling makes the output smaller.",
+        {"kernel_size": 3, "stride": 2, "padding": 1},
+        {"input": (1, 3, 3, 1), "indices": (1, 3, 3, 1)},
+    ),
+    Edge(
+        "unpool-indices-of-tensor",
+        "unpool",
+        "Indices count the elements of the whole tensor, in memory order, as in ONNX.",
+        {"kernel_size": 2, "index_scheme": "tensor"},
+        {"input": (2, 2, 2, 3), "indices": (2, 2, 2, 3)},
+    ),
+    Edge(
+        "unpool-indices-column-major",
+        "unpool",
+        "The first spatial axis varies fastest within an index.",
+        {"kernel_size": (2, 3), "storage_order": "column_major"},
+        {"input": (1, 2, 2, 2), "indices": (1, 2, 2, 2)},
+    ),
+    Edge(
+        "unpool-one-axis",
+        "unpool",
+        "One spatial axis, and NaN and infinities, which are moved like every value.",
+        {"kernel_size": 3},
+        {"input": (1, 5, 2), "indices": (1, 5, 2)},
+        {"input": "all kinds"},
+    ),
+    Edge(
+        "unfold-order",
+        "unfold",
+        "The order of window, tap and channel in the matrix: each element of the input is another number.",
+        {"kernel_size": (2, 3)},
+        {"input": (1, 3, 4, 2)},
+        {"input": "ramp"},
+    ),
+    Edge(
+        "unfold-kernel-as-large-as-input",
+        "unfold",
+        "One window: the matrix has one row.",
+        {"kernel_size": (3, 2), "stride": 2},
+        {"input": (2, 3, 2, 2)},
+    ),
+    Edge(
+        "unfold-stride-over-kernel",
+        "unfold",
+        "The stride exceeds the window: what lies between the windows is in no row, and its gradient is 0.",
+        {"kernel_size": 2, "stride": 3},
+        {"input": (1, 8, 6, 2)},
+    ),
+    Edge(
+        "unfold-uneven-padding",
+        "unfold",
+        "Taps in the padding are zeros, and their gradients go nowhere.",
+        {"kernel_size": 3, "stride": 2, "padding": ((0, 2), (1, 0))},
+        {"input": (1, 4, 4, 2)},
+    ),
+    Edge(
+        "unfold-odd-dilation",
+        "unfold",
+        "Taps are 3 apart.",
+        {"kernel_size": 2, "dilation": 3},
+        {"input": (1, 5, 6, 2)},
+    ),
+    Edge(
+        "unfold-one-axis",
+        "unfold",
+        "One spatial axis, and NaN and infinities, which are moved like every value.",
+        {"kernel_size": 3, "padding": 1},
+        {"input": (1, 6, 2)},
+        {"input": "all kinds"},
+    ),
+    Edge(
+        "unfold-three-axes",
+        "unfold",
+        "Three spatial axes of different sizes.",
+        {"kernel_size": (1, 2, 2)},
+        {"input": (1, 2, 3, 3, 2)},
+        {"input": "ramp"},
+    ),
+    Edge(
+        "fold-overlap",
+        "fold",
+        "Patches overlap: what falls on an element is added.",
+        {"kernel_size": 2, "output_size": (4, 3)},
+        {"input": (1, 6, 8)},
+    ),
+    Edge(
+        "fold-stride-over-kernel",
+        "fold",
+        "The stride exceeds the window: no patch reaches some elements, which are 0.",
+        {"kernel_size": 2, "stride": 3, "output_size": (8, 6)},
+        {"input": (1, 6, 8)},
+    ),
+    Edge(
+        "fold-padding",
+        "fold",
+        "What falls on the padding is discarded.",
+        {"kernel_size": 3, "stride": 2, "padding": ((0, 2), (1, 0)), "output_size": (4, 4)},
+        {"input": (1, 4, 9)},
+    ),
+    Edge(
+        "fold-odd-dilation",
+        "fold",
+        "Taps are 3 apart, with gaps between them.",
+        {"kernel_size": 2, "dilation": 3, "output_size": (5, 4)},
+        {"input": (1, 2, 8)},
+    ),
+    Edge(
+        "fold-one-axis",
+        "fold",
+        "One spatial axis, and NaN and infinities: what they are added to is lost.",
+        {"kernel_size": 3, "output_size": (5,)},
+        {"input": (2, 3, 6)},
+        {"input": "all kinds"},
+    ),
+    Edge(
+        "fold-three-axes",
+        "fold",
+        "Three spatial axes of different sizes.",
+        {"kernel_size": (1, 2, 2), "output_size": (2, 3, 3)},
+        {"input": (1, 8, 4)},
+    ),
+)
