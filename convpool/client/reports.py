@@ -192,9 +192,10 @@ class Report(_FromJson):
     def read(cls, content: bytes) -> Self:
         """Read a response."""
         document = json.loads(content)
-        tensors = {name: TensorReport.of(each) for name, each in document["tensors"].items()}
-        explanations = [Explanation.of(each) for each in document["explanations"]]
-        return cls.of({**document, "tensors": tensors, "explanations": explanations, "document": document})
+        numbers = _with_floats(document)
+        tensors = {name: TensorReport.of(each) for name, each in numbers["tensors"].items()}
+        explanations = [Explanation.of(each) for each in numbers["explanations"]]
+        return cls.of({**numbers, "tensors": tensors, "explanations": explanations, "document": document})
 
     def lines(self) -> Iterator[Line]:
         """Yield what a person reads of it."""
@@ -209,10 +210,17 @@ class Report(_FromJson):
         return "\n".join(line.text for line in self.lines())
 
 
-def _number(value: float | str | None) -> str:
-    return (
-        "unknown" if value is None else f"{FLOATS.get(value, value):.9g}" if isinstance(value, str) else f"{value:.9g}"
-    )
+def _with_floats(value: Any) -> Any:
+    """Return JSON with the numbers that it spells as strings."""
+    if isinstance(value, dict):
+        return {name: _with_floats(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_with_floats(each) for each in value]
+    return FLOATS.get(value, value) if isinstance(value, str) else value
+
+
+def _number(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.9g}"
 
 
 def _shape(sizes: list[int]) -> str:
