@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
@@ -14,7 +15,7 @@ FLOATS = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-in
 """JSON has no numbers for these."""
 
 MAX_EXPLANATIONS = 3
-"""Explanations that a text shows: those after the first ones fit no better."""
+"""Explanations that a text shows; those that fit come first."""
 
 
 class _FromJson:
@@ -74,7 +75,7 @@ class TensorReport(_FromJson):
     ----------
     agrees : bool
     shape : dict
-        ``got`` and ``expected``.
+        ``got`` and ``expected``; the latter None if the operands lead to none.
     dtype : str
     max_absolute_error, max_relative_error, max_ulps : float or None
         None if the shapes differ.
@@ -90,7 +91,7 @@ class TensorReport(_FromJson):
     """
 
     agrees: bool
-    shape: dict[str, list[int]]
+    shape: dict[str, Any]
     dtype: str
     max_absolute_error: float | None
     max_relative_error: float | None
@@ -107,20 +108,22 @@ class TensorReport(_FromJson):
             yield Line(f"{name} agrees: largest error {_number(self.max_absolute_error)}", "green")
             return
         got, expected = self.shape["got"], self.shape["expected"]
-        if got != expected:
-            yield Line(f"{name} differs: its shape is {_shape(got)}, and should be {_shape(expected)}", "bold red")
+        if got == expected:
+            off = f"{self.elements_off} of {math.prod(got)} elements {'is' if self.elements_off == 1 else 'are'} off"
+            largest = f"{_number(self.max_absolute_error)}, where {_number(self.tolerance['largest'])} is rounding"
+            yield Line(f"{name} differs: {off}", "bold red")
+            yield Line(f"  largest error {largest}")
+        elif expected is None:
+            yield Line(f"{name} differs: there is no right one", "bold red")
         else:
-            yield Line(f"{name} differs: {self.elements_off} elements are off ({self.fraction_off:.1%})", "bold red")
-            yield Line(
-                f"  largest error {_number(self.max_absolute_error)}, tolerance {_number(self.tolerance['largest'])}"
-            )
+            yield Line(f"{name} differs: its shape is {_shape(got)}, and should be {_shape(expected)}", "bold red")
         if self.first_difference:
             first = self.first_difference
             yield Line(
                 f"  first at {first['index']}: got {_number(first['got'])}, expected {_number(first['expected'])}"
             )
         if self.where:
-            yield Line(f"  where: {self.where['sentence']}")
+            yield Line(f"  {self.where['sentence']}")
 
 
 @dataclass(frozen=True)
@@ -154,9 +157,8 @@ class Explanation(_FromJson):
 
     def lines(self) -> Iterator[Line]:
         """Yield what a person reads of it."""
-        yield Line(
-            f"{'explained' if self.agrees else 'perhaps'}: {self.sentence}", "bold yellow" if self.agrees else ""
-        )
+        fits = f"explains {', '.join(self.tensors)}" if self.agrees else "close, but does not fit"
+        yield Line(f"{fits}: {self.sentence}", "bold yellow" if self.agrees else "")
         if self.parameters:
             changes = ", ".join(f"{name}={json.dumps(value)}" for name, value in self.parameters.items())
             yield Line(f"  the layer computes what was claimed with {changes}")
@@ -179,6 +181,8 @@ class Report(_FromJson):
         How many ``hypotheses``, and whether the search was ``complete``.
     document : dict
         The JSON that it was made from.
+    hint : str or None
+        What to try next.
     """
 
     agrees: bool
@@ -187,6 +191,7 @@ class Report(_FromJson):
     parameters: dict[str, Any]
     tried: dict[str, Any]
     document: dict[str, Any]
+    hint: str | None = None
 
     @classmethod
     def read(cls, content: bytes) -> Self:
@@ -201,10 +206,11 @@ class Report(_FromJson):
         """Yield what a person reads of it."""
         for name, tensor in self.tensors.items():
             yield from tensor.lines(name)
-        for explanation in self.explanations[:MAX_EXPLANATIONS]:
+        fitting = [explanation for explanation in self.explanations if explanation.agrees]
+        for explanation in (fitting or self.explanations)[:MAX_EXPLANATIONS]:
             yield from explanation.lines()
-        if not self.agrees and not self.explanations:
-            yield Line(f"no explanation among {self.tried['hypotheses']} mistakes that were tried")
+        if self.hint:
+            yield Line(self.hint)
 
     def __str__(self) -> str:
         return "\n".join(line.text for line in self.lines())

@@ -71,7 +71,7 @@ def case_of(
     }
 
 
-REPORT = {
+REPORT: dict[str, Any] = {
     "agrees": False,
     "tensors": {
         "output": {
@@ -85,7 +85,7 @@ REPORT = {
             "fraction_off": 0.5,
             "tolerance": {"largest": 1e-6, "terms": 4, "unit_roundoff": 5.9e-8, "reason": "4 terms"},
             "first_difference": {"index": [0, 1, 0], "got": "Infinity", "expected": 1.5, "window": {}},
-            "where": {"pattern": "last", "sentence": "the last position only"},
+            "where": {"pattern": "last", "sentence": "Only the last position is off."},
         },
         "grad_input": {
             "agrees": False,
@@ -117,14 +117,24 @@ REPORT = {
     "explanations": [
         {
             "id": "padding_other_side",
-            "sentence": "the padding is on the other side",
+            "sentence": "The padding is on the other side.",
             "agrees": True,
             "tensors": ["output"],
             "residual": 0.0,
             "parameters": {"padding": [[1, 0]]},
             "rule": "docs/where-frameworks-disagree.md#padding",
-        }
+        },
+        {
+            "id": "constant_factor",
+            "sentence": "The result is multiplied by 2.",
+            "agrees": False,
+            "tensors": ["output"],
+            "residual": "NaN",
+            "parameters": {},
+            "rule": "docs/where-frameworks-disagree.md#pooling",
+        },
     ],
+    "hint": "Look at the padding.",
     "parameters": {"stride": [1]},
     "tried": {"hypotheses": 12, "complete": True},
     "of a later version": 1,

@@ -56,7 +56,7 @@ class StandIn:
         given = {name: json.loads(value) for name, (value,) in parse_qs(request.url.query.decode()).items()}
         right = Conv(**given).forward(tensors["input"], tensors["weight"])
         if np.allclose(right, tensors["claimed_output"]):
-            return httpx.Response(200, json=REPORT | {"agrees": True, "tensors": {}, "explanations": []})
+            return httpx.Response(200, json=REPORT | {"agrees": True, "tensors": {}, "explanations": [], "hint": None})
         return httpx.Response(200, json=REPORT)
 
 
@@ -226,8 +226,8 @@ class TestCheck:
         assert main(self.OF_CASES) == 1
         first, *report, last = capsys.readouterr().out.splitlines()
         assert first == "case_0001 (stride over kernel)"
-        assert report[0] == "  output differs: 1 elements are off (50.0%)"
-        assert "  explained: the padding is on the other side" in report
+        assert report[0] == "  output differs: 1 of 2 elements is off"
+        assert "  explains output: The padding is on the other side." in report
         assert last == "conv: 2 of 3 cases agree"
         assert len(stand_in.requests) == 3
 
@@ -254,8 +254,8 @@ class TestCheck:
         assert (root.tag, suite.tag, suite.get("tests"), suite.get("failures")) == ("testsuites", "testsuite", "3", "1")
         assert [case.get("name") for case in suite] == ["case_0000", "case_0001", "case_0002"]
         (failure,) = suite[1]
-        assert failure.get("message") == "output differs: 1 elements are off (50.0%)"
-        assert "explained: the padding is on the other side" in (failure.text or "")
+        assert failure.get("message") == "output differs: 1 of 2 elements is off"
+        assert "explains output: The padding is on the other side." in (failure.text or "")
         assert not [*suite[0], *suite[2]]
 
     def test_one_layer(self, capsys: Output, stand_in: StandIn) -> None:

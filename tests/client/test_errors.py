@@ -34,8 +34,10 @@ from convpool.client import (
     Unauthorized,
     errors,
 )
+from service.app import create_app
 from service.http.error_responses import KINDS
-from tests.clients import free_port, running_server
+from service.settings import Settings
+from tests.clients import free_port
 
 OPERANDS = {"input": np.ones((1, 3, 1)), "weight": np.ones((2, 1, 1))}
 AT_ONCE = Retries(attempts=4, first_pause=0)
@@ -234,8 +236,16 @@ def test_a_server_that_wants_a_key(tmp_path: Path) -> None:
     keys = tmp_path / "keys"
     keys.write_text(f"{'secret' * 8}\n")
     keys.chmod(0o600)
-    with running_server(CONVPOOL_API_KEYS_FILE=str(keys)) as (url, _):
-        with Client(url) as client, pytest.raises(Unauthorized):
-            client.conv_forward(**OPERANDS)
-        with Client(url, api_key="secret" * 8) as client:
-            assert client.conv_forward(**OPERANDS).shape == (1, 2, 1)
+
+    async def called(**options: Any) -> Any:
+        transport = httpx.ASGITransport(app)
+        async with (
+            app.router.lifespan_context(app),
+            AsyncClient("http://server", transport=transport, **options) as client,
+        ):
+            return await client.conv_forward(**OPERANDS)
+
+    app = create_app(Settings(api_keys_file=str(keys)))
+    with pytest.raises(Unauthorized):
+        asyncio.run(called())
+    assert asyncio.run(called(api_key="secret" * 8)).shape == (1, 2, 1)

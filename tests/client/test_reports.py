@@ -12,15 +12,16 @@ from tests.client.golden import REPORT
 def test_a_report_says_what_differs_where_and_why() -> None:
     report = Report.read(json.dumps(REPORT).encode())
     assert str(report).splitlines() == [
-        "output differs: 1 elements are off (50.0%)",
-        "  largest error inf, tolerance 1e-06",
+        "output differs: 1 of 2 elements is off",
+        "  largest error inf, where 1e-06 is rounding",
         "  first at [0, 1, 0]: got inf, expected 1.5",
-        "  where: the last position only",
+        "  Only the last position is off.",
         "grad_input differs: its shape is (1, 2), and should be (2, 1)",
         "grad_bias agrees: largest error 2.5e-07",
-        "explained: the padding is on the other side",
+        "explains output: The padding is on the other side.",
         "  the layer computes what was claimed with padding=[[1, 0]]",
         "  rule: docs/where-frameworks-disagree.md#padding",
+        "Look at the padding.",
     ]
 
 
@@ -31,8 +32,15 @@ def test_numbers_that_json_has_not_are_numbers() -> None:
     assert report.document == REPORT
 
 
-def test_a_report_without_an_explanation_says_so() -> None:
-    report = Report.read(json.dumps(REPORT | {"explanations": []}).encode())
-    assert str(report).splitlines()[-1] == "no explanation among 12 mistakes that were tried"
-    right = Report.read(json.dumps(REPORT | {"agrees": True, "explanations": [], "tensors": {}}).encode())
-    assert str(right) == ""
+def test_what_does_not_fit_is_said_only_if_nothing_does() -> None:
+    near = REPORT["explanations"][1]
+    report = Report.read(json.dumps(REPORT | {"explanations": [near], "tensors": {}, "hint": None}).encode())
+    assert str(report).splitlines()[0] == "close, but does not fit: The result is multiplied by 2."
+    assert math.isnan(report.explanations[0].residual)
+
+
+def test_operands_may_lead_to_no_result() -> None:
+    shapes = {"shape": {"got": [1], "expected": None}, "where": None}
+    tensors = {"grad_input": REPORT["tensors"]["grad_input"] | shapes}
+    report = Report.read(json.dumps(REPORT | {"tensors": tensors}).encode())
+    assert str(report).splitlines()[0] == "grad_input differs: there is no right one"

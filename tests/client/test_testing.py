@@ -88,7 +88,7 @@ def test_a_difference_says_which_case_where_and_what_it_looks_like() -> None:
     assert count == "  output: 1 of 16 elements are off"
     assert where.startswith("    first at [1, 0, 2]: got ")
     assert asked_of == "what convpool says of case_0001:"
-    assert "  explained: the padding is on the other side" in report
+    assert "  explains output: The padding is on the other side." in report
     (request,) = sent
     assert request.url.path == "/conv/check"
     assert dict(request.url.params) == {"stride": "[4]"}
