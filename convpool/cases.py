@@ -40,7 +40,7 @@ class Case:
     layer : str
         Such as ``conv``.
     purpose : str
-        What the case is for; empty if it is one of many random ones.
+        What the case is for, in a sentence.
     parameters : dict
         Every parameter as it was resolved.
     operands : dict of str to ndarray
@@ -93,7 +93,7 @@ class Cases(Sequence[Case]):
         if written != FORMAT:
             raise CasesError(
                 f"cases are read in the format {FORMAT}; this archive was made by convpool "
-                f"{self.manifest.get('version')}, in another one: install that version, or make the cases again"
+                f"{self.manifest.get('convpool')}, in another one: install that version, or make the cases again"
             )
         try:
             self._cases = [_case(self.layer, described, arrays) for described in self.manifest["cases"]]

@@ -115,9 +115,7 @@ def _returned(case: Case, forward: Callable[..., Any] | None, backward: Callable
         if backward is not None and gradients:
             returned |= _by_name(backward(case.operands["grad_output"], *operands, **case.parameters), gradients)
     except Exception as error:
-        error.add_note(
-            f"called for {case.name}{case.purpose and f' ({case.purpose})'} with {_written(case.parameters)}"
-        )
+        error.add_note(f"called for {case.name} with {_written(case.parameters)}")
         raise
     return returned
 
@@ -158,8 +156,8 @@ def _compare(case: Case, name: str, got: Array) -> list[str]:
 def _text(cases: Cases, differences: Sequence[_Difference], client: Any) -> str:
     lines = [f"{len(differences)} of {len(cases)} cases of {cases.layer} differ"]
     for case, _, described in differences[:MAX_SHOWN]:
-        lines += [f"{case.name}{case.purpose and f' ({case.purpose})'}, {_written(case.parameters)}"]
-        lines += [f"  {line}" for line in described]
+        lines += [f"{case.name}: {case.purpose}" if case.purpose else case.name]
+        lines += [f"  {line}" for line in (*described, _written(case.parameters))]
     if len(differences) > MAX_SHOWN:
         lines += [f"and {len(differences) - MAX_SHOWN} more"]
     first = differences[0]

@@ -14,11 +14,11 @@ from tests.declarations.declaration import Case
 
 
 def archive(*cases: dict[str, Any], layer: str = "conv", **changes: Any) -> bytes:
-    """An archive of convolutions, unless there are other cases."""
+    """An archive of convolutions, unless there are other cases; the same bytes at any time."""
     cases = cases or (conv_case(0), conv_case(1, purpose="stride over kernel", stride=[4]), conv_case(2))
     manifest: dict[str, Any] = {
         "format": "convpool-cases-1",
-        "version": "0.2.0",
+        "convpool": "0.2.0",
         "layer": layer,
         "kind": "random",
         "seed": 0,
@@ -38,11 +38,11 @@ def archive(*cases: dict[str, Any], layer: str = "conv", **changes: Any) -> byte
                 for member, array in case[group].items():
                     content = io.BytesIO()
                     np.save(content, array)
-                    written.writestr(f"{name}/{member}.npy", content.getvalue())
+                    written.writestr(zipfile.ZipInfo(f"{name}/{member}.npy"), content.getvalue())
             for result in described["results"].values():
                 result["tolerance"] = {"absolute": case["tolerance"], "terms": 6}
             manifest["cases"].append(described)
-        written.writestr("manifest", json.dumps(manifest | changes))
+        written.writestr(zipfile.ZipInfo("manifest"), json.dumps(manifest | changes))
     return file.getvalue()
 
 

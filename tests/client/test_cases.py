@@ -74,7 +74,7 @@ def pickled() -> bytes:
         (rewritten(manifest=b"{"), "has none"),
         (rewritten(manifest=b"[]"), "has none"),
         (rewritten(**{"case_0001/output.npy": None}), "lacks 'case_0001/output'"),
-        (archive(format="convpool-cases-2", version="9.1"), "made by convpool 9.1, in another"),
+        (archive(format="convpool-cases-2", convpool="9.1"), "made by convpool 9.1, in another"),
     ],
 )
 def test_what_is_no_archive_of_cases_is_refused(content: bytes, message: str) -> None:

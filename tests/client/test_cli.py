@@ -225,16 +225,20 @@ class TestCheck:
         claim(wrong=1)
         assert main(self.OF_CASES) == 1
         first, *report, last = capsys.readouterr().out.splitlines()
-        assert first == "case_0001 (stride over kernel)"
+        assert first == "case_0001: stride over kernel"
         assert report[0] == "  output differs: 1 of 2 elements is off"
         assert "  explains output: The padding is on the other side." in report
+        assert report[-1] == "1 case: The padding is on the other side."
         assert last == "conv: 2 of 3 cases agree"
         assert len(stand_in.requests) == 3
 
     def test_a_case_for_which_nothing_is_claimed_differs(self, capsys: Output) -> None:
         claim(without=2)
         assert main(self.OF_CASES) == 1
-        assert capsys.readouterr().out == "case_0002\n  nothing is claimed for this case\nconv: 2 of 3 cases agree\n"
+        assert (
+            capsys.readouterr().out
+            == "case_0002\n  nothing is claimed\n1 case: nothing is claimed\nconv: 2 of 3 cases agree\n"
+        )
         assert main([*self.OF_CASES, "--only-claimed"]) == 0
         assert capsys.readouterr().out == "conv: 2 of 2 cases agree\n"
 

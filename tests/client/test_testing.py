@@ -82,11 +82,12 @@ def test_a_difference_says_which_case_where_and_what_it_looks_like() -> None:
     client, sent = asked()
     with pytest.raises(AssertionError) as raised:
         assert_layer_matches(wrong, archive(), client=client)
-    first, case, count, where, asked_of, *report = str(raised.value).splitlines()
+    first, case, count, where, given, asked_of, *report = str(raised.value).splitlines()
     assert first == "1 of 3 cases of conv differ"
-    assert case == "case_0001 (stride over kernel), stride=[4]"
+    assert case == "case_0001: stride over kernel"
     assert count == "  output: 1 of 16 elements are off"
     assert where.startswith("    first at [1, 0, 2]: got ")
+    assert given == "  stride=[4]"
     assert asked_of == "what convpool says of case_0001:"
     assert "  explains output: The padding is on the other side." in report
     (request,) = sent
@@ -152,7 +153,7 @@ def test_an_error_of_a_function_names_the_case() -> None:
 
     with pytest.raises(RuntimeError, match="mine") as raised:
         assert_layer_matches(broken, archive())
-    assert raised.value.__notes__ == ["called for case_0001 (stride over kernel) with stride=[4]"]
+    assert raised.value.__notes__ == ["called for case_0001 with stride=[4]"]
 
 
 def test_what_cannot_be_compared_is_no_success() -> None:

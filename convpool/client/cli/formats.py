@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 from xml.etree import ElementTree as ET
@@ -12,6 +13,10 @@ from ..reports import Line, Report
 from .arguments import show
 
 __all__ = ["FORMATS", "Checked", "CheckedCase"]
+
+NOTHING_CLAIMED = "nothing is claimed"
+MAX_SHOWN = 10
+"""Cases that differ of which a text says all."""
 
 
 class CheckedCase(NamedTuple):
@@ -33,7 +38,7 @@ class CheckedCase(NamedTuple):
 
     def lines(self) -> Iterator[Line]:
         """Yield what a person reads of it."""
-        return self.report.lines() if self.report else iter([Line("nothing is claimed for this case", "red")])
+        return self.report.lines() if self.report else iter([Line(NOTHING_CLAIMED, "red")])
 
 
 class Checked(NamedTuple):
@@ -53,13 +58,24 @@ def _text(checked: Checked) -> None:
     if not checked.of_cases:
         show(checked.cases[0].lines())
         return
-    for case in checked.cases:
-        if not case.agrees:
-            show([Line(f"{case.name} ({case.purpose})" if case.purpose else case.name, "bold")])
-            show(case.lines(), indent="  ")
-    right = sum(case.agrees for case in checked.cases)
+    wrong = [case for case in checked.cases if not case.agrees]
+    for case in wrong[:MAX_SHOWN]:
+        show([Line(f"{case.name}: {case.purpose}" if case.purpose else case.name, "bold")])
+        show(case.lines(), indent="  ")
+    if len(wrong) > MAX_SHOWN:
+        show([Line(f"and {len(wrong) - MAX_SHOWN} cases more, which --format json has")])
+    for sentence, cases in Counter(map(_explanation, wrong)).most_common():
+        show([Line(f"{cases} {'case' if cases == 1 else 'cases'}: {sentence}", "yellow")])
     style = "bold green" if checked.agree else "bold red"
-    show([Line(f"{checked.layer}: {right} of {len(checked.cases)} cases agree", style)])
+    show([Line(f"{checked.layer}: {len(checked.cases) - len(wrong)} of {len(checked.cases)} cases agree", style)])
+
+
+def _explanation(case: CheckedCase) -> str:
+    """Return the sentence that explains a case best, by which cases with the same mistake are counted."""
+    if case.report is None:
+        return NOTHING_CLAIMED
+    fitting = [explanation.sentence for explanation in case.report.explanations if explanation.agrees]
+    return fitting[0] if fitting else "no explanation"
 
 
 def _json(checked: Checked) -> None:
