@@ -17,10 +17,11 @@ from typing import IO, Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["FORMAT", "Case", "Cases", "CasesError", "read_npz"]
+__all__ = ["FORMAT", "Case", "Cases", "CasesError", "read_npz", "results_by_name"]
 
 FORMAT = "convpool-cases-1"
 MANIFEST = "manifest"
+ZIP = b"PK"
 
 Array = NDArray[Any]
 
@@ -82,7 +83,7 @@ class Cases(Sequence[Case]):
 
     def __init__(self, content: bytes) -> None:
         self.content = content
-        arrays = read_npz(content, "an archive of cases")
+        arrays = read_npz(content, "an archive of cases (`convpool cases -o cases.npz`)")
         try:
             self.manifest: dict[str, Any] = json.loads(arrays.pop(MANIFEST))
             written = self.manifest["format"]
@@ -151,11 +152,30 @@ def read_npz(content: bytes, what: str) -> dict[str, Any]:
     CasesError
         If it is none, or holds pickled objects.
     """
+    if not content.startswith(ZIP):
+        raise CasesError(f"{what} is an npz, as numpy.savez writes it; got another file")
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except Exception as error:  # noqa: BLE001 numpy lets many kinds through
-        raise CasesError(f"{what} is an npz, as numpy.savez writes it; these bytes are none: {error}") from None
+        raise CasesError(f"{what} is an npz that is not damaged and holds numbers alone; {error}") from None
+
+
+def results_by_name(returned: Any, names: Sequence[str]) -> dict[str, Array]:
+    """Return results by name: those of a mapping or a named tuple have them, others have these in their order.
+
+    Parameters
+    ----------
+    returned : array_like, sequence, named tuple or mapping
+    names : sequence of str
+        If there is only one, what is returned is that one, be it a list.
+    """
+    if hasattr(returned, "_asdict"):
+        returned = returned._asdict()
+    if not isinstance(returned, Mapping):
+        several = returned if isinstance(returned, (tuple, list)) and len(names) > 1 else [returned]
+        returned = dict(zip(names, several, strict=False))
+    return {name: np.asarray(array) for name, array in returned.items() if array is not None}
 
 
 def _case(layer: str, described: Mapping[str, Any], arrays: Mapping[str, Array]) -> Case:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from cnn_core import Conv, ConvInteger, ConvTranspose, Fold, MaxPool, MaxUnpool, QLinearConv, Unfold
 from cnn_core.ops.base import Op
 
-from .cases import Case, Cases
+from .cases import Case, Cases, results_by_name
 
 __all__ = ["assert_layer_matches"]
 
@@ -121,16 +121,11 @@ def _returned(case: Case, forward: Callable[..., Any] | None, backward: Callable
 
 
 def _by_name(returned: Any, names: Sequence[str]) -> dict[str, Array]:
-    """Return results by name, whichever way a function returns them."""
-    if hasattr(returned, "_asdict"):
-        returned = returned._asdict()
-    if not isinstance(returned, Mapping):
-        several = returned if isinstance(returned, (tuple, list)) and len(names) > 1 else [returned]
-        returned = dict(zip(names, several, strict=False))
-    unknown = set(returned) - set(names)
+    results = results_by_name(returned, names)
+    unknown = set(results) - set(names)
     if unknown:
         raise ValueError(f"the results of this layer are {', '.join(names)}; the function returned {min(unknown)}")
-    return {name: np.asarray(array) for name, array in returned.items() if array is not None}
+    return results
 
 
 def _compare(case: Case, name: str, got: Array) -> list[str]:

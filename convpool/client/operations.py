@@ -9,7 +9,9 @@ from typing import Any, Generic, Literal, TypeVar, overload
 
 from numpy.typing import ArrayLike
 
-from ..cases import Cases
+from cnn_core import ConvGradients, MaxPoolResult
+
+from ..cases import Cases, results_by_name
 from .reports import LayerShape, Report
 from .wire import JSON, NPZ, Call, json_call, read_array, read_gradients, read_pooled, tensors_call
 
@@ -231,7 +233,7 @@ class Operations(ABC, Generic[ArrayT, GradientsT, MaxPoolT, ShapeT, CasesT, Repo
         self,
         layer: str,
         operands: Mapping[str, ArrayLike | None],
-        claimed: Mapping[str, ArrayLike | None] | ArrayLike,
+        claimed: Mapping[str, ArrayLike | None] | ConvGradients | MaxPoolResult | ArrayLike,
         *,
         accumulation: str | None = None,
         **parameters: Any,
@@ -244,7 +246,7 @@ class Operations(ABC, Generic[ArrayT, GradientsT, MaxPoolT, ShapeT, CasesT, Repo
             Such as ``conv``.
         operands : mapping of str to array_like
             Those of forward, and ``grad_output`` if a gradient is claimed.
-        claimed : mapping of str to array_like, or array_like
+        claimed : mapping of str to array_like, ConvGradients, MaxPoolResult or array_like
             What you computed: ``output``, ``indices``, ``grad_input``, ``grad_weight``, ``grad_bias``; at least one. An
             array is the output.
         accumulation : str, optional
@@ -256,7 +258,7 @@ class Operations(ABC, Generic[ArrayT, GradientsT, MaxPoolT, ShapeT, CasesT, Repo
         -------
         Report
         """
-        results = claimed if isinstance(claimed, Mapping) else {"output": claimed}
+        results = results_by_name(claimed, ["output"])
         tensors = {**operands, **{f"claimed_{name}": tensor for name, tensor in results.items()}}
         call = tensors_call(f"{layer}/check", tensors, {**parameters, "accumulation": accumulation}, JSON, Report.read)
         result: ReportT = self._call(call)

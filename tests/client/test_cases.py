@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from convpool.cases import Cases, CasesError
+from cnn_core import ConvGradients
+from convpool.cases import Cases, CasesError, results_by_name
 from tests.client.golden import archive, conv_case
 from tests.service.calls import assert_identical
 
@@ -32,6 +33,18 @@ def test_cases_come_in_their_order_with_all_that_belongs_to_them() -> None:
     for case, described in zip(cases, written, strict=True):
         assert_identical(case.operands, described["operands"])
         assert_identical(case.results, described["results"])
+
+
+def test_results_are_named_whichever_way_they_come() -> None:
+    gradients = ConvGradients(np.ones(1), None, np.ones(3))
+    for returned, names, shapes in (
+        (np.ones(2), ["output"], {"output": (2,)}),
+        ([1, 2], ["output"], {"output": (2,)}),
+        (([1, 2], [[1]]), ["output", "indices"], {"output": (2,), "indices": (1, 1)}),
+        (gradients, ["output"], {"grad_input": (1,), "grad_bias": (3,)}),
+        ({"a": 1, "b": None}, ["output"], {"a": ()}),
+    ):
+        assert {name: array.shape for name, array in results_by_name(returned, names).items()} == shapes
 
 
 def test_they_are_read_from_wherever_they_are(tmp_path: Path) -> None:
@@ -68,8 +81,8 @@ def pickled() -> bytes:
     [
         (b"", "is an npz"),
         (b"no zip", "is an npz"),
-        (archive()[:-40], "is an npz"),
-        (rewritten(**{"case_0000/input.npy": pickled()}), "is an npz"),
+        (archive()[:-40], "is an npz that is not damaged"),
+        (rewritten(**{"case_0000/input.npy": pickled()}), "holds numbers alone"),
         (rewritten(manifest=None), "has none: `convpool cases` makes it"),
         (rewritten(manifest=b"{"), "has none"),
         (rewritten(manifest=b"[]"), "has none"),

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,6 +23,8 @@ from cnn_core import Conv, __version__
 from convpool.__main__ import COMMANDS, main
 from convpool.client import Cases, Client
 from convpool.client.cli import arguments
+from convpool.client.operations import OPERANDS
+from service.operations.catalogue import OPERATIONS
 from tests.client.golden import REPORT, archive
 
 PROJECT = Path(__file__).parents[2]
@@ -305,6 +308,16 @@ def run(*command: str, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "convpool", *command], env=environment, capture_output=True, text=True, check=False
     )
+
+
+def test_no_parameter_has_the_name_of_a_flag_of_a_command(capsys: Output) -> None:
+    parameters = {name for each in OPERATIONS for model in each.models.values() for name in model.model_fields}
+    for command in ("call", "cases", "check"):
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        flags = set(re.findall(r"^  (?:-o \w+, )?--([a-z-]+)", capsys.readouterr().out, re.MULTILINE))
+        assert flags >= {"url", "local", "timeout"}
+        assert not flags & {name.replace("_", "-") for name in (*parameters, *OPERANDS["conv_backward"])}
 
 
 def test_a_process_calls_a_server(server_url: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...cases import results_by_name
 from ..operations import OPERANDS
 from ..reports import Line
 from .arguments import UsageError, client_of, command_parser, flag_of, load, nearest, parse, show, waiting
@@ -47,20 +48,15 @@ def run(arguments: Sequence[str]) -> int:
         raise UsageError(f"{path} needs {flags} too")
     layer, direction = path.split("/")
     with client_of(given.own) as client, waiting(f"computing {path}"):
-        results = _named(getattr(client, f"{layer}_{direction}")(**operands, **given.texts(*operands)), direction)
+        returned = getattr(client, f"{layer}_{direction}")(**operands, **given.texts(*operands))
+    # several have names of their own
+    results = results_by_name(returned, ["output" if direction == "forward" else "grad_input"])
     if given.own.output:
         show(_written(results, given.own.output))
     else:
         for name, array in results.items():
             show([Line(f"{name}: {array.dtype} {array.shape}", "bold"), Line(np.array2string(array, separator=", "))])
     return 0
-
-
-def _named(results: Any, direction: str) -> dict[str, NDArray[Any]]:
-    """Return results by name, as a method of the client returns them."""
-    if isinstance(results, np.ndarray):
-        return {"output" if direction == "forward" else "grad_input": results}
-    return {name: array for name, array in results._asdict().items() if array is not None}
 
 
 def _written(results: Mapping[str, NDArray[Any]], target: str) -> Iterator[Line]:
