@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import http.server
 import io
 import itertools
 import json
 import pickle
+import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -128,6 +130,35 @@ def test_a_call_is_repeated_while_the_server_is_busy_or_gone(
         assert output.ravel().tolist() == [2, 2]
         assert len(sent) == 3
         assert len({request.content for request in sent}) == 1
+
+
+def test_a_call_is_repeated_over_a_socket_too() -> None:
+    steps = iter([None, httpx.Response(503, headers={"Retry-After": "0"}), right()])
+    received = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            received.append(self.rfile.read(int(self.headers["Content-Length"])))
+            response = next(steps)
+            if response is not None:  # else the connection ends without one
+                self.send_response(response.status_code)
+                for name, value in response.headers.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(response.content)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        with Client(f"http://127.0.0.1:{server.server_port}", retries=AT_ONCE) as client:
+            assert client.conv_forward(**OPERANDS).ravel().tolist() == [2, 2]
+        server.shutdown()
+        thread.join()
+    assert len(received) == 3
+    assert len(set(received)) == 1
 
 
 @pytest.mark.parametrize(

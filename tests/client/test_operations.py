@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +18,8 @@ from convpool.client.operations import OPERANDS
 from service.operations.catalogue import OPERATIONS
 from tests.service.calls import CALLS, EXAMPLES, assert_identical, computed
 from tests.service.payloads import Call
+
+PROJECT = Path(__file__).parents[2]
 
 
 def test_every_operation_is_a_method_with_its_operands() -> None:
@@ -150,3 +155,15 @@ def test_the_asynchronous_client_computes_in_this_process_too() -> None:
             return await client.conv_forward(np.ones((1, 3, 1)), np.ones((2, 1, 1)))
 
     assert asyncio.run(awaited()).ravel().tolist() == [2, 2]
+
+
+def test_a_program_ends_that_closes_nothing() -> None:
+    script = (
+        "from convpool.client import Client; client = Client(local=True)\n"
+        "outputs = client.map('pool_forward', [{'input': [[[1.0]]], 'mode': 'max', 'kernel_size': 1}] * 9)\n"
+        "print(next(outputs).shape)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", script], cwd=PROJECT, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert ended.stdout == "(1, 1, 1)\n"
