@@ -56,9 +56,10 @@ class StandIn:
         if request.url.path.endswith("/cases"):
             return httpx.Response(200, content=archive())
         tensors = dict(np.load(io.BytesIO(request.content)))
-        given = {name: json.loads(value) for name, (value,) in parse_qs(request.url.query.decode()).items()}
+        query = parse_qs(request.url.query.decode())
+        given = {name: json.loads(value) for name, (value,) in query.items() if name != "accumulation"}
         right = Conv(**given).forward(tensors["input"], tensors["weight"])
-        if np.allclose(right, tensors["claimed_output"]):
+        if np.shape(right) == tensors["claimed_output"].shape and np.allclose(right, tensors["claimed_output"]):
             return httpx.Response(200, json=REPORT | {"agrees": True, "tensors": {}, "explanations": [], "hint": None})
         return httpx.Response(200, json=REPORT)
 
@@ -223,6 +224,15 @@ class TestCheck:
         claim()
         assert main(self.OF_CASES) == 0
         assert capsys.readouterr() == ("conv: 3 of 3 cases agree\n", "")
+
+    def test_the_type_of_the_sums_is_said(self, stand_in: StandIn) -> None:
+        claim()
+        assert main([*self.OF_CASES, "--accumulation", "float16"]) == 0
+        np.save("x.npy", np.ones((1, 4, 1)))
+        np.save("w.npy", np.ones((2, 1, 1)))
+        command = ["check", "conv", "--input", "x.npy", "--weight", "w.npy", "--claimed-output", "x.npy"]
+        assert main([*command, "--accumulation=float64"]) == 1
+        assert [request.url.params["accumulation"] for request in stand_in.requests] == [*["float16"] * 3, "float64"]
 
     def test_a_case_that_differs(self, capsys: Output, stand_in: StandIn) -> None:
         claim(wrong=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
@@ -44,6 +45,7 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--only-claimed", action="store_true", help="leave out cases for which nothing is claimed; else they differ"
     )
+    parser.add_argument("--accumulation", metavar="DTYPE", help="of your sums, if it is not that of your results")
     parser.add_argument("--format", choices=FORMATS, default="text", help="of the report (default: text)")
     given = parse(parser, arguments)
     checked_layer(given.own.layer)
@@ -70,7 +72,7 @@ def _check_layer(given: Given) -> CheckedCase:
             "nothing is claimed: give what you computed, such as --claimed-output y.npy, or --cases and --claimed"
         )
     with client_of(given.own) as client, waiting(f"checking {layer}"):
-        report = client.check(layer, operands, claimed, **given.texts(*tensors))
+        report = client.check(layer, operands, claimed, accumulation=given.own.accumulation, **given.texts(*tensors))
     return CheckedCase(layer, "", report)
 
 
@@ -82,9 +84,9 @@ def _check_cases(given: Given) -> list[CheckedCase]:
         raise UsageError(f"{given.own.cases} has cases of {cases.layer}, not of {given.own.layer}")
     claims = _claims(cases, given.own.claimed)
     claimed = [case for case in cases if claims[case.name]]
+    general = {"layer": cases.layer, "accumulation": given.own.accumulation}
     calls = (
-        {"layer": cases.layer, "operands": case.operands, "claimed": claims[case.name], **case.parameters}
-        for case in claimed
+        {**general, "operands": case.operands, "claimed": claims[case.name], **case.parameters} for case in claimed
     )
     with client_of(given.own) as client:
         reports = _tracked(client.map("check", calls), len(claimed))
@@ -104,8 +106,7 @@ def _claims(cases: Cases, path: str) -> dict[str, dict[str, NDArray[Any]]]:
     UsageError
     """
     try:
-        with open(path, "rb") as file:  # noqa: PTH123 the error names the path as it was given
-            arrays = read_npz(file.read(), path)
+        arrays = read_npz(Path(path).read_bytes(), path)
     except OSError as error:
         raise UsageError(f"--claimed {path}: {error.strerror}") from None
     claims: dict[str, dict[str, NDArray[Any]]] = {case.name: {} for case in cases}
