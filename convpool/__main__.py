@@ -36,8 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     command = COMMANDS.get(arguments[0]) if arguments else None
     if command is None:
-        _parser().parse_args(arguments)  # which ends, as there is no such command
-        return 0
+        _parser().parse_args(arguments)
+        raise AssertionError("argparse ends where there is no command of this name")
     try:
         module = importlib.import_module(command.module)
     except ModuleNotFoundError as error:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..operations import CASES_FORMATS, OPERANDS
-from .arguments import UsageError, checked_layer, client_of, command_parser, parse, waiting
+from .arguments import checked_layer, client_of, command_parser, parse, waiting
 
 __all__ = ["run"]
 
@@ -58,8 +58,6 @@ def run(arguments: Sequence[str]) -> int:
             **options,
         )
     if output == "-":
-        if sys.stdout.isatty() and not content[:1] == b"{":
-            raise UsageError("-o -: this format is not for a terminal; name a file, or --format json")
         sys.stdout.buffer.write(content)
     else:
         Path(output).write_bytes(content)
