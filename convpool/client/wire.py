@@ -150,8 +150,8 @@ def _array(tensor: ArrayLike) -> Array:
     """Return an operand as an array; a plain number gets the type of the operand that it belongs to on the server."""
     is_plain = type(tensor) in (int, float)
     array = np.asarray(tensor, np.float64) if is_plain else np.asarray(tensor)
-    if array.dtype.hasobject:
-        raise TypeError("an operand is an array of numbers; got Python objects")  # savez would pickle them
+    if array.dtype.kind not in "biuf":  # savez would pickle objects, and lose the names of types that are not NumPy's
+        raise TypeError(f"an operand is an array of numbers of a type that NumPy has itself; got {array.dtype}")
     return array
 
 

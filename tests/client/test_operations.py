@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -100,8 +101,9 @@ def test_what_cannot_be_sent_is_refused_before_it_is(local: Client) -> None:
     image, weight = np.ones((1, 3, 1)), np.ones((2, 1, 1))
     with pytest.raises(TypeError, match="biass is no operand of this call"):
         local.conv_forward(image, weight, biass=np.ones(100))
-    with pytest.raises(TypeError, match="an operand is an array of numbers"):
-        local.conv_forward(image, np.array([{}]))
+    for other in (np.array([{}]), np.array(["1"]), weight.astype(ml_dtypes.bfloat16), weight + 1j):
+        with pytest.raises(TypeError, match=f"an operand is an array of numbers of a type .*; got {other.dtype}"):
+            local.conv_forward(image, other)
     with pytest.raises(TypeError, match="a parameter is a number, a string"):
         local.conv_forward(image, weight, stride=object())
 
