@@ -110,10 +110,11 @@ lock: ## Update the lock files (needs uv on the PATH).
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade \
 	  --group build --output-file requirements/build.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
-	  --group dev --extra service pyproject.toml --constraint requirements/service.txt --constraint requirements/build.txt \
-	  --output-file requirements/dev.txt
+	  --group dev --extra service --extra client pyproject.toml --constraint requirements/service.txt \
+	  --constraint requirements/build.txt --output-file requirements/dev.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
-	  --group browser --extra service pyproject.toml --constraint requirements/dev.txt --output-file requirements/browser.txt
+	  --group browser --extra service --extra client pyproject.toml --constraint requirements/dev.txt \
+	  --output-file requirements/browser.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade \
 	  --group supply --output-file requirements/supply.txt
 

@@ -29,6 +29,9 @@ OTHER_SERVICE_LINKS = re.compile(
 ORIGIN = re.compile(r"\*|(?!http://[^/]*:80$)(?!https://[^/]*:443$)[a-z][a-z0-9+.-]*://[^\s/?#@*,]+", re.IGNORECASE)
 """What a browser sends as the origin of a page (RFC 6454, 6.2)."""
 
+OF_THE_CLIENT = ("URL", "API_KEY")
+"""Variables of ``convpool.client``, which may be set where a server starts."""
+
 MIN_SIMILARITY = 0.6
 """Similarity of names without the prefix, as difflib measures it, from which a setting is suggested."""
 
@@ -202,6 +205,6 @@ def unknown_variables(names: Iterable[str]) -> list[str]:
     """
     known = [name.upper() for name in Settings.model_fields]
     ours = {name: name[len(PREFIX) :].upper() for name in names if name.upper().startswith(PREFIX)}
-    unknown = {name: rest for name, rest in ours.items() if rest not in known}
+    unknown = {name: rest for name, rest in ours.items() if rest not in (*known, *OF_THE_CLIENT)}
     meant = {name: difflib.get_close_matches(rest, known, 1, MIN_SIMILARITY) for name, rest in unknown.items()}
     return [f"{name} (did you mean {PREFIX}{close[0]}?)" if close else name for name, close in meant.items()]

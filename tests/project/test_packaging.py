@@ -12,16 +12,17 @@ from pathlib import Path
 import pytest
 
 import cnn_core
+import convpool.client
 import service
 
 PROJECT = Path(__file__).parents[2]
 LOCKS = ("service", "build", "dev", "browser", "supply")
 MODULES = [
     module.name
-    for package in (cnn_core, service)
+    for package in (cnn_core, service, convpool.client)
     for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
     if not module.name.endswith("__main__")
-]
+] + ["convpool.cases", "convpool.testing"]
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -70,11 +71,13 @@ def test_lock_files_pin_and_hash_everything_and_name_no_index(name: str) -> None
 
 def test_the_direct_dependencies_are_locked() -> None:
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
-    locked = (PROJECT / "requirements" / "service.txt").read_text()
-    for dependency in project["dependencies"] + project["optional-dependencies"]["service"]:
-        name = re.match(r"[A-Za-z0-9.-]+", dependency)
-        assert name is not None
-        assert re.search(rf"^{name.group().replace('.', '-')}==", locked, re.MULTILINE), dependency
+    extras = project["optional-dependencies"]
+    for lock, dependencies in {"service": project["dependencies"] + extras["service"], "dev": extras["client"]}.items():
+        locked = (PROJECT / "requirements" / f"{lock}.txt").read_text()
+        for dependency in dependencies:
+            name = re.match(r"[A-Za-z0-9.-]+", dependency)
+            assert name is not None
+            assert re.search(rf"^{name.group().replace('.', '-')}==", locked, re.MULTILINE), dependency
 
 
 def test_the_changelog_has_the_version() -> None:
@@ -132,7 +135,19 @@ def test_the_wheel_needs_numpy_alone_and_says_what_serving_needs(installed: Path
     assert [each for each in required if "extra ==" not in each] == ["numpy>=2.1"]
     script = (
         "import sys; sys.modules['uvicorn'] = None; import convpool.__main__ as command\n"
-        "try: command.main()\n"
+        "try: command.main(['serve'])\n"
         "except SystemExit as error: print(error)"
     )
     assert "pip install 'convpool[service]'" in run_installed(installed, "-c", script)
+
+
+def test_the_client_runs_from_the_wheel(installed: Path) -> None:
+    script = (
+        "import numpy as np, convpool.client, convpool.testing\n"
+        "np.save('x.npy', np.ones((1, 4, 1)))\n"
+        "with convpool.client.Client(local=True) as client:\n"
+        "    print(client.unfold_forward(np.load('x.npy'), kernel_size=2).shape)"
+    )
+    assert run_installed(installed, "-c", script) == "(1, 3, 2)\n"
+    command = ["call", "pool/forward", "--local", "--input", "x.npy", "--mode", "avg", "--kernel-size", "4"]
+    assert run_installed(installed, "-m", "convpool", *command) == "output: float64 (1, 1, 1)\n[[[1.]]]\n"

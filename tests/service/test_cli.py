@@ -177,7 +177,7 @@ def test_a_misspelt_variable_is_reported(capsys: pytest.CaptureFixture[str], var
 
 
 def test_nothing_is_reported_where_nothing_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:
-    os.environ["CONVPOOL_PORT"] = "1234"
+    os.environ |= {"CONVPOOL_PORT": "1234", "CONVPOOL_URL": "http://other:1", "CONVPOOL_API_KEY": "of the client"}
     assert serve().port == 1234
     assert capsys.readouterr().err == ""
 
