@@ -22,7 +22,7 @@ ENTRIES = {entry.name: entry for entry in CATALOGUE}
 
 
 def layer_of(op: Any, **tensors: Any) -> Layer:
-    name = {Conv: "conv", ConvTranspose: "conv_transpose", AvgPool: "pool"}[type(op)]
+    name = {"Conv": "conv", "ConvTranspose": "conv_transpose", "AvgPool": "pool"}[type(op).__name__]
     return Layer(ENTRIES[name], op, tensors)
 
 
