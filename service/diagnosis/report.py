@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
 from ..operations.tolerance import Tolerance, is_floating
@@ -82,7 +83,7 @@ def report(claim: Claim, parameters: Mapping[str, Any], max_work: int) -> dict[s
                 else _of_another_shape(layer, name, claim.tensors[name], tolerances[name])
                 for name in claim.tensors
             },
-            "explanations": [_explanation(each) for each in explanations],
+            "explanations": [_explanation(each, parameters) for each in explanations],
             "hint": _hint(explanations),
             "parameters": parameters,
             "tried": {"hypotheses": search.tried, "complete": search.is_complete},
@@ -159,10 +160,14 @@ def _first_difference(layer: Layer, name: str, comparison: Comparison) -> dict[s
     }
 
 
-def _explanation(explanation: Explanation) -> dict[str, Any]:
+def _explanation(explanation: Explanation, parameters: Mapping[str, Any]) -> dict[str, Any]:
     sentence = explanation.sentence
+    changed = {name: value for name, value in explanation.parameters.items() if name in parameters}
+    if changed:
+        theirs, asked = (_written(values) for values in (changed, {name: parameters[name] for name in changed}))
+        sentence += f" The numbers are those of {theirs}; the request says {asked}."
     if explanation.changes_right:
-        sentence += " Only there: the other tensors would not be right with it."
+        sentence += " The tensors that are right were computed without it."
     return {
         "id": explanation.id,
         "sentence": sentence,
@@ -172,6 +177,13 @@ def _explanation(explanation: Explanation) -> dict[str, Any]:
         "parameters": dict(explanation.parameters),
         "rule": explanation.rule,
     }
+
+
+def _written(values: Mapping[str, Any]) -> str:
+    """Write parameters as a sentence has them."""
+    return " and ".join(
+        f"{name} {value if isinstance(value, str) else orjson.dumps(value).decode()}" for name, value in values.items()
+    )
 
 
 def _hint(explanations: list[Explanation]) -> str | None:

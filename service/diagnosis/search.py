@@ -174,7 +174,9 @@ class Search:
 
     def _rank(self, explanation: Explanation) -> tuple[Any, ...]:
         """Return what comes first: what explains most; then what is about one gradient, if only that is wrong."""
-        is_of_one = self._wrong == [explanation.about] and "weight" in self._layer.op.differentiable
+        is_of_one = self._wrong == [explanation.about] and (
+            explanation.about == "indices" or "weight" in self._layer.op.differentiable
+        )
         return -len(explanation.names), explanation.precision is not None, explanation.changes_right, not is_of_one
 
     # ---------------------------------------------------------------------------------------------------------- singles
@@ -224,7 +226,7 @@ class Search:
             yield Explanation(
                 f"{precision.name}_sums",
                 f"The sums are computed in {precision.name}: what is off is rounding.",
-                "docs/golden-cases.md#tolerances",
+                "docs/diagnosis.md#tolerance",
                 {"accumulation": precision.name},
                 tuple(names),
                 changes_right=False,

@@ -241,7 +241,23 @@ def _check_description(task: CheckTask) -> str:
 
 def operation_list() -> dict[str, Any]:
     """Return what /ops is."""
-    return {"operations": [_listed(operation) for operation in OPERATIONS]}
+    return {
+        "layers": [_listed_layer(entry) for entry in CATALOGUE],
+        "operations": [_listed(operation) for operation in OPERATIONS],
+    }
+
+
+def _listed_layer(entry: CatalogueEntry) -> dict[str, Any]:
+    check = CheckTask(entry, 0)
+    return {
+        "name": entry.name,
+        "title": entry.title,
+        "operations": [operation.path for operation in entry.operations],
+        "shape": f"/{entry.name}/shape",
+        "cases": f"/{entry.name}/cases",
+        "check": check.path,
+        "claims": [f"{CLAIMED}{name}" for name in check.claimable],
+    }
 
 
 def _listed(operation: Operation) -> dict[str, Any]:
@@ -274,7 +290,8 @@ def ops_route() -> dict[str, Any]:
     return documented(
         "list_operations",
         "List the operations",
-        "Every operation with its operands, its parameters as JSON schema, and its results.",
+        "Every layer with its golden cases and its check, and every operation with its operands, its parameters as "
+        "JSON schema, and its results.",
         {JSON_CODEC.media_type: {"schema": OPERATIONS_SCHEMA}},
         "service",
     )

@@ -63,6 +63,22 @@ PROBLEM_SCHEMA = _object(
 OPERATIONS_SCHEMA = _object(
     "OperationList",  # not Operations: openapi-python-client confuses a type with its only property of the same name
     {
+        "layers": {
+            "type": "array",
+            "items": _object(
+                "ListedLayer",
+                {
+                    "name": STRING,
+                    "title": STRING,
+                    "operations": STRINGS,
+                    "shape": {"type": "string", "description": "Path of the call that predicts shapes."},
+                    "cases": {"type": "string", "description": "Path of the call for golden cases to test against."},
+                    "check": {"type": "string", "description": "Path of the call that says what is wrong with yours."},
+                    "claims": {"type": "array", "items": STRING, "description": "What may be checked."},
+                },
+                "A layer, and where it is called.",
+            ),
+        },
         "operations": {
             "type": "array",
             "items": _object(
@@ -105,9 +121,9 @@ OPERATIONS_SCHEMA = _object(
                 },
                 "One direction of a layer.",
             ),
-        }
+        },
     },
-    "All operations.",
+    "All layers and operations.",
 )
 HEALTH_SCHEMA = _object("Health", {"status": STRING}, "State of the service.")
 

@@ -42,7 +42,12 @@ def run(command: list[str], folder: Path) -> str:
 
 @pytest.mark.skipif(not (shutil.which("bash") and shutil.which("curl")), reason="bash or curl is not installed")
 def test_curl_commands_work_as_printed(server_url: str, tmp_path: Path) -> None:
-    *with_json, with_files, of_inference, compressed, with_errors, _over_a_unix_socket = blocks("bash")
+    checked, *with_json, with_files, of_inference, compressed, with_errors, _over_a_unix_socket = blocks("bash")
+    report = run(["bash", "-euc", checked.replace(PRINTED_SERVER, server_url)], tmp_path)
+    printed = re.findall(r"^```text\n(.*?)^```", README.split(checked, 1)[1], re.MULTILINE | re.DOTALL)[0]
+    parts = [part.strip().replace(",\n", ",").replace("\n", " ") for part in printed.split("...")]
+    assert len(parts) == 4
+    assert all(part in report for part in parts)
     assert len(with_json) == 3
     for block in with_json:
         answer = run(["bash", "-euc", block.replace(PRINTED_SERVER, server_url)], tmp_path)

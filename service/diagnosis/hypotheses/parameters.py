@@ -257,88 +257,91 @@ def _data_format(layer: Layer, windows: Windows) -> Iterator[tuple[Changes, str]
     yield {"data_format": other}, other
 
 
-def _hypothesis(id: str, sentence: str, link: str, alternatives: Alternatives) -> Hypothesis:
-    return Hypothesis(id, sentence, link, parameters_of(alternatives))
+def _hypothesis(id: str, sentence: str, link: str, alternatives: Alternatives, about: str = "") -> Hypothesis:
+    return Hypothesis(id, sentence, link, parameters_of(alternatives), about)
 
 
 PARAMETERS = (
-    _hypothesis("count_include_pad", "The padding is {} in the divisor.", AVERAGE, _counted),
-    _hypothesis("divisor", "The divisor of a window is {}.", AVERAGE, _divisors),
+    _hypothesis("count_include_pad", "The padding is {} in the divisor of an average.", AVERAGE, _counted),
+    _hypothesis("divisor", "The divisor of an average is {}.", AVERAGE, _divisors),
     _hypothesis("padding_none", "The padding is missing.", CONVOLUTION, _no_padding),
     _hypothesis(
         "padding_other_side",
-        "The padding is at the other side: [before, after] is {}; an odd element of same padding belongs at the end "
-        "(same_lower: at the start).",
+        "The padding is at the other side: an odd element of same padding belongs at the end (same_lower: at the "
+        "start).",
         CONVOLUTION,
         _other_side,
     ),
     _hypothesis(
         "ceil_mode",
-        "The output size is rounded {} where it must be rounded the other way.",
+        "The output size is rounded {}; it must be rounded the other way.",
         WINDOWS,
         _rounded_otherwise,
     ),
-    _hypothesis("padding_half_window", "The padding is half a window: {}.", CONVOLUTION, _half_window),
+    _hypothesis("padding_half_window", "The padding is half a window.", CONVOLUTION, _half_window),
     _hypothesis(
         "padding_same",
-        "The padding is another kind of same, [before, after] is {}: that of another framework, or of stride 1.",
+        "The padding is another kind of same: that of another framework, or that of stride 1.",
         CONVOLUTION,
         _as_same,
     ),
     _hypothesis(
         "padding_transposed",
-        "The padding is that of the convolution inside, as lax.conv_transpose has it; {} gives the same here.",
+        "The padding is that of the convolution inside, as lax.conv_transpose has it.",
         TRANSPOSED,
         _as_jax,
     ),
-    _hypothesis("padding_one_side", "The padding is at one side only: {}.", CONVOLUTION, _one_side),
+    _hypothesis("padding_one_side", "The padding is at one side only.", CONVOLUTION, _one_side),
     _hypothesis(
-        "padding_axes_swapped", "The paddings of the axes or sides are mixed up: {}.", CONVOLUTION, _padding_swapped
+        "padding_axes_swapped",
+        "The paddings of the axes or of their sides are mixed up.",
+        CONVOLUTION,
+        _padding_swapped,
     ),
     _hypothesis(
         "shifted_by_one",
-        "Every window starts one element too early or too late, as with padding {}.",
+        "Every window starts one element too early or too late.",
         CONVOLUTION,
         _shifted,
     ),
-    _hypothesis("padding_off_by_one", "The padding is off by one: {}.", CONVOLUTION, _padding_off_by_one),
-    _hypothesis(
-        "stride_swapped", "The strides of the axes are swapped: {}.", CONVOLUTION, _per_axis("stride", _swapped)
-    ),
+    _hypothesis("padding_off_by_one", "The padding is off by one.", CONVOLUTION, _padding_off_by_one),
+    _hypothesis("stride_swapped", "The strides of the axes are swapped.", CONVOLUTION, _per_axis("stride", _swapped)),
     _hypothesis("stride_one", "The stride is ignored: it is 1.", CONVOLUTION, _per_axis("stride", _ones)),
-    _hypothesis("stride_off_by_one", "The stride is off by one: {}.", CONVOLUTION, _per_axis("stride", _off_by_one)),
-    _hypothesis("stride_kernel_size", "The stride is the size of the window, {}.", WINDOWS, _as_kernel),
+    _hypothesis("stride_off_by_one", "The stride is off by one.", CONVOLUTION, _per_axis("stride", _off_by_one)),
+    _hypothesis("stride_kernel_size", "The stride is the size of the window.", WINDOWS, _as_kernel),
     _hypothesis(
         "stride_same_on_all_axes",
-        "All axes have the stride of one: {}.",
+        "All axes have the stride of one of them.",
         CONVOLUTION,
         _per_axis("stride", _same_on_all),
     ),
     _hypothesis(
-        "dilation_swapped", "The dilations of the axes are swapped: {}.", CONVOLUTION, _per_axis("dilation", _swapped)
+        "dilation_swapped", "The dilations of the axes are swapped.", CONVOLUTION, _per_axis("dilation", _swapped)
     ),
     _hypothesis("dilation_one", "The dilation is ignored: it is 1.", CONVOLUTION, _per_axis("dilation", _ones)),
     _hypothesis(
         "dilation_same_on_all_axes",
-        "All axes have the dilation of one: {}.",
+        "All axes have the dilation of one of them.",
         CONVOLUTION,
         _per_axis("dilation", _same_on_all),
     ),
     _hypothesis(
         "dilation_off_by_one",
-        "The dilation is off by one, {}: it is the distance between taps (1 is dense), not the gap between them.",
+        "The dilation is off by one: it is the distance between taps (1 is dense), not the gap between them.",
         CONVOLUTION,
         _per_axis("dilation", _off_by_one),
     ),
     _hypothesis(
         "padding_mode",
-        "The padding is filled otherwise: {}.",
+        "The padding is filled with something else.",
         MODES,
         _another("padding_mode", ("zeros", "reflect", "replicate", "circular"), Conv),
     ),
-    _hypothesis("kernel_axes_swapped", "The size of the windows is {}.", WINDOWS, _kernel_sizes),
-    _hypothesis("output_padding", "The output padding is {}.", TRANSPOSED, _output_padding),
-    _hypothesis("norm_type", "The exponent of the norm is {}.", NORM, _another("norm_type", (1.0, 2.0, 3.0), LpPool)),
+    _hypothesis("kernel_axes_swapped", "The windows have another size.", WINDOWS, _kernel_sizes),
+    _hypothesis("output_padding", "The output padding is another one.", TRANSPOSED, _output_padding),
+    _hypothesis(
+        "norm_type", "The exponent of the norm is another one.", NORM, _another("norm_type", (1.0, 2.0, 3.0), LpPool)
+    ),
     _hypothesis("ties_first", "Of equal maxima the first gets the gradient.", MAXIMUM, _ties("first")),
     _hypothesis("ties_all", "Of equal maxima each gets the whole gradient.", MAXIMUM, _ties("all")),
     _hypothesis("ties_split", "Equal maxima share the gradient.", MAXIMUM, _ties("split")),
@@ -347,14 +350,16 @@ PARAMETERS = (
         "Indices count the elements of the {}.",
         MAXIMUM,
         _another("index_scheme", ("plane", "image", "tensor"), Indexed),
+        about="indices",
     ),
     _hypothesis(
         "storage_order",
         "Indices count in {} order.",
         MAXIMUM,
         _another("storage_order", ("row_major", "column_major"), Indexed),
+        about="indices",
     ),
-    _hypothesis("mode", "The pooling is another one: {}.", WINDOWS, _modes),
-    _hypothesis("data_format", "The operands are taken for {}.", CONVOLUTION, _data_format),
+    _hypothesis("mode", "The pooling is another one.", WINDOWS, _modes),
+    _hypothesis("data_format", "The operands are taken for the other layout.", CONVOLUTION, _data_format),
 )
 """In the order of how likely they are, where several lead to the same results."""

@@ -379,14 +379,14 @@ READINGS = (
     ),
     Hypothesis(
         "grad_weight_one_image",
-        "Only the {} image is in the sum, which is over all images.",
+        "Only the {} image is in the sum: it is over all images.",
         CONVOLUTION,
         _one_image,
         about="grad_weight",
     ),
     Hypothesis(
         "grad_weight_not_summed",
-        "Only the {} of the output is in the sum, which is over all.",
+        "Only the {} of the output is in the sum: it is over all positions and images.",
         CONVOLUTION,
         _one_position,
         about="grad_weight",
@@ -398,5 +398,10 @@ READINGS = (
         _edge_repeated,
     ),
     Hypothesis("shifted_by_one", "Every window starts one element too {}.", CONVOLUTION, _starting_elsewhere),
-    Hypothesis("zero_point_ignored", "The {} is ignored.", QUANTIZED, _zero_points),
+    Hypothesis(
+        "zero_point_ignored",
+        "The {} is ignored: it must be subtracted, also from the padding.",
+        QUANTIZED,
+        _zero_points,
+    ),
 )

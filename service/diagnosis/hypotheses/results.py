@@ -366,12 +366,22 @@ RESULTS = (
         MAXIMUM,
         _in_padded_plane,
         in_pairs=True,
+        about="indices",
     ),
     ResultsHypothesis(
-        "index_in_the_window", "Indices are the numbers of taps within the window.", MAXIMUM, _within_window
+        "index_in_the_window",
+        "Indices are the numbers of taps within the window.",
+        MAXIMUM,
+        _within_window,
+        about="indices",
     ),
     ResultsHypothesis(
-        "index_from_one", "Indices count from one: they count from zero.", MAXIMUM, _from_one, in_pairs=True
+        "index_from_one",
+        "Indices count from one: they count from zero.",
+        MAXIMUM,
+        _from_one,
+        in_pairs=True,
+        about="indices",
     ),
     ResultsHypothesis("constant_factor", "The result is {}.", CONVOLUTION, _scaled, in_pairs=True),
     ResultsHypothesis(

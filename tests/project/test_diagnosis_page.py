@@ -1,0 +1,40 @@
+"""docs/diagnosis.md: its call works as printed, it has every mistake that is tried, and rules lead somewhere."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from service.diagnosis.hypotheses import COMPUTATIONS, RESULTS
+from tests.project.test_readme import PRINTED_SERVER, run
+
+PROJECT = Path(__file__).parents[2]
+PAGE = (PROJECT / "docs" / "diagnosis.md").read_text()
+
+
+def test_every_mistake_is_described() -> None:
+    described = set(re.findall(r"^\| `([a-z_0-9]+)` \|", PAGE, re.MULTILINE)) - {"agrees", "tolerance", "where"}
+    tried = {hypothesis.id for hypothesis in (*COMPUTATIONS, *RESULTS)}
+    tables = set(re.findall(r"^\| `([a-z_]+)` \|", PAGE.split("## Mistakes", 1)[1], re.MULTILINE))
+    assert tables == tried
+    assert described >= tried
+
+
+def test_rules_are_sections_of_a_page() -> None:
+    for rule in {hypothesis.rule for hypothesis in (*COMPUTATIONS, *RESULTS)}:
+        page, _, section = rule.partition("#")
+        headings = re.findall(r"^#+ (.*)$", (PROJECT / page).read_text(), re.MULTILINE)
+        assert section in {re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_call_works_as_printed(server_url: str, tmp_path: Path) -> None:
+    (block,) = re.findall(r"^```bash\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    report = json.loads(run(["bash", "-euc", block.replace(PRINTED_SERVER, server_url)], tmp_path))
+    sentence = re.findall(r'first of its `explanations` is "(.*?)"', PAGE, re.DOTALL)[0].replace("\n", " ")
+    assert report["explanations"][0]["sentence"] == sentence
+
+
+def test_links_lead_somewhere() -> None:
+    for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", PAGE):
+        assert (PROJECT / "docs" / target).exists(), target
