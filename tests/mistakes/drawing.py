@@ -125,16 +125,22 @@ def differs(layer: Layer, wrong: str, others: tuple[str, ...] = ()) -> bool:
     return read_windows(layer, names(wrong)).effect() not in effects
 
 
-def backward_differs(layer: Layer, wrong: str, others: tuple[str, ...] = ()) -> bool:
-    """The same of a backward pass, whose windows are those of grad_output whatever it believes."""
+def effect_of_backward(layer: Layer, wrong: str, late: Index = ()) -> tuple[object, ...]:
+    """The effect of a backward pass, whose windows are those of grad_output whatever it believes.
 
-    def effect(one: str) -> tuple[object, ...]:
-        windows = read_windows(layer, names(one))
-        if layer.name == "conv_transpose":
-            return dataclasses.replace(windows, sizes=layer.output).effect()
-        return dataclasses.replace(windows, output=layer.output).effect()
+    ``late`` is by how many elements the padding is cut off too late: the gradient moves to the front.
+    """
+    windows = read_windows(layer, names(wrong))
+    if late:
+        windows = dataclasses.replace(windows, before=tuple(b + at for b, at in zip(windows.before, late, strict=True)))
+    if layer.name == "conv_transpose":
+        return dataclasses.replace(windows, sizes=layer.output).effect()
+    return dataclasses.replace(windows, output=layer.output).effect()
 
-    return effect(wrong) not in [effect(one) for one in ("", *others)]
+
+def backward_differs(layer: Layer, wrong: str, others: tuple[str, ...] = (), late: Index = ()) -> bool:
+    """Whether a backward pass hands to other elements than the right one, and than those of the others."""
+    return effect_of_backward(layer, wrong, late) not in [effect_of_backward(layer, one) for one in ("", *others)]
 
 
 def names(text: str) -> Wrong:

@@ -62,10 +62,15 @@ WINDOWS: dict[str, tuple[str, dict[str, Any]]] = {
     "padding_sides_swapped": ("padding_other_side", {}),
     "padding_none": ("padding_none", {}),
     "padding_before_only": ("padding_one_side", {}),
-    "padding_half_window": ("padding_half_window", {}),
+    "padding_half_window": ("padding_half_window padding_same", {}),
+    "padding_more": ("padding_off_by_one", {}),
+    "padding_axes_swapped": ("padding_axes_swapped", {"rank": two_axes}),
+    "padding_same": ("padding_same", {}),
     "stride_swapped": ("stride_swapped", {"rank": two_axes}),
     "stride_one": ("stride_one", {"rank": 2, "stride": uneven_steps}),
     "stride_more": ("stride_off_by_one", {}),
+    "stride_of_the_first_axis": ("stride_same_on_all_axes", {"rank": two_axes}),
+    "stride_of_the_kernel": ("stride_kernel_size", {"rank": two_axes}),
     "dilation_swapped": ("dilation_swapped", {"rank": two_axes}),
     "dilation_one": ("dilation_one", {"rank": 2, "dilation": uneven_steps}),
     "dilation_more": ("dilation_off_by_one", {}),
@@ -77,7 +82,9 @@ WINDOWS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def rivals(wrong: str) -> tuple[str, ...]:
-    return tuple(other for other in WINDOWS if other != wrong)
+    """The mistakes of the windows that go by another id."""
+    ids = set(WINDOWS[wrong][0].split())
+    return tuple(other for other, (theirs, _) in WINDOWS.items() if not ids & set(theirs.split()))
 
 
 def reads_other_elements(wrong: str) -> Accept:
@@ -257,13 +264,20 @@ OTHERS = [
         "padding_gradient_kept",
         "grad_input",
         make=PADDED,
-        accept=cut,
+        accept=cut(),
         count_include_pad=True,
         **LAST,
     ),
-    pool("max", "cropped_from_the_start", "padding_gradient_kept", "grad_input", make=PADDED, accept=cut, **LAST),
+    pool("max", "cropped_from_the_start", "padding_gradient_kept", "grad_input", make=PADDED, accept=cut(), **LAST),
     pool(
-        "max", "cropped_one_row_late", "shifted_by_one", "grad_input", make=PADDED, beside="output", accept=cut, **LAST
+        "max",
+        "cropped_one_row_late",
+        "shifted_by_one",
+        "grad_input",
+        make=PADDED,
+        beside="output",
+        accept=cut(1, 0),
+        **LAST,
     ),
     pool(
         "lp",
