@@ -115,6 +115,7 @@ PADDINGS = (
     "padding_more",
     "padding_less",
     "padding_axes_swapped",
+    "pads_in_another_order",
     "padding_same",
     "padding_same_lower",
 )

@@ -1,7 +1,8 @@
 """Correct results as an honest port computes them: in any float type, its sums in an order of its own.
 
 Tap by tap over whole arrays, channels last inside. ``sums`` is the type of products and sums, ``stored`` that of
-operands and results; each is rounded once. A port that sums in too narrow a type is the same code with another ``sums``.
+operands and results; each is rounded once. A port that sums in too narrow a type is the same code, told another
+``sums``.
 """
 
 from __future__ import annotations

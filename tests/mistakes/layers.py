@@ -228,6 +228,9 @@ def read_windows(layer: Layer, wrong: Wrong = RIGHT) -> Windows:
             padding = tuple((after, before) for before, after in padding)
     if "padding_axes_swapped" in wrong:
         padding = (*padding[:-2], *reversed(padding[-2:]))
+    if "pads_in_another_order" in wrong:  # [top, bottom, left, right] read as [top, left, bottom, right]
+        flat = [pad for pair in padding for pad in pair]
+        padding = tuple(zip(flat[: len(sizes)], flat[len(sizes) :], strict=True))
     if wrong & {"padding_same", "padding_same_lower"}:
         padding = tuple(same_padding(*axis) for axis in zip(sizes, extents, stride, strict=True))
         if "padding_same_lower" in wrong:

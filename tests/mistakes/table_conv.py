@@ -80,7 +80,13 @@ KERNELS = [
         accept=lambda layer: layer.kernel[-1] != layer.kernel[-2],
         rank=2,
     ),
-    conv("weight_channels_swapped", "weight_channels_swapped", f"output {GRADIENTS}", accept=swappable, groups=1),
+    conv(
+        "weight_channels_swapped",
+        "weight_channels_swapped weight_layout",
+        f"output {GRADIENTS}",
+        accept=swappable,
+        groups=1,
+    ),
     *(
         conv(
             f"weight_as_{order}",
@@ -115,7 +121,7 @@ KERNELS = [
     ),
     conv(
         "grad_weight_matrix_reshaped",
-        "weight_layout",
+        "weight_layout result_axes",
         "grad_weight",
         make=IM2COL,
         beside="output",
@@ -189,6 +195,7 @@ WINDOWS: dict[str, tuple[str, dict[str, Any]]] = {
     "padding_more": ("padding_off_by_one", {}),
     "padding_less": ("padding_off_by_one", {}),
     "padding_axes_swapped": ("padding_axes_swapped", {"rank": two_axes}),
+    "pads_in_another_order": ("padding_axes_swapped", {"rank": two_axes}),
     "padding_same": ("padding_same", {}),
     "padding_same_lower": ("padding_same", {}),
     "padding_symmetric": (SAME, {"same": "same"}),
@@ -198,14 +205,13 @@ WINDOWS: dict[str, tuple[str, dict[str, Any]]] = {
     "stride_swapped": ("stride_swapped", {"rank": two_axes}),
     "stride_one": ("stride_one", {}),
     "stride_more": ("stride_off_by_one", {}),
-    "stride_of_the_first_axis": ("stride_same_on_all_axes", {"rank": two_axes}),
-    "stride_of_the_last_axis": ("stride_same_on_all_axes", {"rank": two_axes}),
-    "stride_of_the_kernel": ("stride_kernel_size", {"rank": two_axes}),
+    "stride_of_the_first_axis": ("stride_same_on_all_axes", {"rank": 2}),
+    "stride_of_the_last_axis": ("stride_same_on_all_axes", {"rank": 2}),
     "stride_less": ("stride_off_by_one", {"rank": 2, "stride": uneven_steps}),
     "dilation_swapped": ("dilation_swapped", {"rank": two_axes}),
     "dilation_one": ("dilation_one", UNEVEN_DILATION),
     "dilation_more": ("dilation_off_by_one", {}),
-    "dilation_of_the_first_axis": ("dilation_same_on_all_axes", {"rank": two_axes}),
+    "dilation_of_the_first_axis": ("dilation_same_on_all_axes", {"rank": 2}),
     "dilation_less": ("dilation_off_by_one", UNEVEN_DILATION),
 }
 """Each mistake of the windows, with the ids that name it and what the layer must have."""

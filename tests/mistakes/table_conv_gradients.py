@@ -117,14 +117,16 @@ GRADIENT_MISTAKES = [
     conv("grad_weight_mean_all", "grad_weight_averaged", "grad_weight"),
     conv("grad_bias_first_image", "grad_bias_not_summed", "grad_bias", beside="grad_weight"),
     conv("grad_bias_last_image", "grad_bias_not_summed", "grad_bias"),
-    conv("grad_bias_first_position", "grad_bias_not_summed", "grad_bias"),
-    conv("grad_bias_assigned", "grad_bias_not_summed", "grad_bias"),
+    conv("grad_bias_first_position", "grad_bias_not_summed gradient_of_one_position", "grad_bias"),
+    conv("grad_bias_assigned", "grad_bias_not_summed gradient_of_one_position", "grad_bias"),
     conv("grad_bias_mean_images", "grad_bias_averaged", "grad_bias", beside="grad_input"),
     conv("grad_bias_mean_positions", "grad_bias_averaged", "grad_bias"),
     conv("grad_bias_mean_all", "grad_bias_averaged", "grad_bias"),
-    conv("divided_by_the_window", "constant_factor", "output", accept=lambda layer: min(layer.kernel) > 1),
-    conv("doubled", "constant_factor", "output"),
-    conv("grad_input_averaged", "constant_factor", "grad_input", beside="grad_weight"),
+    conv(
+        "divided_by_the_window", "constant_factor products_scaled", "output", accept=lambda layer: min(layer.kernel) > 1
+    ),
+    conv("doubled", "constant_factor products_scaled", "output"),
+    conv("grad_input_averaged", "constant_factor grad_input_averaged", "grad_input", beside="grad_weight"),
 ]
 
 # -------------------------------------------------------------------------------------------- what the list had not yet

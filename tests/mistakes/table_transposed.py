@@ -73,7 +73,7 @@ TRANSPOSED = [
     transpose("kernel_axes_swapped", "kernel_axes_swapped", accept=square_kernel, rank=two_axes),
     transpose(
         "weight_channels_swapped",
-        "weight_channels_swapped",
+        "weight_channels_swapped weight_layout",
         accept=lambda layer: layer.channels == layer.features > 1,
         groups=1,
     ),
