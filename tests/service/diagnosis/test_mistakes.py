@@ -23,12 +23,13 @@ LEAST = 20
 """Layers that each id is tried on, at least."""
 
 Entry = Mistake | NarrowSums
+TABLE: tuple[Entry, ...] = (*MISTAKES, *NARROW_SUMS)
 
 
 def by_id() -> dict[str, list[Entry]]:
     """The entries of the tables by the id that names them best."""
     entries: dict[str, list[Entry]] = defaultdict(list)
-    for entry in (*MISTAKES, *NARROW_SUMS):
+    for entry in TABLE:
         entries[entry.expected[0]].append(entry)
     return dict(entries)
 
