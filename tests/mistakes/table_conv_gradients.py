@@ -26,7 +26,7 @@ from tests.mistakes.entries import (
     several_taps,
     two_axes,
 )
-from tests.mistakes.layers import Pairs
+from tests.mistakes.layers import Layer, Pairs
 
 
 def padded(random: Random) -> Pairs:
@@ -131,6 +131,12 @@ GRADIENT_MISTAKES = [
 
 # -------------------------------------------------------------------------------------------- what the list had not yet
 
+
+def several_features(layer: Layer) -> bool:
+    """Layers whose output's axes, and whose input's, are told apart by more than one element each."""
+    return min(layer.features, layer.channels, *layer.kernel, *layer.output) > 1
+
+
 FURTHER = [
     conv(
         "input and output as nchw",
@@ -150,12 +156,10 @@ FURTHER = [
         accept=lambda layer: layer.channels > 1 < layer.features,
         **FIRST,
     ),
-    conv("output_as_nchw", "output_layout", "output", make=FLAT, accept=lambda layer: layer.features > 1, **LAST),
-    conv("output_as_nhwc", "output_layout", "output", make=FLAT, accept=lambda layer: layer.features > 1, **FIRST),
-    conv("output_reshaped", "output_layout", make=IM2COL, accept=lambda layer: layer.features > 1, **MATRIX),
-    conv(
-        "output_of_positions_reshaped", "output_layout", make=IM2COL, accept=lambda layer: layer.features > 1, **MATRIX
-    ),
+    conv("output_as_nchw", "output_layout", "output", make=FLAT, accept=several_features, **LAST),
+    conv("output_as_nhwc", "output_layout", "output", make=FLAT, accept=several_features, **FIRST),
+    conv("output_reshaped", "output_layout result_axes", make=IM2COL, accept=several_features, **MATRIX),
+    conv("output_of_positions_reshaped", "output_layout result_axes", make=IM2COL, accept=several_features, **MATRIX),
     conv(
         "weight_matrix_reshaped and channels_last_in_the_rows",
         "weight_layout",
@@ -189,7 +193,7 @@ FURTHER = [
     ),
     conv(
         "grad_weight_assigned",
-        "gradient_overwritten grad_weight_one_image grad_weight_not_summed",
+        "gradient_of_one_position gradient_overwritten",
         "grad_weight",
         make=SLICES,
         beside="grad_bias",
@@ -207,7 +211,7 @@ FURTHER = [
     ),
     conv(
         "padding mode reflects the edge too",
-        "padding_mode",
+        "edge_repeated padding_mode",
         wrong="padding_mode_reflect_with_edge",
         accept=lambda layer: min(layer.sizes) > 2,
         padding_mode="reflect",

@@ -20,7 +20,7 @@ from tests.mistakes.entries import LAST, cut, together, two_axes, uneven_steps
 from tests.mistakes.layers import Layer, read_windows
 from tests.mistakes.mistake import Make, Mistake
 
-SCALAR, PADDED = together(pooling.results), together(pooling.padded_loops)
+SCALAR, PADDED = pooling.results, together(pooling.padded_loops)
 BOTH = "output grad_input"
 
 
@@ -324,19 +324,26 @@ OTHERS = [
 ]
 
 FURTHER_POOL = [
-    pool("max", "index_in_the_window", "index_in_the_window", "indices", beside="output"),
+    pool("max", "index_in_the_window", "index_within_window", "indices", beside="output"),
     pool("max", "index_from_one", "index_from_one", "indices", beside="output"),
-    pool("max", "avg_instead", "mode", "output"),
-    pool("avg", "max_instead", "mode", "output", accept=lambda layer: min(layer.kernel) > 1),
-    pool("lp", "norm_of_two", "norm_type", "output", norm_type=3.0, accept=lambda layer: min(layer.kernel) > 1),
+    pool("max", "avg_instead", "pool_mode", "output"),
+    pool("avg", "max_instead", "pool_mode", "output", accept=lambda layer: min(layer.kernel) > 1),
+    pool(
+        "lp",
+        "norm_of_two",
+        "norm_type norm_otherwise",
+        "output",
+        norm_type=3.0,
+        accept=lambda layer: min(layer.kernel) > 1,
+    ),
     pool(
         "lp",
         "mean_of_the_powers",
-        "mean_of_the_powers constant_factor",
+        "norm_otherwise",
         "output",
         accept=lambda layer: min(layer.kernel) > 1,
     ),
-    pool("lp", "root_missing", "root_missing", "output"),
+    pool("lp", "root_missing", "norm_otherwise", "output"),
     pool(
         "lp",
         "absolute_value_missing in the gradient",
