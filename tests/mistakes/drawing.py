@@ -16,11 +16,11 @@ Accept = Callable[[Layer], bool]
 
 
 def choose(random: Random, *values: Any) -> Any:
-    return values[int(random.integers(len(values)))]
+    return values[int(random.random() * len(values))]
 
 
 def whole(random: Random, low: int, high: int) -> int:
-    return int(random.integers(low, high + 1))
+    return low + int(random.random() * (high - low + 1))
 
 
 def per_axis(random: Random, rank: int, low: int, high: int) -> Index:
@@ -60,7 +60,8 @@ def draw(random: Random, name: str, accept: Accept | None = None, **fixed: Any) 
     """Draw layers until one is valid, small and accepted. ``fixed`` are fields of the layer, or its ``rank``."""
     for _ in range(20_000):
         layer = candidate(random, name, dict(fixed))
-        if min(layer.output) < 1 or math.prod(layer.output) > 30 or math.prod(layer.sizes) > 100:
+        output, most = layer.output, 48 if layer.rank == 3 else 30
+        if min(output) < 1 or math.prod(output) > most or math.prod(layer.sizes) > 100:
             continue
         if name == "pool" and not every_window_has_an_element(layer):
             continue
@@ -93,8 +94,8 @@ def candidate(random: Random, name: str, fixed: dict[str, Any]) -> Layer:
         fixed.setdefault("features", fixed.get("channels", drawn["channels"]))
     else:
         drawn |= {"channels": groups * whole(random, 1, 3), "features": groups * whole(random, 1, 3)}
-        if name == "conv_transpose" and rank < 3:
-            drawn["sizes"] = per_axis(random, rank, 2, 4)
+        if name == "conv_transpose":
+            drawn["sizes"] = per_axis(random, rank, 2, 2 if rank == 3 else 4)
             drawn["output_padding"] = tuple(
                 choose(random, 0, 0, whole(random, 0, max(s, d) - 1))
                 for s, d in zip(drawn["stride"], drawn["dilation"], strict=True)
@@ -125,16 +126,22 @@ def differs(layer: Layer, wrong: str, others: tuple[str, ...] = ()) -> bool:
     return read_windows(layer, names(wrong)).effect() not in effects
 
 
-def backward_differs(layer: Layer, wrong: str, others: tuple[str, ...] = ()) -> bool:
-    """The same of a backward pass, whose windows are those of grad_output whatever it believes."""
+def effect_of_backward(layer: Layer, wrong: str, late: Index = ()) -> tuple[object, ...]:
+    """The effect of a backward pass, whose windows are those of grad_output whatever it believes.
 
-    def effect(one: str) -> tuple[object, ...]:
-        windows = read_windows(layer, names(one))
-        if layer.name == "conv_transpose":
-            return dataclasses.replace(windows, sizes=layer.output).effect()
-        return dataclasses.replace(windows, output=layer.output).effect()
+    ``late`` is by how many elements the padding is cut off too late: the gradient moves to the front.
+    """
+    windows = read_windows(layer, names(wrong))
+    if late:
+        windows = dataclasses.replace(windows, before=tuple(b + at for b, at in zip(windows.before, late, strict=True)))
+    if layer.name == "conv_transpose":
+        return dataclasses.replace(windows, sizes=layer.output).effect()
+    return dataclasses.replace(windows, output=layer.output).effect()
 
-    return effect(wrong) not in [effect(one) for one in ("", *others)]
+
+def backward_differs(layer: Layer, wrong: str, others: tuple[str, ...] = (), late: Index = ()) -> bool:
+    """Whether a backward pass hands to other elements than the right one, and than those of the others."""
+    return effect_of_backward(layer, wrong, late) not in [effect_of_backward(layer, one) for one in ("", *others)]
 
 
 def names(text: str) -> Wrong:

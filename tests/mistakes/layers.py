@@ -183,6 +183,8 @@ PADDING_MISTAKES: dict[str, Callable[[tuple[int, int], int, int], tuple[int, int
     "padding_half_window": lambda _pair, k, _e: (k // 2, k // 2),
     "padding_symmetric": lambda _pair, _k, e: ((e - 1) // 2, (e - 1) // 2),
     "padding_of_stride_one": lambda _pair, _k, e: ((e - 1) // 2, e - 1 - (e - 1) // 2),
+    "padding_more": lambda pair, _k, _e: (pair[0] + 1, pair[1] + 1),
+    "padding_less": lambda pair, _k, _e: (max(pair[0] - 1, 0), max(pair[1] - 1, 0)),
     "window_starts_late": lambda pair, _k, _e: (pair[0] - 1, pair[1] + 1),
     "window_starts_early": lambda pair, _k, _e: (pair[0] + 1, pair[1] - 1),
 }
@@ -196,6 +198,10 @@ def swapped(values: Index) -> Index:
 
 def changed(values: Index, what: str, wrong: Wrong) -> Index:
     """Strides or dilations as a port reads them."""
+    if f"{what}_of_the_first_axis" in wrong:
+        values = values[:1] * len(values)
+    if f"{what}_of_the_last_axis" in wrong:
+        values = values[-1:] * len(values)
     if f"{what}_swapped" in wrong:
         values = swapped(values)
     if f"{what}_one" in wrong:
@@ -212,11 +218,22 @@ def read_windows(layer: Layer, wrong: Wrong = RIGHT) -> Windows:
     sizes = swapped(layer.sizes) if "input_axes_swapped" in wrong else layer.sizes
     kernel = swapped(layer.kernel) if "kernel_axes_swapped" in wrong else layer.kernel
     stride, dilation = changed(layer.stride, "stride", wrong), changed(layer.dilation, "dilation", wrong)
+    if "stride_of_the_kernel" in wrong:
+        stride = kernel
     extents = tuple((k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True))
     padding = layer.padding
     if layer.same and layer.name != "conv_transpose":
         padding = tuple(same_padding(*axis) for axis in zip(sizes, extents, stride, strict=True))
         if layer.same == "same_lower":
+            padding = tuple((after, before) for before, after in padding)
+    if "padding_axes_swapped" in wrong:
+        padding = (*padding[:-2], *reversed(padding[-2:]))
+    if "pads_in_another_order" in wrong:  # [top, bottom, left, right] read as [top, left, bottom, right]
+        flat = [pad for pair in padding for pad in pair]
+        padding = tuple(zip(flat[: len(sizes)], flat[len(sizes) :], strict=True))
+    if wrong & {"padding_same", "padding_same_lower"}:
+        padding = tuple(same_padding(*axis) for axis in zip(sizes, extents, stride, strict=True))
+        if "padding_same_lower" in wrong:
             padding = tuple((after, before) for before, after in padding)
     for mistake in wrong & PADDING_MISTAKES.keys():
         rule = PADDING_MISTAKES[mistake]

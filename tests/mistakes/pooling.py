@@ -12,17 +12,19 @@ from tests.mistakes.layers import RIGHT, AnyArray, Index, Layer, Windows, Wrong,
 Taps = list[tuple[Index, float]]
 
 
-def taps_of(layer: Layer, windows: Windows, image: int, position: Index, channel: int, wrong: Wrong) -> Taps:
-    """The elements of a window with their coordinates; of the padding only what the mistake lets in."""
-    taps: Taps = []
-    for tap in windows.taps():
-        at = windows.coordinates(position, tap)
-        if windows.inside(at):
-            here = swapped(at) if "input_axes_swapped" in wrong else at
-            taps.append((at, float(layer.operands["input"][layer.place(image, here, channel)])))
-        elif "padded_with_zeros" in wrong:
-            taps.append((at, 0.0))
-    return taps
+def places_of(windows: Windows, position: Index, wrong: Wrong) -> list[Index]:
+    """Where the taps of a window lie; in the padding only where the mistake lets it in."""
+    places = [windows.coordinates(position, tap) for tap in windows.taps()]
+    return places if "padded_with_zeros" in wrong else [at for at in places if windows.inside(at)]
+
+
+def taps_of(layer: Layer, windows: Windows, image: int, places: list[Index], channel: int, wrong: Wrong) -> Taps:
+    """The elements of a window with their coordinates."""
+    input, turned = layer.operands["input"], "input_axes_swapped" in wrong
+    return [
+        (at, float(input[layer.place(image, swapped(at) if turned else at, channel)]) if windows.inside(at) else 0.0)
+        for at in places
+    ]
 
 
 # ------------------------------------------------------------------------------------------------------ max pooling
@@ -70,9 +72,9 @@ def index_of(layer: Layer, windows: Windows, image: int, position: Index, channe
     return index + 1 if "index_from_one" in wrong else index
 
 
-def everywhere(layer: Layer, windows: Windows) -> list[tuple[int, Index, int]]:
-    """Each element of the output: image, position, channel."""
-    return list(itertools.product(range(layer.images), windows.positions(), range(layer.channels)))
+def planes(layer: Layer) -> list[tuple[int, int]]:
+    """Each channel of each image."""
+    return list(itertools.product(range(layer.images), range(layer.channels)))
 
 
 def value_of(layer: Layer, taps: Taps, windows: Windows, position: Index, wrong: Wrong) -> float:
@@ -118,8 +120,10 @@ def forward(layer: Layer, wrong: Wrong = RIGHT) -> dict[str, AnyArray]:
     windows = read_windows(layer, wrong)
     output = np.zeros(layer.activations(windows.output, layer.channels))
     indices = np.zeros(output.shape, np.int64)
-    for image, position, channel in everywhere(layer, windows):
-        taps = taps_of(layer, windows, image, position, channel, wrong)
+    for position, (image, channel) in itertools.product(windows.positions(), planes(layer)):
+        if (image, channel) == (0, 0):
+            places = places_of(windows, position, wrong)
+        taps = taps_of(layer, windows, image, places, channel, wrong)
         place = layer.place(image, position, channel)
         output[place] = value_of(layer, taps, windows, position, wrong) if taps else 0.0
         if layer.return_indices:
@@ -152,10 +156,12 @@ def backward(layer: Layer, wrong: Wrong = RIGHT) -> AnyArray:
     gradient = layer.operands["grad_output"]
     windows = read_windows(layer, wrong)
     result = np.zeros(layer.operands["input"].shape)
-    positions = list(itertools.product(*map(range, layer.output)))
-    for image, position, channel in itertools.product(range(layer.images), positions, range(layer.channels)):
+    positions = itertools.product(*map(range, layer.output))
+    for position, (image, channel) in itertools.product(positions, planes(layer)):
+        if (image, channel) == (0, 0):
+            places = places_of(windows, position, wrong)
         arriving = float(gradient[layer.place(image, position, channel)])
-        taps = taps_of(layer, windows, image, position, channel, wrong)
+        taps = taps_of(layer, windows, image, places, channel, wrong)
         for at, share in shares_of(layer, taps, windows, position, wrong) if taps else ():
             if not windows.inside(at):
                 continue
@@ -173,8 +179,11 @@ def backward(layer: Layer, wrong: Wrong = RIGHT) -> AnyArray:
     return result
 
 
-def results(layer: Layer, wrong: Wrong = RIGHT) -> dict[str, AnyArray]:
-    return {**forward(layer, wrong), "grad_input": backward(layer, wrong)}
+def results(layer: Layer, wrong: Wrong, tensors: tuple[str, ...]) -> dict[str, AnyArray]:
+    """The tensors that are asked for."""
+    forwards = forward(layer, wrong) if {"output", "indices"} & set(tensors) else {}
+    backwards = {"grad_input": backward(layer, wrong)} if "grad_input" in tensors else {}
+    return {name: tensor for name, tensor in {**forwards, **backwards}.items() if name in tensors}
 
 
 def padded_loops(layer: Layer, wrong: Wrong = RIGHT) -> dict[str, AnyArray]:

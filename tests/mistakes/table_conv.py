@@ -80,7 +80,13 @@ KERNELS = [
         accept=lambda layer: layer.kernel[-1] != layer.kernel[-2],
         rank=2,
     ),
-    conv("weight_channels_swapped", "weight_channels_swapped", f"output {GRADIENTS}", accept=swappable, groups=1),
+    conv(
+        "weight_channels_swapped",
+        "weight_channels_swapped weight_layout",
+        f"output {GRADIENTS}",
+        accept=swappable,
+        groups=1,
+    ),
     *(
         conv(
             f"weight_as_{order}",
@@ -115,7 +121,7 @@ KERNELS = [
     ),
     conv(
         "grad_weight_matrix_reshaped",
-        "weight_layout",
+        "weight_layout result_axes",
         "grad_weight",
         make=IM2COL,
         beside="output",
@@ -185,7 +191,13 @@ WINDOWS: dict[str, tuple[str, dict[str, Any]]] = {
     "padding_none": ("padding_none", {}),
     "padding_before_only": ("padding_one_side", {}),
     "padding_after_only": ("padding_one_side", {}),
-    "padding_half_window": ("padding_half_window", {}),
+    "padding_half_window": ("padding_half_window padding_same", {}),
+    "padding_more": ("padding_off_by_one", {}),
+    "padding_less": ("padding_off_by_one", {}),
+    "padding_axes_swapped": ("padding_axes_swapped", {"rank": two_axes}),
+    "pads_in_another_order": ("padding_axes_swapped", {"rank": two_axes}),
+    "padding_same": ("padding_same", {}),
+    "padding_same_lower": ("padding_same", {}),
     "padding_symmetric": (SAME, {"same": "same"}),
     "padding_of_stride_one": (SAME, {"same": "same"}),
     "window_starts_late": ("shifted_by_one padding_one_side padding_other_side", {}),
@@ -193,10 +205,13 @@ WINDOWS: dict[str, tuple[str, dict[str, Any]]] = {
     "stride_swapped": ("stride_swapped", {"rank": two_axes}),
     "stride_one": ("stride_one", {}),
     "stride_more": ("stride_off_by_one", {}),
+    "stride_of_the_first_axis": ("stride_same_on_all_axes", {"rank": 2}),
+    "stride_of_the_last_axis": ("stride_same_on_all_axes", {"rank": 2}),
     "stride_less": ("stride_off_by_one", {"rank": 2, "stride": uneven_steps}),
     "dilation_swapped": ("dilation_swapped", {"rank": two_axes}),
     "dilation_one": ("dilation_one", UNEVEN_DILATION),
     "dilation_more": ("dilation_off_by_one", {}),
+    "dilation_of_the_first_axis": ("dilation_same_on_all_axes", {"rank": 2}),
     "dilation_less": ("dilation_off_by_one", UNEVEN_DILATION),
 }
 """Each mistake of the windows, with the ids that name it and what the layer must have."""
@@ -218,22 +233,31 @@ def hands_to_other_elements(wrong: str) -> Accept:
     return lambda layer: backward_differs(layer, wrong, others)
 
 
+BESIDE_THE_START = {
+    "padding_before_only",
+    "padding_after_only",
+    "padding_more",
+    "padding_less",
+    "window_starts_late",
+    "window_starts_early",
+}
+"""What a backward pass cannot be told from another mistake by: its windows are those of grad_output in any case."""
+
 WINDOW_MISTAKES = [
     *(
         conv(f"{wrong}, forward", ids, wrong=wrong, accept=reads_other_elements(wrong), **fixed)
         for wrong, (ids, fixed) in WINDOWS.items()
     ),
-    # With the windows of grad_output given, padding behind the input changes nothing.
     *(
         conv(
             f"{wrong}, backward",
-            ids + " padding_one_side" * (wrong == "padding_none"),
+            ids + " padding_one_side padding_gradient_kept" * (wrong == "padding_none"),
             GRADIENTS,
             wrong=wrong,
             accept=hands_to_other_elements(wrong),
             **fixed,
         )
         for wrong, (ids, fixed) in WINDOWS.items()
-        if wrong not in {"padding_before_only", "padding_after_only"}
+        if wrong not in BESIDE_THE_START
     ),
 ]

@@ -26,7 +26,7 @@ from tests.mistakes.entries import (
     several_taps,
     two_axes,
 )
-from tests.mistakes.layers import Pairs
+from tests.mistakes.layers import Layer, Pairs
 
 
 def padded(random: Random) -> Pairs:
@@ -97,19 +97,19 @@ GRADIENT_MISTAKES = [
         accept=overlapping,
         **NOTEBOOK,
     ),
-    conv("padding_returned", "padding_gradient_kept", "grad_input", make=SLICES, accept=cut, **NOTEBOOK),
+    conv("padding_returned", "padding_gradient_kept", "grad_input", make=SLICES, accept=cut(), **NOTEBOOK),
     conv(
         "cropped_from_the_start",
-        "padding_gradient_kept",
+        "padding_gradient_kept padding_none",
         "grad_input",
         make=SLICES,
         beside="grad_weight",
-        accept=cut,
+        accept=cut(),
         **NOTEBOOK,
     ),
-    conv("cropped_one_row_late", "shifted_by_one", "grad_input", make=SLICES, accept=cut, **NOTEBOOK),
-    conv("cropped_one_row_early", "shifted_by_one", "grad_input", make=SLICES, accept=cut, **NOTEBOOK),
-    conv("cropped_one_column_late", "shifted_by_one", "grad_input", make=SLICES, accept=cut, **NOTEBOOK),
+    conv("cropped_one_row_late", "shifted_by_one", "grad_input", make=SLICES, accept=cut(1, 0), **NOTEBOOK),
+    conv("cropped_one_row_early", "shifted_by_one", "grad_input", make=SLICES, accept=cut(-1, 0), **NOTEBOOK),
+    conv("cropped_one_column_late", "shifted_by_one", "grad_input", make=SLICES, accept=cut(0, 1), **NOTEBOOK),
     conv("grad_weight_first_image", "grad_weight_one_image", "grad_weight", beside="grad_bias"),
     conv("grad_weight_last_image", "grad_weight_one_image", "grad_weight", beside="output"),
     conv("grad_weight_mean_images", "grad_weight_averaged", "grad_weight", beside="grad_input"),
@@ -117,17 +117,25 @@ GRADIENT_MISTAKES = [
     conv("grad_weight_mean_all", "grad_weight_averaged", "grad_weight"),
     conv("grad_bias_first_image", "grad_bias_not_summed", "grad_bias", beside="grad_weight"),
     conv("grad_bias_last_image", "grad_bias_not_summed", "grad_bias"),
-    conv("grad_bias_first_position", "grad_bias_not_summed", "grad_bias"),
-    conv("grad_bias_assigned", "grad_bias_not_summed", "grad_bias"),
+    conv("grad_bias_first_position", "grad_bias_not_summed gradient_of_one_position", "grad_bias"),
+    conv("grad_bias_assigned", "grad_bias_not_summed gradient_of_one_position", "grad_bias"),
     conv("grad_bias_mean_images", "grad_bias_averaged", "grad_bias", beside="grad_input"),
     conv("grad_bias_mean_positions", "grad_bias_averaged", "grad_bias"),
     conv("grad_bias_mean_all", "grad_bias_averaged", "grad_bias"),
-    conv("divided_by_the_window", "constant_factor", "output", accept=lambda layer: min(layer.kernel) > 1),
-    conv("doubled", "constant_factor", "output"),
-    conv("grad_input_averaged", "constant_factor", "grad_input", beside="grad_weight"),
+    conv(
+        "divided_by_the_window", "constant_factor products_scaled", "output", accept=lambda layer: min(layer.kernel) > 1
+    ),
+    conv("doubled", "constant_factor products_scaled", "output"),
+    conv("grad_input_averaged", "constant_factor grad_input_averaged", "grad_input", beside="grad_weight"),
 ]
 
 # -------------------------------------------------------------------------------------------- what the list had not yet
+
+
+def several_features(layer: Layer) -> bool:
+    """Layers whose output's axes, and whose input's, are told apart by more than one element each."""
+    return min(layer.features, layer.channels, *layer.kernel, *layer.output) > 1
+
 
 FURTHER = [
     conv(
@@ -148,12 +156,10 @@ FURTHER = [
         accept=lambda layer: layer.channels > 1 < layer.features,
         **FIRST,
     ),
-    conv("output_as_nchw", "output_layout", "output", make=FLAT, accept=lambda layer: layer.features > 1, **LAST),
-    conv("output_as_nhwc", "output_layout", "output", make=FLAT, accept=lambda layer: layer.features > 1, **FIRST),
-    conv("output_reshaped", "output_layout", make=IM2COL, accept=lambda layer: layer.features > 1, **MATRIX),
-    conv(
-        "output_of_positions_reshaped", "output_layout", make=IM2COL, accept=lambda layer: layer.features > 1, **MATRIX
-    ),
+    conv("output_as_nchw", "output_layout", "output", make=FLAT, accept=several_features, **LAST),
+    conv("output_as_nhwc", "output_layout", "output", make=FLAT, accept=several_features, **FIRST),
+    conv("output_reshaped", "output_layout result_axes", make=IM2COL, accept=several_features, **MATRIX),
+    conv("output_of_positions_reshaped", "output_layout result_axes", make=IM2COL, accept=several_features, **MATRIX),
     conv(
         "weight_matrix_reshaped and channels_last_in_the_rows",
         "weight_layout",
@@ -187,7 +193,7 @@ FURTHER = [
     ),
     conv(
         "grad_weight_assigned",
-        "gradient_overwritten grad_weight_one_image grad_weight_not_summed",
+        "gradient_of_one_position gradient_overwritten",
         "grad_weight",
         make=SLICES,
         beside="grad_bias",
@@ -205,7 +211,7 @@ FURTHER = [
     ),
     conv(
         "padding mode reflects the edge too",
-        "padding_mode",
+        "edge_repeated padding_mode",
         wrong="padding_mode_reflect_with_edge",
         accept=lambda layer: min(layer.sizes) > 2,
         padding_mode="reflect",

@@ -20,7 +20,7 @@ from tests.mistakes.entries import LAST, cut, together, two_axes, uneven_steps
 from tests.mistakes.layers import Layer, read_windows
 from tests.mistakes.mistake import Make, Mistake
 
-SCALAR, PADDED = together(pooling.results), together(pooling.padded_loops)
+SCALAR, PADDED = pooling.results, together(pooling.padded_loops)
 BOTH = "output grad_input"
 
 
@@ -62,10 +62,18 @@ WINDOWS: dict[str, tuple[str, dict[str, Any]]] = {
     "padding_sides_swapped": ("padding_other_side", {}),
     "padding_none": ("padding_none", {}),
     "padding_before_only": ("padding_one_side", {}),
-    "padding_half_window": ("padding_half_window", {}),
+    "padding_half_window": ("padding_half_window padding_same", {}),
+    "padding_more": ("padding_off_by_one", {}),
+    "padding_axes_swapped": ("padding_axes_swapped", {"rank": two_axes}),
+    "padding_less": ("padding_off_by_one", {}),
+    "pads_in_another_order": ("padding_axes_swapped", {"rank": two_axes}),
+    "padding_same": ("padding_same", {}),
+    "padding_same_lower": ("padding_same", {}),
     "stride_swapped": ("stride_swapped", {"rank": two_axes}),
     "stride_one": ("stride_one", {"rank": 2, "stride": uneven_steps}),
     "stride_more": ("stride_off_by_one", {}),
+    "stride_of_the_first_axis": ("stride_same_on_all_axes", {"rank": 2}),
+    "stride_of_the_kernel": ("stride_kernel_size", {"rank": two_axes}),
     "dilation_swapped": ("dilation_swapped", {"rank": two_axes}),
     "dilation_one": ("dilation_one", {"rank": 2, "dilation": uneven_steps}),
     "dilation_more": ("dilation_off_by_one", {}),
@@ -77,7 +85,9 @@ WINDOWS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def rivals(wrong: str) -> tuple[str, ...]:
-    return tuple(other for other in WINDOWS if other != wrong)
+    """The mistakes of the windows that go by another id."""
+    ids = set(WINDOWS[wrong][0].split())
+    return tuple(other for other, (theirs, _) in WINDOWS.items() if not ids & set(theirs.split()))
 
 
 def reads_other_elements(wrong: str) -> Accept:
@@ -90,30 +100,53 @@ def reads_other_elements(wrong: str) -> Accept:
 
 
 def hands_to_other_elements(wrong: str) -> Accept:
-    """Layers whose wrong windows still have an element each, where the right ones are."""
+    """Layers whose wrong windows end in the input, as slices of a padded copy must."""
 
     def accept(layer: Layer) -> bool:
-        return backward_differs(layer, wrong, tuple(other for other in rivals(wrong) if other not in BEHIND))
+        windows = read_windows(layer, names(wrong))
+        fit = all(
+            (m - 1) * s + (k - 1) * d < b + n
+            for m, s, k, d, b, n in zip(
+                layer.output,
+                windows.stride,
+                windows.kernel,
+                windows.dilation,
+                windows.before,
+                windows.sizes,
+                strict=True,
+            )
+        )
+        return fit and backward_differs(layer, wrong, tuple(other for other in rivals(wrong) if other not in BEHIND))
 
     return accept
 
 
-BEHIND = {"padding_before_only", "ceil_mode_turned", "input_axes_swapped"}
+BEHIND = {"padding_before_only", "padding_more", "padding_less", "ceil_mode_turned", "input_axes_swapped"}
 """What changes nothing of a gradient whose windows are given, and what is no mistake of a backward pass."""
 
-SQUARE: dict[str, Accept] = {"input_axes_swapped": lambda layer: len(set(layer.sizes)) > 1}
+MANY: dict[str, Any] = {"images": 3, "channels": 3}
+"""So many planes that the same maxima are no accident."""
 
 WINDOW_MISTAKES = [
     *(
-        pool(mode, f"{wrong}, forward", ids, "output", wrong=wrong, accept=reads_other_elements(wrong), **fixed)
+        pool(mode, f"{wrong}, forward", ids, "output", wrong=wrong, accept=reads_other_elements(wrong), **MANY, **fixed)
         for mode in ("max", "avg", "lp")
         for wrong, (ids, fixed) in WINDOWS.items()
     ),
     *(
-        pool(mode, f"{wrong}, backward", ids, "grad_input", wrong=wrong, accept=hands_to_other_elements(wrong), **fixed)
+        pool(
+            mode,
+            f"{wrong}, backward",
+            ids,
+            "grad_input",
+            wrong=wrong,
+            accept=hands_to_other_elements(wrong),
+            **MANY,
+            **fixed,
+        )
         for mode in ("max", "avg")
         for wrong, (ids, fixed) in WINDOWS.items()
-        if wrong not in BEHIND
+        if wrong not in BEHIND | {"stride_swapped"}  # whose windows hardly ever end in the input
     ),
 ]
 
@@ -257,13 +290,20 @@ OTHERS = [
         "padding_gradient_kept",
         "grad_input",
         make=PADDED,
-        accept=cut,
+        accept=cut(),
         count_include_pad=True,
         **LAST,
     ),
-    pool("max", "cropped_from_the_start", "padding_gradient_kept", "grad_input", make=PADDED, accept=cut, **LAST),
+    pool("max", "cropped_from_the_start", "padding_gradient_kept", "grad_input", make=PADDED, accept=cut(), **LAST),
     pool(
-        "max", "cropped_one_row_late", "shifted_by_one", "grad_input", make=PADDED, beside="output", accept=cut, **LAST
+        "max",
+        "cropped_one_row_late",
+        "shifted_by_one",
+        "grad_input",
+        make=PADDED,
+        beside="output",
+        accept=cut(1, 0),
+        **LAST,
     ),
     pool(
         "lp",
@@ -284,19 +324,26 @@ OTHERS = [
 ]
 
 FURTHER_POOL = [
-    pool("max", "index_in_the_window", "index_in_the_window", "indices", beside="output"),
+    pool("max", "index_in_the_window", "index_within_window", "indices", beside="output"),
     pool("max", "index_from_one", "index_from_one", "indices", beside="output"),
-    pool("max", "avg_instead", "mode", "output"),
-    pool("avg", "max_instead", "mode", "output", accept=lambda layer: min(layer.kernel) > 1),
-    pool("lp", "norm_of_two", "norm_type", "output", norm_type=3.0, accept=lambda layer: min(layer.kernel) > 1),
+    pool("max", "avg_instead", "pool_mode", "output"),
+    pool("avg", "max_instead", "pool_mode", "output", accept=lambda layer: min(layer.kernel) > 1),
+    pool(
+        "lp",
+        "norm_of_two",
+        "norm_type norm_otherwise",
+        "output",
+        norm_type=3.0,
+        accept=lambda layer: min(layer.kernel) > 1,
+    ),
     pool(
         "lp",
         "mean_of_the_powers",
-        "mean_of_the_powers constant_factor",
+        "norm_otherwise",
         "output",
         accept=lambda layer: min(layer.kernel) > 1,
     ),
-    pool("lp", "root_missing", "root_missing", "output"),
+    pool("lp", "root_missing", "norm_otherwise", "output"),
     pool(
         "lp",
         "absolute_value_missing in the gradient",

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from tests.mistakes import transposed
-from tests.mistakes.drawing import Accept, Random, backward_differs, draw, with_operands
-from tests.mistakes.entries import GRADIENTS, several_taps, square_kernel, together, two_axes, uneven_steps
-from tests.mistakes.layers import Layer, read_windows
+from tests.mistakes.drawing import Accept, Random, backward_differs, draw, whole, with_operands
+from tests.mistakes.entries import GRADIENTS, several_taps, square_kernel, two_axes, uneven_steps
+from tests.mistakes.layers import Layer, Pairs, read_windows
 from tests.mistakes.mistake import Mistake
 
-RESULTS = together(transposed.results)
 ALL = f"output {GRADIENTS}"
 
 
@@ -35,7 +34,7 @@ def transpose(
         layer="conv_transpose",
         expected=tuple(expected.split()),
         draw=drawn,
-        make=RESULTS,
+        make=transposed.results,
         wrong=wrong or name,
         spoils=tuple(spoils.split()),
         beside=tuple(beside.split()),
@@ -53,6 +52,15 @@ def overlapping_output(layer: Layer) -> bool:
 def gaps(layer: Layer) -> bool:
     """Whether some element of the output is reached by nothing."""
     return any(s > e for s, e in zip(layer.stride, layer.extents, strict=True))
+
+
+WIDE: dict[str, Any] = {"rank": 1, "kernel": (3,), "dilation": (2,)}
+"""Windows that reach far beyond their padding."""
+
+
+def thin(random: Random) -> Pairs:
+    """Padding of at most one element."""
+    return ((whole(random, 0, 1), whole(random, 0, 1)),)
 
 
 def jax_like(layer: Layer) -> bool:
@@ -73,7 +81,7 @@ TRANSPOSED = [
     transpose("kernel_axes_swapped", "kernel_axes_swapped", accept=square_kernel, rank=two_axes),
     transpose(
         "weight_channels_swapped",
-        "weight_channels_swapped",
+        "weight_channels_swapped weight_layout",
         accept=lambda layer: layer.channels == layer.features > 1,
         groups=1,
     ),
@@ -130,7 +138,7 @@ TRANSPOSED = [
 FURTHER_TRANSPOSED = [
     transpose("output_assigned", "output_overwritten gradient_overwritten", "output", accept=overlapping_output),
     transpose("bias_with_each_product", "bias_with_each_product bias_twice", "output", accept=overlapping_output),
-    transpose("bias_only_where_windows_reach", "bias_only_where_windows_reach", "output", accept=gaps),
+    transpose("bias_only_where_windows_reach", "bias_where_reached", "output", accept=gaps),
     transpose(
         "output_padding_ignored", "output_padding", "output", accept=lambda layer: any(layer.output_padding), rank=2
     ),
@@ -141,5 +149,5 @@ FURTHER_TRANSPOSED = [
         accept=lambda layer: any(layer.output_padding),
         rank=2,
     ),
-    transpose("padding_of_the_spread_input", "padding_transposed", "output", accept=jax_like),
+    transpose("padding_of_the_spread_input", "padding_as_jax", "output", accept=jax_like, padding=thin, **WIDE),
 ]

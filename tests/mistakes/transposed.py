@@ -94,5 +94,8 @@ def gradients(layer: Layer, wrong: Wrong = RIGHT) -> dict[str, AnyArray]:
     return {"grad_input": grad_input, "grad_weight": grad_weight, "grad_bias": grad_bias}
 
 
-def results(layer: Layer, wrong: Wrong = RIGHT) -> dict[str, AnyArray]:
-    return {"output": forward(layer, wrong), **gradients(layer, wrong)}
+def results(layer: Layer, wrong: Wrong, tensors: tuple[str, ...]) -> dict[str, AnyArray]:
+    """The tensors that are asked for."""
+    forwards = {"output": forward(layer, wrong)} if "output" in tensors else {}
+    backwards = gradients(layer, wrong) if any(name.startswith("grad") for name in tensors) else {}
+    return {name: tensor for name, tensor in {**forwards, **backwards}.items() if name in tensors}
