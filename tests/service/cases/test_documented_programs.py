@@ -13,7 +13,7 @@ import pytest
 
 from service.cases.edge_table import EDGES
 from service.cases.manifest import PURPOSES
-from tests.service.cases.test_writers import BY_TYPE, computed, written
+from tests.service.cases.digests import BY_TYPE, computed, written
 
 PAGE = (Path(__file__).parents[3] / "docs" / "golden-cases.md").read_text()
 PRINTED_SERVER = "http://127.0.0.1:8000"
