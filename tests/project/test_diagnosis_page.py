@@ -6,23 +6,24 @@ import json
 import re
 from pathlib import Path
 
-from service.diagnosis.hypotheses import COMPUTATIONS, RESULTS
+from service.diagnosis.hypotheses import COMPUTATIONS, RESULTS, Hypothesis, ResultsHypothesis
 from tests.project.test_readme import PRINTED_SERVER, run
 
+HYPOTHESES: list[Hypothesis | ResultsHypothesis] = [*COMPUTATIONS, *RESULTS]
 PROJECT = Path(__file__).parents[2]
 PAGE = (PROJECT / "docs" / "diagnosis.md").read_text()
 
 
 def test_every_mistake_is_described() -> None:
     described = set(re.findall(r"^\| `([a-z_0-9]+)` \|", PAGE, re.MULTILINE)) - {"agrees", "tolerance", "where"}
-    tried = {hypothesis.id for hypothesis in (*COMPUTATIONS, *RESULTS)}
+    tried = {hypothesis.id for hypothesis in HYPOTHESES}
     tables = set(re.findall(r"^\| `([a-z_]+)` \|", PAGE.split("## Mistakes", 1)[1], re.MULTILINE))
     assert tables == tried
     assert described >= tried
 
 
 def test_rules_are_sections_of_a_page() -> None:
-    for rule in {hypothesis.rule for hypothesis in (*COMPUTATIONS, *RESULTS)}:
+    for rule in {hypothesis.rule for hypothesis in HYPOTHESES}:
         page, _, section = rule.partition("#")
         headings = re.findall(r"^#+ (.*)$", (PROJECT / page).read_text(), re.MULTILINE)
         assert section in {re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-") for heading in headings}
