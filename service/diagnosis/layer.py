@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Mapping
@@ -11,11 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnn_core import Conv
-from cnn_core.geometry import AnyWindows, Windows
+from cnn_core import Conv, ConvpoolError
+from cnn_core.geometry import AnyWindows, Windows, resolve_windows
 from cnn_core.operands import channels_last_view
 from cnn_core.ops.base import Op, ResolvedOp
 from cnn_core.ops.pool_base import Pool
+from cnn_core.parameters import one_per_axis
 
 from ..operations.operation import CatalogueEntry
 from ..operations.tolerance import magnitudes, term_counts
@@ -216,13 +218,16 @@ class Layer:
         Where the output is larger, the windows that the loop does not come to contribute nothing: zeros. Where it is
         smaller, the loop has more windows: they reach further beyond the end, where nothing is.
         """
-        gradient, windows = self.tensors.get("grad_output"), self.regular_windows
-        if gradient is None or windows is None or not isinstance(self.op, (Pool, Conv)):
-            return self
-        if gradient.ndim != self.rank + 2 or gradient.shape == self.resolved.output_shape:
+        gradient = self.tensors.get("grad_output")
+        with contextlib.suppress(ConvpoolError):
+            if gradient is None or gradient.shape == self.resolved.output_shape:
+                return self
+        windows = self._unchecked_windows()
+        if gradient is None or windows is None or gradient.ndim != len(windows.axes) + 2:
             return self
         pads = []
-        for axis, along in zip(self.spatial, windows.axes, strict=True):
+        first_axis = 1 if self.is_channels_last else 2
+        for axis, along in enumerate(windows.axes, first_axis):
             before = along.before
             # what lies outside of the input as a whole contributes nothing
             first = min(-(-(before - along.extent + 1) // along.stride), before // along.stride)
@@ -231,7 +236,8 @@ class Layer:
             gradient = gradient.take(range(first, max(first, stop)), axis)
             before -= first * along.stride
             reach = (gradient.shape[axis] - 1) * along.stride + along.extent
-            pads.append((before, max(along.after, reach - before - along.size)))
+            least = along.after if getattr(self.op, "count_include_pad", False) else 0  # it is in the divisors
+            pads.append((before, max(least, reach - before - along.size)))
         changes: dict[str, Any] = {"padding": tuple(pads)}
         if isinstance(self.op, Pool):
             changes["ceil_mode"] = False
@@ -241,17 +247,40 @@ class Layer:
             return self
         return Layer(self.entry, layer.op, {**self.tensors, "grad_output": np.pad(gradient, missing)})
 
+    def _unchecked_windows(self) -> Windows | None:
+        """Return the windows of a convolution or pooling, also where they are outside of the input, or larger."""
+        op, rank = self.op, self.tensors["input"].ndim - 2
+        stride: Any
+        if isinstance(op, Conv):
+            shape = self.tensors["weight"].shape
+            kernel, stride = (shape[:rank] if self.is_channels_last else shape[2:]), op.stride
+        elif isinstance(op, Pool) and op.kernel_size is not None:
+            kernel = one_per_axis("kernel_size", op.kernel_size, rank)
+            stride = kernel if op.stride is None else op.stride
+        else:
+            return None
+        sizes = self.tensors["input"].shape[1:-1] if self.is_channels_last else self.tensors["input"].shape[2:]
+        dilations = one_per_axis("dilation", op.dilation, rank)
+        padding = op.padding
+        if not isinstance(padding, str):
+            each = one_per_axis("padding", padding, rank) if isinstance(padding, int) else padding
+            pairs = [(side, side) if isinstance(side, int) else side for side in each]
+            # a window may be larger than what there is: it reaches beyond the end
+            padding = tuple(
+                (before, max(after, (size - 1) * dilation + 1 - before - along))
+                for (before, after), size, dilation, along in zip(pairs, kernel, dilations, sizes, strict=True)
+            )
+        return resolve_windows(sizes, kernel, stride=stride, padding=padding, dilation=dilations)
+
     def outcome(self, scenario: Scenario, names: Iterable[str]) -> Tensors:
-        """Return what a scenario leads to on the layer that it has changed, for those names that it has."""
+        """Return what a scenario leads to on the layer that it has changed, for results that this has."""
         found: Tensors = {}
         if scenario.loop is not None:
             found = {name: array for name, array in scenario.loop(self).items() if name in names}
         else:
-            forward = [name for name in names if not name.startswith("grad_")]
-            backward = [name for name in names if name.startswith("grad_")]
-            for layer, wanted in ((self, forward), (self.with_gradient_of_its_size if backward else self, backward)):
-                possible = [name for name in wanted if layer.result_shape(name) is not None]
-                found |= layer.compute(possible) if possible else {}
+            for is_gradient in (False, True):
+                wanted = [name for name in names if name.startswith("grad_") == is_gradient]
+                found |= self.computing(wanted[0]).compute(wanted) if wanted else {}
         return {name: undone(scenario, name, array) for name, array in found.items()}
 
 

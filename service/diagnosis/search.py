@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -213,11 +214,16 @@ class Search:
                 sentence = hypothesis.sentence.replace("{}", altered.text)
                 yield _Candidate(hypothesis.id, sentence, hypothesis.rule, Scenario(), {}, hypothesis.about), altered
 
+    @functools.cached_property
+    def _only_coarser(self) -> dict[str, _Fit]:
+        """The wrong tensors that are right for sums in a coarser type."""
+        wrong = (name for name in self._wrong if name in self._comparisons)
+        fits = {name: self._fit(name, self._right_results[name], None) for name in wrong}
+        return {name: fit for name, fit in fits.items() if fit.precision is not None}
+
     def _coarser(self) -> Iterator[Explanation]:
         """Explain errors by sums in a coarser type."""
-        fits = {
-            name: self._fit(name, self._right_results[name], None) for name in self._wrong if name in self._comparisons
-        }
+        fits = self._only_coarser
         by_type: dict[np.dtype[Any], list[str]] = {}
         for name, fit in fits.items():
             if fit.precision is not None:
@@ -278,13 +284,14 @@ class Search:
             changed = self._layer.changed(scenario)
             if scenario.loop and type(changed.op) is not type(self._layer.op):
                 return {}
-            wanted = []
+            wanted, work = [], 0
             for name in names:
-                shape = changed.computing(name).result_shape(name)
+                computing = changed.computing(name)
+                shape = computing.result_shape(name)
                 may_fit = of_any_shape or scenario.readings or scenario.loop or shape == self._claimed[name].shape
                 if shape is not None and may_fit:
                     wanted.append(name)
-            work = changed.work(wanted) if wanted else 0
+                    work += computing.work([name])
             if work > self._work_left:
                 self.is_complete = False
                 return {}
@@ -304,7 +311,8 @@ class Search:
             if array is None or array.shape != self._claimed[name].shape or self._is_right(name, array):
                 continue
             fit = self._fit(name, array, candidate.scenario)
-            if fit.precision is not None:
+            # what coarser sums explain without a mistake needs none
+            if fit.precision is not None and not (fit.is_coarser and name in self._only_coarser):
                 fits[name] = fit
             else:
                 self._nearest.append((fit.residual, candidate, name))

@@ -132,7 +132,8 @@ class CheckTask:
         """Compare what was claimed, and search for what explains the differences."""
         checked: _Checked = plan.call
         claim = self._claim(checked.op, checked.accumulation, self._typed(tensors))
-        return report(claim, plan.prediction.parameters, checked.search_work)
+        with np.errstate(all="ignore"):  # NaN and infinities are compared as well
+            return report(claim, plan.prediction.parameters, checked.search_work)
 
     def _missing(self, tensors: Mapping[str, Array]) -> list[Finding]:
         findings = [

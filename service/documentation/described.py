@@ -71,7 +71,12 @@ def described_check(entry: CatalogueEntry) -> DescribedOperation:
     ]
     operands = [dataclasses.replace(each, required=each.name in task.required_operands) for each in operands]
     operands += [
-        DescribedOperand(f"{CLAIMED}{name}", f"What you have computed as {name}.", required=False, typed=False)
+        DescribedOperand(
+            f"{CLAIMED}{name}",
+            f"What you have computed as {name}.",
+            required=False,
+            typed=bool(entry.operands[0].dtypes),
+        )
         for name in task.claimable
     ]
     return DescribedOperation(

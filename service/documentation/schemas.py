@@ -161,7 +161,7 @@ _COMPARED = _object(
         ),
         "first_difference": _object(
             "FirstDifference",
-            {"index": SHAPE, "got": NUMBER, "expected": NUMBER, "window": OBJECT},
+            {"index": SHAPE, "got": NUMBER, "expected": NUMBER, "window": {"title": "DifferenceWindow", **OBJECT}},
             "The first element that is off, in the claimed tensor's own order of axes, and the window that it comes "
             "from: for each spatial axis the taps and the places in the input.",
             "window",

@@ -96,7 +96,8 @@ def _half_window(layer: Layer, windows: Windows) -> Iterator[tuple[Changes, str]
 
 def _padding_off_by_one(layer: Layer, windows: Windows) -> Iterator[tuple[Changes, str]]:
     for before, after in ((1, 1), (-1, -1), (0, 1), (0, -1), (1, 0), (-1, 0)):
-        yield from _padding(layer, windows, [(pad[0] + before, pad[1] + after) for pad in windows.padding])
+        pads = [(max(0, pad[0] + before), max(0, pad[1] + after)) for pad in windows.padding]
+        yield from _padding(layer, windows, pads)
 
 
 def _padding_swapped(layer: Layer, windows: Windows) -> Iterator[tuple[Changes, str]]:
@@ -156,8 +157,12 @@ def _ones(given: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
 def _off_by_one(given: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
     for step in (1, -1):
         yield tuple(value + step for value in given)
-        for axis in range(len(given)):
-            yield tuple(value + step * (other == axis) for other, value in enumerate(given))
+        yield tuple(max(1, value + step) for value in given)
+
+
+def _off_by_one_on_one_axis(given: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    for step, axis in itertools.product((1, -1), range(len(given))):
+        yield tuple(value + step * (other == axis) for other, value in enumerate(given))
 
 
 def _same_on_all(given: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
@@ -224,7 +229,7 @@ def _divisors(layer: Layer, windows: Windows) -> Iterator[tuple[Changes, str]]:
 def _output_padding(layer: Layer, windows: Windows) -> Iterator[tuple[Changes, str]]:
     if isinstance(layer.op, ConvTranspose):
         given = tuple(axis.output_padding for axis in windows.axes)
-        for value in ((0,) * layer.rank, *_off_by_one(given)):
+        for value in ((0,) * layer.rank, *_off_by_one(given), *_off_by_one_on_one_axis(given)):
             if value != given and min(value) >= 0:
                 yield {"padding": windows.padding, "output_padding": value, "output_size": None}, str(list(value))
 
@@ -232,7 +237,9 @@ def _output_padding(layer: Layer, windows: Windows) -> Iterator[tuple[Changes, s
 def _kernel_sizes(layer: Layer, windows: Windows) -> Iterator[tuple[Changes, str]]:
     if "kernel_size" in vars(layer.op):
         sizes = windows.kernel_sizes
-        for value in dict.fromkeys((*_swapped(sizes), *_same_on_all(sizes), *_off_by_one(sizes))):
+        for value in dict.fromkeys(
+            (*_swapped(sizes), *_same_on_all(sizes), *_off_by_one(sizes), *_off_by_one_on_one_axis(sizes))
+        ):
             if value != sizes and min(value) >= 1:
                 strides = tuple(axis.stride for axis in windows.axes)
                 yield _with_pads(layer, windows, {"kernel_size": value, "stride": strides}), str(list(value))
@@ -278,13 +285,13 @@ PARAMETERS = (
         WINDOWS,
         _rounded_otherwise,
     ),
-    _hypothesis("padding_half_window", "The padding is half a window.", CONVOLUTION, _half_window),
     _hypothesis(
         "padding_same",
         "The padding is another kind of same: that of another framework, or that of stride 1.",
         CONVOLUTION,
         _as_same,
     ),
+    _hypothesis("padding_half_window", "The padding is half a window.", CONVOLUTION, _half_window),
     _hypothesis(
         "padding_transposed",
         "The padding is that of the convolution inside, as lax.conv_transpose has it.",
@@ -307,13 +314,19 @@ PARAMETERS = (
     _hypothesis("padding_off_by_one", "The padding is off by one.", CONVOLUTION, _padding_off_by_one),
     _hypothesis("stride_swapped", "The strides of the axes are swapped.", CONVOLUTION, _per_axis("stride", _swapped)),
     _hypothesis("stride_one", "The stride is ignored: it is 1.", CONVOLUTION, _per_axis("stride", _ones)),
-    _hypothesis("stride_off_by_one", "The stride is off by one.", CONVOLUTION, _per_axis("stride", _off_by_one)),
     _hypothesis("stride_kernel_size", "The stride is the size of the window.", WINDOWS, _as_kernel),
+    _hypothesis("stride_off_by_one", "The stride is off by one.", CONVOLUTION, _per_axis("stride", _off_by_one)),
     _hypothesis(
         "stride_same_on_all_axes",
         "All axes have the stride of one of them.",
         CONVOLUTION,
         _per_axis("stride", _same_on_all),
+    ),
+    _hypothesis(
+        "stride_off_by_one",
+        "The stride of one axis is off by one.",
+        CONVOLUTION,
+        _per_axis("stride", _off_by_one_on_one_axis),
     ),
     _hypothesis(
         "dilation_swapped", "The dilations of the axes are swapped.", CONVOLUTION, _per_axis("dilation", _swapped)
@@ -330,6 +343,12 @@ PARAMETERS = (
         "The dilation is off by one: it is the distance between taps (1 is dense), not the gap between them.",
         CONVOLUTION,
         _per_axis("dilation", _off_by_one),
+    ),
+    _hypothesis(
+        "dilation_off_by_one",
+        "The dilation of one axis is off by one.",
+        CONVOLUTION,
+        _per_axis("dilation", _off_by_one_on_one_axis),
     ),
     _hypothesis(
         "padding_mode",

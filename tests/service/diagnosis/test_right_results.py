@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, reject
 from hypothesis import strategies as st
 
 from service.diagnosis import diagnose
@@ -14,6 +14,7 @@ from service.operations.catalogue import CATALOGUE
 from tests.clients import ApplicationClient
 from tests.declarations import DECLARATIONS
 from tests.declarations.declaration import Case, Declaration
+from tests.oracle.windows import OracleError
 from tests.service.payloads import ENCODERS, AnyArray
 from tests.strategies import quick_settings
 
@@ -43,7 +44,10 @@ def with_gradient(declared: Declaration, case: Case) -> Case:
 @quick_settings
 @given(data=st.data())
 def test_what_loops_compute_is_right(declared: Declaration, data: st.DataObject) -> None:
-    parameters, tensors = request_of(declared, with_gradient(declared, data.draw(declared.cases)))
+    try:
+        parameters, tensors = request_of(declared, with_gradient(declared, data.draw(declared.cases)))
+    except OracleError:  # of some gradients the rules say nothing
+        reject()
     report = diagnose(LAYERS[declared.layer], parameters, tensors)
     wrong = {name: each for name, each in report["tensors"].items() if not each["agrees"]}
     assert not wrong
@@ -116,7 +120,9 @@ def test_nan_and_infinities_must_be_where_they_belong(client: ApplicationClient)
         "expected": 1.0,
         "window": {"axes": [{"taps": [0], "input": [1], "padding": []}]},
     }
-    nothing = client.post("/conv/check", **ENCODERS["npz"]({**tensors, "claimed_output": 0 * input}, {})).json()
+    nothing = client.post(
+        "/conv/check", **ENCODERS["npz"]({**tensors, "claimed_output": np.zeros((1, 5, 1))}, {})
+    ).json()
     assert nothing["tensors"]["output"]["max_absolute_error"] in {"NaN", "Infinity"}
 
 
