@@ -12,11 +12,12 @@ from tests.mistakes.drawing import (
     choose,
     differs,
     draw,
+    effect_of_backward,
     names,
     overlapping,
     with_operands,
 )
-from tests.mistakes.entries import LAST, cut, together, two_axes, uneven_steps
+from tests.mistakes.entries import EVERYWHERE_PADDED, LAST, cut, together, two_axes, uneven_steps
 from tests.mistakes.layers import Layer, read_windows
 from tests.mistakes.mistake import Make, Mistake
 
@@ -41,8 +42,7 @@ def pool(
     indexed = "indices" in f"{spoils} {beside}"
 
     def drawn(random: Random) -> Layer:
-        fields = {field: value(random) if callable(value) else value for field, value in fixed.items()}
-        return with_operands(draw(random, "pool", accept, mode=mode, return_indices=indexed, **fields), random, kind)
+        return with_operands(draw(random, "pool", accept, mode=mode, return_indices=indexed, **fixed), random, kind)
 
     return Mistake(
         name=f"{mode} pool: {name}",
@@ -65,15 +65,15 @@ WINDOWS: dict[str, tuple[str, dict[str, Any]]] = {
     "padding_half_window": ("padding_half_window padding_same", {}),
     "padding_more": ("padding_off_by_one", {}),
     "padding_axes_swapped": ("padding_axes_swapped", {"rank": two_axes}),
-    "padding_less": ("padding_off_by_one", {}),
+    "padding_less": ("padding_off_by_one", EVERYWHERE_PADDED),
     "pads_in_another_order": ("padding_axes_swapped", {"rank": two_axes}),
-    "padding_same": ("padding_same", {}),
-    "padding_same_lower": ("padding_same", {}),
+    "padding_same": ("padding_same padding_half_window", {}),
+    "padding_same_lower": ("padding_same padding_half_window", {}),
     "stride_swapped": ("stride_swapped", {"rank": two_axes}),
     "stride_one": ("stride_one", {"rank": 2, "stride": uneven_steps}),
     "stride_more": ("stride_off_by_one", {}),
-    "stride_of_the_first_axis": ("stride_same_on_all_axes", {"rank": 2}),
-    "stride_of_the_kernel": ("stride_kernel_size", {"rank": two_axes}),
+    "stride_of_the_first_axis": ("stride_same_on_all_axes", {"rank": 2, "stride": (3, 1)}),
+    "stride_of_the_kernel": ("stride_kernel_size", {"rank": 2, "kernel": (2, 3), "stride": (3, 1)}),
     "dilation_swapped": ("dilation_swapped", {"rank": two_axes}),
     "dilation_one": ("dilation_one", {"rank": 2, "dilation": uneven_steps}),
     "dilation_more": ("dilation_off_by_one", {}),
@@ -116,7 +116,12 @@ def hands_to_other_elements(wrong: str) -> Accept:
                 strict=True,
             )
         )
-        return fit and backward_differs(layer, wrong, tuple(other for other in rivals(wrong) if other not in BEHIND))
+        real = all(any(tap is not None for tap in taps) for axis in effect_of_backward(layer, wrong) for taps in axis)
+        return (
+            fit
+            and real
+            and backward_differs(layer, wrong, tuple(other for other in rivals(wrong) if other not in BEHIND))
+        )
 
     return accept
 
@@ -324,10 +329,10 @@ OTHERS = [
 ]
 
 FURTHER_POOL = [
-    pool("max", "index_in_the_window", "index_within_window", "indices", beside="output"),
+    pool("max", "index_in_the_window", "index_in_the_window", "indices", beside="output"),
     pool("max", "index_from_one", "index_from_one", "indices", beside="output"),
-    pool("max", "avg_instead", "pool_mode", "output"),
-    pool("avg", "max_instead", "pool_mode", "output", accept=lambda layer: min(layer.kernel) > 1),
+    pool("max", "avg_instead", "mode", "output"),
+    pool("avg", "max_instead", "mode", "output", accept=lambda layer: min(layer.kernel) > 1),
     pool(
         "lp",
         "norm_of_two",
@@ -339,11 +344,11 @@ FURTHER_POOL = [
     pool(
         "lp",
         "mean_of_the_powers",
-        "norm_otherwise",
+        "mean_of_the_powers",
         "output",
         accept=lambda layer: min(layer.kernel) > 1,
     ),
-    pool("lp", "root_missing", "norm_otherwise", "output"),
+    pool("lp", "root_missing", "root_missing", "output"),
     pool(
         "lp",
         "absolute_value_missing in the gradient",
