@@ -119,6 +119,15 @@ def cut(*late: int) -> Accept:
     return accept
 
 
+def steps_off_on_one_axis(what: str) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Mistakes of the windows: the stride or the dilation of a single axis is off by one."""
+    ids = f"{what}_off_by_one"
+    rank: dict[str, Any] = {"rank": 2, what: uneven_steps}
+    return {
+        f"{what}_{change}_on_the_{axis}_axis": (ids, rank) for change in ("more", "less") for axis in ("first", "last")
+    }
+
+
 PADDINGS = (
     "padding_sides_swapped",
     "padding_half_window",

@@ -202,6 +202,14 @@ def changed(values: Index, what: str, wrong: Wrong) -> Index:
         values = values[:1] * len(values)
     if f"{what}_of_the_last_axis" in wrong:
         values = values[-1:] * len(values)
+    if f"{what}_more_on_the_first_axis" in wrong:
+        values = (values[0] + 1, *values[1:])
+    if f"{what}_more_on_the_last_axis" in wrong:
+        values = (*values[:-1], values[-1] + 1)
+    if f"{what}_less_on_the_first_axis" in wrong:
+        values = (max(values[0] - 1, 1), *values[1:])
+    if f"{what}_less_on_the_last_axis" in wrong:
+        values = (*values[:-1], max(values[-1] - 1, 1))
     if f"{what}_swapped" in wrong:
         values = swapped(values)
     if f"{what}_one" in wrong:

@@ -25,6 +25,7 @@ from tests.mistakes.entries import (
     several_channels,
     several_taps,
     square_kernel,
+    steps_off_on_one_axis,
     swappable,
     two_axes,
     uneven_steps,
@@ -214,6 +215,8 @@ WINDOWS: dict[str, tuple[str, dict[str, Any]]] = {
     "dilation_more": ("dilation_off_by_one", {}),
     "dilation_of_the_first_axis": ("dilation_same_on_all_axes", {"rank": 2, "dilation": (3, 1)}),
     "dilation_less": ("dilation_off_by_one", UNEVEN_DILATION),
+    **steps_off_on_one_axis("stride"),
+    **steps_off_on_one_axis("dilation"),
 }
 """Each mistake of the windows, with the ids that name it and what the layer must have."""
 

@@ -17,7 +17,7 @@ from tests.mistakes.drawing import (
     overlapping,
     with_operands,
 )
-from tests.mistakes.entries import EVERYWHERE_PADDED, LAST, cut, together, two_axes, uneven_steps
+from tests.mistakes.entries import EVERYWHERE_PADDED, LAST, cut, steps_off_on_one_axis, together, two_axes, uneven_steps
 from tests.mistakes.layers import Layer, read_windows
 from tests.mistakes.mistake import Make, Mistake
 
@@ -80,6 +80,8 @@ WINDOWS: dict[str, tuple[str, dict[str, Any]]] = {
     "ceil_mode_turned": ("ceil_mode", {}),
     "kernel_axes_swapped": ("kernel_axes_swapped", {"rank": two_axes}),
     "input_axes_swapped": ("input_axes_swapped", {"rank": two_axes}),
+    **steps_off_on_one_axis("stride"),
+    **steps_off_on_one_axis("dilation"),
 }
 """Each mistake of the windows, with the ids that name it and what the layer must have."""
 
@@ -132,6 +134,9 @@ BEHIND = {"padding_before_only", "padding_more", "padding_less", "ceil_mode_turn
 MANY: dict[str, Any] = {"images": 3, "channels": 3}
 """So many planes that the same maxima are no accident."""
 
+RARELY_FIT = {"stride_swapped", "stride_of_the_first_axis", "stride_of_the_kernel"}
+"""Wrong windows that hardly ever end in the input."""
+
 WINDOW_MISTAKES = [
     *(
         pool(mode, f"{wrong}, forward", ids, "output", wrong=wrong, accept=reads_other_elements(wrong), **MANY, **fixed)
@@ -151,7 +156,7 @@ WINDOW_MISTAKES = [
         )
         for mode in ("max", "avg")
         for wrong, (ids, fixed) in WINDOWS.items()
-        if wrong not in BEHIND | {"stride_swapped"}  # whose windows hardly ever end in the input
+        if wrong not in BEHIND | RARELY_FIT
     ),
 ]
 
