@@ -129,6 +129,7 @@ def steps_off_on_one_axis(what: str) -> dict[str, tuple[str, dict[str, Any]]]:
 
 
 PADDINGS = (
+    "padding_half_extent",
     "padding_sides_swapped",
     "padding_half_window",
     "padding_more",

@@ -193,6 +193,7 @@ WINDOWS: dict[str, tuple[str, dict[str, Any]]] = {
     "padding_none": ("padding_none", {}),
     "padding_before_only": ("padding_one_side", {}),
     "padding_after_only": ("padding_one_side", {}),
+    "padding_half_extent": ("padding_half_window padding_same", {}),
     "padding_half_window": ("padding_half_window padding_same", {}),
     "padding_more": ("padding_off_by_one", {}),
     "padding_less": ("padding_off_by_one", EVERYWHERE_PADDED),
@@ -202,8 +203,8 @@ WINDOWS: dict[str, tuple[str, dict[str, Any]]] = {
     "padding_same_lower": ("padding_same padding_half_window", {}),
     "padding_symmetric": (SAME, {"same": "same"}),
     "padding_of_stride_one": (SAME, {"same": "same"}),
-    "window_starts_late": ("shifted_by_one padding_one_side padding_other_side", {}),
-    "window_starts_early": ("shifted_by_one padding_one_side padding_other_side", {}),
+    "window_starts_late": ("shifted_by_one padding_one_side padding_other_side padding_off_by_one", {}),
+    "window_starts_early": ("shifted_by_one padding_one_side padding_other_side padding_off_by_one", {}),
     "stride_swapped": ("stride_swapped", {"rank": two_axes}),
     "stride_one": ("stride_one", {}),
     "stride_more": ("stride_off_by_one", {}),
@@ -213,6 +214,7 @@ WINDOWS: dict[str, tuple[str, dict[str, Any]]] = {
     "dilation_swapped": ("dilation_swapped", {"rank": two_axes}),
     "dilation_one": ("dilation_one", UNEVEN_DILATION),
     "dilation_more": ("dilation_off_by_one", {}),
+    "dilation_of_the_last_axis": ("dilation_same_on_all_axes", {"rank": 2, "dilation": (1, 3)}),
     "dilation_of_the_first_axis": ("dilation_same_on_all_axes", {"rank": 2, "dilation": (3, 1)}),
     "dilation_less": ("dilation_off_by_one", UNEVEN_DILATION),
     **steps_off_on_one_axis("stride"),
@@ -247,6 +249,14 @@ BESIDE_THE_START = {
 }
 """What a backward pass cannot be told from another mistake by: its windows are those of grad_output in any case."""
 
+
+def names_of_backward(wrong: str, ids: str) -> str:
+    """The ids that name it in a backward pass, where padding moves the windows and does nothing else."""
+    if wrong == "padding_none":
+        ids += " padding_one_side padding_gradient_kept"
+    return f"{ids} shifted_by_one" if wrong.startswith("pad") else ids
+
+
 WINDOW_MISTAKES = [
     *(
         conv(f"{wrong}, forward", ids, wrong=wrong, accept=reads_other_elements(wrong), **fixed)
@@ -255,7 +265,7 @@ WINDOW_MISTAKES = [
     *(
         conv(
             f"{wrong}, backward",
-            ids + " padding_one_side padding_gradient_kept" * (wrong == "padding_none"),
+            names_of_backward(wrong, ids),
             GRADIENTS,
             wrong=wrong,
             accept=hands_to_other_elements(wrong),

@@ -165,8 +165,8 @@ FURTHER = [
     conv("group_offset_missing", "group_offset_missing", f"output {GRADIENTS}", accept=lambda layer: layer.groups > 1),
     conv("relu_applied", "relu_applied", "output"),
     conv("rounded_to_integers", "rounded_to_integers", make=SLICES, **NOTEBOOK),
-    conv("last_row_missing", "cropped", make=SLICES, accept=several_taps, **NOTEBOOK),
-    conv("last_row_and_column_missing", "cropped", make=SLICES, accept=several_taps, **NOTEBOOK),
+    conv("last_row_missing", "cropped padding_one_side", make=SLICES, accept=several_taps, **NOTEBOOK),
+    conv("last_row_and_column_missing", "cropped padding_one_side", make=SLICES, accept=several_taps, **NOTEBOOK),
     conv(
         "gradient_not_spread",
         "stride_one",

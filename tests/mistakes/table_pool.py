@@ -20,6 +20,7 @@ from tests.mistakes.drawing import (
 from tests.mistakes.entries import EVERYWHERE_PADDED, LAST, cut, steps_off_on_one_axis, together, two_axes, uneven_steps
 from tests.mistakes.layers import Layer, read_windows
 from tests.mistakes.mistake import Make, Mistake
+from tests.mistakes.table_conv import names_of_backward
 
 SCALAR, PADDED = pooling.results, together(pooling.padded_loops)
 BOTH = "output grad_input"
@@ -62,6 +63,7 @@ WINDOWS: dict[str, tuple[str, dict[str, Any]]] = {
     "padding_sides_swapped": ("padding_other_side", {}),
     "padding_none": ("padding_none", {}),
     "padding_before_only": ("padding_one_side", {}),
+    "padding_half_extent": ("padding_half_window padding_same", {}),
     "padding_half_window": ("padding_half_window padding_same", {}),
     "padding_more": ("padding_off_by_one", {}),
     "padding_axes_swapped": ("padding_axes_swapped", {"rank": two_axes}),
@@ -74,6 +76,8 @@ WINDOWS: dict[str, tuple[str, dict[str, Any]]] = {
     "stride_more": ("stride_off_by_one", {}),
     "stride_of_the_first_axis": ("stride_same_on_all_axes", {"rank": 2, "stride": (3, 1)}),
     "stride_of_the_kernel": ("stride_kernel_size", {"rank": 2, "kernel": (2, 3), "stride": (3, 1)}),
+    "dilation_of_the_first_axis": ("dilation_same_on_all_axes", {"rank": 2, "dilation": (3, 1)}),
+    "dilation_of_the_last_axis": ("dilation_same_on_all_axes", {"rank": 2, "dilation": (1, 3)}),
     "dilation_swapped": ("dilation_swapped", {"rank": two_axes}),
     "dilation_one": ("dilation_one", {"rank": 2, "dilation": uneven_steps}),
     "dilation_more": ("dilation_off_by_one", {}),
@@ -147,7 +151,7 @@ WINDOW_MISTAKES = [
         pool(
             mode,
             f"{wrong}, backward",
-            ids,
+            names_of_backward(wrong, ids),
             "grad_input",
             wrong=wrong,
             accept=hands_to_other_elements(wrong),

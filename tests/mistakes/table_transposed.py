@@ -108,6 +108,7 @@ TRANSPOSED = [
         "output",
         accept=lambda layer: valid("stride_swapped")(layer) and layer.stride[-1] != layer.stride[-2],
         rank=2,
+        output_padding=(0, 0),
     ),
     transpose(
         "stride_one",
