@@ -57,9 +57,13 @@ def with_operands(layer: Layer, random: Random, kind: str = "normal", *, bias: b
 
 
 def draw(random: Random, name: str, accept: Accept | None = None, **fixed: Any) -> Layer:
-    """Draw layers until one is valid, small and accepted. ``fixed`` are fields of the layer, or its ``rank``."""
+    """Draw layers until one is valid, small and accepted.
+
+    ``fixed`` are fields of the layer, or its ``rank``: values, or functions that draw one.
+    """
     for _ in range(20_000):
-        layer = candidate(random, name, dict(fixed))
+        fields = {field: value(random) if callable(value) else value for field, value in fixed.items()}
+        layer = candidate(random, name, fields)
         output, most = layer.output, 48 if layer.rank == 3 else 30
         if min(output) < 1 or math.prod(output) > most or math.prod(layer.sizes) > 100:
             continue
@@ -126,7 +130,7 @@ def differs(layer: Layer, wrong: str, others: tuple[str, ...] = ()) -> bool:
     return read_windows(layer, names(wrong)).effect() not in effects
 
 
-def effect_of_backward(layer: Layer, wrong: str, late: Index = ()) -> tuple[object, ...]:
+def effect_of_backward(layer: Layer, wrong: str, late: Index = ()) -> tuple[Any, ...]:
     """The effect of a backward pass, whose windows are those of grad_output whatever it believes.
 
     ``late`` is by how many elements the padding is cut off too late: the gradient moves to the front.

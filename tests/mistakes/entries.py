@@ -13,9 +13,10 @@ from tests.mistakes.drawing import (
     choose,
     draw,
     overlapping,
+    whole,
     with_operands,
 )
-from tests.mistakes.layers import AnyArray, Index, Layer, Wrong
+from tests.mistakes.layers import AnyArray, Index, Layer, Pairs, Wrong
 from tests.mistakes.mistake import Make, Mistake, Results
 
 GRADIENTS = "grad_input grad_weight"
@@ -54,8 +55,7 @@ def conv(
     """An entry of the table; ``fixed`` are fields of the layer, or functions that draw them."""
 
     def drawn(random: Random) -> Layer:
-        fields = {field: value(random) if callable(value) else value for field, value in fixed.items()}
-        return with_operands(draw(random, "conv", accept, **fields), random, kind)
+        return with_operands(draw(random, "conv", accept, **fixed), random, kind)
 
     return Mistake(
         f"conv: {name}", "conv", tuple(expected.split()), drawn, make, wrong or name,
@@ -98,6 +98,16 @@ def uneven_steps(random: Random) -> Index:
     return steps
 
 
+def padded_everywhere(random: Random) -> Pairs:
+    """Padding at all four sides."""
+    return tuple((whole(random, 1, 2), whole(random, 1, 2)) for _ in range(2))
+
+
+UNEVEN_DILATION: dict[str, Any] = {"rank": 2, "dilation": uneven_steps}
+EVERYWHERE_PADDED: dict[str, Any] = {"rank": 2, "padding": padded_everywhere, "stride": uneven_steps}
+"""Layers in which less padding is not a part of the output, as with a stride of 1."""
+
+
 def cut(*late: int) -> Accept:
     """Layers with much padding, in which no other padding explains a cut that is so many elements late."""
 
@@ -109,7 +119,17 @@ def cut(*late: int) -> Accept:
     return accept
 
 
+def steps_off_on_one_axis(what: str) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Mistakes of the windows: the stride or the dilation of a single axis is off by one."""
+    ids = f"{what}_off_by_one"
+    rank: dict[str, Any] = {"rank": 2, what: uneven_steps}
+    return {
+        f"{what}_{change}_on_the_{axis}_axis": (ids, rank) for change in ("more", "less") for axis in ("first", "last")
+    }
+
+
 PADDINGS = (
+    "padding_half_extent",
     "padding_sides_swapped",
     "padding_half_window",
     "padding_more",

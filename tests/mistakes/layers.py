@@ -181,6 +181,7 @@ PADDING_MISTAKES: dict[str, Callable[[tuple[int, int], int, int], tuple[int, int
     "padding_before_only": lambda pair, _k, _e: (pair[0], 0),
     "padding_after_only": lambda pair, _k, _e: (0, pair[1]),
     "padding_half_window": lambda _pair, k, _e: (k // 2, k // 2),
+    "padding_half_extent": lambda _pair, _k, e: (e // 2, e // 2),
     "padding_symmetric": lambda _pair, _k, e: ((e - 1) // 2, (e - 1) // 2),
     "padding_of_stride_one": lambda _pair, _k, e: ((e - 1) // 2, e - 1 - (e - 1) // 2),
     "padding_more": lambda pair, _k, _e: (pair[0] + 1, pair[1] + 1),
@@ -202,6 +203,14 @@ def changed(values: Index, what: str, wrong: Wrong) -> Index:
         values = values[:1] * len(values)
     if f"{what}_of_the_last_axis" in wrong:
         values = values[-1:] * len(values)
+    if f"{what}_more_on_the_first_axis" in wrong:
+        values = (values[0] + 1, *values[1:])
+    if f"{what}_more_on_the_last_axis" in wrong:
+        values = (*values[:-1], values[-1] + 1)
+    if f"{what}_less_on_the_first_axis" in wrong:
+        values = (max(values[0] - 1, 1), *values[1:])
+    if f"{what}_less_on_the_last_axis" in wrong:
+        values = (*values[:-1], max(values[-1] - 1, 1))
     if f"{what}_swapped" in wrong:
         values = swapped(values)
     if f"{what}_one" in wrong:

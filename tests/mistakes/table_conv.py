@@ -12,6 +12,7 @@ from tests.mistakes.drawing import (
 )
 from tests.mistakes.entries import (
     BY_CONVOLUTION,
+    EVERYWHERE_PADDED,
     FIRST,
     FLAT,
     GRADIENTS,
@@ -19,10 +20,12 @@ from tests.mistakes.entries import (
     LAST,
     MATRIX,
     NOTEBOOK,
+    UNEVEN_DILATION,
     conv,
     several_channels,
     several_taps,
     square_kernel,
+    steps_off_on_one_axis,
     swappable,
     two_axes,
     uneven_steps,
@@ -184,35 +187,38 @@ KERNELS = [
 # ------------------------------------------------------------------------------------------------------------- windows
 
 
-UNEVEN_DILATION: dict[str, Any] = {"rank": 2, "dilation": uneven_steps}
 SAME = "padding_same padding_half_window padding_other_side padding_one_side padding_none"
 WINDOWS: dict[str, tuple[str, dict[str, Any]]] = {
     "padding_sides_swapped": ("padding_other_side", {}),
     "padding_none": ("padding_none", {}),
     "padding_before_only": ("padding_one_side", {}),
     "padding_after_only": ("padding_one_side", {}),
+    "padding_half_extent": ("padding_half_window padding_same", {}),
     "padding_half_window": ("padding_half_window padding_same", {}),
     "padding_more": ("padding_off_by_one", {}),
-    "padding_less": ("padding_off_by_one", {}),
+    "padding_less": ("padding_off_by_one", EVERYWHERE_PADDED),
     "padding_axes_swapped": ("padding_axes_swapped", {"rank": two_axes}),
     "pads_in_another_order": ("padding_axes_swapped", {"rank": two_axes}),
-    "padding_same": ("padding_same", {}),
-    "padding_same_lower": ("padding_same", {}),
+    "padding_same": ("padding_same padding_half_window", {}),
+    "padding_same_lower": ("padding_same padding_half_window", {}),
     "padding_symmetric": (SAME, {"same": "same"}),
     "padding_of_stride_one": (SAME, {"same": "same"}),
-    "window_starts_late": ("shifted_by_one padding_one_side padding_other_side", {}),
-    "window_starts_early": ("shifted_by_one padding_one_side padding_other_side", {}),
+    "window_starts_late": ("shifted_by_one padding_one_side padding_other_side padding_off_by_one", {}),
+    "window_starts_early": ("shifted_by_one padding_one_side padding_other_side padding_off_by_one", {}),
     "stride_swapped": ("stride_swapped", {"rank": two_axes}),
     "stride_one": ("stride_one", {}),
     "stride_more": ("stride_off_by_one", {}),
-    "stride_of_the_first_axis": ("stride_same_on_all_axes", {"rank": 2}),
-    "stride_of_the_last_axis": ("stride_same_on_all_axes", {"rank": 2}),
+    "stride_of_the_first_axis": ("stride_same_on_all_axes", {"rank": 2, "stride": (3, 1)}),
+    "stride_of_the_last_axis": ("stride_same_on_all_axes", {"rank": 2, "stride": (1, 3)}),
     "stride_less": ("stride_off_by_one", {"rank": 2, "stride": uneven_steps}),
     "dilation_swapped": ("dilation_swapped", {"rank": two_axes}),
     "dilation_one": ("dilation_one", UNEVEN_DILATION),
     "dilation_more": ("dilation_off_by_one", {}),
-    "dilation_of_the_first_axis": ("dilation_same_on_all_axes", {"rank": 2}),
+    "dilation_of_the_last_axis": ("dilation_same_on_all_axes", {"rank": 2, "dilation": (1, 3)}),
+    "dilation_of_the_first_axis": ("dilation_same_on_all_axes", {"rank": 2, "dilation": (3, 1)}),
     "dilation_less": ("dilation_off_by_one", UNEVEN_DILATION),
+    **steps_off_on_one_axis("stride"),
+    **steps_off_on_one_axis("dilation"),
 }
 """Each mistake of the windows, with the ids that name it and what the layer must have."""
 
@@ -243,6 +249,14 @@ BESIDE_THE_START = {
 }
 """What a backward pass cannot be told from another mistake by: its windows are those of grad_output in any case."""
 
+
+def names_of_backward(wrong: str, ids: str) -> str:
+    """The ids that name it in a backward pass, where padding moves the windows and does nothing else."""
+    if wrong == "padding_none":
+        ids += " padding_one_side padding_gradient_kept"
+    return f"{ids} shifted_by_one" if wrong.startswith("pad") else ids
+
+
 WINDOW_MISTAKES = [
     *(
         conv(f"{wrong}, forward", ids, wrong=wrong, accept=reads_other_elements(wrong), **fixed)
@@ -251,7 +265,7 @@ WINDOW_MISTAKES = [
     *(
         conv(
             f"{wrong}, backward",
-            ids + " padding_one_side padding_gradient_kept" * (wrong == "padding_none"),
+            names_of_backward(wrong, ids),
             GRADIENTS,
             wrong=wrong,
             accept=hands_to_other_elements(wrong),

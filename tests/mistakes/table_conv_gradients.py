@@ -6,9 +6,7 @@ from typing import Any
 
 from tests.mistakes.drawing import (
     Accept,
-    Random,
     overlapping,
-    whole,
 )
 from tests.mistakes.entries import (
     BY_CONVOLUTION,
@@ -22,19 +20,14 @@ from tests.mistakes.entries import (
     SLICES,
     conv,
     cut,
+    padded_everywhere,
     several_channels,
     several_taps,
     two_axes,
 )
-from tests.mistakes.layers import Layer, Pairs
+from tests.mistakes.layers import Layer
 
-
-def padded(random: Random) -> Pairs:
-    """Padding at all four sides."""
-    return tuple((whole(random, 1, 2), whole(random, 1, 2)) for _ in range(2))
-
-
-PADDED: dict[str, Any] = {"padding": padded, "rank": 2}
+PADDED: dict[str, Any] = {"padding": padded_everywhere, "rank": 2}
 MODES = ("zeros", "replicate", "reflect", "circular")
 PADDING_MODES = [
     conv(
@@ -172,8 +165,8 @@ FURTHER = [
     conv("group_offset_missing", "group_offset_missing", f"output {GRADIENTS}", accept=lambda layer: layer.groups > 1),
     conv("relu_applied", "relu_applied", "output"),
     conv("rounded_to_integers", "rounded_to_integers", make=SLICES, **NOTEBOOK),
-    conv("last_row_missing", "output_cropped shifted_by_one", make=SLICES, accept=several_taps, **NOTEBOOK),
-    conv("last_row_and_column_missing", "output_cropped shifted_by_one", make=SLICES, accept=several_taps, **NOTEBOOK),
+    conv("last_row_missing", "cropped padding_one_side", make=SLICES, accept=several_taps, **NOTEBOOK),
+    conv("last_row_and_column_missing", "cropped padding_one_side", make=SLICES, accept=several_taps, **NOTEBOOK),
     conv(
         "gradient_not_spread",
         "stride_one",
@@ -193,7 +186,7 @@ FURTHER = [
     ),
     conv(
         "grad_weight_assigned",
-        "gradient_of_one_position gradient_overwritten",
+        "grad_weight_not_summed gradient_of_one_position gradient_overwritten",
         "grad_weight",
         make=SLICES,
         beside="grad_bias",
@@ -203,7 +196,7 @@ FURTHER = [
     conv("grad_bias_of_one_axis", "grad_bias_not_summed", "grad_bias", make=SLICES, **NOTEBOOK),
     conv(
         "cropped_other_sides",
-        "shifted_by_one padding_other_side",
+        "padding_gradient_kept shifted_by_one padding_other_side",
         "grad_input",
         make=SLICES,
         accept=lambda layer: any(one != other for one, other in layer.padding),

@@ -12,13 +12,15 @@ from tests.mistakes.drawing import (
     choose,
     differs,
     draw,
+    effect_of_backward,
     names,
     overlapping,
     with_operands,
 )
-from tests.mistakes.entries import LAST, cut, together, two_axes, uneven_steps
+from tests.mistakes.entries import EVERYWHERE_PADDED, LAST, cut, steps_off_on_one_axis, together, two_axes, uneven_steps
 from tests.mistakes.layers import Layer, read_windows
 from tests.mistakes.mistake import Make, Mistake
+from tests.mistakes.table_conv import names_of_backward
 
 SCALAR, PADDED = pooling.results, together(pooling.padded_loops)
 BOTH = "output grad_input"
@@ -41,8 +43,7 @@ def pool(
     indexed = "indices" in f"{spoils} {beside}"
 
     def drawn(random: Random) -> Layer:
-        fields = {field: value(random) if callable(value) else value for field, value in fixed.items()}
-        return with_operands(draw(random, "pool", accept, mode=mode, return_indices=indexed, **fields), random, kind)
+        return with_operands(draw(random, "pool", accept, mode=mode, return_indices=indexed, **fixed), random, kind)
 
     return Mistake(
         name=f"{mode} pool: {name}",
@@ -62,24 +63,29 @@ WINDOWS: dict[str, tuple[str, dict[str, Any]]] = {
     "padding_sides_swapped": ("padding_other_side", {}),
     "padding_none": ("padding_none", {}),
     "padding_before_only": ("padding_one_side", {}),
+    "padding_half_extent": ("padding_half_window padding_same", {}),
     "padding_half_window": ("padding_half_window padding_same", {}),
     "padding_more": ("padding_off_by_one", {}),
     "padding_axes_swapped": ("padding_axes_swapped", {"rank": two_axes}),
-    "padding_less": ("padding_off_by_one", {}),
+    "padding_less": ("padding_off_by_one", EVERYWHERE_PADDED),
     "pads_in_another_order": ("padding_axes_swapped", {"rank": two_axes}),
-    "padding_same": ("padding_same", {}),
-    "padding_same_lower": ("padding_same", {}),
+    "padding_same": ("padding_same padding_half_window", {}),
+    "padding_same_lower": ("padding_same padding_half_window", {}),
     "stride_swapped": ("stride_swapped", {"rank": two_axes}),
     "stride_one": ("stride_one", {"rank": 2, "stride": uneven_steps}),
     "stride_more": ("stride_off_by_one", {}),
-    "stride_of_the_first_axis": ("stride_same_on_all_axes", {"rank": 2}),
-    "stride_of_the_kernel": ("stride_kernel_size", {"rank": two_axes}),
+    "stride_of_the_first_axis": ("stride_same_on_all_axes", {"rank": 2, "stride": (3, 1)}),
+    "stride_of_the_kernel": ("stride_kernel_size", {"rank": 2, "kernel": (2, 3), "stride": (3, 1)}),
+    "dilation_of_the_first_axis": ("dilation_same_on_all_axes", {"rank": 2, "dilation": (3, 1)}),
+    "dilation_of_the_last_axis": ("dilation_same_on_all_axes", {"rank": 2, "dilation": (1, 3)}),
     "dilation_swapped": ("dilation_swapped", {"rank": two_axes}),
     "dilation_one": ("dilation_one", {"rank": 2, "dilation": uneven_steps}),
     "dilation_more": ("dilation_off_by_one", {}),
     "ceil_mode_turned": ("ceil_mode", {}),
     "kernel_axes_swapped": ("kernel_axes_swapped", {"rank": two_axes}),
     "input_axes_swapped": ("input_axes_swapped", {"rank": two_axes}),
+    **steps_off_on_one_axis("stride"),
+    **steps_off_on_one_axis("dilation"),
 }
 """Each mistake of the windows, with the ids that name it and what the layer must have."""
 
@@ -116,7 +122,12 @@ def hands_to_other_elements(wrong: str) -> Accept:
                 strict=True,
             )
         )
-        return fit and backward_differs(layer, wrong, tuple(other for other in rivals(wrong) if other not in BEHIND))
+        real = all(any(tap is not None for tap in taps) for axis in effect_of_backward(layer, wrong) for taps in axis)
+        return (
+            fit
+            and real
+            and backward_differs(layer, wrong, tuple(other for other in rivals(wrong) if other not in BEHIND))
+        )
 
     return accept
 
@@ -126,6 +137,9 @@ BEHIND = {"padding_before_only", "padding_more", "padding_less", "ceil_mode_turn
 
 MANY: dict[str, Any] = {"images": 3, "channels": 3}
 """So many planes that the same maxima are no accident."""
+
+RARELY_FIT = {"stride_swapped", "stride_of_the_first_axis", "stride_of_the_kernel"}
+"""Wrong windows that hardly ever end in the input."""
 
 WINDOW_MISTAKES = [
     *(
@@ -137,7 +151,7 @@ WINDOW_MISTAKES = [
         pool(
             mode,
             f"{wrong}, backward",
-            ids,
+            names_of_backward(wrong, ids),
             "grad_input",
             wrong=wrong,
             accept=hands_to_other_elements(wrong),
@@ -146,7 +160,7 @@ WINDOW_MISTAKES = [
         )
         for mode in ("max", "avg")
         for wrong, (ids, fixed) in WINDOWS.items()
-        if wrong not in BEHIND | {"stride_swapped"}  # whose windows hardly ever end in the input
+        if wrong not in BEHIND | RARELY_FIT
     ),
 ]
 
@@ -324,10 +338,10 @@ OTHERS = [
 ]
 
 FURTHER_POOL = [
-    pool("max", "index_in_the_window", "index_within_window", "indices", beside="output"),
+    pool("max", "index_in_the_window", "index_in_the_window", "indices", beside="output"),
     pool("max", "index_from_one", "index_from_one", "indices", beside="output"),
-    pool("max", "avg_instead", "pool_mode", "output"),
-    pool("avg", "max_instead", "pool_mode", "output", accept=lambda layer: min(layer.kernel) > 1),
+    pool("max", "avg_instead", "mode", "output"),
+    pool("avg", "max_instead", "mode", "output", accept=lambda layer: min(layer.kernel) > 1),
     pool(
         "lp",
         "norm_of_two",
@@ -339,11 +353,11 @@ FURTHER_POOL = [
     pool(
         "lp",
         "mean_of_the_powers",
-        "norm_otherwise",
+        "mean_of_the_powers",
         "output",
         accept=lambda layer: min(layer.kernel) > 1,
     ),
-    pool("lp", "root_missing", "norm_otherwise", "output"),
+    pool("lp", "root_missing", "root_missing", "output"),
     pool(
         "lp",
         "absolute_value_missing in the gradient",

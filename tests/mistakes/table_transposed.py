@@ -26,8 +26,7 @@ def transpose(
     """An entry of the table."""
 
     def drawn(random: Random) -> Layer:
-        fields = {field: value(random) if callable(value) else value for field, value in fixed.items()}
-        return with_operands(draw(random, "conv_transpose", accept, **fields), random)
+        return with_operands(draw(random, "conv_transpose", accept, **fixed), random)
 
     return Mistake(
         name=f"conv_transpose: {name}",
@@ -109,6 +108,7 @@ TRANSPOSED = [
         "output",
         accept=lambda layer: valid("stride_swapped")(layer) and layer.stride[-1] != layer.stride[-2],
         rank=2,
+        output_padding=(0, 0),
     ),
     transpose(
         "stride_one",
@@ -138,7 +138,7 @@ TRANSPOSED = [
 FURTHER_TRANSPOSED = [
     transpose("output_assigned", "output_overwritten gradient_overwritten", "output", accept=overlapping_output),
     transpose("bias_with_each_product", "bias_with_each_product bias_twice", "output", accept=overlapping_output),
-    transpose("bias_only_where_windows_reach", "bias_where_reached", "output", accept=gaps),
+    transpose("bias_only_where_windows_reach", "bias_only_where_windows_reach", "output", accept=gaps),
     transpose(
         "output_padding_ignored", "output_padding", "output", accept=lambda layer: any(layer.output_padding), rank=2
     ),
@@ -149,5 +149,5 @@ FURTHER_TRANSPOSED = [
         accept=lambda layer: any(layer.output_padding),
         rank=2,
     ),
-    transpose("padding_of_the_spread_input", "padding_as_jax", "output", accept=jax_like, padding=thin, **WIDE),
+    transpose("padding_of_the_spread_input", "padding_transposed", "output", accept=jax_like, padding=thin, **WIDE),
 ]
