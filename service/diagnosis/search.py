@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from cnn_core import ConvpoolError
 from cnn_core.runtime.cancellation import check_cancelled
 
-from ..codecs.message import BFLOAT16
 from ..operations.tolerance import Tolerance, is_floating
-from .comparison import Comparison, narrower, root_mean_square
+from .comparison import Comparison
+from .fits import MAX_NOISE, Fit, Fits, residual_of
 from .hypotheses import COMPUTATIONS, RESULTS, Altered, Hypothesis, Results, ResultsHypothesis, Variant
-from .layer import Layer, Scenario, Tensors, undone
+from .layer import Layer, Scenario, Tensors
 
 __all__ = ["Explanation", "Search"]
 
@@ -29,16 +29,6 @@ MAX_PAIRS = 1500
 MAX_NEAREST = 3
 NEAREST = 0.3
 """What may be left of the error, for a hypothesis that does not reproduce the claim to be named all the same."""
-
-LOOSE = 16
-"""How many times larger than those of the right result the terms of a mistaken one may be."""
-
-MAX_NOISE = 0.05
-"""What rounding may change a result by, as a share of it, for it to be taken for rounding."""
-
-FLOAT16, FLOAT32, FLOAT64 = (np.dtype(name) for name in ("float16", "float32", "float64"))
-COARSER = {FLOAT64: (FLOAT32, FLOAT16), FLOAT32: (FLOAT16, BFLOAT16), FLOAT16: (), BFLOAT16: ()}
-"""The types in which sums may have been computed instead of another one."""
 
 
 @dataclass(frozen=True)
@@ -103,15 +93,6 @@ class _Candidate:
         )
 
 
-@dataclass(frozen=True)
-class _Fit:
-    """How well results reproduce a claim: exactly but for rounding in a type, or (None) not."""
-
-    precision: np.dtype[Any] | None
-    residual: float
-    is_coarser: bool = False
-
-
 class Search:
     """Tries the hypotheses on a layer with what somebody claims of it.
 
@@ -146,15 +127,15 @@ class Search:
         tolerances: Mapping[str, Tolerance],
         max_work: int,
     ) -> None:
-        self._layer, self._comparisons, self._tolerances = layer, comparisons, tolerances
+        self._layer, self._comparisons = layer, comparisons
         self._claimed = {
             name: array.astype(np.float64) if is_floating(array.dtype) else array for name, array in claimed.items()
         }
+        self._fits = Fits(layer, self._claimed, exact, comparisons, tolerances)
         self._wrong = [name for name in claimed if name not in comparisons or not comparisons[name].agrees]
         self._work_left = max_work
         self._right_results = exact
         self._nearest: list[tuple[float, _Candidate, str]] = []
-        self._hopeless_residuals: dict[str, float] = {}
         self._effective: list[tuple[Hypothesis, Variant]] = []
         self.tried, self.is_complete = 0, True
 
@@ -215,10 +196,10 @@ class Search:
                 yield _Candidate(hypothesis.id, sentence, hypothesis.rule, Scenario(), {}, hypothesis.about), altered
 
     @functools.cached_property
-    def _only_coarser(self) -> dict[str, _Fit]:
+    def _only_coarser(self) -> dict[str, Fit]:
         """The wrong tensors that are right for sums in a coarser type."""
         wrong = (name for name in self._wrong if name in self._comparisons)
-        fits = {name: self._fit(name, self._right_results[name], None) for name in wrong}
+        fits = {name: self._fits.fit(name, self._right_results[name], None) for name in wrong}
         return {name: fit for name, fit in fits.items() if fit.precision is not None}
 
     def _coarser(self) -> Iterator[Explanation]:
@@ -305,12 +286,12 @@ class Search:
 
     def _explained(self, candidate: _Candidate, outcome: Tensors, names: Sequence[str]) -> Explanation | None:
         self.tried += 1
-        fits: dict[str, _Fit] = {}
+        fits: dict[str, Fit] = {}
         for name in names:
             array = outcome.get(name)
             if array is None or array.shape != self._claimed[name].shape or self._is_right(name, array):
                 continue
-            fit = self._fit(name, array, candidate.scenario)
+            fit = self._fits.fit(name, array, candidate.scenario)
             # what coarser sums explain without a mistake needs none
             if fit.precision is not None and not (fit.is_coarser and name in self._only_coarser):
                 fits[name] = fit
@@ -340,7 +321,7 @@ class Search:
     def _is_right(self, name: str, array: Array) -> bool:
         """Return whether a candidate leads to what is right: it does not matter here."""
         comparison = self._comparisons.get(name)
-        if comparison is None or _residual(array, comparison.exact) > MAX_NOISE:
+        if comparison is None or residual_of(array, comparison.exact) > MAX_NOISE:
             return False
         return dataclasses.replace(comparison, claimed=array).agrees
 
@@ -351,69 +332,10 @@ class Search:
         if candidate.scenario != Scenario():
             others = self._outcome(candidate.scenario, right, of_any_shape=True)
         return any(
-            array.shape != self._claimed[name].shape or self._fit(name, array, candidate.scenario).precision is None
+            array.shape != self._claimed[name].shape
+            or self._fits.fit(name, array, candidate.scenario).precision is None
             for name, array in others.items()
         )
-
-    # ------------------------------------------------------------------------------------------------------------- fits
-
-    def _fit(self, name: str, exact: Array, scenario: Scenario | None) -> _Fit:
-        """Return how well a result reproduces its claim."""
-        claim, tolerance = self._claimed[name], self._tolerances[name]
-        residual = _residual(claim, exact)
-        if residual > self._hopeless(name):
-            return _Fit(None, residual)
-        if tolerance.terms == 0 and scenario is not None and (scenario.loop or scenario.changes):
-            # what is exact may be a sum with another mode, or in another loop
-            terms = self._layer.changed(scenario).term_counts().get(name, 0)
-            tolerance = dataclasses.replace(tolerance, terms=terms)
-        comparison = Comparison(claim, exact, self._magnitude(name, exact, scenario), tolerance)
-        if scenario is not None and comparison.agrees:
-            return _Fit(tolerance.accumulation, residual)
-        if tolerance.terms == 0 or not is_floating(tolerance.storage) or residual > MAX_NOISE:
-            return _Fit(None, residual)
-        for accumulation in COARSER.get(tolerance.accumulation, ()):
-            storage = narrower(tolerance.storage, accumulation)
-            coarser = dataclasses.replace(tolerance, accumulation=accumulation, storage=storage)
-            if dataclasses.replace(comparison, tolerance=coarser).agrees:
-                return _Fit(accumulation, residual, is_coarser=True)
-        return _Fit(None, residual)
-
-    def _hopeless(self, name: str) -> float:
-        """Return a residual beyond which no result of about the right size reproduces a claim."""
-        if name not in self._hopeless_residuals:
-            tolerance, comparison = self._tolerances[name], self._comparisons.get(name)
-            cancelled = 1.0
-            if comparison is not None and comparison.magnitude is not None:
-                # sums whose terms cancel are as far off as their terms are larger
-                scale = root_mean_square(comparison.exact)
-                cancelled = _largest(comparison.magnitude) / scale if scale else float("inf")
-            relative = float(tolerance.relative_to_terms) * cancelled if tolerance.terms else 0.0
-            self._hopeless_residuals[name] = max(MAX_NOISE, LOOSE * relative)
-        return self._hopeless_residuals[name]
-
-    def _magnitude(self, name: str, exact: Array, scenario: Scenario | None) -> Array | None:
-        """Return the magnitudes of a result's terms; where they are not known by element, the largest for each."""
-        comparison = self._comparisons.get(name)
-        base = comparison.magnitude if comparison is not None else None
-        if scenario is None and base is not None and base.shape == exact.shape:
-            return base
-        scale = max(1.0, root_mean_square(exact) / (root_mean_square(self._right_results.get(name, exact)) or 1.0))
-        if scenario is None or scenario.loop or scenario == Scenario() or not self._is_near(name, exact, base, scale):
-            if base is not None and base.shape == exact.shape:
-                return np.maximum(base, np.abs(exact)) * scale
-            return np.full(exact.shape, max(_largest(base), _largest(exact)) * scale)
-        try:
-            found = undone(scenario, name, self._layer.changed(scenario).computing(name).magnitudes([name])[name])
-        except (ConvpoolError, KeyError, ValueError):
-            found = np.empty(0)
-        # what was done with the results after that may have changed their shape
-        return found if found.shape == exact.shape else np.full(exact.shape, max(_largest(base), _largest(exact)))
-
-    def _is_near(self, name: str, exact: Array, base: Array | None, scale: float) -> bool:
-        """Return whether a result is so near to its claim that the tolerance of each element matters."""
-        largest = np.full(exact.shape, max(_largest(base), _largest(exact)) * 4 * scale)
-        return Comparison(self._claimed[name], exact, largest, self._tolerances[name]).agrees
 
     def _nearest_of(self, names: Sequence[str]) -> Iterator[Explanation]:
         """Yield what comes nearest to wrong tensors that nothing explains."""
@@ -434,26 +356,3 @@ class Search:
                     residual=residual,
                     agrees=False,
                 )
-
-
-def _residual(claim: Array, exact: Array) -> float:
-    """Return the root of the mean square of the differences, relative to that of the result, or of the claim."""
-    difference, result = (claim - exact).reshape(-1), exact.reshape(-1)
-    if difference.dtype.kind != "f":
-        difference, result = difference.astype(np.float64), result.astype(np.float64)
-    with np.errstate(all="ignore"):
-        squared = float(difference @ difference)
-        scale = float(result @ result) or float(claim.reshape(-1) @ claim.reshape(-1)) or 1.0
-        if np.isfinite(squared) and np.isfinite(scale):
-            return float(np.sqrt(squared / scale))
-    difference = np.where((claim == exact) | (np.isnan(claim) & np.isnan(exact)), 0, claim - exact)
-    if not np.isfinite(difference).all():
-        return float("inf")
-    return root_mean_square(difference) / (root_mean_square(exact) or root_mean_square(claim) or 1.0)
-
-
-def _largest(array: Array | None) -> float:
-    if array is None:
-        return 0.0
-    values = np.abs(array.astype(np.float64, copy=False))
-    return float(np.max(values, initial=0.0, where=np.isfinite(values)))
