@@ -256,8 +256,6 @@ def read_windows(layer: Layer, wrong: Wrong = RIGHT) -> Windows:
             (n - 1) * s - sum(pair) + e + m
             for n, s, pair, e, m in zip(sizes, stride, padding, extents, more, strict=True)
         )
-        if "output_padding_at_the_start" in wrong:
-            before = tuple(b + m for b, m in zip(before, more, strict=True))
         return Windows(outputs, kernel, stride, dilation, before, sizes)
     ceil_mode = layer.ceil_mode != ("ceil_mode_turned" in wrong)
     output = tuple(

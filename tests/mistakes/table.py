@@ -11,14 +11,11 @@ MISTAKES: tuple[Mistake, ...] = (
     *table_conv_gradients.PADDING_MODES,
     *table_conv_gradients.BIASES,
     *table_conv_gradients.GRADIENT_MISTAKES,
+    *table_conv_gradients.FURTHER,
     *table_transposed.TRANSPOSED,
+    *table_transposed.FURTHER_TRANSPOSED,
     *table_pool.WINDOW_MISTAKES,
     *table_pool.MAXIMA,
     *table_pool.OTHERS,
-)
-
-FURTHER: tuple[Mistake, ...] = (
-    *table_conv_gradients.FURTHER,
-    *table_transposed.FURTHER_TRANSPOSED,
     *table_pool.FURTHER_POOL,
 )

@@ -137,17 +137,15 @@ TRANSPOSED = [
 
 FURTHER_TRANSPOSED = [
     transpose("output_assigned", "output_overwritten gradient_overwritten", "output", accept=overlapping_output),
-    transpose("bias_with_each_product", "bias_with_each_product bias_twice", "output", accept=overlapping_output),
+    transpose(
+        "bias_with_each_product",
+        "bias_with_each_product bias_twice",
+        "output",
+        accept=lambda layer: overlapping_output(layer) and set(layer.stride) == {1},
+    ),
     transpose("bias_only_where_windows_reach", "bias_only_where_windows_reach", "output", accept=gaps),
     transpose(
         "output_padding_ignored", "output_padding", "output", accept=lambda layer: any(layer.output_padding), rank=2
-    ),
-    transpose(
-        "output_padding_at_the_start",
-        "output_padding shifted_by_one padding_one_side",
-        "output",
-        accept=lambda layer: any(layer.output_padding),
-        rank=2,
     ),
     transpose("padding_of_the_spread_input", "padding_transposed", "output", accept=jax_like, padding=thin, **WIDE),
 ]
