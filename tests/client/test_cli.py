@@ -60,7 +60,9 @@ class StandIn:
         given = {name: json.loads(value) for name, (value,) in query.items() if name != "accumulation"}
         right = Conv(**given).forward(tensors["input"], tensors["weight"])
         if np.shape(right) == tensors["claimed_output"].shape and np.allclose(right, tensors["claimed_output"]):
-            return httpx.Response(200, json=REPORT | {"agrees": True, "tensors": {}, "explanations": [], "hint": None})
+            agreeing = {**REPORT, "agrees": True, "tensors": {}, "explanations": []}
+            del agreeing["hint"]
+            return httpx.Response(200, json=agreeing)
         return httpx.Response(200, json=REPORT)
 
 
