@@ -159,9 +159,6 @@ class Explanation(_FromJson):
         """Yield what a person reads of it."""
         fits = f"explains {', '.join(self.tensors)}" if self.agrees else "close, but does not fit"
         yield Line(f"{fits}: {self.sentence}", "bold yellow" if self.agrees else "")
-        if self.parameters:
-            changes = ", ".join(f"{name}={json.dumps(value)}" for name, value in self.parameters.items())
-            yield Line(f"  the layer computes what was claimed with {changes}")
         yield Line(f"  rule: {self.rule}", "dim")
 
 

@@ -19,7 +19,6 @@ def test_a_report_says_what_differs_where_and_why() -> None:
         "grad_input differs: its shape is (1, 2), and should be (2, 1)",
         "grad_bias agrees: largest error 2.5e-07",
         "explains output: The padding is on the other side.",
-        "  the layer computes what was claimed with padding=[[1, 0]]",
         "  rule: docs/where-frameworks-disagree.md#padding",
         "Look at the padding.",
     ]
