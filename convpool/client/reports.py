@@ -75,15 +75,15 @@ class TensorReport(_FromJson):
     ----------
     agrees : bool
     shape : dict
-        ``got`` and ``expected``; the latter None if the operands lead to none.
+        ``got``, and ``expected`` unless the operands lead to no such result.
     dtype : str
-    max_absolute_error, max_relative_error, max_ulps : float or None
-        None if the shapes differ.
     elements_off : int
         Elements that differ by more than the tolerance.
     fraction_off : float
     tolerance : dict
         ``largest``, ``terms``, ``unit_roundoff``, and the ``reason`` in words.
+    max_absolute_error, max_relative_error, max_ulps : float or None
+        None if the shapes differ.
     first_difference : dict or None
         ``index``, ``got``, ``expected``, and the ``window`` that the right one is computed from.
     where : dict or None
@@ -91,23 +91,23 @@ class TensorReport(_FromJson):
     """
 
     agrees: bool
-    shape: dict[str, Any]
+    shape: dict[str, list[int]]
     dtype: str
-    max_absolute_error: float | None
-    max_relative_error: float | None
-    max_ulps: float | None
     elements_off: int
     fraction_off: float
     tolerance: dict[str, Any]
-    first_difference: dict[str, Any] | None
-    where: dict[str, Any] | None
+    max_absolute_error: float | None = None
+    max_relative_error: float | None = None
+    max_ulps: float | None = None
+    first_difference: dict[str, Any] | None = None
+    where: dict[str, str] | None = None
 
     def lines(self, name: str) -> Iterator[Line]:
         """Yield what a person reads of it."""
         if self.agrees:
             yield Line(f"{name} agrees: largest error {_number(self.max_absolute_error)}", "green")
             return
-        got, expected = self.shape["got"], self.shape["expected"]
+        got, expected = self.shape["got"], self.shape.get("expected")
         if got == expected:
             off = f"{self.elements_off} of {math.prod(got)} elements {'is' if self.elements_off == 1 else 'are'} off"
             largest = f"{_number(self.max_absolute_error)}, where {_number(self.tolerance['largest'])} is rounding"
@@ -159,9 +159,6 @@ class Explanation(_FromJson):
         """Yield what a person reads of it."""
         fits = f"explains {', '.join(self.tensors)}" if self.agrees else "close, but does not fit"
         yield Line(f"{fits}: {self.sentence}", "bold yellow" if self.agrees else "")
-        if self.parameters:
-            changes = ", ".join(f"{name}={json.dumps(value)}" for name, value in self.parameters.items())
-            yield Line(f"  the layer computes what was claimed with {changes}")
         yield Line(f"  rule: {self.rule}", "dim")
 
 

@@ -14,7 +14,7 @@ from .arguments import show
 
 __all__ = ["FORMATS", "Checked", "CheckedCase"]
 
-NOTHING_CLAIMED = "nothing is claimed"
+NOTHING_CLAIMED, UNEXPLAINED = "nothing is claimed", "no explanation"
 MAX_SHOWN = 10
 """Cases that differ of which a text says all."""
 
@@ -64,18 +64,26 @@ def _text(checked: Checked) -> None:
         show(case.lines(), indent="  ")
     if len(wrong) > MAX_SHOWN:
         show([Line(f"and {len(wrong) - MAX_SHOWN} cases more, which --format json has")])
-    for sentence, cases in Counter(map(_explanation, wrong)).most_common():
-        show([Line(f"{cases} {'case' if cases == 1 else 'cases'}: {sentence}", "yellow")])
+    for first, cases in _alike(wrong):
+        like = first.name if cases == 1 else f"{cases} cases such as {first.name}"
+        show([Line(f"{like}: {_explanation(first)[1]}", "yellow")])
     style = "bold green" if checked.agree else "bold red"
     show([Line(f"{checked.layer}: {len(checked.cases) - len(wrong)} of {len(checked.cases)} cases agree", style)])
 
 
-def _explanation(case: CheckedCase) -> str:
-    """Return the sentence that explains a case best, by which cases with the same mistake are counted."""
+def _alike(cases: Sequence[CheckedCase]) -> list[tuple[CheckedCase, int]]:
+    """Return the first case of each mistake, and how many have it; the most frequent mistake first."""
+    counts = Counter(_explanation(case)[0] for case in cases)
+    first = {_explanation(case)[0]: case for case in reversed(cases)}
+    return [(first[mistake], number) for mistake, number in counts.most_common()]
+
+
+def _explanation(case: CheckedCase) -> tuple[str, str]:
+    """Return the name of what explains a case best, and a sentence."""
     if case.report is None:
-        return NOTHING_CLAIMED
-    fitting = [explanation.sentence for explanation in case.report.explanations if explanation.agrees]
-    return fitting[0] if fitting else "no explanation"
+        return NOTHING_CLAIMED, NOTHING_CLAIMED
+    fitting = [(explanation.id, explanation.sentence) for explanation in case.report.explanations if explanation.agrees]
+    return fitting[0] if fitting else (UNEXPLAINED, UNEXPLAINED)
 
 
 def _json(checked: Checked) -> None:
