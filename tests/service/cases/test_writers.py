@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import subprocess
+import sys
 import zipfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +25,7 @@ from tests.service import payloads
 from tests.service.cases.digests import DIGESTS, JSON, JSON_LINES, NPZ, SAFETENSORS, computed, digests, written
 from tests.service.cases.oracles import ENTRIES
 
+PROJECT = Path(__file__).parents[3]
 Tensors = Mapping[str, NDArray[Any]]
 
 
@@ -109,6 +114,14 @@ def test_a_tensor_that_is_not_finite_is_base64_in_json() -> None:
 def test_the_same_request_gives_the_same_bytes_for_ever(layer: str, kind: str, dtype: str) -> None:
     """``python -m tests.service.cases.digests`` compares them with another Python and other packages."""
     assert digests(layer, kind, dtype) == DIGESTS[layer, kind, dtype]
+
+
+def test_the_bytes_do_not_depend_on_how_blas_sums() -> None:
+    """Another processor's kernels of OpenBLAS sum in another order; on other systems this only runs it again."""
+    environment = os.environ | {"OPENBLAS_CORETYPE": "Prescott"}
+    command = [sys.executable, "-m", "tests.service.cases.digests"]
+    ran = subprocess.run(command, env=environment, cwd=PROJECT, check=False, capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
 def test_another_seed_gives_other_bytes() -> None:
