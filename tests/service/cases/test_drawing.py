@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from cnn_core.ops.base import Op
 from service.cases.call import MAX_TRIES, Layer, draw_layer
 from service.cases.computing import compute_case
+from service.cases.task import CasesTask
 from service.operations.operation import CatalogueEntry
 from service.problems import InvalidRequest
 from tests.service.cases.oracles import ENTRIES, FLOATING, call_of, cases_of
@@ -178,3 +179,15 @@ def test_a_single_layer_that_is_impossible_is_tried_once(monkeypatch: pytest.Mon
     with pytest.raises(InvalidRequest):
         layers_of("conv", parameters={}, shapes=shapes)
     assert tries == ["conv"]
+
+
+def test_layers_that_are_rarely_valid_end_early() -> None:
+    """One of about fifty is valid: cases that are few are drawn, for many it would take too long."""
+    rare = {
+        "parameters": {"stride": 1, "padding": 0},
+        "shapes": {"input": [1, [1, 100], 1], "weight": [[98, 110], 1, 1]},
+    }
+    task = CasesTask(ENTRIES["conv"])
+    assert task.plan({**rare, "count": 2}, {})
+    with pytest.raises(InvalidRequest, match="too few of the layers that were drawn are valid"):
+        task.plan({**rare, "count": 10_000}, {})

@@ -22,7 +22,7 @@ from service.cases.task import CasesTask
 from service.cases.writers import WRITERS
 from service.codecs import ResponseContext
 from tests.service import payloads
-from tests.service.cases.digests import DIGESTS, JSON, JSON_LINES, NPZ, SAFETENSORS, computed, digests, written
+from tests.service.cases.digests import BY_TYPE, DIGESTS, JSON, JSON_LINES, NPZ, SAFETENSORS, computed, digests, written
 from tests.service.cases.oracles import ENTRIES
 
 PROJECT = Path(__file__).parents[3]
@@ -126,6 +126,14 @@ def test_the_bytes_do_not_depend_on_how_blas_sums() -> None:
 
 def test_another_seed_gives_other_bytes() -> None:
     assert len({written(computed("fold", seed=seed, count=1), NPZ) for seed in range(5)}) == 5
+
+
+@pytest.mark.parametrize("media_type", READERS)
+def test_an_archive_is_sent_in_few_pieces(media_type: str) -> None:
+    pieces = BY_TYPE[media_type].encode(computed("conv", count=60), ResponseContext()).buffers
+    sizes = [memoryview(piece).nbytes for piece in pieces]
+    assert min(sizes[:-1], default=2**18) >= 2**18
+    assert len(sizes) <= 1 + sum(sizes) // 2**18
 
 
 @pytest.mark.parametrize("layer", ENTRIES)
