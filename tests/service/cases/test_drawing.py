@@ -182,12 +182,14 @@ def test_a_single_layer_that_is_impossible_is_tried_once(monkeypatch: pytest.Mon
 
 
 def test_layers_that_are_rarely_valid_end_early() -> None:
-    """One of about fifty is valid: cases that are few are drawn, for many it would take too long."""
-    rare = {
-        "parameters": {"stride": 1, "padding": 0},
-        "shapes": {"input": [1, [1, 100], 1], "weight": [[98, 110], 1, 1]},
-    }
+    """One of about thirty is valid: cases that are few are drawn, for many it would take too long."""
+    rare = {"parameters": {"groups": [1, *range(200, 230)]}, "shapes": {"input": [1, None, 1]}}
     task = CasesTask(ENTRIES["conv"])
     assert task.plan({**rare, "count": 2}, {})
     with pytest.raises(InvalidRequest, match="too few of the layers that were drawn are valid"):
         task.plan({**rare, "count": 10_000}, {})
+
+
+def test_sizes_in_a_range_are_large_enough_for_the_windows() -> None:
+    shapes = {"input": [1, [1, 20], 1], "weight": [[1, 20], 1, 1]}
+    assert max(each.tries for each in layers_of("conv", count=50, parameters={}, shapes=shapes)) == 1
