@@ -33,7 +33,7 @@ def is_rounded_on_the_way(case: Case, name: str, dtype: str) -> bool:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("layer", "dtype"), LAYERS)
 def test_results_have_the_bits_of_loops(layer: str, dtype: str, kind: str) -> None:
-    call = call_of(layer, kind=kind, dtype=dtype, count=12, seed=11)
+    call = call_of(layer, kind=kind, dtype=dtype, count=8, seed=11)
     for case in cases_of(call):
         wanted = expected(call, case)
         assert list(wanted) == list(case.results)
