@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -80,12 +81,15 @@ class Layer:
         Of the operands of forward.
     edge : Edge, optional
         The entry of the table that it is.
+    tries : int
+        How many layers were drawn until this one.
     """
 
     op: Op
     resolved: ResolvedOp[Any]
     shapes: Mapping[str, tuple[int, ...]]
     edge: Edge | None = None
+    tries: int = 1
 
     @functools.cached_property
     def sums(self) -> Sums:
@@ -110,7 +114,7 @@ def draw_layer(call: CasesCall, case: int) -> Layer:
     for attempt in range(1, MAX_TRIES + 1):
         taken = draws.taken
         try:
-            return _draw_layer(call, draws)
+            return dataclasses.replace(_draw_layer(call, draws), tries=attempt)
         except Unfit as unfit:
             if attempt < MAX_TRIES and draws.taken > taken:
                 continue

@@ -15,10 +15,10 @@ from cnn_core.ops.base import Op
 
 from ..codecs.buffers import converted
 from ..operations.operation import CatalogueEntry, ParsedCall
-from ..operations.tolerance import Tolerance, magnitudes, term_counts
 from .call import CasesCall, Layer
 from .exactness import divisors
 from .operands import Filling, drawn_indices
+from .tolerances import tolerances
 
 __all__ = ["Case", "compute_case", "operand_types"]
 
@@ -70,9 +70,8 @@ def compute_case(call: CasesCall, layer: Layer, case: int) -> Case:
     for direction in call.directions:
         computed = _gradients(call.entry, op, layer, exact) if direction == "backward" else _outputs(call, op, exact)
         results |= computed
-    tolerances = _tolerances(call, op, layer, exact, results)
     canonical = {name: _canonical(array, call.dtype) for name, array in results.items()}
-    return Case(layer, operands, canonical, tolerances)
+    return Case(layer, operands, canonical, tolerances(call, layer, exact, results))
 
 
 def _filled(call: CasesCall, layer: Layer, case: int) -> dict[str, Array]:
@@ -133,23 +132,6 @@ def _exact_gradient_of_averages(op: AvgPool, layer: Layer, operands: Tensors) ->
         gradient: Array = summing.backward(operands["grad_output"] * factors, operands["input"])
         gradient /= multiple
     return gradient
-
-
-def _tolerances(
-    call: CasesCall, op: Op, layer: Layer, operands: Tensors, results: Tensors
-) -> dict[str, tuple[float, int]]:
-    if not call.is_floating:
-        return dict.fromkeys(results, (0.0, 0))
-    terms = term_counts(op, layer.resolved, layer.shapes)
-    if call.kind == "integers":
-        return {name: (0.0, terms[name]) for name in results}
-    summed = tuple(name for name in results if terms[name])
-    found = magnitudes(op, operands, summed) if summed else {}
-    tolerances: dict[str, tuple[float, int]] = {}
-    for name, result in results.items():
-        bounds = Tolerance.of(terms[name], call.dtype).bounds(result, found.get(name))
-        tolerances[name] = (float(np.max(bounds, initial=0.0)), terms[name])
-    return tolerances
 
 
 def _canonical(array: Array, dtype: np.dtype[Any]) -> Array:

@@ -43,6 +43,12 @@ class Edge:
     shapes: Mapping[str, tuple[int, ...]]
     fills: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def spatial_axes(self) -> int:
+        """The number of its spatial axes."""
+        sizes = self.parameters["output_size"] if self.layer == "fold" else self.shapes["input"][1:-1]
+        return len(sizes)
+
     def kind(self, entry: CatalogueEntry) -> type[Op]:
         """Return the type of its op."""
         return entry.ops[self.parameters[entry.selector] if entry.selector else ""]
@@ -82,6 +88,9 @@ def _is_allowed(edge: Edge, entry: CatalogueEntry, choices: Choices) -> bool:
             continue
         if name == entry.selector:
             if edge.parameters[name] not in candidates:
+                return False
+        elif name == "spatial_axes":
+            if not {None, edge.spatial_axes}.intersection(candidates):
                 return False
         elif hasattr(op, name):
             default = type(op).__dataclass_fields__[name].default

@@ -19,7 +19,7 @@ from cnn_core.ops.quantized_base import QuantizedConvolution
 
 from ..operations.tolerance import term_counts
 
-__all__ = ["MAX_COUNTED_WINDOWS", "Sums", "divisors", "sums_of", "window_counts"]
+__all__ = ["MAX_COUNTED_WINDOWS", "Sums", "copies_in_padding", "divisors", "sums_of", "window_counts"]
 
 SIGNIFICAND_BITS = {"float16": 11, "float32": 24, "float64": 53}
 LARGEST_INTEGER = 8
@@ -89,9 +89,7 @@ def sums_of(op: Op, resolved: ResolvedOp[Any], shapes: Mapping[str, tuple[int, .
         return Sums(math.prod(shapes["weight"]) // features, 2)
     terms = max(1, *term_counts(op, resolved, shapes).values())
     axes = resolved.windows.axes
-    if isinstance(op, Conv) and op.padding_mode != "zeros":
-        # the gradients of padding are added to those of the elements that it is copied from
-        terms *= math.prod(1 + before + after for before, after in resolved.windows.padding)
+    terms *= copies_in_padding(op, resolved)
     if not isinstance(op, (Convolution, Unfold, MaxUnpool)):
         # an element may be in more windows than a window has taps, if there are more windows than elements
         terms = max(terms, math.prod(-(-axis.tap_count // axis.size) + 1 for axis in axes))
@@ -106,6 +104,19 @@ def sums_of(op: Op, resolved: ResolvedOp[Any], shapes: Mapping[str, tuple[int, .
     if multiple > MAX_DIVISOR:
         return Sums(terms, factors, divisor=0)
     return Sums(terms, factors, multiple, multiple // smallest)
+
+
+def copies_in_padding(op: Op, resolved: ResolvedOp[Any]) -> int:
+    """Return how often an element is in the padded input at most: its gradient is the sum of those of its copies."""
+    if not isinstance(op, Conv) or op.padding_mode == "zeros":
+        return 1
+    copies = 1
+    for axis, (before, after) in zip(resolved.windows.axes, resolved.windows.padding, strict=True):
+        if op.padding_mode == "replicate":
+            copies *= 1 + (max(before, after) if axis.size > 1 else before + after)
+        else:  # mirrored, or wrapped around, once at each side
+            copies *= 1 + (before > 0) + (after > 0)
+    return copies
 
 
 def _divisors(op: AvgPool, resolved: ResolvedOp[Any]) -> tuple[int, int]:

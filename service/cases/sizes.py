@@ -83,6 +83,11 @@ class _Sizes:
     def draw(self, role: str, otherwise: Range) -> int:
         return self.draws.between(*self.ranges.get(role, otherwise))
 
+    def draw_at_least(self, smallest: int, role: str, span: int) -> int:
+        """Draw a size that is not too small, unless all are that the request allows."""
+        low, high = self.ranges.get(role, (smallest, smallest + span))
+        return self.draws.between(max(low, smallest) if smallest <= high else low, high)
+
     def multiple(self, role: str, factor: int, otherwise: Range, within: Range | None = None) -> int:
         """Draw how many times a factor a size is; ``within`` is a range of that number itself, if there is one."""
         low, high = otherwise if within is None else within
@@ -211,9 +216,9 @@ def _draw_spatial(sizes: _Sizes, op: Op, rank: int, kernel: tuple[int, ...] | No
     """Draw the spatial sizes of an input: from those that a window and the padding need, where there are windows."""
     if kernel is None:
         return tuple(sizes.draw(f"spatial axis {axis}", (1, LARGEST_SCATTERED[rank])) for axis in range(rank))
-    smallest = [_smallest(op, rank, axis, kernel[axis]) for axis in range(rank)]
     return tuple(
-        sizes.draw(f"spatial axis {axis}", (smallest[axis], smallest[axis] + SPAN[rank])) for axis in range(rank)
+        sizes.draw_at_least(_smallest(op, rank, axis, kernel[axis]), f"spatial axis {axis}", SPAN[rank])
+        for axis in range(rank)
     )
 
 

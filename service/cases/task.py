@@ -16,7 +16,8 @@ from ..codecs.message import TensorType
 from ..operations.operation import CatalogueEntry
 from ..operations.prediction import Prediction
 from ..operations.task import Plan
-from .call import CasesCall, Layer, draw_layer
+from ..problems import InvalidRequest
+from .call import MAX_TRIES, CasesCall, Layer, draw_layer
 from .computing import compute_case, operand_types
 from .edge_table import EDGES
 from .request import DEFAULT_COUNT, MAX_COUNT, parsed
@@ -26,6 +27,9 @@ __all__ = ["CasesTask", "planning_work"]
 
 MEMORY_OF_CASE, MEMORY_OF_TENSOR = 4096, 1024
 """Bytes that a case takes besides its elements: its part of the manifest, and headers and objects of each tensor."""
+
+MAX_TRIES_EACH = 10
+"""Layers that are drawn for a case on average; for a single one it may be MAX_TRIES."""
 
 PLANNING_WORK, WORK_OF_CASE = 2**21, 2**24
 """Multiply-accumulates that take about as long as drawing a layer, and as what is done for the smallest case."""
@@ -56,6 +60,7 @@ class _Totals:
     overhead: int = 0
     workspace: int = 0
     work: int = 0
+    tries: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +107,11 @@ class CasesTask:
         totals = _Totals({})
         for case in range(call.count):
             check_cancelled()
-            _add(totals, call, draw_layer(call, case))
+            layer = draw_layer(call, case)
+            totals.tries += layer.tries
+            if totals.tries > MAX_TRIES + MAX_TRIES_EACH * case:
+                raise _too_rare(totals.tries, case)
+            _add(totals, call, layer)
         results = [TensorType((count,), dtype) for dtype, count in totals.elements.items()]
         # the last one is the manifest and the headers: see ``writers``
         results.append(TensorType((totals.overhead,), np.dtype(np.uint8)))
@@ -116,6 +125,16 @@ class CasesTask:
             check_cancelled()
             cases.append(compute_case(call, draw_layer(call, case), case))
         return ComputedCases(call, cases)
+
+
+def _too_rare(tries: int, case: int) -> InvalidRequest:
+    return InvalidRequest.of(
+        "/parameters",
+        "too few of the layers that were drawn are valid",
+        got=f"{case} of {tries}",
+        expected=f"one of {MAX_TRIES_EACH}",
+        hint="give shapes and parameters of which more fit each other, or ask for fewer cases",
+    )
 
 
 def _add(totals: _Totals, call: CasesCall, layer: Layer) -> None:

@@ -22,6 +22,7 @@ from .manifest import case_entry, case_name, manifest_text, shared_members, tole
 __all__ = ["WRITERS", "CasesWriter", "ComputedCases"]
 
 MANIFEST = "manifest"
+CHUNK_BYTES = 2**18
 
 
 class ComputedCases:
@@ -38,8 +39,11 @@ class ComputedCases:
 
     def manifest(self) -> bytes:
         """Return the manifest of all of them."""
-        entries = [case_entry(self.call, case, number) for number, case in enumerate(self.cases)]
-        return manifest_text({**shared_members(self.call), "cases": entries})
+        entries = []
+        for number, case in enumerate(self.cases):  # one at a time, so that other threads get the GIL in between
+            check_cancelled()
+            entries.append(manifest_text(case_entry(self.call, case, number)))
+        return b'%b,"cases":[%b]}' % (manifest_text(shared_members(self.call))[:-1], b",".join(entries))
 
     def tensors(self) -> dict[str, NDArray[Any]]:
         """Return all tensors by name, such as case_0000/input."""
@@ -55,11 +59,29 @@ class CasesWriter(Writer):
 
     def encode(self, results: ComputedCases, response: ResponseContext) -> Encoded:  # noqa: ARG002
         """Encode cases."""
-        return Encoded(list(self.chunks(results)))
+        return Encoded(list(_gathered(self.chunks(results))))
+
+    def response_memory(self, results: Sequence[TensorType], options: Mapping[str, Any]) -> int:  # noqa: ARG002
+        """Return the bytes of a copy of everything: its many small pieces are joined."""
+        return sum(tensor.nbytes for tensor in results)
 
     def chunks(self, computed: ComputedCases) -> Iterator[Buffer]:
         """Yield the archive in pieces."""
         raise NotImplementedError
+
+
+def _gathered(chunks: Iterator[Buffer]) -> Iterator[Buffer]:
+    """Join small pieces to some large ones: the event loop sends each by itself, and there are tens of thousands."""
+    small: list[Buffer] = []
+    size = 0
+    for chunk in chunks:
+        small.append(chunk)
+        size += memoryview(chunk).nbytes
+        if size >= CHUNK_BYTES:
+            check_cancelled()
+            yield b"".join(small)
+            small, size = [], 0
+    yield b"".join(small)
 
 
 class NpzWriter(CasesWriter):

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from cnn_core.ops.base import Op
 from service.cases.call import MAX_TRIES, Layer, draw_layer
 from service.cases.computing import compute_case
+from service.cases.task import CasesTask
 from service.operations.operation import CatalogueEntry
 from service.problems import InvalidRequest
 from tests.service.cases.oracles import ENTRIES, FLOATING, call_of, cases_of
@@ -178,3 +179,17 @@ def test_a_single_layer_that_is_impossible_is_tried_once(monkeypatch: pytest.Mon
     with pytest.raises(InvalidRequest):
         layers_of("conv", parameters={}, shapes=shapes)
     assert tries == ["conv"]
+
+
+def test_layers_that_are_rarely_valid_end_early() -> None:
+    """One of about thirty is valid: cases that are few are drawn, for many it would take too long."""
+    rare = {"parameters": {"groups": [1, *range(200, 230)]}, "shapes": {"input": [1, None, 1]}}
+    task = CasesTask(ENTRIES["conv"])
+    assert task.plan({**rare, "count": 2}, {})
+    with pytest.raises(InvalidRequest, match="too few of the layers that were drawn are valid"):
+        task.plan({**rare, "count": 10_000}, {})
+
+
+def test_sizes_in_a_range_are_large_enough_for_the_windows() -> None:
+    shapes = {"input": [1, [1, 20], 1], "weight": [[1, 20], 1, 1]}
+    assert max(each.tries for each in layers_of("conv", count=50, parameters={}, shapes=shapes)) == 1

@@ -133,6 +133,16 @@ def test_parameters_choose_the_edges_that_have_them() -> None:
     assert not {edge.id for edge in first} & {"max-ties-all", "max-ties-split"}
 
 
+@pytest.mark.parametrize("layer", [entry.name for entry in FLOATING])
+def test_edges_of_one_rank(layer: str) -> None:
+    parameters = {"spatial_axes": [1, 3], **every_mode(layer)}
+    cases = cases_of(call_of(layer, kind="edges", parameters=parameters))
+    assert {len(case.layer.resolved.windows.axes) for case in cases} <= {1, 3}
+    planes = cases_of(call_of(layer, kind="edges", parameters={**parameters, "spatial_axes": 2}))
+    assert len(planes) > len(cases)
+    assert len(planes) + len(cases) == call_of(layer, kind="edges").count
+
+
 def test_free_parameters_keep_what_an_edge_is_about() -> None:
     given = {"mode": "max", "index_scheme": ["tensor"], "return_indices": True}
     cases = {edge_of(case).id: case for case in cases_of(call_of("pool", kind="edges", parameters=given))}

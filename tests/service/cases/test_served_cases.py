@@ -6,6 +6,7 @@ import io
 import json
 import tracemalloc
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from cnn_core import Cancellation, Cancelled
 from service.app import create_app
 from service.cases import CasesTask, planning_work
 from service.cases.request import MAX_COUNT
-from service.operations.scheduling import LIGHT_WORK
+from service.operations.scheduling import LIGHT_WORK, ComputePool
 from service.settings import Settings
 from tests.clients import ApplicationClient, application_client
 from tests.service import metrics
@@ -149,6 +150,19 @@ def test_many_cases_are_planned_where_long_work_belongs() -> None:
     assert planning_work({"count": MAX_COUNT}) > LIGHT_WORK > planning_work({"count": 3})
     assert planning_work({"count": "x"}) < LIGHT_WORK
     assert planning_work({"kind": "edges"}) > planning_work({})
+
+
+def test_the_pool_knows_what_planning_takes(client: ApplicationClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    works: list[int] = []
+    run = ComputePool.run
+
+    async def recording(pool: ComputePool, function: Any, work: int, gone: Any) -> Any:
+        works.append(work)
+        return await run(pool, function, work, gone)
+
+    monkeypatch.setattr(ComputePool, "run", recording)
+    assert client.post("/fold/cases", json={"count": 40}).status_code == 200
+    assert works[0] == planning_work({"count": 40}) > LIGHT_WORK
 
 
 def test_planning_and_computing_can_be_stopped() -> None:

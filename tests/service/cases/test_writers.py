@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import subprocess
+import sys
 import zipfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,9 +22,10 @@ from service.cases.task import CasesTask
 from service.cases.writers import WRITERS
 from service.codecs import ResponseContext
 from tests.service import payloads
-from tests.service.cases.digests import DIGESTS, JSON, JSON_LINES, NPZ, SAFETENSORS, computed, digests, written
+from tests.service.cases.digests import BY_TYPE, DIGESTS, JSON, JSON_LINES, NPZ, SAFETENSORS, computed, digests, written
 from tests.service.cases.oracles import ENTRIES
 
+PROJECT = Path(__file__).parents[3]
 Tensors = Mapping[str, NDArray[Any]]
 
 
@@ -111,8 +116,24 @@ def test_the_same_request_gives_the_same_bytes_for_ever(layer: str, kind: str, d
     assert digests(layer, kind, dtype) == DIGESTS[layer, kind, dtype]
 
 
+def test_the_bytes_do_not_depend_on_how_blas_sums() -> None:
+    """Another processor's kernels of OpenBLAS sum in another order; on other systems this only runs it again."""
+    environment = os.environ | {"OPENBLAS_CORETYPE": "Prescott"}
+    command = [sys.executable, "-m", "tests.service.cases.digests"]
+    ran = subprocess.run(command, env=environment, cwd=PROJECT, check=False, capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
 def test_another_seed_gives_other_bytes() -> None:
     assert len({written(computed("fold", seed=seed, count=1), NPZ) for seed in range(5)}) == 5
+
+
+@pytest.mark.parametrize("media_type", READERS)
+def test_an_archive_is_sent_in_few_pieces(media_type: str) -> None:
+    pieces = BY_TYPE[media_type].encode(computed("conv", count=60), ResponseContext()).buffers
+    sizes = [memoryview(piece).nbytes for piece in pieces]
+    assert min(sizes[:-1], default=2**18) >= 2**18
+    assert len(sizes) <= 1 + sum(sizes) // 2**18
 
 
 @pytest.mark.parametrize("layer", ENTRIES)
