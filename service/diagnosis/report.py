@@ -84,7 +84,7 @@ def report(claim: Claim, parameters: Mapping[str, Any], max_work: int) -> dict[s
                 for name in claim.tensors
             },
             "explanations": [_explanation(each, parameters) for each in explanations],
-            "hint": _hint(explanations),
+            "hint": None if agrees else _hint(explanations),
             "parameters": parameters,
             "tried": {"hypotheses": search.tried, "complete": search.is_complete},
         }
@@ -122,9 +122,8 @@ def _of_another_shape(layer: Layer, name: str, claimed: Array, tolerance: Tolera
     expected = layer.result_shape(name)
     sentence = "The shape is another one, so no element can be compared."
     if expected is None:
-        sentence = (
-            "grad_output does not have the shape of the output, so there is nothing to compare the gradient with."
-        )
+        given, output = list(layer.tensors["grad_output"].shape), list(layer.resolved.output_shape)
+        sentence = f"grad_output has the shape {given} and the output {output}: there is no such gradient."
     return {
         "agrees": False,
         "shape": {"got": list(claimed.shape), "expected": None if expected is None else list(expected)},

@@ -19,6 +19,7 @@ from ..operations.tolerance import Tolerance, is_floating
 from .comparison import Comparison
 from .fits import MAX_NOISE, Fit, Fits, residual_of
 from .hypotheses import COMPUTATIONS, RESULTS, Altered, Hypothesis, Results, ResultsHypothesis, Variant
+from .hypotheses.hypothesis import CONVOLUTION
 from .layer import Layer, Scenario, Tensors
 
 __all__ = ["Explanation", "Search"]
@@ -141,7 +142,7 @@ class Search:
 
     def explanations(self) -> list[Explanation]:
         """Return what explains the wrong tensors, the best first."""
-        found = list(self._singles())
+        found = self._of_own_windows() or list(self._singles())
         open_names = [name for name in self._wrong if not any(name in each.names for each in found)]
         if open_names:
             found.extend(self._pairs(open_names))
@@ -162,6 +163,24 @@ class Search:
         return -len(explanation.names), explanation.precision is not None, explanation.changes_right, not is_of_one
 
     # ---------------------------------------------------------------------------------------------------------- singles
+
+    def _of_own_windows(self) -> list[Explanation]:
+        """Explain gradients by a ``grad_output`` that has another shape than the output, if that alone leads to them.
+
+        Other paddings, for example, would lead to the same numbers then, and explain nothing.
+        """
+        if any(self._layer.result_shape(name) is not None for name in self._wrong):
+            return []
+        given, output = (
+            list(shape) for shape in (self._layer.tensors["grad_output"].shape, self._layer.resolved.output_shape)
+        )
+        sentence = (
+            f"The gradients are those of the windows that grad_output has, {given}, where the output has {output}: "
+            "grad_output comes from a layer with another stride, padding or kernel."
+        )
+        candidate = _Candidate("grad_output_shape", sentence, CONVOLUTION, Scenario(), {})
+        explanation = self._explained(candidate, self._outcome(candidate.scenario, self._wrong), self._wrong)
+        return [explanation] if explanation is not None and len(explanation.names) == len(self._wrong) else []
 
     def _singles(self) -> Iterator[Explanation]:
         best: dict[tuple[str, str], Explanation] = {}

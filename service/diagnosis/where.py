@@ -56,7 +56,10 @@ def where_errors_are(layer: Layer, name: str, wrong: Mask) -> Where:
         text = " and ".join(part.sentence for part in limited)
         complete = not outside.any()
         pattern = limited[0].pattern if len(limited) == 1 else "block"
-        return Where(pattern, f"{'All and only' if complete else 'Some of'} the elements {text} are off.")
+        sentence = (
+            f"All and only the elements {text} are off." if complete else f"Errors are only among the elements {text}."
+        )
+        return Where(pattern, sentence)
     border = _border(layer, name, wrong.shape)
     if border is not None and border.any() and not border.all():
         if np.array_equal(wrong, border & wrong) and wrong[border].mean() > 0.5:

@@ -13,7 +13,8 @@ import numpy as np
 
 from tests.mistakes.layers import AnyArray
 
-SOURCE = compile((Path(__file__).parent / "notebook_functions.txt").read_text(), "notebook_functions.txt", "exec")
+NOTEBOOK_FUNCTIONS = Path(__file__).parent / "notebook_functions.txt"
+SOURCE = compile(NOTEBOOK_FUNCTIONS.read_text(), "notebook_functions.txt", "exec")
 
 
 class OldArray(np.ndarray[Any, np.dtype[Any]]):

@@ -7,11 +7,12 @@ import re
 from pathlib import Path
 
 from service.diagnosis.hypotheses import COMPUTATIONS, RESULTS, Hypothesis, ResultsHypothesis
-from tests.project.test_readme import PRINTED_SERVER, run
+from tests.pages import PRINTED_SERVER, PROJECT, Page
+from tests.project.test_readme import run
 
 HYPOTHESES: list[Hypothesis | ResultsHypothesis] = [*COMPUTATIONS, *RESULTS]
-PROJECT = Path(__file__).parents[2]
-PAGE = (PROJECT / "docs" / "diagnosis.md").read_text()
+DIAGNOSIS = Page("docs/diagnosis.md")
+PAGE = DIAGNOSIS.text
 
 
 def test_every_mistake_is_described() -> None:
@@ -30,12 +31,11 @@ def test_rules_are_sections_of_a_page() -> None:
 
 
 def test_the_call_works_as_printed(server_url: str, tmp_path: Path) -> None:
-    (block,) = re.findall(r"^```bash\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    (block,) = DIAGNOSIS.of("bash")
     report = json.loads(run(["bash", "-euc", block.replace(PRINTED_SERVER, server_url)], tmp_path))
     sentence = re.findall(r'first of its `explanations` is "(.*?)"', PAGE, re.DOTALL)[0].replace("\n", " ")
     assert report["explanations"][0]["sentence"] == sentence
 
 
 def test_links_lead_somewhere() -> None:
-    for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", PAGE):
-        assert (PROJECT / "docs" / target).exists(), target
+    assert list(DIAGNOSIS.broken_links()) == []

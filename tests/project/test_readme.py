@@ -17,14 +17,10 @@ from service.http.api_keys import ApiKeys
 from service.operations.catalogue import OPERATIONS
 from service.operations.operation import Operation
 from service.settings import Settings
+from tests.pages import PRINTED_SERVER, PROJECT, Page
 
-PROJECT = Path(__file__).parents[2]
-README = (PROJECT / "README.md").read_text()
-PRINTED_SERVER = "http://127.0.0.1:8000"
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+PAGE = Page("README.md")
+README = PAGE.text
 
 
 def output_printed_after(block: str) -> object:
@@ -42,7 +38,7 @@ def run(command: list[str], folder: Path) -> str:
 
 @pytest.mark.skipif(not (shutil.which("bash") and shutil.which("curl")), reason="bash or curl is not installed")
 def test_curl_commands_work_as_printed(server_url: str, tmp_path: Path) -> None:
-    checked, *with_json, with_files, of_inference, compressed, with_errors, _over_a_unix_socket = blocks("bash")
+    checked, *with_json, with_files, of_inference, compressed, with_errors, _over_a_unix_socket = PAGE.of("bash")
     report = run(["bash", "-euc", checked.replace(PRINTED_SERVER, server_url)], tmp_path)
     printed = re.findall(r"^```text\n(.*?)^```", README.split(checked, 1)[1], re.MULTILINE | re.DOTALL)[0]
     parts = [part.strip().replace(",\n", ",").replace("\n", " ") for part in printed.split("...")]
@@ -83,7 +79,7 @@ def test_curl_commands_work_as_printed(server_url: str, tmp_path: Path) -> None:
 
 
 # tests/inference_clients has the other one
-@pytest.mark.parametrize("block", [block for block in blocks("python") if "tritonclient" not in block])
+@pytest.mark.parametrize("block", [block for block in PAGE.of("python") if "tritonclient" not in block])
 def test_python_examples_work_as_printed(server_url: str, tmp_path: Path, block: str) -> None:
     printed = run([sys.executable, "-c", block.replace(PRINTED_SERVER, server_url)], tmp_path)
     assert printed == re.findall(r"^```text\n(.*?)^```", README.split(block, 1)[1], re.MULTILINE | re.DOTALL)[0]
@@ -91,7 +87,7 @@ def test_python_examples_work_as_printed(server_url: str, tmp_path: Path, block:
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
 def test_javascript_example_works_as_printed(server_url: str, tmp_path: Path) -> None:
-    (block,) = blocks("js")
+    (block,) = PAGE.of("js")
     (tmp_path / "example.mjs").write_text(block.replace(PRINTED_SERVER, server_url))
     assert json.loads(run(["node", "example.mjs"], tmp_path)) == output_printed_after(block)
 
@@ -159,7 +155,4 @@ def test_every_parameter_of_a_documented_operation_is_in_the_table() -> None:
 
 
 def test_links_within_the_project_lead_somewhere() -> None:
-    for target in re.findall(r"\]\((?!https?:|#)([^)]+)\)", README):
-        file, _, heading = target.partition("#")
-        assert (PROJECT / file).exists(), target
-        assert not heading or f"# {heading.replace('-', ' ')}" in (PROJECT / file).read_text().lower(), target
+    assert list(PAGE.broken_links()) == []

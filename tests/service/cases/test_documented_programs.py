@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import subprocess
 import sys
@@ -13,10 +12,10 @@ import pytest
 
 from service.cases.edge_table import EDGES
 from service.cases.manifest import PURPOSES
+from tests.pages import PRINTED_SERVER, Page
 from tests.service.cases.digests import BY_TYPE, computed, written
 
-PAGE = (Path(__file__).parents[3] / "docs" / "golden-cases.md").read_text()
-PRINTED_SERVER = "http://127.0.0.1:8000"
+PAGE = Page("docs/golden-cases.md")
 RIGHT, MISTAKEN = "- top + r", "+ r"
 """What the programs do with the padding above the input, and what they do without."""
 
@@ -30,8 +29,7 @@ PROGRAMS = {"python": sys.executable, "js": "node", "rust": "rustc", "java": "ja
 
 
 def block(language: str, number: int = 0) -> str:
-    found: str = re.findall(rf"^```{language}\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)[number]
-    return found
+    return PAGE.of(language)[number]
 
 
 @pytest.fixture(scope="module")
@@ -109,12 +107,9 @@ def test_the_printed_request_is_answered() -> None:
 
 
 def test_the_formats_are_named() -> None:
-    assert all(f"`{media_type}`" in PAGE for media_type in BY_TYPE)
+    assert all(f"`{media_type}`" in PAGE.text for media_type in BY_TYPE)
     assert written(computed("conv", count=1), "application/x-ndjson")
 
 
 def test_links_lead_somewhere() -> None:
-    docs = Path(__file__).parents[3] / "docs"
-    text = re.sub(r"^```.*?^```", "", PAGE, flags=re.MULTILINE | re.DOTALL)
-    for target in re.findall(r"\]\((?!https?:|#)([^)]+)\)", text):
-        assert (docs / target).exists(), target
+    assert list(PAGE.broken_links()) == []

@@ -137,6 +137,28 @@ def test_a_global_stride_of_another_cell_is_named(seed: int) -> None:
     assert named(layer.check(**layer.backward(stride=1, pad=1))) in {"stride_one", "stride_off_by_one"}
 
 
+@pytest.mark.parametrize("seed", FEW_SEEDS)
+def test_a_forward_pass_of_another_stride_than_the_backward_pass_is_named(seed: int) -> None:
+    """As in the notebook's own cell: forward with filter_size for a stride, backward with the global stride 1."""
+    forward, backward = (Convolution(seed, stride=stride, pad=1) for stride in (3, 1))
+    backward.grad_output = forward.grad_output
+    gradients = backward.backward(stride=1, pad=1)
+    answer = backward.check(**gradients)
+    assert named(answer) == "grad_output_shape"
+    (explanation,) = answer["explanations"]
+    assert "[2, 3, 2, 2]" in explanation["sentence"]
+    assert "[2, 7, 6, 2]" in explanation["sentence"]
+    assert named(forward.check(**gradients)) == "stride_one"
+
+
+def test_both_passes_of_another_stride_than_the_request_has_are_told_of_the_stride() -> None:
+    computed, asked = (Convolution(0, stride=stride, pad=1) for stride in (2, 1))
+    asked.grad_output = computed.grad_output
+    claimed = {"output": computed.forward(), **computed.backward(stride=2, pad=1)}
+    first = asked.check(**claimed)["explanations"][0]
+    assert (first["parameters"], set(first["tensors"])) == ({"stride": [2, 2]}, set(claimed))
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_global_padding_of_another_cell_is_named(seed: int) -> None:
     layer = Convolution(seed, stride=2, pad=1)

@@ -145,3 +145,22 @@ def test_sums_in_a_coarser_type_may_be_asked_for(client: ApplicationClient) -> N
     assert again["agrees"] is True
     assert again["explanations"] == []
     assert again["tensors"]["output"]["tolerance"]["unit_roundoff"] == 2.0**-24
+
+
+def test_only_what_nothing_explains_has_a_hint(client: ApplicationClient) -> None:
+    tensors = {"input": np.arange(5.0).reshape(1, 5, 1), "weight": np.ones((2, 1, 1))}
+    right, wrong = np.array([1.0, 3, 5, 7]), np.array([1.0, 3, 50, 7])
+    for claimed, has_a_hint in ((right, False), (wrong, True)):
+        response = client.post(
+            "/conv/check", **ENCODERS["npz"]({**tensors, "claimed_output": claimed.reshape(1, 4, 1)}, {})
+        )
+        assert ("hint" in response.json()) is has_a_hint
+
+
+def test_a_gradient_of_another_size_is_told_both_shapes(client: ApplicationClient) -> None:
+    tensors = {"input": np.ones((1, 5, 1)), "weight": np.ones((2, 1, 1)), "grad_output": np.ones((1, 3, 1))}
+    claimed = {"claimed_grad_bias": np.array([3.0])}
+    report = client.post("/conv/check", **ENCODERS["npz"](tensors | claimed, {})).json()
+    sentence = report["tensors"]["grad_bias"]["where"]["sentence"]
+    assert "[1, 3, 1]" in sentence
+    assert "[1, 4, 1]" in sentence
