@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ..codecs.message import BFLOAT16
 from ..operations.tolerance import Tolerance, is_floating
 
-__all__ = ["Comparison", "narrower", "root_mean_square"]
+__all__ = ["Comparison", "inner_product", "narrower", "root_mean_square"]
 
 Array = NDArray[Any]
 Mask = NDArray[np.bool_]
@@ -111,6 +111,11 @@ class Comparison:
 def as_float(array: Array) -> Array:
     """Return an array in float64."""
     return array.astype(np.float64, copy=False)
+
+
+def inner_product(first: Array, second: Array) -> float:
+    """Return the inner product of two vectors; not by BLAS, whose threads would take turns with those that compute."""
+    return float(np.einsum("i,i->", first, second))
 
 
 def root_mean_square(array: Array) -> float:

@@ -14,7 +14,7 @@ from cnn_core import ConvpoolError
 
 from ..codecs.message import BFLOAT16
 from ..operations.tolerance import Tolerance, is_floating
-from .comparison import Comparison, narrower, root_mean_square
+from .comparison import Comparison, inner_product, narrower, root_mean_square
 from .layer import Layer, Scenario, Tensors, undone
 
 __all__ = ["MAX_NOISE", "Fit", "Fits", "residual_of"]
@@ -134,8 +134,8 @@ def residual_of(claim: Array, exact: Array) -> float:
     if difference.dtype.kind != "f":
         difference, result = difference.astype(np.float64), result.astype(np.float64)
     with np.errstate(all="ignore"):
-        squared = float(difference @ difference)
-        scale = float(result @ result) or float(claim.reshape(-1) @ claim.reshape(-1)) or 1.0
+        squared = inner_product(difference, difference)
+        scale = inner_product(result, result) or inner_product(claim.reshape(-1), claim.reshape(-1)) or 1.0
         if np.isfinite(squared) and np.isfinite(scale):
             return float(np.sqrt(squared / scale))
     difference = np.where((claim == exact) | (np.isnan(claim) & np.isnan(exact)), 0, claim - exact)

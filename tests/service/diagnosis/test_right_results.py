@@ -66,15 +66,14 @@ def test_every_format_can_be_checked(client: ApplicationClient, declared: Declar
 
 
 @each_declaration
-@pytest.mark.parametrize("form", ["nested", "npz", "safetensors"])
-def test_a_wrong_element_is_found(client: ApplicationClient, declared: Declaration, form: str) -> None:
+def test_a_wrong_element_is_found(client: ApplicationClient, declared: Declaration) -> None:
     parameters, tensors = request_of(declared, with_gradient(declared, declared.example))
     for name in [name for name in tensors if name.startswith("claimed_")]:
         claimed = tensors[name].copy()
         place = tuple(size - 1 for size in claimed.shape)
         right = claimed[place].item()
         claimed[place] = right + 1
-        response = client.post(f"/{declared.layer}/check", **ENCODERS[form]({**tensors, name: claimed}, parameters))
+        response = client.post(f"/{declared.layer}/check", **ENCODERS["npz"]({**tensors, name: claimed}, parameters))
         assert response.status_code == 200, response.text
         report = response.json()
         assert report["agrees"] is False
