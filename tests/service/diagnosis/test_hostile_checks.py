@@ -71,7 +71,7 @@ DAMAGES: tuple[Callable[[random.Random, AnyArray], AnyArray], ...] = (
     lambda _draw, array: array[None],
     lambda _draw, array: array.reshape(-1),
     lambda _draw, array: array.T,
-    lambda _draw, array: np.ones(()),
+    lambda _draw, _array: np.ones(()),
     lambda _draw, array: np.roll(array, 1),
     lambda draw, array: array * draw.choice((2, -1, 1e300, 1e-300)),
     lambda _draw, array: np.zeros((0, *array.shape[1:])),
