@@ -201,6 +201,7 @@ FURTHER = [
         "grad_weight_not_summed gradient_of_one_position gradient_overwritten",
         "grad_weight",
         make=SLICES,
+        padding=((0, 0), (0, 0)),
         accept=several_features,
         beside="grad_bias",
         **NOTEBOOK,
