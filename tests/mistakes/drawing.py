@@ -102,7 +102,9 @@ def candidate(random: Random, name: str, fixed: dict[str, Any]) -> Layer:
             drawn["sizes"] = per_axis(random, rank, 2, 2 if rank == 3 else 4)
             drawn["output_padding"] = tuple(
                 choose(random, 0, 0, whole(random, 0, max(s, d) - 1))
-                for s, d in zip(drawn["stride"], drawn["dilation"], strict=True)
+                for s, d in zip(
+                    fixed.get("stride", drawn["stride"]), fixed.get("dilation", drawn["dilation"]), strict=True
+                )
             )
     return Layer(name=name, **{**drawn, **fixed})
 

@@ -75,6 +75,7 @@ WINDOWS: dict[str, tuple[str, dict[str, Any]]] = {
     "stride_one": ("stride_one", {"rank": 2, "stride": uneven_steps}),
     "stride_more": ("stride_off_by_one", {}),
     "stride_of_the_first_axis": ("stride_same_on_all_axes", {"rank": 2, "stride": (3, 1)}),
+    "stride_of_the_last_axis": ("stride_same_on_all_axes", {"rank": 2, "stride": (1, 3)}),
     "stride_of_the_kernel": ("stride_kernel_size", {"rank": 2, "kernel": (2, 3), "stride": (3, 1)}),
     "dilation_of_the_first_axis": ("dilation_same_on_all_axes", {"rank": 2, "dilation": (3, 1)}),
     "dilation_of_the_last_axis": ("dilation_same_on_all_axes", {"rank": 2, "dilation": (1, 3)}),
@@ -138,7 +139,7 @@ BEHIND = {"padding_before_only", "padding_more", "padding_less", "ceil_mode_turn
 MANY: dict[str, Any] = {"images": 3, "channels": 3}
 """So many planes that the same maxima are no accident."""
 
-RARELY_FIT = {"stride_swapped", "stride_of_the_first_axis", "stride_of_the_kernel"}
+RARELY_FIT = {"stride_swapped", "stride_of_the_first_axis", "stride_of_the_last_axis", "stride_of_the_kernel"}
 """Wrong windows that hardly ever end in the input."""
 
 WINDOW_MISTAKES = [
@@ -339,7 +340,7 @@ OTHERS = [
 
 FURTHER_POOL = [
     pool("max", "index_in_the_window", "index_in_the_window", "indices", beside="output"),
-    pool("max", "index_from_one", "index_from_one", "indices", beside="output"),
+    pool("max", "index_from_one", "index_from_one", "indices", beside="output", rank=two_axes),
     pool("max", "avg_instead", "mode", "output"),
     pool("avg", "max_instead", "mode", "output", accept=lambda layer: min(layer.kernel) > 1),
     pool(

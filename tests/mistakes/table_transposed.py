@@ -53,6 +53,9 @@ def gaps(layer: Layer) -> bool:
     return any(s > e for s, e in zip(layer.stride, layer.extents, strict=True))
 
 
+GAPS: dict[str, Any] = {"rank": 2, "kernel": (2, 2), "stride": (3, 1), "dilation": (1, 1), "padding": ((0, 0), (0, 0))}
+"""Windows with gaps between them along one axis, and with overlap along the other."""
+
 WIDE: dict[str, Any] = {"rank": 1, "kernel": (3,), "dilation": (2,)}
 """Windows that reach far beyond their padding."""
 
@@ -137,15 +140,17 @@ TRANSPOSED = [
 
 FURTHER_TRANSPOSED = [
     transpose("output_assigned", "output_overwritten gradient_overwritten", "output", accept=overlapping_output),
-    transpose(
-        "bias_with_each_product",
-        "bias_with_each_product bias_twice",
-        "output",
-        accept=lambda layer: overlapping_output(layer) and set(layer.stride) == {1},
-    ),
-    transpose("bias_only_where_windows_reach", "bias_only_where_windows_reach", "output", accept=gaps),
+    transpose("bias_only_where_windows_reach", "bias_only_where_windows_reach", "output", accept=gaps, **GAPS),
     transpose(
         "output_padding_ignored", "output_padding", "output", accept=lambda layer: any(layer.output_padding), rank=2
     ),
-    transpose("padding_of_the_spread_input", "padding_transposed", "output", accept=jax_like, padding=thin, **WIDE),
+    transpose(
+        "padding_of_the_spread_input",
+        "padding_transposed",
+        "output",
+        accept=jax_like,
+        padding=thin,
+        output_padding=(0,),
+        **WIDE,
+    ),
 ]

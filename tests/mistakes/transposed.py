@@ -54,9 +54,7 @@ def forward(layer: Layer, wrong: Wrong = RIGHT) -> AnyArray:
                 output[layer.place(image, at, feature)] = total
             else:
                 output[layer.place(image, at, feature)] += total
-            if bias is not None and "bias_with_each_product" in wrong:
-                output[layer.place(image, at, feature)] += float(bias[feature])
-    if bias is None or wrong & {"bias_missing", "bias_with_each_product"}:
+    if bias is None or "bias_missing" in wrong:
         return output
     for image, at, feature in itertools.product(
         range(layer.images), list(itertools.product(*map(range, windows.sizes))), range(layer.features)
