@@ -262,9 +262,7 @@ LARGER: tuple[tuple[str, str, dict[str, Any], Tensors], ...] = (
 )
 
 
-@pytest.mark.parametrize(
-    ("layer", "parameters", "tensors"), [pytest.param(*case, id=name) for name, *case in LARGER]
-)
+@pytest.mark.parametrize(("layer", "parameters", "tensors"), [pytest.param(*case, id=name) for name, *case in LARGER])
 def test_memory_stays_within_the_prediction(
     monkeypatch: pytest.MonkeyPatch, layer: str, parameters: dict[str, Any], tensors: Tensors
 ) -> None:
