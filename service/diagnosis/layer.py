@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Mapping
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from cnn_core import Conv, ConvpoolError
 from cnn_core.geometry import AnyWindows, Windows, resolve_windows
+from cnn_core.kernels.cost import Cost
 from cnn_core.operands import channels_last_view
 from cnn_core.ops.base import Op, ResolvedOp
 from cnn_core.ops.pool_base import Pool
@@ -22,11 +24,14 @@ from cnn_core.parameters import one_per_axis
 from ..operations.operation import CatalogueEntry
 from ..operations.tolerance import magnitudes, term_counts
 
-__all__ = ["Layer", "Reading", "Scenario", "Tensors"]
+__all__ = ["MIN_ROOM", "Layer", "Reading", "Scenario", "Tensors"]
 
 Array = NDArray[Any]
 Tensors = dict[str, Array]
 Axes = tuple[int, ...]
+
+MIN_ROOM = 2**17
+"""Elements that what is computed with other parameters may take of any layer."""
 
 
 @dataclass(frozen=True)
@@ -83,11 +88,14 @@ class Layer:
     op : Op
     tensors : dict of str to ndarray
         The operands of forward, those without a type of their own in float64, and ``grad_output`` if there is one.
+    room : int
+        Elements that anything may take that is computed with other parameters, or from operands read otherwise.
     """
 
     entry: CatalogueEntry
     op: Op
     tensors: Tensors
+    room: int = MIN_ROOM
 
     @functools.cached_property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -150,10 +158,23 @@ class Layer:
 
     def work(self, names: Iterable[str]) -> int:
         """Return the predicted work of computing some of the results."""
-        costs = self.resolved.costs()
-        wrt = [name.removeprefix("grad_") for name in names if name.startswith("grad_")]
-        forward = [costs.forward] if len(wrt) < len(list(names)) else []
-        return sum(cost.work for cost in (*forward, *(costs.backward[name] for name in wrt)))
+        return sum(cost.work for cost in self._costs(names))
+
+    def elements(self, names: Collection[str]) -> int:
+        """Return the predicted elements of computing some of the results: these, and the largest workspace."""
+        results = sum(math.prod(self.result_shape(name) or ()) for name in names)
+        return results + max((cost.workspace_elements for cost in self._costs(names)), default=0)
+
+    def _costs(self, names: Iterable[str]) -> list[Cost]:
+        costs, names = self.resolved.costs(), tuple(names)
+        gradients = [costs.backward[name.removeprefix("grad_")] for name in names if name.startswith("grad_")]
+        return gradients if len(gradients) == len(names) else [costs.forward, *gradients]
+
+    def has_room_for_padded(self, windows: Windows) -> bool:
+        """Return whether there is room for a copy of the input with its padding, and with what the windows reach."""
+        sizes = (max(axis.reach, axis.before + axis.size + axis.after) for axis in windows.axes)
+        others = math.prod(self.tensors["input"].shape) // max(1, math.prod(windows.sizes))
+        return 2 * others * math.prod(sizes) <= self.room
 
     def compute(self, names: Iterable[str]) -> Tensors:
         """Compute some of the results and gradients, by name."""
@@ -194,7 +215,7 @@ class Layer:
             name = "grad_output" if reading.name == "output" else reading.name
             if name in tensors:
                 tensors[name] = reading.read(tensors[name])
-        return Layer(self.entry, self._changed_op(scenario.changes), tensors)
+        return dataclasses.replace(self, op=self._changed_op(scenario.changes), tensors=tensors)
 
     def _changed_op(self, changes: Mapping[str, Any]) -> Op:
         if not changes:
@@ -241,11 +262,11 @@ class Layer:
         changes: dict[str, Any] = {"padding": tuple(pads)}
         if isinstance(self.op, Pool):
             changes["ceil_mode"] = False
-        layer = Layer(self.entry, dataclasses.replace(self.op, **changes), self.tensors)
+        layer = dataclasses.replace(self, op=dataclasses.replace(self.op, **changes))
         missing = [(0, more - less) for less, more in zip(gradient.shape, layer.resolved.output_shape, strict=True)]
-        if any(end < 0 for _, end in missing):
+        if any(end < 0 for _, end in missing) or 2 * math.prod(layer.resolved.output_shape) > self.room:
             return self
-        return Layer(self.entry, layer.op, {**self.tensors, "grad_output": np.pad(gradient, missing)})
+        return dataclasses.replace(layer, tensors={**self.tensors, "grad_output": np.pad(gradient, missing)})
 
     def _unchecked_windows(self) -> Windows | None:
         """Return the windows of a convolution or pooling, also where they are outside of the input, or larger."""

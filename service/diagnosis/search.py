@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +26,13 @@ __all__ = ["Explanation", "Search"]
 
 Array = NDArray[Any]
 
-MAX_PAIRS = 1500
+WORK_OF_ATTEMPT, WORK_OF_COMPARISON, WORK_PER_ELEMENT = 2**22, 2**20, 2**6
+"""Multiply-accumulates that take about as long as what is done for each hypothesis besides computing it, for each of
+its results that is compared with a claim, and for each element of these."""
+
+WORK_OF_STEP = 2**15
+"""The same for a step of a loop over windows."""
+
 MAX_NEAREST = 3
 NEAREST = 0.3
 """What may be left of the error, for a hypothesis that does not reproduce the claim to be named all the same."""
@@ -226,7 +233,7 @@ class Search:
     def _pairs(self, names: Sequence[str]) -> Iterator[Explanation]:
         """Yield the first pair that reproduces each of some tensors."""
         left = list(names)
-        for candidate, outcome in itertools.islice(self._pair_outcomes(names), MAX_PAIRS):
+        for candidate, outcome in self._pair_outcomes(names):
             explanation = self._explained(candidate, outcome, left)
             if explanation is not None:
                 yield explanation
@@ -258,14 +265,24 @@ class Search:
 
     # --------------------------------------------------------------------------------------------------------- outcomes
 
+    def _affords(self, work: int, elements: int = 0) -> bool:
+        """Take work from what is left, or return that it or its memory is too much: then the search is not complete."""
+        check_cancelled()
+        if work > self._work_left or elements > self._layer.room:
+            self.is_complete = False
+            return False
+        self._work_left -= work
+        return True
+
     def _outcome(self, scenario: Scenario, names: Sequence[str], *, of_any_shape: bool = False) -> Tensors:
         """Return those results of a scenario that have the shape of their claim, as far as the work allows."""
-        check_cancelled()
+        if not self._affords(WORK_OF_ATTEMPT):
+            return {}
         try:
             changed = self._layer.changed(scenario)
             if scenario.loop and type(changed.op) is not type(self._layer.op):
                 return {}
-            wanted, work = [], 0
+            wanted, work, elements = [], 0, 0
             for name in names:
                 computing = changed.computing(name)
                 shape = computing.result_shape(name)
@@ -273,11 +290,12 @@ class Search:
                 if shape is not None and may_fit:
                     wanted.append(name)
                     work += computing.work([name])
-            if work > self._work_left:
-                self.is_complete = False
+                    elements += computing.elements([name])
+            if scenario.loop:
+                work += WORK_OF_STEP * math.prod(axis.output_size for axis in changed.windows.axes)
+            if not wanted or not self._affords(work, elements):
                 return {}
-            self._work_left -= work
-            found = changed.outcome(scenario, wanted) if wanted else {}
+            found = changed.outcome(scenario, wanted)
         except (ConvpoolError, ValueError):  # its parameters or shapes do not go together
             return {}
         return {
@@ -285,6 +303,9 @@ class Search:
         }
 
     def _explained(self, candidate: _Candidate, outcome: Tensors, names: Sequence[str]) -> Explanation | None:
+        size = sum(self._claimed[name].size for name in names if name in outcome)
+        if not self._affords(WORK_OF_COMPARISON + WORK_PER_ELEMENT * size):
+            return None
         self.tried += 1
         fits: dict[str, Fit] = {}
         for name in names:

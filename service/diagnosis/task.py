@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -26,7 +26,7 @@ from ..operations.task import Plan
 from ..operations.tolerance import is_floating
 from ..problems import Finding, InvalidRequest
 from .hypotheses.loops import MAX_TAPS
-from .layer import Layer, Tensors
+from .layer import MIN_ROOM, Layer, Tensors
 from .report import Claim, report
 
 __all__ = ["ACCUMULATION", "CLAIMED", "CheckTask", "ReportWriter", "diagnose"]
@@ -41,7 +41,7 @@ ACCUMULATION = one_of(Literal["float16", "float32", "float64"])
 SEARCH_CALLS, MIN_SEARCH_WORK, MAX_SEARCH_WORK = 60, 2**31, 2**35
 """Work of the search: that of so many computations of the layer, at least and at most so much."""
 
-COPIES = 8
+COPIES = 6
 """Arrays of a claimed tensor's size that exist at a time, in float64."""
 
 MAX_REPORT_BYTES = 2**16
@@ -175,27 +175,27 @@ class CheckTask:
             array = tensors.get(operand.name)
             if array is not None:
                 operands[operand.name] = array if operand.dtypes else _in_float64(array)
-        return Claim(Layer(self.entry, op, operands), claimed, accumulation)
+        layer = Layer(self.entry, op, operands)
+        largest = layer.elements(claimed) + _size(operands) + _size(claimed)
+        return Claim(dataclasses.replace(layer, room=max(MIN_ROOM, 2 * largest)), claimed, accumulation)
 
     def _prediction(self, claim: Claim, work: int, search: int) -> Prediction:
         layer = claim.layer
-        costs = layer.resolved.costs()
-        gradients = [name.removeprefix("grad_") for name in claim.tensors if name.startswith("grad_")]
-        workspace = max(
-            cost.workspace_elements for cost in (costs.forward, *(costs.backward[name] for name in gradients))
-        )
-        operands = sum(array.size for array in layer.tensors.values())
-        claimed = sum(array.size for array in claim.tensors.values())
-        results = sum(math.prod(layer.result_shape(name) or ()) for name in claim.tensors)
+        own = _size(layer.tensors) + layer.elements(claim.tensors)
         loops = COPIES * min(MAX_TAPS, layer.resolved.multiply_accumulates)
         types = {name: array.dtype for name, array in layer.tensors.items() if name != GRAD_OUTPUT.name}
         itemsize = layer.op.computation_dtype(computable_types(layer.op, self.entry.operands, types)).itemsize
         return Prediction(
             parameters=self.entry.resolved_parameters(layer.op, layer.resolved, itemsize),
             results=(TensorType((MAX_REPORT_BYTES,), np.dtype(np.uint8)),),
-            workspace_bytes=8 * (4 * operands + 2 * workspace + COPIES * (claimed + results) + loops),
+            workspace_bytes=8 * (2 * own + COPIES * _size(claim.tensors) + loops + layer.room),
             work=3 * work + search,
         )
+
+
+def _size(tensors: Mapping[str, Array]) -> int:
+    """Return the elements of all tensors together."""
+    return sum(array.size for array in tensors.values())
 
 
 def _in_float64(array: Array) -> Array:

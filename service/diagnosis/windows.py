@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from cnn_core import ConvTranspose, Fold
+from cnn_core import ConvTranspose, Fold, MaxUnpool
 from cnn_core.geometry import AxisWindows
 
 from .layer import Layer
@@ -32,13 +32,14 @@ def window_of(layer: Layer, name: str, index: Sequence[int]) -> dict[str, Any] |
     dict
         For an output, ``axes`` has for each spatial axis ``taps`` (offsets within the kernel) and ``input`` (where they
         are), as long as both, and ``padding``, the taps that are in the padding. For a gradient of the input, or the
-        output of a transposed convolution, ``taps`` and ``windows``: those windows that have the element, and at which
-        tap. For a gradient of the weight, ``tap`` and the range of the ``windows`` in which it meets the input.
+        output of a transposed convolution, Fold or MaxUnpool, ``taps`` and ``windows``: those windows that have the
+        element, and at which tap. For a gradient of the weight, ``tap`` and the range of the ``windows`` in which it
+        meets the input.
     """
     if name == "grad_bias" or len(index) != layer.rank + 2:
         return None
     positions = [index[axis] for axis in (layer.kernel_axes if name == "grad_weight" else layer.spatial)]
-    scatters = isinstance(layer.op, (ConvTranspose, Fold))
+    scatters = isinstance(layer.op, (ConvTranspose, Fold, MaxUnpool))
     by_window = (name in {"output", "indices"}) != scatters
     axes: list[dict[str, Any]] = []
     for along, position in zip(layer.windows.axes, positions, strict=True):

@@ -24,22 +24,29 @@ __all__ = ["LOOPS"]
 Array = NDArray[Any]
 MAXIMUM, NORM = rule("max-pooling"), rule("lp-pooling")
 
-MAX_TAPS = 2**19
-"""Elements of all windows together: beyond it these loops are not tried."""
+MAX_TAPS, MAX_PRODUCTS = 2**19, 2**26
+"""Elements of all windows together, and multiply-accumulates: beyond them these loops are not tried."""
 
 MAX_STEPS = 10_000
 """Windows of one image, each of which is a step of a loop here."""
 
 
-def _size(layer: Layer, windows: Windows) -> int:
-    """Return the elements of all windows together."""
-    channels = layer.tensors["input"].shape[layer.channel_axis]
-    count = layer.tensors["input"].shape[0] * channels
-    return int(count * math.prod(windows.output_sizes) * math.prod(windows.kernel_sizes))
+def _is_small(layer: Layer, windows: Windows) -> bool:
+    """Return whether all windows together have so few elements that a loop is tried."""
+    input, output = layer.tensors["input"].shape, layer.resolved.output_shape
+    channels = max(input[layer.channel_axis], output[layer.channel_axis] if len(output) == len(input) else 0)
+    size = input[0] * channels * math.prod(windows.output_sizes) * math.prod(windows.kernel_sizes)
+    products = layer.resolved.multiply_accumulates
+    return size <= MAX_TAPS and products <= MAX_PRODUCTS and layer.has_room_for_padded(windows)
 
 
 def _looped(compute: Callable[[Layer], Tensors], text: str = "") -> Variant:
-    return Variant(Scenario(loop=compute), text)
+    def if_small(layer: Layer) -> Tensors:
+        # the layer may have been changed by another mistake
+        windows = layer.regular_windows
+        return compute(layer) if windows is not None and _is_small(layer, windows) else {}
+
+    return Variant(Scenario(loop=if_small), text)
 
 
 def _views_of_windows(layer: Layer, windows: Windows, outside: float) -> Array:
@@ -136,7 +143,7 @@ def _assignments(layer: Layer) -> Iterator[Variant]:
         return
     if getattr(layer.op, "padding_mode", "zeros") != "zeros" or not any(axis.overlaps for axis in windows.axes):
         return
-    if _size(layer, windows) > MAX_TAPS or math.prod(windows.output_sizes) > MAX_STEPS:
+    if not _is_small(layer, windows):
         return
     kinds = [(False, False, "window by window"), (True, False, "tap by tap")]
     if isinstance(layer.op, MaxPool):
@@ -152,7 +159,9 @@ def _assigned(layer: Layer, *, by_tap: bool, only_some: bool) -> Tensors:
     """Return the gradient of the input, or the output of a transposed convolution, with an assignment for a sum."""
     windows, op = layer.regular_windows, layer.op
     transposed = isinstance(op, ConvTranspose)
-    if windows is None or (not transposed and layer.result_shape("grad_input") is None):
+    if windows is None or math.prod(windows.output_sizes) > MAX_STEPS:
+        return {}
+    if not transposed and layer.result_shape("grad_input") is None:
         return {}
     given = (
         layer.by_position("input") if transposed else channels_last_view(layer.tensors["grad_output"], op.data_format)
@@ -171,7 +180,7 @@ def _assigned(layer: Layer, *, by_tap: bool, only_some: bool) -> Tensors:
 
 def _last_of_ties(layer: Layer) -> Iterator[Variant]:
     windows = layer.regular_windows
-    if not isinstance(layer.op, MaxPool) or windows is None or _size(layer, windows) > MAX_TAPS:
+    if not isinstance(layer.op, MaxPool) or windows is None or not _is_small(layer, windows):
         return
 
     def compute(changed: Layer) -> Tensors:
@@ -207,7 +216,7 @@ def _indices(layer: Layer, windows: Windows, winners: Array) -> Array:
 def _other_norms(*kinds: str) -> Callable[[Layer], Iterator[Variant]]:
     def variants(layer: Layer) -> Iterator[Variant]:
         windows = layer.regular_windows
-        if isinstance(layer.op, LpPool) and windows is not None and _size(layer, windows) <= MAX_TAPS:
+        if isinstance(layer.op, LpPool) and windows is not None and _is_small(layer, windows):
             for kind in kinds:
                 yield _looped(functools.partial(_norm, kind=kind))
 

@@ -22,7 +22,9 @@ Array = NDArray[Any]
 
 def _zeros_in_padding(layer: Layer) -> Iterator[Variant]:
     windows = layer.regular_windows
-    if isinstance(layer.op, MaxPool) and windows is not None and any(map(any, windows.padding)):
+    if not isinstance(layer.op, MaxPool) or windows is None or not any(map(any, windows.padding)):
+        return
+    if layer.has_room_for_padded(windows):
         yield Variant(_padded(layer, windows, cropped=True))
 
 
@@ -32,8 +34,9 @@ def _kept_padding(layer: Layer) -> Iterator[Variant]:
         return
     if isinstance(layer.op, ConvTranspose) or layer.tensors["input"].ndim != layer.rank + 2:
         return
-    yield Variant(_padded(layer, windows, cropped=False), "from its start")
-    yield Variant(_padded(layer, windows, cropped=None), "as a whole")
+    if layer.has_room_for_padded(windows):
+        yield Variant(_padded(layer, windows, cropped=False), "from its start")
+        yield Variant(_padded(layer, windows, cropped=None), "as a whole")
 
 
 def _padded(layer: Layer, windows: Windows, *, cropped: bool | None) -> Scenario:
@@ -57,7 +60,9 @@ def _padded(layer: Layer, windows: Windows, *, cropped: bool | None) -> Scenario
 
 def _edge_repeated(layer: Layer) -> Iterator[Variant]:
     windows = layer.regular_windows
-    if windows is not None and getattr(layer.op, "padding_mode", "zeros") == "reflect":
+    if windows is None or getattr(layer.op, "padding_mode", "zeros") != "reflect":
+        return
+    if layer.has_room_for_padded(windows):
         pads = [(0, 0)] * (layer.rank + 2)
         for axis, pair in zip(layer.spatial, windows.padding, strict=True):
             pads[axis] = pair

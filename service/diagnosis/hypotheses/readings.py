@@ -219,7 +219,8 @@ def _one_image(layer: Layer) -> Iterator[Variant]:
 
 
 def _one_position(layer: Layer) -> Iterator[Variant]:
-    if "grad_output" not in layer.tensors or layer.tensors["grad_output"].ndim != layer.rank + 2:
+    gradient = layer.tensors.get("grad_output")
+    if gradient is None or gradient.ndim != layer.rank + 2 or not gradient.size:
         return
 
     def at(position: int, *, every_image: bool) -> Callable[[Array], Array]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from cnn_core import MaxPool
 from cnn_core.geometry import Windows
 
+from ..comparison import inner_product
 from .biases import products_of
 from .hypothesis import CONVOLUTION, Altered, Results, ResultsHypothesis, rule
 
@@ -51,7 +52,7 @@ def _input_averaged(results: Results) -> Iterator[Altered]:
 def _bias_not_summed(results: Results) -> Iterator[Altered]:
     """Take grad_output summed over only some of its axes, or not at all, for the gradient of the bias."""
     gradient, claim = results.layer.tensors.get("grad_output"), results.claimed.get("grad_bias")
-    if gradient is None or claim is None or gradient.ndim != results.layer.rank + 2:
+    if gradient is None or claim is None or gradient.ndim != results.layer.rank + 2 or not gradient.size:
         return
     axes = [axis for axis in range(gradient.ndim) if axis != results.layer.channel_axis]
     for count in range(len(axes) - 1, -1, -1):
@@ -81,7 +82,7 @@ def _scaled(results: Results) -> Iterator[Altered]:
         if not scale:
             continue
         values = values / scale
-        factor = float(values @ others / (values @ values)) / float(scale)
+        factor = inner_product(values, others) / inner_product(values, values) / float(scale)
         nice = _nice(factor)
         if nice != 1:
             text = "all zero" if nice == 0 else "negated" if nice == -1 else f"multiplied by {nice:.6g}"
@@ -90,6 +91,8 @@ def _scaled(results: Results) -> Iterator[Altered]:
 
 def _nice(factor: float) -> float:
     """Return the integer or fraction of one that a factor is, but for rounding; else itself."""
+    if not math.isfinite(factor):
+        return factor
     if abs(factor - round(factor)) < 1e-6:
         return float(round(factor))
     if factor and abs(1 / factor - round(1 / factor)) < 1e-6 * abs(1 / factor):
@@ -102,9 +105,9 @@ def _scaled_products(results: Results) -> Iterator[Altered]:
         rest = claim - bias
         finite = np.isfinite(products) & np.isfinite(rest)
         values = products[finite]
-        total = float(values @ values)
+        total = inner_product(values, values)
         if total:
-            factor = _nice(float(values @ rest[finite]) / total)
+            factor = _nice(inner_product(values, rest[finite]) / total)
             if factor != 1:
                 yield Altered({"output": products * factor + bias}, f"{factor:.6g}")
 
