@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import operator
 from collections.abc import Mapping, Sequence
@@ -181,6 +182,14 @@ def _parameter_names(entry: CatalogueEntry) -> tuple[str, ...]:
     return (*([entry.selector] if entry.selector else []), *names)
 
 
+def _required(entry: CatalogueEntry) -> tuple[str, ...]:
+    """Return the parameters that every layer has a value for: no op has a default."""
+    if entry.selector:
+        return (entry.selector,)
+    (op,) = entry.ops.values()
+    return tuple(field.name for field in op.parameters() if field.default is dataclasses.MISSING)
+
+
 def _choices(entry: CatalogueEntry, given: Any, findings: list[Finding]) -> Choices:
     if given == WORD_FOR_ANY:
         return open_choices(entry)
@@ -188,10 +197,11 @@ def _choices(entry: CatalogueEntry, given: Any, findings: list[Finding]) -> Choi
     rules.pop("algorithm", None)
     if entry.selector:
         rules[entry.selector] = one_of(Literal[tuple(entry.ops)])
-        if given.get(entry.selector) is None:
-            text = f"{rules[entry.selector].text}, a list of them, or any"
-            fault = f"{entry.selector} is required in parameters"
-            findings.append(Finding.of(f"/parameters/{entry.selector}", fault, got="nothing", expected=text))
+    for name in _required(entry):
+        if given.get(name) is None:
+            text = f"{rules[name].text}; or a list of values to draw from, or any"
+            fault = f"{name} is required in parameters"
+            findings.append(Finding.of(f"/parameters/{name}", fault, got="nothing", expected=text))
     findings.extend(
         Finding(f"/parameters{finding.pointer}", finding.message, finding.got, finding.expected)
         for finding in unknown_names(rules, given, (), {"algorithm": COMPUTED_DIRECTLY})

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ..codecs.message import BFLOAT16
 from ..operations.tolerance import Tolerance, is_floating
 
-__all__ = ["Comparison", "inner_product", "narrower", "root_mean_square"]
+__all__ = ["Comparison", "as_float", "inner_product", "narrower", "root_mean_square"]
 
 Array = NDArray[Any]
 Mask = NDArray[np.bool_]
@@ -50,7 +50,7 @@ class Comparison:
         """What was claimed minus what is right, in float64; 0 where both are NaN, or the same infinity."""
         got, expected = as_float(self.claimed), as_float(self.expected)
         with np.errstate(all="ignore"):
-            difference = got - expected
+            difference = np.asarray(got - expected)  # also without axes
         difference[(got == expected) | (np.isnan(got) & np.isnan(expected))] = 0
         return difference
 

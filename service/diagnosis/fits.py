@@ -14,7 +14,7 @@ from cnn_core import ConvpoolError
 
 from ..codecs.message import BFLOAT16
 from ..operations.tolerance import Tolerance, is_floating
-from .comparison import Comparison, inner_product, narrower, root_mean_square
+from .comparison import Comparison, as_float, inner_product, narrower, root_mean_square
 from .layer import Layer, Scenario, Tensors, undone
 
 __all__ = ["MAX_NOISE", "Fit", "Fits", "residual_of"]
@@ -130,15 +130,14 @@ class Fits:
 
 def residual_of(claim: Array, exact: Array) -> float:
     """Return the root of the mean square of the differences, relative to that of the result, or of the claim."""
-    difference, result = (claim - exact).reshape(-1), exact.reshape(-1)
-    if difference.dtype.kind != "f":
-        difference, result = difference.astype(np.float64), result.astype(np.float64)
+    claim, exact = as_float(claim).reshape(-1), as_float(exact).reshape(-1)
     with np.errstate(all="ignore"):
+        difference = claim - exact
         squared = inner_product(difference, difference)
-        scale = inner_product(result, result) or inner_product(claim.reshape(-1), claim.reshape(-1)) or 1.0
+        scale = inner_product(exact, exact) or inner_product(claim, claim) or 1.0
         if np.isfinite(squared) and np.isfinite(scale):
             return float(np.sqrt(squared / scale))
-    difference = np.where((claim == exact) | (np.isnan(claim) & np.isnan(exact)), 0, claim - exact)
+    difference[(claim == exact) | (np.isnan(claim) & np.isnan(exact))] = 0
     if not np.isfinite(difference).all():
         return float("inf")
     return root_mean_square(difference) / (root_mean_square(exact) or root_mean_square(claim) or 1.0)

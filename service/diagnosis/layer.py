@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from cnn_core import Conv, ConvpoolError
 from cnn_core.geometry import AnyWindows, Windows, resolve_windows
+from cnn_core.kernels.cost import Cost
 from cnn_core.operands import channels_last_view
 from cnn_core.ops.base import Op, ResolvedOp
 from cnn_core.ops.pool_base import Pool
@@ -157,10 +158,23 @@ class Layer:
 
     def work(self, names: Iterable[str]) -> int:
         """Return the predicted work of computing some of the results."""
-        costs = self.resolved.costs()
-        wrt = [name.removeprefix("grad_") for name in names if name.startswith("grad_")]
-        forward = [costs.forward] if len(wrt) < len(list(names)) else []
-        return sum(cost.work for cost in (*forward, *(costs.backward[name] for name in wrt)))
+        return sum(cost.work for cost in self._costs(names))
+
+    def elements(self, names: Collection[str]) -> int:
+        """Return the predicted elements of computing some of the results: these, and the largest workspace."""
+        results = sum(math.prod(self.result_shape(name) or ()) for name in names)
+        return results + max((cost.workspace_elements for cost in self._costs(names)), default=0)
+
+    def _costs(self, names: Iterable[str]) -> list[Cost]:
+        costs, names = self.resolved.costs(), tuple(names)
+        gradients = [costs.backward[name.removeprefix("grad_")] for name in names if name.startswith("grad_")]
+        return gradients if len(gradients) == len(names) else [costs.forward, *gradients]
+
+    def has_room_for_padded(self, windows: Windows) -> bool:
+        """Return whether there is room for a copy of the input with its padding, and with what the windows reach."""
+        sizes = (max(axis.reach, axis.before + axis.size + axis.after) for axis in windows.axes)
+        others = math.prod(self.tensors["input"].shape) // max(1, math.prod(windows.sizes))
+        return 2 * others * math.prod(sizes) <= self.room
 
     def elements(self, names: Collection[str]) -> int:
         """Return the predicted elements of computing some of the results, and of these: of the largest workspace."""

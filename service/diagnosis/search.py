@@ -284,21 +284,14 @@ class Search:
 
     # --------------------------------------------------------------------------------------------------------- outcomes
 
-    def _affords(self, work: int) -> bool:
-        """Take work from what is left, or return that it is too much: then the search is not complete."""
+    def _affords(self, work: int, elements: int = 0) -> bool:
+        """Take work from what is left, or return that it or its memory is too much: then the search is not complete."""
         check_cancelled()
-        if work > self._work_left:
+        if work > self._work_left or elements > self._layer.room:
             self.is_complete = False
             return False
         self._work_left -= work
         return True
-
-    def _has_room(self, changed: Layer, names: Sequence[str]) -> bool:
-        """Return whether there is memory for some results of a changed layer; if not, the search is not complete."""
-        if changed.elements(names) <= changed.room:
-            return True
-        self.is_complete = False
-        return False
 
     def _outcome(self, scenario: Scenario, names: Sequence[str], *, of_any_shape: bool = False) -> Tensors:
         """Return those results of a scenario that have the shape of their claim, as far as the work allows."""
@@ -308,7 +301,7 @@ class Search:
             changed = self._layer.changed(scenario)
             if scenario.loop and type(changed.op) is not type(self._layer.op):
                 return {}
-            wanted, work = [], 0
+            wanted, work, elements = [], 0, 0
             for name in names:
                 computing = changed.computing(name)
                 shape = computing.result_shape(name)
@@ -316,9 +309,10 @@ class Search:
                 if shape is not None and may_fit:
                     wanted.append(name)
                     work += computing.work([name])
+                    elements += computing.elements([name])
             if scenario.loop:
                 work += WORK_OF_STEP * math.prod(axis.output_size for axis in changed.windows.axes)
-            if not wanted or not self._has_room(changed, wanted) or not self._affords(work):
+            if not wanted or not self._affords(work, elements):
                 return {}
             found = changed.outcome(scenario, wanted)
         except (ConvpoolError, ValueError):  # its parameters or shapes do not go together

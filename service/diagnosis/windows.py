@@ -32,7 +32,7 @@ def window_of(layer: Layer, name: str, index: Sequence[int]) -> dict[str, Any] |
     dict
         For an output, ``axes`` has for each spatial axis ``taps`` (offsets within the kernel) and ``input`` (where they
         are), as long as both, and ``padding``, the taps that are in the padding. For a gradient of the input, or the
-        output of a transposed convolution, of Fold or MaxUnpool, ``taps`` and ``windows``: those windows that have the
+        output of a transposed convolution, Fold or MaxUnpool, ``taps`` and ``windows``: those windows that have the
         element, and at which tap. For a gradient of the weight, ``tap`` and the range of the ``windows`` in which it
         meets the input.
     """

@@ -99,7 +99,7 @@ class Tolerance:
             return 0.0
         storage = _limits(self.storage)
         with np.errstate(all="ignore"):
-            bounds: Array = np.abs(exact)
+            bounds: Array = np.asarray(np.abs(exact))  # also without axes
             bounds *= float(storage.eps) / 2
             bounds += self.relative_to_terms * magnitude
             bounds += float(storage.smallest_subnormal)

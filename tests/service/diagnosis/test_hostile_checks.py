@@ -73,7 +73,7 @@ DAMAGES: tuple[Callable[[random.Random, AnyArray], AnyArray], ...] = (
     lambda _draw, array: array.T,
     lambda _draw, _array: np.ones(()),
     lambda _draw, array: np.roll(array, 1),
-    lambda draw, array: array * draw.choice((2, -1, 1e300, 1e-300)),
+    lambda draw, array: array * draw.choice((2.0, -1.0, 1e300, 1e-300)),
     lambda _draw, array: np.zeros((0, *array.shape[1:])),
 )
 
@@ -150,6 +150,17 @@ def test_whatever_is_claimed_is_answered_or_refused(declared: Declaration, data:
                 "claimed_output": normal(3, 2, 6, 6, seed=4),
             },
             id="a bias for each product of another stride",
+        ),
+        pytest.param(
+            "conv",
+            {},
+            {
+                "input": np.ones((1, 3, 1)),
+                "weight": np.ones((2, 1, 1)),
+                "grad_output": np.ones((1, 2, 1)),
+                "claimed_grad_bias": np.ones(()),
+            },
+            id="a gradient without axes",
         ),
         pytest.param(
             "unpool",
