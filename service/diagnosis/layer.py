@@ -176,21 +176,6 @@ class Layer:
         others = math.prod(self.tensors["input"].shape) // max(1, math.prod(windows.sizes))
         return 2 * others * math.prod(sizes) <= self.room
 
-    def elements(self, names: Collection[str]) -> int:
-        """Return the predicted elements of computing some of the results, and of these: of the largest workspace."""
-        costs = self.resolved.costs()
-        each = [
-            costs.backward[name.removeprefix("grad_")] if name.startswith("grad_") else costs.forward for name in names
-        ]
-        results = sum(math.prod(self.result_shape(name) or ()) for name in names)
-        return max((cost.workspace_elements for cost in each), default=0) + results
-
-    def has_room_for_padded(self, windows: Windows) -> bool:
-        """Return whether there is room for a copy of the input with its padding, and with what the windows reach."""
-        sizes = (max(axis.reach, axis.before + axis.size + axis.after) for axis in windows.axes)
-        others = math.prod(self.tensors["input"].shape) // max(1, math.prod(windows.sizes))
-        return 2 * others * math.prod(sizes) <= self.room
-
     def compute(self, names: Iterable[str]) -> Tensors:
         """Compute some of the results and gradients, by name."""
         names = tuple(names)

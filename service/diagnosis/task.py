@@ -13,6 +13,7 @@ import orjson
 from numpy.typing import NDArray
 
 from cnn_core import ParameterError
+from cnn_core.errors import number_of
 from cnn_core.parameters import one_of
 
 from ..codecs import Encoded, ResponseContext, Writer
@@ -176,6 +177,11 @@ class CheckTask:
             if array is not None:
                 operands[operand.name] = array if operand.dtypes else _in_float64(array)
         layer = Layer(self.entry, op, operands)
+        gradient, output = operands.get(GRAD_OUTPUT.name), layer.resolved.output_shape
+        if gradient is not None and gradient.ndim != len(output):
+            fault = f"{GRAD_OUTPUT.name} must have as many axes as the output"
+            got, expected = number_of(gradient.ndim, "axis", "axes"), f"{len(output)} axes, those of {list(output)}"
+            raise InvalidRequest.of(f"/{GRAD_OUTPUT.name}", fault, got=got, expected=expected)
         largest = layer.elements(claimed) + _size(operands) + _size(claimed)
         return Claim(dataclasses.replace(layer, room=max(MIN_ROOM, 2 * largest)), claimed, accumulation)
 
