@@ -110,7 +110,7 @@ class TensorReport(_FromJson):
         got, expected = self.shape["got"], self.shape.get("expected")
         if got == expected:
             off = f"{self.elements_off} of {math.prod(got)} elements {'is' if self.elements_off == 1 else 'are'} off"
-            largest = f"{_number(self.max_absolute_error)}; rounding explains {self.tolerance['largest']:.3g} at most"
+            largest = f"{_number(self.max_absolute_error)}; rounding allows {self.tolerance['largest']:.3g}"
             yield Line(f"{name} differs: {off}", "bold red")
             yield Line(f"  largest error {largest}")
         elif expected is None:

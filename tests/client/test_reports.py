@@ -13,7 +13,7 @@ def test_a_report_says_what_differs_where_and_why() -> None:
     report = Report.read(json.dumps(REPORT).encode())
     assert str(report).splitlines() == [
         "output differs: 1 of 2 elements is off",
-        "  largest error inf; rounding explains 1e-06 at most",
+        "  largest error inf; rounding allows 1e-06",
         "  first at [0, 1, 0]: got inf, expected 1.5",
         "  Only the last position is off.",
         "grad_input differs: its shape is (1, 2), and should be (2, 1)",
