@@ -114,7 +114,7 @@ class TensorReport(_FromJson):
             yield Line(f"{name} differs: {off}", "bold red")
             yield Line(f"  largest error {largest}")
         elif expected is None:
-            yield Line(f"{name} differs: there is no right one", "bold red")
+            yield Line(f"{name} cannot be compared", "bold red")
         else:
             yield Line(f"{name} differs: its shape is {_shape(got)}, and should be {_shape(expected)}", "bold red")
         if self.first_difference:

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -157,8 +157,7 @@ class Search:
             enumerate(found),
             key=lambda each: (*self._rank(each[1]), each[0]),
         )
-        # one of each kind: the same mistake may be found in two ways
-        explanations = list({explanation.id: explanation for _, explanation in reversed(ranked)}.values())[::-1]
+        explanations = list(_different(explanation for _, explanation in ranked))
         still_open = [name for name in open_names if not any(name in each.names for each in found)]
         return explanations or list(self._nearest_of(still_open))
 
@@ -396,3 +395,14 @@ class Search:
                     residual=residual,
                     agrees=False,
                 )
+
+
+def _different(explanations: Iterable[Explanation]) -> Iterator[Explanation]:
+    """Leave out what an earlier explanation says as well: of the same mistake, or with the same parameters."""
+    seen: set[Any] = set()
+    for explanation in explanations:
+        parameters = repr(sorted(explanation.parameters.items())) if explanation.parameters else ""
+        keys = {(explanation.id, ""), *([("", parameters, explanation.names)] if parameters else [])}
+        if not seen & keys:
+            seen |= keys
+            yield explanation

@@ -128,7 +128,6 @@ def example_media_types() -> list[str]:
     return list(dict.fromkeys(file.media_type for each in files for file in each.values()))
 
 
-@functools.cache
 def _with_examples() -> dict[str, tuple[Any, tuple[Codec, ...]]]:
     """Return by name what has examples, and the codecs that they are written in."""
     found: dict[str, tuple[Any, tuple[Codec, ...]]] = {

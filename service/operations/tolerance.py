@@ -135,14 +135,16 @@ def term_counts(op: Op, resolved: ResolvedOp[Any], shapes: Mapping[str, tuple[in
     """
     windows: AnyWindows = resolved.windows
     taps = math.prod(-(-axis.tap_count // max(1, axis.output_size)) for axis in windows.axes)
+    # an adaptive pooling may have more windows than elements
+    covering = max(taps, math.prod(-(-axis.tap_count // max(1, axis.size)) + 1 for axis in windows.axes))
     if isinstance(op, DifferentiableConvolution):
         return _of_convolution(op, resolved, shapes, taps)
     if isinstance(op, MaxPool):
-        return {"output": 0, "indices": 0, "grad_input": taps + 1}
+        return {"output": 0, "indices": 0, "grad_input": covering + 1}
     if isinstance(op, AvgPool):
-        return {"output": taps + 1, "grad_input": taps + 1}
+        return {"output": taps + 1, "grad_input": covering + 1}
     if isinstance(op, LpPool):
-        return {"output": taps + POWER_ROUNDINGS, "grad_input": taps + 2 * POWER_ROUNDINGS}
+        return {"output": taps + POWER_ROUNDINGS, "grad_input": covering + 2 * POWER_ROUNDINGS}
     if isinstance(op, Unfold):
         return {"output": 0, "grad_input": taps}
     if isinstance(op, Fold):

@@ -170,6 +170,16 @@ def _same_on_all(given: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
         yield (value,) * len(given)
 
 
+def _up_to_six(given: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    for value in range(1, 7):
+        yield (value,) * len(given)
+
+
+def _other_padding(layer: Layer, windows: Windows) -> Iterator[tuple[Changes, str]]:
+    for side in range(7):
+        yield from _padding(layer, windows, [(side, side)] * layer.rank)
+
+
 def _as_kernel(layer: Layer, windows: Windows) -> Iterator[tuple[Changes, str]]:
     given, sizes = tuple(axis.stride for axis in windows.axes), windows.kernel_sizes
     if isinstance(layer.op, Pool) and given != sizes:
@@ -312,6 +322,7 @@ PARAMETERS = (
         _shifted,
     ),
     _hypothesis("padding_off_by_one", "The padding is off by one.", CONVOLUTION, _padding_off_by_one),
+    _hypothesis("padding_another", "The padding is another one.", CONVOLUTION, _other_padding),
     _hypothesis("stride_swapped", "The strides of the axes are swapped.", CONVOLUTION, _per_axis("stride", _swapped)),
     _hypothesis("stride_one", "The stride is ignored: it is 1.", CONVOLUTION, _per_axis("stride", _ones)),
     _hypothesis("stride_kernel_size", "The stride is the size of the window.", WINDOWS, _as_kernel),
@@ -328,6 +339,7 @@ PARAMETERS = (
         CONVOLUTION,
         _per_axis("stride", _off_by_one_on_one_axis),
     ),
+    _hypothesis("stride_another", "The stride is another one.", CONVOLUTION, _per_axis("stride", _up_to_six)),
     _hypothesis(
         "dilation_swapped", "The dilations of the axes are swapped.", CONVOLUTION, _per_axis("dilation", _swapped)
     ),
@@ -350,6 +362,7 @@ PARAMETERS = (
         CONVOLUTION,
         _per_axis("dilation", _off_by_one_on_one_axis),
     ),
+    _hypothesis("dilation_another", "The dilation is another one.", CONVOLUTION, _per_axis("dilation", _up_to_six)),
     _hypothesis(
         "padding_mode",
         "The padding is filled with something else.",
