@@ -39,7 +39,7 @@ CLAIMED = "claimed_"
 
 ACCUMULATION = one_of(Literal["float16", "float32", "float64"])
 
-SEARCH_CALLS, MIN_SEARCH_WORK, MAX_SEARCH_WORK = 60, 2**31, 2**35
+SEARCH_CALLS, MIN_SEARCH_WORK, MAX_SEARCH_WORK = 150, 2**31, 2**35
 """Work of the search: that of so many computations of the layer, at least and at most so much."""
 
 COPIES = 6
