@@ -1,5 +1,5 @@
 """The scenarios of ``make chaos``; importing a module adds its own to SCENARIOS."""
 
-from . import bodies, compute, connections, framing, memory, odd_requests, processes
+from . import bodies, compute, connections, diagnosis, framing, memory, odd_requests, processes
 
-__all__ = ["bodies", "compute", "connections", "framing", "memory", "odd_requests", "processes"]
+__all__ = ["bodies", "compute", "connections", "diagnosis", "framing", "memory", "odd_requests", "processes"]
