@@ -314,7 +314,7 @@ class Search:
             if not wanted or not self._affords(work, elements):
                 return {}
             found = changed.outcome(scenario, wanted)
-        except (ConvpoolError, ValueError):  # its parameters or shapes do not go together
+        except (ConvpoolError, IndexError, ValueError):  # its parameters or shapes do not go together
             return {}
         return {
             name: array for name, array in found.items() if of_any_shape or array.shape == self._claimed[name].shape
