@@ -139,7 +139,7 @@ def parsed(entry: CatalogueEntry, content: Mapping[str, Any]) -> CasesCall:
     values = {name: field.default for name, field in model.model_fields.items()}
     values |= validated(model, content, _parameter_names(entry))
     findings: list[Finding] = []
-    choices = _choices(entry, values["parameters"], findings)
+    choices = _choices(entry, values["parameters"], values["kind"], findings)
     shapes = _given_shapes(entry, values["shapes"] or {}, findings)
     kind: Kind = values["kind"]
     if kind == "edges" and shapes:
@@ -190,14 +190,14 @@ def _required(entry: CatalogueEntry) -> tuple[str, ...]:
     return tuple(field.name for field in op.parameters() if field.default is dataclasses.MISSING)
 
 
-def _choices(entry: CatalogueEntry, given: Any, findings: list[Finding]) -> Choices:
+def _choices(entry: CatalogueEntry, given: Any, kind: str, findings: list[Finding]) -> Choices:
     if given == WORD_FOR_ANY:
         return open_choices(entry)
     rules = {field.name: field.metadata["rule"] for op in entry.ops.values() for field in op.parameters()}
     rules.pop("algorithm", None)
     if entry.selector:
         rules[entry.selector] = one_of(Literal[tuple(entry.ops)])
-    for name in _required(entry):
+    for name in _required(entry) if kind != "edges" else ():  # each edge has its own
         if given.get(name) is None:
             text = f"{rules[name].text}; or a list of values to draw from, or any"
             fault = f"{name} is required in parameters"

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from ..operations.tolerance import Tolerance, is_floating
 from .comparison import Comparison, narrower
+from .explanation import Explanation
 from .layer import Layer
-from .search import Explanation, Search
+from .search import Search
 from .where import where_errors_are
 from .windows import window_of
 

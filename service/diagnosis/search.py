@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,12 +18,13 @@ from cnn_core.runtime.cancellation import check_cancelled
 
 from ..operations.tolerance import Tolerance, is_floating
 from .comparison import Comparison
+from .explanation import Explanation, different
 from .fits import MAX_NOISE, Fit, Fits, residual_of
 from .hypotheses import COMPUTATIONS, RESULTS, Altered, Hypothesis, Results, ResultsHypothesis, Variant
 from .hypotheses.hypothesis import CONVOLUTION
 from .layer import Layer, Scenario, Tensors
 
-__all__ = ["Explanation", "Search"]
+__all__ = ["Search"]
 
 Array = NDArray[Any]
 
@@ -37,42 +38,6 @@ WORK_OF_STEP = 2**15
 MAX_NEAREST = 3
 NEAREST = 0.3
 """What may be left of the error, for a hypothesis that does not reproduce the claim to be named all the same."""
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """A mistake, or two, and which of the claimed tensors it reproduces.
-
-    Parameters
-    ----------
-    id, sentence, rule : str
-        Of the hypothesis; of both, joined, for a pair.
-    parameters : mapping of str to object
-        What makes convpool agree; empty if nothing does.
-    names : tuple of str
-        The wrong tensors that it reproduces.
-    changes_right : bool
-        Whether it would make another claimed tensor wrong, which is right.
-    precision : dtype, optional
-        The type in which sums must have been computed, if it is not the one that was expected.
-    residual : float
-        What is left of the error, relative to the result.
-    agrees : bool
-        Whether what is left is within the tolerance.
-    about : str
-        The tensor that the hypothesis is about; empty if it may be any.
-    """
-
-    id: str
-    sentence: str
-    rule: str
-    parameters: Mapping[str, Any]
-    names: tuple[str, ...]
-    changes_right: bool
-    precision: np.dtype[Any] | None
-    residual: float
-    agrees: bool = True
-    about: str = ""
 
 
 @dataclass(frozen=True)
@@ -157,7 +122,7 @@ class Search:
             enumerate(found),
             key=lambda each: (*self._rank(each[1]), each[0]),
         )
-        explanations = list(_different(explanation for _, explanation in ranked))
+        explanations = list(different(explanation for _, explanation in ranked))
         still_open = [name for name in open_names if not any(name in each.names for each in found)]
         return explanations or list(self._nearest_of(still_open))
 
@@ -395,14 +360,3 @@ class Search:
                     residual=residual,
                     agrees=False,
                 )
-
-
-def _different(explanations: Iterable[Explanation]) -> Iterator[Explanation]:
-    """Leave out what an earlier explanation says as well: of the same mistake, or with the same parameters."""
-    seen: set[Any] = set()
-    for explanation in explanations:
-        parameters = repr(sorted(explanation.parameters.items())) if explanation.parameters else ""
-        keys = {(explanation.id, ""), *([("", parameters, explanation.names)] if parameters else [])}
-        if not seen & keys:
-            seen |= keys
-            yield explanation

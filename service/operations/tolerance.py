@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnn_core import AvgPool, Fold, LpPool, MaxPool, MaxUnpool, Unfold
-from cnn_core.geometry import AnyWindows, Windows
+from cnn_core.geometry import AnyWindows, Axis, AxisWindows, Windows
 from cnn_core.ops.base import Op, ResolvedOp
 from cnn_core.ops.conv_base import DifferentiableConvolution
 from cnn_core.ops.conv_transpose import ConvTranspose
@@ -135,8 +135,7 @@ def term_counts(op: Op, resolved: ResolvedOp[Any], shapes: Mapping[str, tuple[in
     """
     windows: AnyWindows = resolved.windows
     taps = math.prod(-(-axis.tap_count // max(1, axis.output_size)) for axis in windows.axes)
-    # an adaptive pooling may have more windows than elements
-    covering = max(taps, math.prod(-(-axis.tap_count // max(1, axis.size)) + 1 for axis in windows.axes))
+    covering = math.prod(map(_windows_of_element, windows.axes))
     if isinstance(op, DifferentiableConvolution):
         return _of_convolution(op, resolved, shapes, taps)
     if isinstance(op, MaxPool):
@@ -150,6 +149,11 @@ def term_counts(op: Op, resolved: ResolvedOp[Any], shapes: Mapping[str, tuple[in
     if isinstance(op, Fold):
         return {"output": taps, "grad_input": 0}
     return {"output": 0, "grad_input": 0}
+
+
+def _windows_of_element(axis: Axis) -> int:
+    """Return how many windows an element is in, at most; an adaptive pooling may have more windows than elements."""
+    return axis.kernel_size if isinstance(axis, AxisWindows) else -(-axis.tap_count // axis.size) + 1
 
 
 def _of_convolution(

@@ -227,6 +227,7 @@ def test_a_response_that_lies_in_the_transports_buffer_is_broken_off_too() -> No
     with serving(send_timeout=0.3) as server:
         server.app.size = 40_000
         with stalled(server, HEALTHY):
+            server.wait_until(lambda: len(server.protocols()) == 1)
             connection = server.protocols()[0]
             # until the system takes no more
             server.wait_until(
