@@ -19,8 +19,8 @@ from tests.mistakes.table import MISTAKES
 from tests.mistakes.table_precision import NARROW_SUMS, NarrowSums
 
 ENTRIES = {entry.name: entry for entry in CATALOGUE}
-LEAST = 20
-"""Layers that each id is tried on, at least."""
+LEAST, FEW = 20, 8
+"""Layers that each id is tried on, at least: all of them by ``make test-exhaustive``, some by ``make test``."""
 
 Entry = Mistake | NarrowSums
 TABLE: tuple[Entry, ...] = (*MISTAKES, *NARROW_SUMS)
@@ -56,24 +56,28 @@ def fault(entry: Entry, seed: int) -> str | None:
     return f"{entry.name}, seed {seed}: {said} instead of {entry.expected} for {case}"
 
 
-def assert_named(entries: list[Entry], seeds: range) -> None:
-    faults = [found for entry in entries for seed in seeds if (found := fault(entry, seed))]
-    tried = len(entries) * len(seeds)
-    assert tried >= LEAST
-    assert len(faults) <= 0.05 * tried, f"{len(faults)} of {tried}:\n" + "\n".join(faults)
+def assert_named(cases: list[tuple[Entry, int]], allowed: float) -> None:
+    faults = [found for entry, seed in cases if (found := fault(entry, seed))]
+    assert len(faults) <= allowed, f"{len(faults)} of {len(cases)}:\n" + "\n".join(faults)
+
+
+def cases_of(explanation: str, least: int) -> list[tuple[Entry, int]]:
+    """At least so many layers in which the mistake is made, in each of its ways as often."""
+    entries = BY_ID[explanation]
+    return [(entry, seed) for seed in range(math.ceil(least / len(entries))) for entry in entries]
 
 
 @pytest.mark.parametrize("explanation", BY_ID)
 def test_the_first_explanation_is_the_mistake_that_was_made(explanation: str) -> None:
-    entries = BY_ID[explanation]
-    assert_named(entries, range(max(1, math.ceil(LEAST / len(entries)))))
+    assert_named(cases_of(explanation, FEW)[:FEW], allowed=1)
 
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("explanation", BY_ID)
 def test_the_first_explanation_is_the_mistake_in_many_layers(explanation: str) -> None:
-    entries = BY_ID[explanation]
-    assert_named(entries, range(100, 100 + 3 * max(1, math.ceil(LEAST / len(entries)))))
+    cases = cases_of(explanation, 2 * LEAST)
+    assert len(cases) >= LEAST
+    assert_named(cases, allowed=0.05 * len(cases))
 
 
 def accusation(seed: int, stored: str) -> str | None:
@@ -88,10 +92,10 @@ def accusation(seed: int, stored: str) -> str | None:
 
 @pytest.mark.parametrize("stored", TYPES)
 def test_correct_results_are_not_accused(stored: str) -> None:
-    assert [found for seed in range(334) if (found := accusation(seed, stored))] == []
+    assert [found for seed in range(60) if (found := accusation(seed, stored))] == []
 
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("stored", TYPES)
 def test_many_correct_results_are_not_accused(stored: str) -> None:
-    assert [found for seed in range(1000, 1500) if (found := accusation(seed, stored))] == []
+    assert [found for seed in range(500) if (found := accusation(seed, stored))] == []
