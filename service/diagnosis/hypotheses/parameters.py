@@ -289,6 +289,7 @@ PARAMETERS = (
         CONVOLUTION,
         _other_side,
     ),
+    _hypothesis("output_padding", "The output padding is another one.", TRANSPOSED, _output_padding),
     _hypothesis(
         "ceil_mode",
         "The output size is rounded {}; it must be rounded the other way.",
@@ -370,7 +371,6 @@ PARAMETERS = (
         _another("padding_mode", ("zeros", "reflect", "replicate", "circular"), Conv),
     ),
     _hypothesis("kernel_axes_swapped", "The windows have another size.", WINDOWS, _kernel_sizes),
-    _hypothesis("output_padding", "The output padding is another one.", TRANSPOSED, _output_padding),
     _hypothesis(
         "norm_type", "The exponent of the norm is another one.", NORM, _another("norm_type", (1.0, 2.0, 3.0), LpPool)
     ),
