@@ -32,7 +32,7 @@ run: $(SERVICE)/.ready ## Serve on HOST and PORT (127.0.0.1:8000); ARGS are more
 
 # Measuring branch coverage takes more than half as long again: CI does, and COVERAGE=1 asks for it.
 COVERAGE ?= $(CI)
-test: $(DEV)/.ready ## Run the tests (four minutes); with COVERAGE=1, measure branch coverage.
+test: $(DEV)/.ready ## Run the tests (ten minutes); with COVERAGE=1, measure branch coverage.
 	$(DEV)/bin/python -m pytest --numprocesses 2 --dist worksteal \
 	  $(if $(COVERAGE),--cov --cov-report=term:skip-covered) $(PYTEST_ARGS)
 
