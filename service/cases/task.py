@@ -31,8 +31,9 @@ MEMORY_OF_CASE, MEMORY_OF_TENSOR = 4096, 1024
 MAX_TRIES_EACH = 10
 """Layers that are drawn for a case on average; for a single one it may be MAX_TRIES."""
 
-PLANNING_WORK, WORK_OF_CASE = 2**21, 2**24
-"""Multiply-accumulates that take about as long as drawing a layer, and as what is done for the smallest case."""
+PLANNING_WORK, WORK_OF_CASE = 2**22, 2**24
+"""Multiply-accumulates that take about as long as drawing a layer, and as what is done for the smallest case: drawing
+takes half of it, but holds the GIL, so a thousand cases count as long and leave the other threads to others."""
 
 PASSES = 2
 """How often a case is computed: its results, and the sums of the absolute values of their terms, for the tolerance."""
