@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -124,7 +124,7 @@ class CheckTask:
                 findings.append(Finding("/accumulation", error.message, error.got, error.expected))
         if findings:
             raise InvalidRequest(*findings)
-        claim = self._claim(call.op, dtype, self._typed(tensors))
+        claim = self._claim(call.op, dtype, self._typed(tensors), _stand_in)
         work = claim.layer.work(claim.tensors)  # also checks the shapes
         search = min(self.max_work, MAX_SEARCH_WORK, max(MIN_SEARCH_WORK, SEARCH_CALLS * work))
         return Plan(_Checked(call.op, dtype, search), self._prediction(claim, work, search))
@@ -132,7 +132,7 @@ class CheckTask:
     def compute(self, plan: Plan, tensors: Mapping[str, Array]) -> dict[str, Any]:
         """Compare what was claimed, and search for what explains the differences."""
         checked: _Checked = plan.call
-        claim = self._claim(checked.op, checked.accumulation, self._typed(tensors))
+        claim = self._claim(checked.op, checked.accumulation, self._typed(tensors), _in_float64)
         with np.errstate(all="ignore"):  # NaN and infinities are compared as well
             return report(claim, plan.prediction.parameters, checked.search_work)
 
@@ -166,7 +166,13 @@ class CheckTask:
     def _typed(self, tensors: Mapping[str, Array]) -> dict[str, Array]:
         return self.entry.forward.with_types(tensors)
 
-    def _claim(self, op: Any, accumulation: np.dtype[Any] | None, tensors: Mapping[str, Array]) -> Claim:
+    def _claim(
+        self,
+        op: Any,
+        accumulation: np.dtype[Any] | None,
+        tensors: Mapping[str, Array],
+        converted: Callable[[Array], Array],
+    ) -> Claim:
         claimed = {name.removeprefix(CLAIMED): array for name, array in tensors.items() if name.startswith(CLAIMED)}
         if "indices" in claimed and "indices" not in op.results:
             fault = "this pooling has no indices"
@@ -175,7 +181,7 @@ class CheckTask:
         for operand in (*self.entry.operands, GRAD_OUTPUT):
             array = tensors.get(operand.name)
             if array is not None:
-                operands[operand.name] = array if operand.dtypes else _in_float64(array)
+                operands[operand.name] = array if operand.dtypes else converted(array)
         layer = Layer(self.entry, op, operands)
         gradient, output = operands.get(GRAD_OUTPUT.name), layer.resolved.output_shape
         if gradient is not None and gradient.ndim != len(output):
@@ -204,8 +210,17 @@ def _size(tensors: Mapping[str, Array]) -> int:
     return sum(array.size for array in tensors.values())
 
 
+def _computed_type(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    return np.dtype(np.float64) if is_floating(dtype) or dtype.kind in "iu" else dtype
+
+
 def _in_float64(array: Array) -> Array:
-    return array.astype(np.float64) if is_floating(array.dtype) or array.dtype.kind in "iu" else array
+    return array.astype(_computed_type(array.dtype))
+
+
+def _stand_in(array: Array) -> Array:
+    """Return an array like that of ``_in_float64`` that takes no memory: none is granted before there is a plan."""
+    return np.broadcast_to(np.zeros((), _computed_type(array.dtype)), array.shape)
 
 
 class ReportWriter(Writer):

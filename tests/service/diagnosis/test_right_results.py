@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,9 @@ import pytest
 from hypothesis import given, reject
 from hypothesis import strategies as st
 
-from service.diagnosis import diagnose
+from service.diagnosis import CheckTask, diagnose
 from service.operations.catalogue import CATALOGUE
+from service.settings import Settings
 from tests.clients import ApplicationClient
 from tests.declarations import DECLARATIONS
 from tests.declarations.declaration import Case, Declaration
@@ -168,3 +170,15 @@ def test_a_gradient_of_another_size_is_told_both_shapes(client: ApplicationClien
     sentence = report["tensors"]["grad_bias"]["where"]["sentence"]
     assert "[1, 3, 1]" in sentence
     assert "[1, 4, 1]" in sentence
+
+
+def test_a_plan_takes_no_memory_for_operands() -> None:
+    """It is made before any memory is granted."""
+    task, input = CheckTask(LAYERS["conv"], Settings().max_work), np.ones((1, 512, 512, 4), np.float32)
+    tensors = {"input": input, "weight": np.ones((1, 1, 4, 4), np.float32), "claimed_output": input}
+    tracemalloc.start()
+    try:
+        task.plan({}, tensors)
+        assert tracemalloc.get_traced_memory()[1] < input.nbytes // 8
+    finally:
+        tracemalloc.stop()
