@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -54,7 +55,7 @@ class ComputedCases:
         }
 
 
-class CasesWriter(Writer):
+class CasesWriter(Writer, ABC):
     """A format of an archive of cases."""
 
     def encode(self, results: ComputedCases, response: ResponseContext) -> Encoded:  # noqa: ARG002
@@ -65,9 +66,9 @@ class CasesWriter(Writer):
         """Return the bytes of a copy of everything: its many small pieces are joined."""
         return sum(tensor.nbytes for tensor in results)
 
+    @abstractmethod
     def chunks(self, computed: ComputedCases) -> Iterator[Buffer]:
         """Yield the archive in pieces."""
-        raise NotImplementedError
 
 
 def _gathered(chunks: Iterator[Buffer]) -> Iterator[Buffer]:

@@ -42,7 +42,7 @@ NEAREST = 0.3
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A mistake that can be tried; ``alter`` gives what it makes of the results of its scenario."""
+    """A mistake as it is tried, or two, with what an explanation says of it."""
 
     id: str
     sentence: str
@@ -118,11 +118,7 @@ class Search:
         open_names = [name for name in self._wrong if not any(name in each.names for each in found)]
         if open_names:
             found.extend(self._pairs(open_names))
-        ranked = sorted(
-            enumerate(found),
-            key=lambda each: (*self._rank(each[1]), each[0]),
-        )
-        explanations = list(different(explanation for _, explanation in ranked))
+        explanations = list(different(sorted(found, key=self._rank)))
         still_open = [name for name in open_names if not any(name in each.names for each in found)]
         return explanations or list(self._nearest_of(still_open))
 

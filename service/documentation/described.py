@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +14,7 @@ from ..codecs import Buffer, Codec
 from ..codecs.described import DescribedOperand, DescribedOperation
 from ..diagnosis import CLAIMED, CheckTask, diagnose
 from ..diagnosis.task import ACCUMULATION
-from ..http.negotiation import codecs_for, readable_codecs
+from ..http.negotiation import checkable_codecs, readable_codecs
 from ..operations.catalogue import CATALOGUE, OPERATIONS
 from ..operations.operation import GRAD_OUTPUT, CatalogueEntry, Operation
 from .examples import SERVER, check_example, example
@@ -66,10 +65,12 @@ def described_check(entry: CatalogueEntry) -> DescribedOperation:
     task = CheckTask(entry, 0)
     of_layer = {operand.name: operand for operand in (*entry.operands, GRAD_OUTPUT)}
     operands = [
-        DescribedOperand(operand.name, operand_text(operand), not operand.optional, bool(operand.dtypes))
-        for operand in (of_layer[name] for name in task.operand_names if name in of_layer)
+        DescribedOperand(
+            name, operand_text(of_layer[name]), name in task.required_operands, bool(of_layer[name].dtypes)
+        )
+        for name in task.operand_names
+        if name in of_layer
     ]
-    operands = [dataclasses.replace(each, required=each.name in task.required_operands) for each in operands]
     operands += [
         DescribedOperand(
             f"{CLAIMED}{name}",
@@ -134,6 +135,5 @@ def _with_examples() -> dict[str, tuple[Any, tuple[Codec, ...]]]:
         operation.name: (described_operation(operation), readable_codecs(operation)) for operation in OPERATIONS
     }
     for entry in CATALOGUE:
-        codecs = codecs_for(len(entry.forward.required_operands) + 1, entry.operands)
-        found[f"{entry.name}_check"] = described_check(entry), codecs
+        found[f"{entry.name}_check"] = described_check(entry), checkable_codecs(entry)
     return found

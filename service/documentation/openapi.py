@@ -13,7 +13,7 @@ from ..codecs.message import OPERAND_DTYPES
 from ..diagnosis import CLAIMED, CheckTask
 from ..http.error_responses import KINDS, PROBLEM_MEDIA_TYPE, Kind, problem_document
 from ..http.metrics import FORMATS as METRICS_FORMATS
-from ..http.negotiation import codecs_for, readable_codecs, response_codec, writable_codecs
+from ..http.negotiation import checkable_codecs, readable_codecs, response_codec, writable_codecs
 from ..http.responses import PARAMETERS_HEADER
 from ..operations.catalogue import CATALOGUE, OPERATIONS
 from ..operations.operation import CatalogueEntry, Operation
@@ -207,7 +207,7 @@ def check_route(task: CheckTask) -> dict[str, Any]:
     """Return the documentation of the check of a layer."""
     entry = task.entry
     described = described_check(entry)
-    codecs = codecs_for(len(task.required_operands) + 1, entry.operands)
+    codecs = checkable_codecs(entry)
     written = _json_content(REPORT_SCHEMA, example_report(entry))
     arguments = documented(task.name, f"{entry.title}, check", _check_description(task), written, entry.name)
     arguments["openapi_extra"] |= {
@@ -234,7 +234,7 @@ def _check_description(task: CheckTask) -> str:
         "",
         "The example with curl:",
     ]
-    for codec in codecs_for(len(task.required_operands) + 1, entry.operands):
+    for codec in checkable_codecs(entry):
         lines += ["", f"**{codec.media_type}**", "", "```bash", codec.curl_command(described), "```"]
     return "\n".join(lines)
 

@@ -36,7 +36,7 @@ from .negotiation import (
     RequestFormat,
     best_media_type,
     body_limit,
-    codecs_for,
+    checkable_codecs,
     readable_codecs,
     refuse_unwritable,
     request_format,
@@ -243,8 +243,8 @@ class CheckHandler(TaskHandler):
     """
 
     def __init__(self, entry: CatalogueEntry, settings: Settings) -> None:
-        readable = codecs_for(len(entry.forward.required_operands) + 1, entry.operands)
-        super().__init__(CheckTask(entry, settings.max_work), settings, readable, (ReportWriter(),))
+        task = CheckTask(entry, settings.max_work)
+        super().__init__(task, settings, checkable_codecs(entry), (ReportWriter(),))
 
 
 def new_ticket(request: Request) -> Ticket:

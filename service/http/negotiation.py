@@ -13,7 +13,7 @@ from cnn_core.ops.base import Operand
 
 from ..codecs import CODECS, Codec, Writer
 from ..codecs.unreadable import SENT_BY_MISTAKE
-from ..operations.operation import Operation
+from ..operations.operation import CatalogueEntry, Operation
 from ..problems import NotAcceptable, UnsupportedMediaType
 from ..settings import Settings
 
@@ -21,7 +21,7 @@ __all__ = [
     "RequestFormat",
     "best_media_type",
     "body_limit",
-    "codecs_for",
+    "checkable_codecs",
     "readable_codecs",
     "refuse_unwritable",
     "request_format",
@@ -50,10 +50,15 @@ class RequestFormat:
 
 def readable_codecs(operation: Operation) -> tuple[Codec, ...]:
     """Return the codecs that can hold an operation's operands."""
-    return codecs_for(len(operation.required_operands), operation.operands)
+    return _codecs_for(len(operation.required_operands), operation.operands)
 
 
-def codecs_for(count: int, operands: Sequence[Operand]) -> tuple[Codec, ...]:
+def checkable_codecs(entry: CatalogueEntry) -> tuple[Codec, ...]:
+    """Return the codecs that can hold the operands of a layer and a tensor that is claimed."""
+    return _codecs_for(len(entry.forward.required_operands) + 1, entry.operands)
+
+
+def _codecs_for(count: int, operands: Sequence[Operand]) -> tuple[Codec, ...]:
     """Return the codecs that can hold at least so many tensors, and the types that operands have."""
     typed = any(operand.dtypes for operand in operands)
     return tuple(codec for codec in CODECS.values() if codec.can_read(count, typed=typed))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,9 +23,6 @@ __all__ = ["OTHER_RESULTS"]
 Array = NDArray[Any]
 MAXIMUM = rule("max-pooling")
 
-MIN_SHARE_OF_OVERLAP = 0.5
-"""Elements that a shifted result must have in common with the right one."""
-
 
 def _averaged(results: Results, name: str) -> Iterator[Altered]:
     gradient = results.layer.tensors.get("grad_output")
@@ -35,18 +33,6 @@ def _averaged(results: Results, name: str) -> Iterator[Altered]:
         for count, text in ((batch, "images"), (positions, "positions"), (batch * positions, "images and positions")):
             if count > 1:
                 yield Altered({name: right / count}, text)
-
-
-def _weight_averaged(results: Results) -> Iterator[Altered]:
-    yield from _averaged(results, "grad_weight")
-
-
-def _bias_averaged(results: Results) -> Iterator[Altered]:
-    yield from _averaged(results, "grad_bias")
-
-
-def _input_averaged(results: Results) -> Iterator[Altered]:
-    yield from _averaged(results, "grad_input")
 
 
 def _bias_not_summed(results: Results) -> Iterator[Altered]:
@@ -145,22 +131,13 @@ def _cropped(results: Results) -> Iterator[Altered]:
             yield Altered({name: right[cut]}, text)
 
 
-def _shifted(results: Results) -> Iterator[Altered]:
-    """Move a result by one along an axis; what comes in at the end is taken as it was claimed."""
-    yield from _shifted_tensors(results, "output", "grad_weight")
-
-
-def _shifted_gradient(results: Results) -> Iterator[Altered]:
-    yield from _shifted_tensors(results, "grad_input")
-
-
-def _shifted_tensors(results: Results, *names: str) -> Iterator[Altered]:
+def _shifted(results: Results, names: Sequence[str]) -> Iterator[Altered]:
+    """Move results by one along an axis; what comes in at the end is taken as it was claimed."""
     layer = results.layer
     for name, right, claim in results.of_claimed_shape(*names):
         axes = layer.kernel_axes if name == "grad_weight" else layer.spatial if right.ndim == layer.rank + 2 else ()
         for axis, step in itertools.product(axes, (1, -1)):
-            size = right.shape[axis]
-            if size < 3 or (size - 1) / size < MIN_SHARE_OF_OVERLAP:
+            if right.shape[axis] < 3:  # most of it must be compared
                 continue
             moved = np.roll(right, step, axis)
             edge: list[Any] = [slice(None)] * right.ndim
@@ -182,32 +159,30 @@ def _cut_to_integers(results: Results) -> Iterator[Altered]:
             yield Altered({name: np.floor(right)}, "rounded down")
 
 
+def _places_of_maxima(results: Results) -> Iterator[tuple[Windows, tuple[Array, ...]]]:
+    """Yield the windows, and where along each axis their maxima are, if indices are those of a plane."""
+    op, windows = results.layer.op, results.layer.regular_windows
+    if isinstance(op, MaxPool) and windows and op.index_scheme == "plane" and op.storage_order == "row_major":
+        for _, right, _ in results.of_claimed_shape("indices"):
+            yield windows, np.unravel_index(right, windows.sizes)
+
+
 def _in_padded_plane(results: Results) -> Iterator[Altered]:
     """Count indices within the padded plane."""
-    layer, windows = results.layer, results.layer.windows
-    if not isinstance(layer.op, MaxPool) or not isinstance(windows, Windows):
-        return
-    for _, right, _ in results.of_claimed_shape("indices"):
-        if layer.op.index_scheme == "plane" and layer.op.storage_order == "row_major":
-            places = np.unravel_index(right, windows.sizes)
-            within = [place + axis.before for place, axis in zip(places, windows.axes, strict=True)]
-            yield Altered({"indices": np.ravel_multi_index(within, windows.padded_sizes)})
+    for windows, places in _places_of_maxima(results):
+        within = [place + axis.before for place, axis in zip(places, windows.axes, strict=True)]
+        yield Altered({"indices": np.ravel_multi_index(within, windows.padded_sizes)})
 
 
 def _within_window(results: Results) -> Iterator[Altered]:
     """Count indices within the window: the number of the tap."""
-    layer, windows = results.layer, results.layer.windows
-    if not isinstance(layer.op, MaxPool) or not isinstance(windows, Windows):
-        return
-    for _, right, _ in results.of_claimed_shape("indices"):
-        if layer.op.index_scheme == "plane" and layer.op.storage_order == "row_major":
-            places = np.unravel_index(right, windows.sizes)
-            taps = []
-            for number, (place, axis) in enumerate(zip(places, windows.axes, strict=True)):
-                shape = [1] * right.ndim
-                shape[layer.spatial[number]] = -1
-                taps.append((place - axis.starts().reshape(shape)) // axis.dilation)
-            yield Altered({"indices": np.ravel_multi_index(taps, windows.kernel_sizes)})
+    for windows, places in _places_of_maxima(results):
+        taps = []
+        for position, place, axis in zip(results.layer.spatial, places, windows.axes, strict=True):
+            shape = [1] * place.ndim
+            shape[position] = -1
+            taps.append((place - axis.starts().reshape(shape)) // axis.dilation)
+        yield Altered({"indices": np.ravel_multi_index(taps, windows.kernel_sizes)})
 
 
 def _from_one(results: Results) -> Iterator[Altered]:
@@ -236,7 +211,7 @@ OTHER_RESULTS = (
         "grad_weight_averaged",
         "The gradient of the weight is averaged over the {}: it is a sum.",
         CONVOLUTION,
-        _weight_averaged,
+        functools.partial(_averaged, name="grad_weight"),
         in_pairs=True,
         about="grad_weight",
     ),
@@ -244,7 +219,7 @@ OTHER_RESULTS = (
         "grad_bias_averaged",
         "The gradient of the bias is averaged over the {}: it is a sum.",
         CONVOLUTION,
-        _bias_averaged,
+        functools.partial(_averaged, name="grad_bias"),
         in_pairs=True,
         about="grad_bias",
     ),
@@ -252,7 +227,7 @@ OTHER_RESULTS = (
         "grad_input_averaged",
         "The gradient of the input is divided by the number of {}.",
         CONVOLUTION,
-        _input_averaged,
+        functools.partial(_averaged, name="grad_input"),
         in_pairs=True,
         about="grad_input",
     ),
@@ -302,14 +277,14 @@ OTHER_RESULTS = (
         "shifted_by_one",
         "The gradient of the input is off by one position along an axis: every element comes one {}.",
         CONVOLUTION,
-        _shifted_gradient,
+        functools.partial(_shifted, names=("grad_input",)),
         about="grad_input",
     ),
     ResultsHypothesis(
         "shifted_by_one",
         "The result is off by one position along an axis: every element comes one {}.",
         CONVOLUTION,
-        _shifted,
+        functools.partial(_shifted, names=("output", "grad_weight")),
     ),
     ResultsHypothesis(
         "relu_applied",
