@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["SUITE", "Layer"]
+__all__ = ["SUITE", "Layer", "layers_named"]
 
 Kind = Literal["conv", "max", "avg"]
 
@@ -117,8 +118,26 @@ SUITE = (
     Layer("1-D 1001 1x100000x1 to 1", "conv", (1, 100_000, 1), (1001,), features=1),
     Layer("1-D 3 16x1000x256 to 256", "conv", (16, 1000, 256), (3,), features=256, padding=1),
     Layer("3x3 float64 8x28x28x64 to 64", "conv", (8, 28, 28, 64), (3, 3), features=64, padding=1, dtype="float64"),
+    Layer(
+        "depthwise 3x3/2 8x112x112x32", "conv", (8, 112, 112, 32), (3, 3), features=32, stride=2, padding=1, groups=32
+    ),
+    Layer("2 groups 5x5 8x27x27x96 to 256", "conv", (8, 27, 27, 96), (5, 5), features=256, padding=2, groups=2),
+    Layer("3x3 1x512x512x3 to 8", "conv", (1, 512, 512, 3), (3, 3), features=8, padding=1),
+    Layer("LeNet 5x5 64x14x14x6 to 16", "conv", (64, 14, 14, 6), (5, 5), features=16),
+    Layer("1x3 8x28x28x128 to 128", "conv", (8, 28, 28, 128), (1, 3), features=128),
+    Layer("1-D 3 16x1000x8 to 8", "conv", (16, 1000, 8), (3,), features=8, padding=1),
+    Layer("1x1 1x112x112x32 to 64", "conv", (1, 112, 112, 32), (1, 1), features=64),
     Layer("max 2x2/2 8x112x112x64", "max", (8, 112, 112, 64), (2, 2), stride=2),
     Layer("max 3x3 8x28x28x192", "max", (8, 28, 28, 192), (3, 3), padding=1),
     Layer("avg 3x3 8x35x35x192", "avg", (8, 35, 35, 192), (3, 3), padding=1),
     Layer("avg 7x7 64x7x7x512", "avg", (64, 7, 7, 512), (7, 7)),
+    Layer("avg 3x3/2 8x56x56x64", "avg", (8, 56, 56, 64), (3, 3), stride=2, padding=1),
+    Layer("max 2x2/2 8x14x14x512", "max", (8, 14, 14, 512), (2, 2), stride=2),
+    Layer("1-D max 2/2 16x1000x64", "max", (16, 1000, 64), (2,), stride=2),
+    Layer("avg 2x2/2 64x28x28x6", "avg", (64, 28, 28, 6), (2, 2), stride=2),
 )
+
+
+def layers_named(parts: Sequence[str] | None) -> list[Layer]:
+    """Return the layers whose names hold one of these texts; all if there are none."""
+    return [layer for layer in SUITE if not parts or any(part in layer.name for part in parts)]
