@@ -80,7 +80,7 @@ sbom: $(SUPPLY)/.ready ## Write the software bill of materials of the service, c
 audit: $(SUPPLY)/.ready ## Look the locked packages up in databases of known vulnerabilities.
 	$(SUPPLY)/bin/python requirements/audit.py $(if $(AUDIT_OPTIONAL),--optional) requirements/service.txt requirements/build.txt
 
-bench: $(PEERS)/.ready ## Time convpool against PyTorch, ONNX Runtime and JAX (ten minutes); writes benchmarks/results.*.
+bench: $(PEERS)/.ready ## Time convpool against PyTorch, ONNX Runtime and JAX (a quarter of an hour); writes benchmarks/results.*.
 	$(PEERS)/bin/python -m benchmarks.bench $(BENCH_ARGS)
 
 bench-service: $(BENCH_SERVICE)/.ready $(BENCH_PEERS:=/.ready) ## Time the service against other servers (ten minutes); writes benchmarks/service-results.*.

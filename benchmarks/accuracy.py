@@ -29,25 +29,21 @@ def errors(layer: Layer, threads: int) -> dict[str, Any]:
     Returns
     -------
     dict
-        By whose results they are, then by result: "convpool" (with algorithm="fastest" where there is
-        a choice), "convpool direct" of a float32 convolution, and PyTorch
-        by layout. They are compared with convpool's own in float64 ("direct" of a convolution). "reference" is how far
-        PyTorch's in float64 are from these, the worst of all: a check of the reference itself.
+        By whose results they are, then by result: convpool's "auto", its "fastest" where that computes anything else,
+        and "pytorch" by layout; of a float64 layer none. They are compared with convpool's "auto" in float64.
+        "reference" is how far PyTorch's in float64 are from these, the worst of all: a check of the reference itself.
     """
     pytorch.set_threads(threads)
     operands = layer.operands()
     exact = {name: operand.astype(np.float64) for name, operand in operands.items()}
-    direct = {"algorithm": "direct"} if layer.kind == "conv" else {}
-    reference = _of_convpool(layer, exact, **direct)
+    reference = _of_convpool(layer, exact)
     found: dict[str, Any] = {
         "reference": max(max(_apart(results, reference).values()) for results in _of_pytorch(layer, exact).values())
     }
     if layer.dtype == "float64":  # the reference itself
         return found
-    fastest = {"algorithm": "fastest"} if layer.kind == "conv" else {}
-    found["convpool"] = _apart(_of_convpool(layer, operands, **fastest), reference)
-    if direct:
-        found["convpool direct"] = _apart(_of_convpool(layer, operands, **direct), reference)
+    for choice, options in convpool.choices(layer).items():
+        found[choice] = _apart(_of_convpool(layer, operands, **options), reference)
     found["pytorch"] = {layout: _apart(results, reference) for layout, results in _of_pytorch(layer, operands).items()}
     return found
 

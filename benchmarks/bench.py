@@ -16,12 +16,24 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.figures import NAMES, best_medians, least_seconds, medians, ratios, summary
+from benchmarks.engines import convpool
+from benchmarks.figures import (
+    CHOICES,
+    MEASURES,
+    NAMES,
+    best_medians,
+    for_each_choice,
+    least_seconds,
+    medians,
+    ratios,
+    summary,
+    targets,
+)
 from benchmarks.machine import cpu_model, others_seconds
 from benchmarks.picture import draw
 from benchmarks.processes import DIRECTIONS, ROOT, Worker, WorkerError, time_in_turn, workers_at_once
 from benchmarks.report import markdown
-from benchmarks.suite import SUITE, Layer
+from benchmarks.suite import Layer, layers_named
 from cnn_core.runtime.threads import get_threads
 
 PEERS = [name for name in NAMES if name != "convpool"]
@@ -44,9 +56,7 @@ def parse_arguments() -> Settings:
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks", metavar="DIR", help="of the results")
     settings = parser.parse_args()
     settings.engines = ["convpool", *(peer for peer in PEERS if peer in settings.engines)]
-    settings.layers = [
-        layer for layer in SUITE if not settings.only or any(part in layer.name for part in settings.only)
-    ]
+    settings.layers = layers_named(settings.only)
     if not settings.layers:
         parser.error("no layer has such a name")
     return settings
@@ -75,32 +85,39 @@ def measured_peaks(threads: int) -> dict[str, float]:
         return worker.ask(peaks=True)
 
 
-def measured_workspace(layer: Layer, threads: int) -> dict[str, int]:
+def measured_workspace(layer: Layer, options: dict[str, Any], threads: int) -> dict[str, int]:
     with Worker("convpool", threads) as worker:
-        return worker.ask(workspace=layer.name)
+        return worker.ask(workspace=layer.name, options=options)
 
 
 def measured_layer(layer: Layer, settings: Settings, peaks: dict[str, float]) -> dict[str, Any]:
     """Return all figures of a layer but its errors."""
-    workspace = measured_workspace(layer, settings.threads)
+    choices = convpool.choices(layer)
+    workspace = {name: measured_workspace(layer, options, settings.threads) for name, options in choices.items()}
+    engines = {**dict.fromkeys(choices, "convpool"), **{peer: peer for peer in settings.engines if peer in PEERS}}
     start, others = time.perf_counter(), others_seconds()
-    with workers_at_once({name: (name, ROOT) for name in settings.engines}, settings.threads) as workers:
-        first = {name: worker.ask(build=layer.name) for name, worker in workers.items()}
-        seconds = medians(time_in_turn(workers, settings.rounds, settings.seconds))
+    with workers_at_once({label: (engine, ROOT) for label, engine in engines.items()}, settings.threads) as workers:
+        first = {
+            label: worker.ask(build=layer.name, options=choices.get(label, {})) for label, worker in workers.items()
+        }
+        measures = DIRECTIONS if layer.kind == "conv" else MEASURES
+        seconds = medians(time_in_turn(workers, settings.rounds, settings.seconds, measures))
     best = best_medians(seconds)
     if others is not None:
         others = max(0.0, (others_seconds() - others) / (time.perf_counter() - start))
+    least = least_seconds(layer, peaks)
     return {
         **dataclasses.asdict(layer),
         "is_notebook": is_notebook(layer),
         "multiply_accumulates": layer.multiply_accumulates,
+        "choices": list(choices),
         "seconds": seconds,
         "best": best,
         "ratios": ratios(best),
-        "share_of_peak": least_seconds(layer, peaks) / best["forward"]["convpool"],
+        "share_of_peak": {choice: least / best["forward"][choice] for choice in CHOICES},
         "others_processors": others,
-        "workspace_bytes": workspace,
-        "first_call_seconds": max(first["convpool"].values()),
+        "workspace_bytes": for_each_choice(workspace),
+        "first_call_seconds": for_each_choice({choice: max(first[choice].values()) for choice in choices}),
     }
 
 
@@ -111,7 +128,7 @@ def is_notebook(layer: Layer) -> bool:
 def measured_notebook(layers: list[Layer], settings: Settings) -> list[dict[str, Any]] | None:
     """Return the figures of the notebook's loops; None if the tests, which hold them, cannot be imported here."""
     rows = []
-    engines = {"notebook": ("notebook", ROOT), "convpool": ("convpool", ROOT)}
+    engines = {"notebook": ("notebook", ROOT), "auto": ("convpool", ROOT)}
     for layer in filter(is_notebook, layers):
         try:
             with workers_at_once(engines, settings.threads) as workers:
@@ -126,7 +143,7 @@ def measured_notebook(layers: list[Layer], settings: Settings) -> list[dict[str,
                 "name": layer.name,
                 "direction": direction,
                 **best[direction],
-                "ratio": ratios(best)[direction]["notebook"],
+                "ratio": best[direction]["notebook"] / best[direction]["auto"],
             }
             for direction in DIRECTIONS
         ]
@@ -142,14 +159,17 @@ def versions(settings: Settings) -> dict[str, str]:
 
 
 def describe(row: dict[str, Any]) -> str:
-    """Return a line about a layer, for those who wait."""
-    line = f"{row['name']:38}"
+    """Return some lines about a layer, for those who wait."""
+    lines = [row["name"]]
     if (row["others_processors"] or 0) > IDLE:
-        line += f"  NOT IDLE: others took {row['others_processors']:.2f} processors;"
-    for direction in DIRECTIONS:
-        line += f"  {direction} {1000 * row['best'][direction]['convpool']:8.3f} ms"
-        line += "".join(f" {NAMES[peer]} {ratio:.2f}" for peer, ratio in row["ratios"][direction].items())
-    return line
+        lines[0] += f"  NOT IDLE: others took {row['others_processors']:.2f} processors"
+    for choice in row["choices"]:
+        line = f"  {choice:8}"
+        for direction in DIRECTIONS:
+            line += f"  {direction} {1000 * row['best'][direction][choice]:8.3f} ms"
+            line += "".join(f" {NAMES[peer]} {ratio:.2f}" for peer, ratio in row["ratios"][direction][choice].items())
+        lines.append(line)
+    return "\n".join(lines)
 
 
 def measured(settings: Settings) -> dict[str, Any]:
@@ -172,7 +192,8 @@ def measured(settings: Settings) -> dict[str, Any]:
         results["layers"].append(row)
         print(describe(row), flush=True)
     results["notebook"] = measured_notebook(settings.layers, settings)
-    results["summary"] = summary(results["layers"])
+    results["summary"] = summary(results["layers"], [peer for peer in PEERS if peer in settings.engines])
+    results["targets"] = targets(results["summary"]["given"])
     return results
 
 
@@ -194,9 +215,12 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     write(results, settings.output)
-    for each in results["summary"]["without_notebook"] or results["summary"]["all"]:
-        directions = " and ".join(each["directions"])
-        print(f"{NAMES[each['peer']]}, {directions}: {each['geometric_mean']:.2f} (worst {each['worst']['value']:.2f})")
+    for each in results["summary"]["without_notebook"]:
+        found = (
+            f"{choice} {each[choice]['geometric_mean']:.2f} (worst {each[choice]['worst']['value']:.2f})"
+            for choice in CHOICES
+        )
+        print(f"{NAMES[each['peer']]}, {each['part']}: {', '.join(found)}")
 
 
 if __name__ == "__main__":

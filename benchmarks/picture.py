@@ -11,23 +11,48 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from benchmarks.processes import DIRECTIONS
+
 __all__ = ["draw", "logarithmic"]
 
-COLORS = {"forward": "#0072b2", "backward": "#e69f00"}  # told apart by colour-blind people, and in grey
+COLORS = {"auto": "#0072b2", "fastest": "#e69f00"}  # told apart by colour-blind people, and in grey
+LABELS = {"auto": "auto", "fastest": "fastest, where it computes something else"}
+TITLES = {"backward": " (of pooling: PyTorch's forward and backward)"}
 THICKNESS = 0.4
 TICKS = tuple(factor * 10.0**power for power in range(-3, 4) for factor in (1, 2, 5))
 
 
 def draw(layers: list[dict[str, Any]], subtitle: str, path: Path) -> None:
-    """Write a picture of each layer's ratios to PyTorch, forward and backward, as bars from 1."""
+    """Write a picture of each layer's ratios to PyTorch, forward beside backward, as bars from 1.
+
+    A layer for which fastest computes the same as auto has one bar.
+    """
     mpl.use("Agg")
-    figure = Figure(figsize=(10, 1.8 + 0.38 * len(layers)), layout="constrained")
-    axes = figure.subplots()
-    for number, (direction, color) in enumerate(COLORS.items()):
-        places = [place + (number - 0.5) * THICKNESS for place in range(len(layers))]
-        ratios = [layer["ratios"][direction]["pytorch"] for layer in layers]
-        widths = [ratio - 1 for ratio in ratios]
-        axes.barh(places, widths, THICKNESS, left=1, color=color, label=direction)
+    figure = Figure(figsize=(12, 2.0 + 0.38 * len(layers)), layout="constrained")
+    by_direction = figure.subplots(1, len(DIRECTIONS), sharey=True)
+    for axes, direction in zip(by_direction, DIRECTIONS, strict=True):
+        _bars(axes, layers, direction)
+        axes.set_title(direction + TITLES.get(direction, ""), fontsize=10)
+        axes.set_xlabel("ratio, logarithmic: right of 1 convpool is faster, left of 1 PyTorch is", fontsize=9)
+    by_direction[0].set_yticks(range(len(layers)), [layer["name"] for layer in layers], fontsize=9)
+    by_direction[0].set_ylim(len(layers) - 0.4, -0.6)  # the first layer on top
+    figure.suptitle(f"PyTorch's time / convpool's, layer by layer\n{subtitle}", fontsize=10)
+    handles = {
+        label: bar for axes in by_direction for bar, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(handles.values(), handles, loc="outside lower center", ncols=len(handles), frameon=False)
+    figure.savefig(path, dpi=130)
+
+
+def _bars(axes: Axes, layers: list[dict[str, Any]], direction: str) -> None:
+    shown = []
+    for number, (choice, color) in enumerate(COLORS.items()):
+        members = [(place, each) for place, each in enumerate(layers) if choice in each["choices"]]
+        if not members:
+            continue
+        ratios = [each["ratios"][direction][choice]["pytorch"] for _, each in members]
+        places = [place + (number - 0.5) * THICKNESS * (len(each["choices"]) - 1) for place, each in members]
+        axes.barh(places, [ratio - 1 for ratio in ratios], THICKNESS, left=1, color=color, label=LABELS[choice])
         for place, ratio in zip(places, ratios, strict=True):
             axes.annotate(
                 f"{ratio:.2f}",
@@ -38,14 +63,9 @@ def draw(layers: list[dict[str, Any]], subtitle: str, path: Path) -> None:
                 va="center_baseline",
                 fontsize=7,
             )
+        shown += ratios
     axes.axvline(1, color="black", linewidth=1)
-    axes.set_yticks(range(len(layers)), [layer["name"] for layer in layers], fontsize=9)
-    axes.set_ylim(len(layers) - 0.4, -0.6)  # the first layer on top
-    logarithmic(axes, [ratio for layer in layers for ratio in (layer["ratios"][key]["pytorch"] for key in COLORS)])
-    axes.set_title(f"PyTorch's time / convpool's, layer by layer\n{subtitle}", fontsize=10)
-    axes.set_xlabel("ratio, logarithmic: right of 1 convpool is faster, left of 1 PyTorch is")
-    figure.legend(loc="outside lower center", ncols=2, frameon=False)
-    figure.savefig(path, dpi=130)
+    logarithmic(axes, shown)
 
 
 def logarithmic(axes: Axes, ratios: list[float]) -> None:

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +121,9 @@ def workers_at_once(engines: Mapping[str, tuple[str, Path]], threads: int) -> It
         yield workers
 
 
-def time_in_turn(workers: Mapping[str, Worker], rounds: int, seconds: float) -> Times:
+def time_in_turn(
+    workers: Mapping[str, Worker], rounds: int, seconds: float, measures: Sequence[str] = DIRECTIONS
+) -> Times:
     """Time what the workers have built.
 
     Parameters
@@ -130,18 +132,22 @@ def time_in_turn(workers: Mapping[str, Worker], rounds: int, seconds: float) -> 
     rounds : int
         Turns of each worker.
     seconds : float
-        Length of a turn, for each of its computations and directions.
+        Length of a turn, for each of its computations and measures.
+    measures : sequence of str
+        What is timed: see ``benchmarks.worker``.
 
     Returns
     -------
     dict
-        The seconds of all calls, by direction, label and computation.
+        The seconds of all calls, by measure, label and computation.
     """
-    times: Times = {direction: {label: {} for label in workers} for direction in DIRECTIONS}
-    for _ in range(rounds):
-        for direction in DIRECTIONS:
+    times: Times = {measure: {label: {} for label in workers} for measure in measures}
+    for number in range(rounds):
+        for measure in measures:
             for label, worker in workers.items():
+                if number > 0 and not times[measure][label]:  # an engine without it
+                    continue
                 time.sleep(PAUSE)
-                for name, taken in worker.ask(time=direction, seconds=seconds).items():
-                    times[direction][label].setdefault(name, []).extend(taken)
+                for name, taken in worker.ask(time=measure, seconds=seconds).items():
+                    times[measure][label].setdefault(name, []).extend(taken)
     return times

@@ -5,9 +5,11 @@ Every line that comes in is a JSON object, and is answered by one line; its firs
 - ``{"version": true}``: the version of the engine, once it is imported;
 - ``{"build": name of a layer}``: makes the layer's computations, and returns the seconds of each one's first call;
   ``options`` are handed to the engine, and ``changes`` replace fields of the layer;
-- ``{"time": "forward" or "backward", "seconds": about how long}``: the seconds of each call of what was built;
-- ``{"workspace": name of a layer}``: the bytes that a forward and a backward take beside their results; asked first of
-  a new process, as memory that an earlier call left to be used again is not counted;
+- ``{"time": a measure, "seconds": about how long}``: the seconds of each call of what was built, by its name; a measure
+  is "forward", "backward" or "backward_alone" of a ``Computation``, and those without it are left out;
+- ``{"workspace": name of a layer}``: the bytes that a forward and a backward take beside their results, with
+  ``options`` for the engine; asked first of a new process, as memory that an earlier call left to be used again is not
+  counted;
 - ``{"errors": name of a layer}``: see ``benchmarks.accuracy``;
 - ``{"peaks": true}``: see ``benchmarks.machine``.
 """
@@ -32,7 +34,7 @@ from benchmarks.suite import SUITE
 __all__ = ["main"]
 
 LAYERS = {layer.name: layer for layer in SUITE}
-FEWEST, MOST = 2, 2000
+MOST = 2000
 WARM_UP = 0.05
 
 
@@ -60,18 +62,18 @@ class Answers:
             start = time.perf_counter()
             each.forward()
             first[each.name] = time.perf_counter() - start
-            for function in (each.forward, each.backward):
+            for function in (each.forward, each.backward, each.backward_alone):
                 if function is not None:
                     timed(function, WARM_UP)
         return first
 
-    def time(self, direction: str, *, seconds: float) -> dict[str, list[float]]:
-        functions = {each.name: getattr(each, direction) for each in self._computations}
+    def time(self, measure: str, *, seconds: float) -> dict[str, list[float]]:
+        functions = {each.name: getattr(each, measure) for each in self._computations}
         return {name: timed(function, seconds) for name, function in functions.items() if function is not None}
 
-    def workspace(self, name: str) -> dict[str, int]:
+    def workspace(self, name: str, *, options: dict[str, Any]) -> dict[str, int]:
         layer = LAYERS[name]
-        (computation,) = self._engine.build(layer, layer.operands())
+        (computation,) = self._engine.build(layer, layer.operands(), **options)
         return workspaces({"forward": computation.forward, "backward": computation.backward})
 
     def errors(self, name: str) -> dict[str, Any]:
@@ -84,10 +86,10 @@ class Answers:
 
 
 def timed(function: Callable[[], Any], seconds: float) -> list[float]:
-    """Return the seconds of each of several calls."""
+    """Return the seconds of each call within a time: of one at least."""
     taken = []
     end = time.perf_counter() + seconds
-    while len(taken) < FEWEST or (time.perf_counter() < end and len(taken) < MOST):
+    while not taken or (time.perf_counter() < end and len(taken) < MOST):
         start = time.perf_counter()
         result = function()
         taken.append(time.perf_counter() - start)

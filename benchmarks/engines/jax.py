@@ -44,6 +44,7 @@ def build(layer: Layer, operands: dict[str, Any]) -> list[Computation]:
     arrays = [jnp.asarray(operands[name]) for name in names]
     gradient = jnp.asarray(operands["grad_output"])
     forward = jax.jit(compute)
+    # compiled from the operands: it finds maxima itself, and leaves out of forward what no gradient needs
     backward = jax.jit(lambda gradient, *arrays: jax.vjp(compute, *arrays)[1](gradient))
     return [
         Computation(

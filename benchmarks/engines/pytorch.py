@@ -59,9 +59,15 @@ def _in_format(layer: Layer, operands: dict[str, Any], order: torch.memory_forma
         with torch.inference_mode():
             return forward()
 
+    def backward() -> tuple[Any, ...]:
+        return torch.autograd.grad(forward(), leaves, gradient)
+
     output = forward()
 
-    def backward() -> tuple[Any, ...]:
+    def backward_alone() -> tuple[Any, ...]:
         return torch.autograd.grad(output, leaves, gradient, retain_graph=True)
 
-    return Computation("NCHW" if order == torch.contiguous_format else "NHWC", infer, backward)
+    layout = "NCHW" if order == torch.contiguous_format else "NHWC"
+    if layer.kind == "conv":  # whose backward takes nothing from forward but the operands
+        return Computation(layout, infer, backward_alone)
+    return Computation(layout, infer, backward, backward_alone)
