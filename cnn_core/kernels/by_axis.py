@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,7 @@ __all__ = [
 ]
 
 Array = NDArray[Any]
+Index = tuple[slice, ...]
 
 MAX_NAIVE_TAPS = 64
 """Longer windows are reduced in ``many_in``: NumPy adds one element after the other over any axis but the last, and a
@@ -101,28 +103,58 @@ def reduced(
     ndarray
         Of the array's type. It may be a view of the array, or ``out``.
     """
-    pieces = pieces_of(along)
-    first = _first_operands(along) if along.piece_count <= MAX_CACHED_PIECES else ()
-    if len(first) == 1:
-        return at(array, axis, first[0].inputs)
-    result: Array
-    if first:
-        result = function(*(at(array, axis, piece.inputs) for piece in first), out=out)
-    elif out is not None:
-        result = out
+    steps = _steps(axis, along)
+    if len(steps.first) == 1:
+        return array[steps.first[0]]
+    result: Array = np.empty(resized(array, axis, along.output_size), dtype=array.dtype) if out is None else out
+    if steps.first:
+        function(*(array[taps] for taps in steps.first), out=result)
+    elif steps.has_rest:
         result.fill(initial)
-    else:
-        result = np.full(resized(array, axis, along.output_size), initial, dtype=array.dtype)
-    for piece in checked(pieces):
-        if piece in first:
-            continue
-        values = at(array, axis, piece.inputs)
-        if piece.spans_taps:
+    for outputs, inputs in checked(steps.others):
+        values, of_windows = array[inputs], result[outputs]
+        if along.goes_by_window:
             reduced_in = many_in if values.shape[axis] > MAX_NAIVE_TAPS else None
-            values = function.reduce(values, axis=axis, keepdims=True, dtype=reduced_in)
-        outputs = at(result, axis, piece.outputs)
-        function(outputs, values, out=outputs, casting="same_kind")
+            function.reduce(values, axis=axis, keepdims=True, dtype=reduced_in, out=of_windows)
+        else:
+            function(of_windows, values, out=of_windows)
     return result
+
+
+@dataclass(frozen=True, slots=True)
+class _Steps:
+    """The steps of a reduction along one axis, as indices of the array and of the result.
+
+    Parameters
+    ----------
+    first : sequence of tuple of slice
+        Taps of all windows with which the result begins: two; or a single one, if windows have no other; or none.
+    others : iterable of (tuple of slice, tuple of slice)
+        The windows, and one tap of each; or, where the axis goes by window, a window and all its taps.
+    has_rest : bool
+        Whether the result has to begin with the initial value.
+    """
+
+    first: Sequence[Index]
+    others: Iterable[tuple[Index, Index]]
+    has_rest: bool
+
+
+def _steps(axis: int, along: Axis) -> _Steps:
+    if along.piece_count <= MAX_CACHED_PIECES:
+        return _cached_steps(axis, along)
+    ahead = (slice(None),) * axis
+    others = (((*ahead, piece.outputs), (*ahead, piece.inputs)) for piece in along.pieces())
+    return _Steps((), others, True)
+
+
+@functools.lru_cache(maxsize=MAX_CACHED_AXES)
+def _cached_steps(axis: int, along: Axis) -> _Steps:
+    ahead, pieces = (slice(None),) * axis, _cached_pieces(along)
+    first = () if along.goes_by_window else _first_operands(along)
+    others = tuple(((*ahead, piece.outputs), (*ahead, piece.inputs)) for piece in pieces if piece not in first)
+    has_rest = not along.goes_by_window or len(pieces) < along.output_size
+    return _Steps([(*ahead, piece.inputs) for piece in first], others, has_rest)
 
 
 def reduce_axes(
@@ -162,7 +194,6 @@ def _cached_pieces(along: Axis) -> tuple[Piece, ...]:
     return tuple(along.pieces())
 
 
-@functools.lru_cache(maxsize=MAX_CACHED_AXES)
 def _first_operands(along: Axis) -> tuple[Piece, ...]:
     """Return the pieces that a reduction starts with instead of an initial value: each is one tap of all windows.
 

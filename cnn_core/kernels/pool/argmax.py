@@ -32,6 +32,7 @@ from ..by_axis import (
     spanned_windows,
 )
 from ..cost import Cost, Costs
+from ..opaque import MAX_RUN_BYTES, as_runs
 from ..passes import checked, converted
 from .block import PoolBlock
 from .scatter import STEP_ELEMENTS, scatter_plan
@@ -223,13 +224,17 @@ class ArgmaxLevel:
         for step, mask in self._selected(only_first=only_first):
             elements = target[step.inputs]
             # as integers, so that 0 times infinity is 0, and 1 times NaN keeps its bits
-            if not step.adds:
+            if not step.adds and elements.shape[-1] * elements.itemsize > MAX_RUN_BYTES:
                 np.multiply(mask[step.outputs] if step.is_dense else mask, bits[step.outputs], out=_bits(elements))
                 continue
             region = () if step.is_dense else step.outputs
             values = memory[region] if memory[region].shape == mask.shape else np.empty(mask.shape, gradient.dtype)
             np.multiply(mask, bits[region], out=_bits(values))
-            np.add(elements, values[step.outputs] if step.is_dense else values, out=elements)
+            of_step = values[step.outputs] if step.is_dense else values
+            if step.adds:
+                np.add(elements, of_step, out=elements)
+            else:
+                np.copyto(*as_runs(elements, of_step))
         return target
 
     def _selected(self, *, only_first: bool) -> Iterator[tuple[_Step, NDArray[np.uint8]]]:

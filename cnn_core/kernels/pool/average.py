@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...geometry import AnyWindows, AxisWindows, Windows
+from ...geometry import AnyWindows, Axis, AxisWindows
 from ...runtime.workspace import Workspace
 from ..by_axis import (
     MAX_NAIVE_TAPS,
     level_sizes,
+    pieces_of,
     reduce_axes,
     reduction_costs,
     smallest_first,
@@ -29,9 +30,6 @@ from .scatter import STEP_ELEMENTS, rows_plan, scatter, scatter_plan
 __all__ = ["AverageKernel"]
 
 Array = NDArray[Any]
-
-MIN_EINSUM_CHANNELS = 64
-"""With fewer channels in an inner loop, a single einsum over all taps is slower than sums over one axis at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,22 +79,11 @@ class AverageKernel:
     def forward(self, _: Workspace, input: Array, block: PoolBlock, results: Sequence[Array]) -> None:
         """Write the average of each window's taps inside the input."""
         (target,) = results
-        windows = block.windows
-        if isinstance(windows, Windows) and self._is_einsum(input, windows):
-            taps, kept_axes = len(self.axes), range(len(self.axes), len(self.axes) + input.ndim)
-            np.einsum(windows.taps_first(input, self.axes), range(taps + input.ndim), kept_axes, out=target)
+        if math.prod(block.windows.sizes) <= MAX_NAIVE_TAPS and all(map(_is_whole, block.windows.axes)):
+            np.add.reduce(input, axis=tuple(self.axes), keepdims=True, out=target)
         else:
-            reduce_axes(np.add, input, smallest_first(windows, self.axes), 0, target, np.dtype(np.float64))
+            reduce_axes(np.add, input, smallest_first(block.windows, self.axes), 0, target, np.dtype(np.float64))
         np.divide(target, self._divisors_of(block), out=target)
-
-    def _is_einsum(self, input: Array, windows: Windows) -> bool:
-        """Return whether all taps are added in a single pass: of few taps without padding, and many channels."""
-        return (
-            all(axis.before == 0 and axis.reach == axis.size for axis in windows.axes)
-            and math.prod(windows.kernel_sizes) <= MAX_NAIVE_TAPS
-            and self.axes[-1] == input.ndim - 2
-            and input.shape[-1] >= MIN_EINSUM_CHANNELS
-        )
 
     def backward(self, workspace: Workspace, gradient: Array, _: Array, block: PoolBlock, grad_input: Array) -> None:
         """Give every tap of a window its share of the window's gradient."""
@@ -131,3 +118,10 @@ class AverageKernel:
     def shared_elements(self, planes: int, windows: AnyWindows) -> int:  # noqa: ARG002
         """Return the elements of the divisors, in float64 and in ``dtype``, and of the counts along each axis."""
         return 4 * math.prod(windows.output_sizes) + 16 * sum(windows.output_sizes)
+
+
+def _is_whole(along: Axis) -> bool:
+    """Return whether the only window along an axis is all of it."""
+    return along.output_size == 1 and [piece.inputs.indices(along.size) for piece in pieces_of(along)] == [
+        (0, along.size, 1)
+    ]
