@@ -40,7 +40,8 @@ def as_operand(name: str, value: ArrayLike | None, dtypes: tuple[str, ...] = ())
         array = np.asarray(value)
     except ValueError:
         raise ShapeError(name, "must consist of", "sequences of equal lengths", got="ragged sequences") from None
-    array = array.astype(array.dtype.newbyteorder("="), copy=False)
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
     computable = array.dtype.kind in "iu" or array.dtype in FLOATING
     if not (array.dtype.name in dtypes if dtypes else computable):
         accepted = " or ".join(dtypes) or "float16, float32, float64 or integers"
@@ -50,10 +51,9 @@ def as_operand(name: str, value: ArrayLike | None, dtypes: tuple[str, ...] = ())
 
 def common_dtype(*operands: NDArray[Any] | np.dtype[Any] | None) -> np.dtype[Any]:
     """Return the floating type that holds all operands, or their types, that are given; integers count as float64."""
-    dtypes = [
-        operand if isinstance(operand, np.dtype) else operand.dtype for operand in operands if operand is not None
-    ]
-    return np.result_type(*(dtype if dtype.kind == "f" else np.dtype(np.float64) for dtype in dtypes))
+    given = [operand for operand in operands if operand is not None]
+    dtypes = {operand if isinstance(operand, np.dtype) else operand.dtype for operand in given}  # usually one
+    return np.result_type(*[dtype if dtype.kind == "f" else FLOATING[-1] for dtype in dtypes])
 
 
 def accumulation_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:

@@ -110,9 +110,7 @@ class Im2colGemm:
         partial_sums = _partial_sum_count(problem)
         window_blocks = problem.window_blocks(_grad_weight_division(problem))
         dtype = grad_weight.dtype
-        totals = np.zeros((partial_sums, *grad_weight.shape), dtype=dtype) if partial_sums > 1 else grad_weight[None]
-        if partial_sums == 1:
-            grad_weight[...] = 0
+        totals = np.empty((partial_sums, *grad_weight.shape), dtype=dtype) if partial_sums > 1 else grad_weight[None]
 
         def make_worker(workspace: Workspace) -> Callable[[tuple[int, int]], None]:
             def step_of(layout: Layout, index: int) -> _WeightGradient:
@@ -131,10 +129,13 @@ class Im2colGemm:
                     step = step_of(block.layout, index)
                     must_clear = workspace.claim(step)
                     step.add(input[block.inputs], grad_output[block.outputs], must_clear=must_clear, is_alone=is_alone)
-                if step is not None:
-                    total = totals[partial_sum][slices[index]]  # (*k, c, F)
+                total = totals[partial_sum][slices[index]]  # (*k, c, F)
+                if step is None:  # an empty batch
+                    total[...] = 0
+                else:
                     split = step.sums.reshape(problem.groups, *total.shape[:-1], -1)
-                    split_channels(total, problem.groups)[...] = np.moveaxis(split, 0, -2)
+                    by_tap = split.transpose(*range(1, split.ndim - 1), 0, -1)
+                    split_channels(total, problem.groups)[...] = by_tap
 
             return compute
 
