@@ -51,14 +51,19 @@ def as_operand(name: str, value: ArrayLike | None, dtypes: tuple[str, ...] = ())
 
 def common_dtype(*operands: NDArray[Any] | np.dtype[Any] | None) -> np.dtype[Any]:
     """Return the floating type that holds all operands, or their types, that are given; integers count as float64."""
-    given = [operand for operand in operands if operand is not None]
-    dtypes = {operand if isinstance(operand, np.dtype) else operand.dtype for operand in given}  # usually one
-    return np.result_type(*[dtype if dtype.kind == "f" else FLOATING[-1] for dtype in dtypes])
+    common, _, float64 = FLOATING
+    for operand in operands:
+        if operand is not None:
+            dtype = operand if isinstance(operand, np.dtype) else operand.dtype
+            if dtype is not common:
+                common = np.promote_types(common, dtype if dtype.kind == "f" else float64)
+    return common
 
 
 def accumulation_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """Return the type that sums are computed in: float32 for float16, else the type itself."""
-    return np.dtype(np.float32) if dtype == np.float16 else dtype
+    float16, float32, _ = FLOATING
+    return float32 if dtype == float16 else dtype
 
 
 def checked_sequence(name: str, shape: Sequence[int]) -> tuple[int, ...]:
