@@ -42,10 +42,10 @@ def as_operand(name: str, value: ArrayLike | None, dtypes: tuple[str, ...] = ())
         raise ShapeError(name, "must consist of", "sequences of equal lengths", got="ragged sequences") from None
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
-    computable = array.dtype.kind in "iu" or array.dtype in FLOATING
-    if not (array.dtype.name in dtypes if dtypes else computable):
+    dtype = array.dtype
+    if not (dtype.name in dtypes if dtypes else dtype.kind in "iu" or dtype in FLOATING):
         accepted = " or ".join(dtypes) or "float16, float32, float64 or integers"
-        raise DtypeError(name, "must have dtype", accepted, got=array.dtype.name)
+        raise DtypeError(name, "must have dtype", accepted, got=dtype.name)
     return array
 
 

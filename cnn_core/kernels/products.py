@@ -37,11 +37,14 @@ MAX_MATRICES = 2**15
 
 def multiply(left: Array, right: Array, out: Array) -> None:
     """Write ``left @ right``; as of ``multiplication``."""
+    rows, inner = left.shape[-2:]
     if left.ndim > 2 and len(left) > MAX_MATRICES:
         for some in checked(_some(len(left))):
             multiply(left[some], right[some], out[some])
-        return
-    multiplication(left, right.shape, out)(right)
+    elif _rows_at_once(rows, inner, right.shape[-1]) == rows:  # without the views of parts
+        np.matmul(left, right, out=out)
+    else:
+        multiplication(left, right.shape, out)(right)
 
 
 def multiplication(left: Array, shape: tuple[int, ...], out: Array) -> Callable[[Array], object]:

@@ -228,23 +228,18 @@ class DifferentiableConvolution(Convolution):
         gradient = self._checked_gradient(grad_output, resolved)
         dtype = common_dtype(gradient, input, weight, bias)
         sums = accumulation_dtype(dtype)
-        shapes = resolved.gradient_shapes
-        results = {f"grad_{name}": np.empty(shapes[name], dtype=sums) for name in wrt}
-        by_position = channels_last_view(gradient, self.data_format)
+        shapes, by_position = resolved.gradient_shapes, channels_last_view(gradient, self.data_format)
+        grad_input = grad_weight = grad_bias = None
         if "input" in wrt:
-            self._write_grad_input(
-                resolved,
-                by_position,
-                self._kernel_first(converted(weight, sums)),
-                channels_last_view(results["grad_input"], self.data_format),
-            )
+            grad_input = np.empty(shapes["input"], dtype=sums)
+            target = channels_last_view(grad_input, self.data_format)
+            self._write_grad_input(resolved, by_position, self._kernel_first(converted(weight, sums)), target)
+            grad_input = converted(grad_input, dtype)
         if "weight" in wrt:
-            self._write_grad_weight(
-                resolved,
-                channels_last_view(input, self.data_format),
-                by_position,
-                self._kernel_first(results["grad_weight"]),
-            )
+            grad_weight = np.empty(shapes["weight"], dtype=sums)
+            target = self._kernel_first(grad_weight)
+            self._write_grad_weight(resolved, channels_last_view(input, self.data_format), by_position, target)
+            grad_weight = converted(grad_weight, dtype)
         if "bias" in wrt:
-            results["grad_bias"][...] = channel_sums(by_position).reshape(shapes["bias"])
-        return ConvGradients(**{name: converted(array, dtype) for name, array in results.items()})
+            grad_bias = converted(converted(channel_sums(by_position), sums), dtype).reshape(shapes["bias"])
+        return ConvGradients(grad_input, grad_weight, grad_bias)

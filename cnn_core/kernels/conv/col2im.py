@@ -12,6 +12,7 @@ Axes in comments as in ``im2col_gemm``.
 
 from __future__ import annotations
 
+import functools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -66,31 +67,29 @@ class Col2im:
         for window_block in problem.window_blocks(_division(problem)):
             images = window_block.outputs[0]
             by_image.setdefault((images.start, images.stop), []).append(window_block)
-        targets = split_channels(grad_input, problem.groups)  # (N, *S, G, C/G)
+        targets, units = split_channels(grad_input, problem.groups), _units(problem)  # (N, *S, G, C/G)
         make: type[_Taps] | type[_Patches] = _Taps if _goes_by_tap(problem) else _Patches
-        matrices = {_key(unit): make.matrices(problem, weight, unit) for unit in _units(problem)}
+        matrices = {_key(unit): make.matrices(problem, weight, unit) for unit in units}
         by_channel = None if bias is None else split_channels(bias, problem.groups)
 
         def make_worker(workspace: Workspace) -> Callable[[Unit], None]:
-            def step_of(layout: Layout, groups: slice, shape: tuple[int, ...]) -> _Taps | _Patches:
-                return workspace.cached(
-                    (make, layout, groups.start, shape),
-                    lambda: make(problem, layout, groups, shape, workspace, weight.dtype),
-                )
-
             def compute(unit: Unit) -> None:
                 images, groups, channels = unit
                 target = targets[images, ..., groups, channels]
                 fill(target, 0 if by_channel is None else by_channel[groups, channels])
                 for block in checked(by_image[images.start, images.stop]):
-                    step = step_of(block.layout, groups, target.shape[-2:])
+                    shape = target.shape[-2:]
+                    step = workspace.cached(
+                        (make, block.layout, groups.start, shape),
+                        functools.partial(make, problem, block.layout, groups, shape, workspace, weight.dtype),
+                    )
                     step.compute(grad_output[block.outputs], matrices[_key(unit)])
                     region = target[(slice(None), *block.inputs[1:])]
                     np.add(region, step.inside, out=region)
 
             return compute
 
-        run_blocks(_units(problem), make_worker)
+        run_blocks(units, make_worker)
 
     def workspace(self, problem: ConvProblem) -> int:
         """Return the elements of the weight's matrices and of each thread's patches and sums."""
@@ -269,6 +268,10 @@ class _Scatter(ABC):
     def _prepare(self, problem: ConvProblem, layout: Layout, shape: tuple[int, ...]) -> None:
         """Make the views that each block needs."""
 
+    @abstractmethod
+    def compute(self, gradient: Array, matrices: Array) -> None:
+        """Write the gradient from a part of grad_output to ``inside``."""
+
 
 class _Patches(_Scatter):
     """Patches, added to the part of the padded grad_input one run of taps after the other."""
@@ -321,12 +324,11 @@ class _Patches(_Scatter):
         return contiguous(split.reshape(-1, *split.shape[-2:]).transpose(1, 2, 0))
 
     def compute(self, gradient: Array, matrices: Array) -> None:
-        """Write the gradient from a part of grad_output to ``inside``."""
         of_groups = group_matrices(gradient, self._all_groups, matrices.dtype, self._copied)[self._groups]
         multiply(of_groups, matrices, out=self._patches)
         self._padded.fill(0)
         for region, added in checked(self._prepared or self._additions()):
-            np.add(region, added, out=region)
+            np.add(region, added, region)
 
 
 class _Taps(_Scatter):
@@ -341,7 +343,6 @@ class _Taps(_Scatter):
         return contiguous(np.moveaxis(_split(problem, weight, unit), -3, -1))
 
     def compute(self, gradient: Array, matrices: Array) -> None:
-        """Write the gradient from a part of grad_output to ``inside``."""
         self._padded.fill(0)
         of_groups = split_channels(gradient, self._all_groups)[..., self._groups, :]  # (n, *o, g, F/G)
         for taps in checked(_offsets(self._kernel)):

@@ -101,9 +101,10 @@ def cached_per_problem(
     @functools.wraps(function)
     def wrapped(problem: ConvProblem, *arguments: *Arguments) -> Result:
         cache, key = problem.cache, (function, *arguments)
-        if key not in cache:
-            cache[key] = function(problem, *arguments)
-        return cache[key]  # type: ignore[no-any-return]
+        found = cache.get(key, cache)  # which no function returns; None may be a result
+        if found is cache:
+            found = cache[key] = function(problem, *arguments)
+        return found  # type: ignore[no-any-return]
 
     return wrapped
 
