@@ -40,25 +40,30 @@ def as_operand(name: str, value: ArrayLike | None, dtypes: tuple[str, ...] = ())
         array = np.asarray(value)
     except ValueError:
         raise ShapeError(name, "must consist of", "sequences of equal lengths", got="ragged sequences") from None
-    array = array.astype(array.dtype.newbyteorder("="), copy=False)
-    computable = array.dtype.kind in "iu" or array.dtype in FLOATING
-    if not (array.dtype.name in dtypes if dtypes else computable):
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    dtype = array.dtype
+    if not (dtype.name in dtypes if dtypes else dtype.kind in "iu" or dtype in FLOATING):
         accepted = " or ".join(dtypes) or "float16, float32, float64 or integers"
-        raise DtypeError(name, "must have dtype", accepted, got=array.dtype.name)
+        raise DtypeError(name, "must have dtype", accepted, got=dtype.name)
     return array
 
 
 def common_dtype(*operands: NDArray[Any] | np.dtype[Any] | None) -> np.dtype[Any]:
     """Return the floating type that holds all operands, or their types, that are given; integers count as float64."""
-    dtypes = [
-        operand if isinstance(operand, np.dtype) else operand.dtype for operand in operands if operand is not None
-    ]
-    return np.result_type(*(dtype if dtype.kind == "f" else np.dtype(np.float64) for dtype in dtypes))
+    common, _, float64 = FLOATING
+    for operand in operands:
+        if operand is not None:
+            dtype = operand if isinstance(operand, np.dtype) else operand.dtype
+            if dtype is not common:
+                common = np.promote_types(common, dtype if dtype.kind == "f" else float64)
+    return common
 
 
 def accumulation_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """Return the type that sums are computed in: float32 for float16, else the type itself."""
-    return np.dtype(np.float32) if dtype == np.float16 else dtype
+    float16, float32, _ = FLOATING
+    return float32 if dtype == float16 else dtype
 
 
 def checked_sequence(name: str, shape: Sequence[int]) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -128,6 +129,7 @@ def one_of(choices: Any) -> Rule:
     return Rule("one of " + ", ".join(words), canonical, {"type": "string", "enum": spellings})
 
 
+@functools.cache
 def subset_of(words: tuple[str, ...]) -> Rule:
     """Accept a list that names some of the words, each at most once."""
 
@@ -136,9 +138,10 @@ def subset_of(words: tuple[str, ...]) -> Rule:
             value = [value]
         if not isinstance(value, (list, tuple)) or not value:
             raise TypeError
-        if any(not isinstance(item, str) or item not in words for item in value) or len(set(value)) != len(value):
+        places = [words.index(item) for item in value if isinstance(item, str)]  # raises ValueError for other words
+        if len(set(places)) != len(value):
             raise ValueError
-        return tuple(words[words.index(item)] for item in value)
+        return tuple([words[place] for place in places])
 
     items = {"type": "string", "enum": list(words)}
     schema = {"type": "array", "items": items, "minItems": 1, "uniqueItems": True}

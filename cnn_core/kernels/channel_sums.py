@@ -38,7 +38,7 @@ def channel_sums(array: NDArray[Any]) -> NDArray[Any]:
     """Return the sums of (N, *spatial, C) over all axes but the last, in float64."""
     channels = array.shape[-1]
     if array.size <= MAX_UNDIVIDED_ELEMENTS:
-        few: NDArray[Any] = array.sum(axis=tuple(range(array.ndim - 1)), dtype=np.float64)
+        few: NDArray[Any] = np.add.reduce(array, axis=tuple(range(array.ndim - 1)), dtype=np.float64)
         return few
     added_in = accumulation_dtype(common_dtype(array))
     is_plain = array.dtype == added_in and array.flags.c_contiguous

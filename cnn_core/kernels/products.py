@@ -37,14 +37,17 @@ MAX_MATRICES = 2**15
 
 def multiply(left: Array, right: Array, out: Array) -> None:
     """Write ``left @ right``; as of ``multiplication``."""
+    rows, inner = left.shape[-2:]
     if left.ndim > 2 and len(left) > MAX_MATRICES:
         for some in checked(_some(len(left))):
             multiply(left[some], right[some], out[some])
-        return
-    multiplication(left, right.shape, out)(right)
+    elif _rows_at_once(rows, inner, right.shape[-1]) == rows:  # without the views of parts
+        np.matmul(left, right, out=out)
+    else:
+        multiplication(left, right.shape, out)(right)
 
 
-def multiplication(left: Array, shape: tuple[int, ...], out: Array) -> Callable[[Array], None]:
+def multiplication(left: Array, shape: tuple[int, ...], out: Array) -> Callable[[Array], object]:
     """Return a function that writes ``left @ right`` for a right matrix; all views are created in advance.
 
     Parameters
@@ -57,7 +60,7 @@ def multiplication(left: Array, shape: tuple[int, ...], out: Array) -> Callable[
     rows, inner = left.shape[-2:]
     at_once = _rows_at_once(rows, inner, shape[-1])
     if at_once == rows:
-        return functools.partial(_product, left, out)
+        return functools.partial(np.matmul, left, out=out)
     whole = rows // at_once * at_once
     by_part, out_by_part = _by_part(left, at_once), _by_part(out, at_once)
     rest, out_of_rest = left[..., whole:, :], out[..., whole:, :]
@@ -114,10 +117,6 @@ def _by_part(array: Array, rows: int) -> Array:
 def _some(count: int) -> Iterator[slice]:
     """Yield slices of so many matrices."""
     return (slice(start, start + MAX_MATRICES) for start in range(0, count, MAX_MATRICES))
-
-
-def _product(left: Array, out: Array, right: Array) -> None:
-    np.matmul(left, right, out=out)
 
 
 def _rows_at_once(rows: int, inner: int, columns: int, limit: int = MAX_PRODUCTS) -> int:

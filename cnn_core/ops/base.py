@@ -189,7 +189,7 @@ class Op(ABC):
 
     def _resolved(self, *operands: NDArray[Any] | None) -> Any:
         """Return the op resolved for operands, from a cache: a model uses the same shapes over and over."""
-        return self.cached_resolve(*(None if operand is None else operand.shape for operand in operands))
+        return _cached_resolve(self, tuple([None if operand is None else operand.shape for operand in operands]))
 
     def cached_resolve(self, *shapes: tuple[int, ...] | None) -> ResolvedOp[Any]:
         """Resolve the op as ``resolve`` does, from a cache; shapes are tuples."""

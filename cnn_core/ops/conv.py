@@ -12,15 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..geometry import Windows, require_padding_source
-from ..kernels.conv import correlate, correlate_grad_input, correlate_grad_weight, taken_algorithm
+from ..kernels.conv import correlate, correlate_grad_input, correlate_grad_weight
 from ..kernels.conv.costs import conv_costs
 from ..kernels.cost import MOVED_ELEMENT, Cost, Costs
 from ..kernels.passes import copy
 from ..kernels.source_padding import fold_source_padding, pad_from_source
 from ..operands import layer_shape, split_layer_shape
-from ..parameters import Direction, PaddingMode, TakenAlgorithm, parameter
-from .base import ResolvedOp
-from .conv_base import DifferentiableConvolution, checked_bias_shape
+from ..parameters import PaddingMode, parameter
+from .conv_base import DifferentiableConvolution, ResolvedConvolution, checked_bias_shape
 from .docstrings import documented
 from .rules import PADDING_MODE
 from .weight_layout import explains_layout
@@ -68,13 +67,14 @@ class Conv(DifferentiableConvolution):
     @explains_layout
     def resolve(  # noqa: D102
         self, input_shape: Sequence[int], weight_shape: Sequence[int], bias_shape: Sequence[int] | None = None
-    ) -> ResolvedOp[Windows]:
+    ) -> ResolvedConvolution:
         batch, spatial, channels = split_layer_shape("input", input_shape, self.data_format, self.spatial_axes)
         weight, windows = self._over_input(spatial, channels, weight_shape)
         checked_bias = checked_bias_shape(bias_shape, weight.features, len(spatial))
         for index, axis in enumerate(windows.axes):
             require_padding_source(self.padding_mode, index, axis.size, axis.before, axis.after)
-        return ResolvedOp(
+        over_input = windows.over_padded_input() if self._copies_padding(windows) else windows
+        return ResolvedConvolution(
             result_shapes={"output": layer_shape(batch, windows.output_sizes, weight.features, self.data_format)},
             gradient_shapes={
                 "input": layer_shape(batch, spatial, channels, self.data_format),
@@ -84,49 +84,40 @@ class Conv(DifferentiableConvolution):
             windows=windows,
             multiply_accumulates=batch * math.prod(windows.output_sizes) * math.prod(weight.shape),
             costs=functools.partial(self._costs, batch, channels, weight.kernel_first_shape, windows),
-            algorithm=functools.partial(self._algorithm, batch, weight.kernel_first_shape, windows),
+            **self._problem_and_algorithm(batch, weight, over_input),
         )
 
     def _write_output(
-        self,
-        input: Array,
-        weight: Array,
-        bias: Array | None,
-        windows: Windows,
-        output: Array,
-        algorithm: TakenAlgorithm,
+        self, resolved: ResolvedConvolution, input: Array, weight: Array, bias: Array | None, output: Array
     ) -> None:
-        input, windows = self._with_padding(input, windows)
-        correlate(input, weight, windows, self.groups, output, bias=bias, algorithm=algorithm)
+        problem, algorithm = resolved.problem(weight.itemsize), resolved.algorithm(weight.itemsize, "forward")
+        padded = self._with_padding(input, resolved.windows)
+        correlate(problem, padded, weight, output, bias=bias, algorithm=algorithm)
 
     def _write_grad_input(
-        self, grad_output: Array, weight: Array, windows: Windows, grad_input: Array, algorithm: TakenAlgorithm
+        self, resolved: ResolvedConvolution, grad_output: Array, weight: Array, grad_input: Array
     ) -> None:
-        if not self._copies_padding(windows):
-            correlate_grad_input(grad_output, weight, windows, self.groups, grad_input, algorithm=algorithm)
+        problem, algorithm = resolved.problem(weight.itemsize), resolved.algorithm(weight.itemsize, "backward")
+        if not self._copies_padding(resolved.windows):
+            correlate_grad_input(problem, grad_output, weight, grad_input, algorithm=algorithm)
             return
-        padded = np.empty((len(grad_input), *windows.padded_sizes, grad_input.shape[-1]), dtype=grad_input.dtype)
-        correlate_grad_input(grad_output, weight, windows.over_padded_input(), self.groups, padded, algorithm=algorithm)
-        copy(grad_input, fold_source_padding(padded, windows.padding, self.padding_mode))
+        padded = np.empty((len(grad_input), *problem.windows.sizes, grad_input.shape[-1]), dtype=grad_input.dtype)
+        correlate_grad_input(problem, grad_output, weight, padded, algorithm=algorithm)
+        copy(grad_input, fold_source_padding(padded, resolved.windows.padding, self.padding_mode))
 
     def _write_grad_weight(
-        self, input: Array, grad_output: Array, windows: Windows, grad_weight: Array, algorithm: TakenAlgorithm
+        self, resolved: ResolvedConvolution, input: Array, grad_output: Array, grad_weight: Array
     ) -> None:
-        input, windows = self._with_padding(input, windows)
-        correlate_grad_weight(input, grad_output, windows, self.groups, grad_weight, algorithm=algorithm)
+        itemsize = grad_weight.itemsize
+        problem, algorithm = resolved.problem(itemsize), resolved.algorithm(itemsize, "backward")
+        padded = self._with_padding(input, resolved.windows)
+        correlate_grad_weight(problem, padded, grad_output, grad_weight, algorithm=algorithm)
 
-    def _with_padding(self, input: Array, windows: Windows) -> tuple[Array, Windows]:
-        """Return an input with the padding that is copied from it, and its windows; zeros are added block by block."""
+    def _with_padding(self, input: Array, windows: Windows) -> Array:
+        """Return an input with the padding that is copied from it; zeros are added block by block."""
         if not self._copies_padding(windows):
-            return input, windows
-        return pad_from_source(input, windows.padding, self.padding_mode), windows.over_padded_input()
-
-    def _algorithm(
-        self, batch: int, weight_shape: tuple[int, ...], windows: Windows, itemsize: int, direction: Direction
-    ) -> TakenAlgorithm:
-        if self._copies_padding(windows):
-            windows = windows.over_padded_input()
-        return taken_algorithm(batch, weight_shape, self.groups, windows, itemsize, self.algorithm, direction)
+            return input
+        return pad_from_source(input, windows.padding, self.padding_mode)
 
     def _copies_padding(self, windows: Windows) -> bool:
         return self.padding_mode != "zeros" and any(before or after for before, after in windows.padding)

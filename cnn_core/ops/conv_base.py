@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -13,9 +14,11 @@ from numpy.typing import ArrayLike, NDArray
 from ..errors import ParameterError, ShapeError, describe, number_of
 from ..geometry import Windows, resolve_windows
 from ..kernels.channel_sums import channel_sums
+from ..kernels.conv.problem import ConvProblem, conv_problem
+from ..kernels.conv.select import taken
 from ..kernels.passes import converted
 from ..operands import accumulation_dtype, channels_last_view, checked_sequence, common_dtype, describe_shape
-from ..parameters import Algorithm, Framework, Padding, PerAxis, TakenAlgorithm, parameter, subset_of
+from ..parameters import Algorithm, Direction, Framework, Padding, PerAxis, TakenAlgorithm, parameter, subset_of
 from .base import INPUT, Op, Operand, ResolvedOp, computation
 from .docstrings import documented
 from .rules import ALGORITHM, DILATION_TEXT, GROUPS, PADDING, POSITIVE_PER_AXIS, SAME_TEXT, STRIDE_TEXT
@@ -34,6 +37,20 @@ class ConvGradients(NamedTuple):
     grad_input: Array | None = None
     grad_weight: Array | None = None
     grad_bias: Array | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResolvedConvolution(ResolvedOp[Windows]):
+    """A differentiable convolution of given shapes.
+
+    Parameters
+    ----------
+    problem : callable
+        Returns the cross-correlation that is computed, or whose adjoint is, for an itemsize of the sums.
+    """
+
+    algorithm: Callable[[int, Direction], TakenAlgorithm]
+    problem: Callable[[int], ConvProblem]
 
 
 @dataclass(frozen=True)
@@ -133,32 +150,40 @@ class DifferentiableConvolution(Convolution):
         "auto",
     )
 
+    def _problem_and_algorithm(
+        self, batch: int, weight: Weight, windows: Windows, *, transposed: bool = False
+    ) -> dict[str, Any]:
+        """Return the fields of that name of a ResolvedConvolution."""
+        problem = functools.cache(
+            functools.partial(conv_problem, batch, weight.kernel_first_shape, self.groups, windows)
+        )
+
+        @functools.cache
+        def algorithm(itemsize: int, direction: Direction) -> TakenAlgorithm:
+            return taken(problem(itemsize), self.algorithm, direction, transposed=transposed)
+
+        return {"problem": problem, "algorithm": algorithm}
+
     @abstractmethod
     def resolve(  # noqa: D102
         self, input_shape: Sequence[int], weight_shape: Sequence[int], bias_shape: Sequence[int] | None = None
-    ) -> ResolvedOp[Windows]: ...
+    ) -> ResolvedConvolution: ...
 
     # All arrays are channels-last, the weight (*kernel, C/groups, C_out), the bias with one axis.
 
     @abstractmethod
     def _write_output(
-        self,
-        input: Array,
-        weight: Array,
-        bias: Array | None,
-        windows: Windows,
-        output: Array,
-        algorithm: TakenAlgorithm,
+        self, resolved: ResolvedConvolution, input: Array, weight: Array, bias: Array | None, output: Array
     ) -> None: ...
 
     @abstractmethod
     def _write_grad_input(
-        self, grad_output: Array, weight: Array, windows: Windows, grad_input: Array, algorithm: TakenAlgorithm
+        self, resolved: ResolvedConvolution, grad_output: Array, weight: Array, grad_input: Array
     ) -> None: ...
 
     @abstractmethod
     def _write_grad_weight(
-        self, input: Array, grad_output: Array, windows: Windows, grad_weight: Array, algorithm: TakenAlgorithm
+        self, resolved: ResolvedConvolution, input: Array, grad_output: Array, grad_weight: Array
     ) -> None: ...
 
     @computation
@@ -170,12 +195,11 @@ class DifferentiableConvolution(Convolution):
         sums = accumulation_dtype(dtype)
         output = np.empty(resolved.output_shape, dtype=sums)
         self._write_output(
+            resolved,
             channels_last_view(input, self.data_format),
             self._kernel_first(converted(weight, sums)),
             None if bias is None else bias.reshape(-1).astype(sums, copy=False),
-            resolved.windows,
             channels_last_view(output, self.data_format),
-            resolved.algorithm(sums.itemsize, "forward"),
         )
         return converted(output, dtype)
 
@@ -204,26 +228,18 @@ class DifferentiableConvolution(Convolution):
         gradient = self._checked_gradient(grad_output, resolved)
         dtype = common_dtype(gradient, input, weight, bias)
         sums = accumulation_dtype(dtype)
-        shapes = resolved.gradient_shapes
-        results = {f"grad_{name}": np.empty(shapes[name], dtype=sums) for name in wrt}
-        by_position = channels_last_view(gradient, self.data_format)
-        algorithm = resolved.algorithm(sums.itemsize, "backward")
+        shapes, by_position = resolved.gradient_shapes, channels_last_view(gradient, self.data_format)
+        grad_input = grad_weight = grad_bias = None
         if "input" in wrt:
-            self._write_grad_input(
-                by_position,
-                self._kernel_first(converted(weight, sums)),
-                resolved.windows,
-                channels_last_view(results["grad_input"], self.data_format),
-                algorithm,
-            )
+            grad_input = np.empty(shapes["input"], dtype=sums)
+            target = channels_last_view(grad_input, self.data_format)
+            self._write_grad_input(resolved, by_position, self._kernel_first(converted(weight, sums)), target)
+            grad_input = converted(grad_input, dtype)
         if "weight" in wrt:
-            self._write_grad_weight(
-                channels_last_view(input, self.data_format),
-                by_position,
-                resolved.windows,
-                self._kernel_first(results["grad_weight"]),
-                algorithm,
-            )
+            grad_weight = np.empty(shapes["weight"], dtype=sums)
+            target = self._kernel_first(grad_weight)
+            self._write_grad_weight(resolved, channels_last_view(input, self.data_format), by_position, target)
+            grad_weight = converted(grad_weight, dtype)
         if "bias" in wrt:
-            results["grad_bias"][...] = channel_sums(by_position).reshape(shapes["bias"])
-        return ConvGradients(**{name: converted(array, dtype) for name, array in results.items()})
+            grad_bias = converted(converted(channel_sums(by_position), sums), dtype).reshape(shapes["bias"])
+        return ConvGradients(grad_input, grad_weight, grad_bias)

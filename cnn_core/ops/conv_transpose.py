@@ -13,23 +13,13 @@ from numpy.typing import NDArray
 
 from ..errors import ParameterError, ShapeError, describe, number_of
 from ..geometry import Windows, resolve_transposed
-from ..kernels.conv import correlate, correlate_grad_input, correlate_grad_weight, taken_algorithm
+from ..kernels.conv import correlate, correlate_grad_input, correlate_grad_weight
 from ..kernels.conv.costs import conv_costs
 from ..kernels.cost import Cost, Costs
 from ..operands import layer_shape, split_layer_shape
-from ..parameters import (
-    Algorithm,
-    Direction,
-    Framework,
-    OutputPadding,
-    Padding,
-    PerAxis,
-    TakenAlgorithm,
-    optional,
-    parameter,
-)
+from ..parameters import Algorithm, Direction, Framework, OutputPadding, Padding, PerAxis, optional, parameter
 from .base import Operand, ResolvedOp
-from .conv_base import DifferentiableConvolution, checked_bias_shape
+from .conv_base import DifferentiableConvolution, ResolvedConvolution, checked_bias_shape
 from .docstrings import documented
 from .rules import OUTPUT_PADDING, PADDING, POSITIVE_PER_AXIS
 from .weight_layout import explains_layout, split_weight_shape
@@ -133,7 +123,7 @@ class ConvTranspose(DifferentiableConvolution):
     @explains_layout
     def resolve(  # noqa: D102
         self, input_shape: Sequence[int], weight_shape: Sequence[int], bias_shape: Sequence[int] | None = None
-    ) -> ResolvedOp[Windows]:
+    ) -> ResolvedConvolution:
         batch, spatial, features = split_layer_shape("input", input_shape, self.data_format, self.spatial_axes)
         weight = split_weight_shape(weight_shape, len(spatial), self.data_format)
         if features != weight.features:
@@ -158,7 +148,7 @@ class ConvTranspose(DifferentiableConvolution):
             sets_padding=self._sizes_set_padding,
             adds_to_same=self.framework == "tensorflow",
         )
-        return ResolvedOp(
+        return ResolvedConvolution(
             result_shapes={"output": layer_shape(batch, windows.sizes, channels, self.data_format)},
             gradient_shapes={
                 "input": layer_shape(batch, spatial, features, self.data_format),
@@ -168,14 +158,7 @@ class ConvTranspose(DifferentiableConvolution):
             windows=windows,
             multiply_accumulates=batch * math.prod(spatial) * math.prod(weight.shape),
             costs=functools.partial(_costs, batch, channels, weight.kernel_first_shape, windows, self.algorithm),
-            algorithm=functools.partial(self._algorithm, batch, weight.kernel_first_shape, windows),
-        )
-
-    def _algorithm(
-        self, batch: int, weight_shape: tuple[int, ...], windows: Windows, itemsize: int, direction: Direction
-    ) -> TakenAlgorithm:
-        return taken_algorithm(
-            batch, weight_shape, self.groups, windows, itemsize, self.algorithm, direction, transposed=True
+            **self._problem_and_algorithm(batch, weight, windows, transposed=True),
         )
 
     def resolved_parameters(  # noqa: D102
@@ -192,25 +175,23 @@ class ConvTranspose(DifferentiableConvolution):
     # to the input is the convolution, and for the weight input and grad_output change places.
 
     def _write_output(
-        self,
-        input: Array,
-        weight: Array,
-        bias: Array | None,
-        windows: Windows,
-        output: Array,
-        algorithm: TakenAlgorithm,
+        self, resolved: ResolvedConvolution, input: Array, weight: Array, bias: Array | None, output: Array
     ) -> None:
-        correlate_grad_input(input, weight, windows, self.groups, output, bias=bias, algorithm=algorithm)
+        problem, algorithm = resolved.problem(weight.itemsize), resolved.algorithm(weight.itemsize, "forward")
+        correlate_grad_input(problem, input, weight, output, bias=bias, algorithm=algorithm)
 
     def _write_grad_input(
-        self, grad_output: Array, weight: Array, windows: Windows, grad_input: Array, algorithm: TakenAlgorithm
+        self, resolved: ResolvedConvolution, grad_output: Array, weight: Array, grad_input: Array
     ) -> None:
-        correlate(grad_output, weight, windows, self.groups, grad_input, algorithm=algorithm)
+        problem, algorithm = resolved.problem(weight.itemsize), resolved.algorithm(weight.itemsize, "backward")
+        correlate(problem, grad_output, weight, grad_input, algorithm=algorithm)
 
     def _write_grad_weight(
-        self, input: Array, grad_output: Array, windows: Windows, grad_weight: Array, algorithm: TakenAlgorithm
+        self, resolved: ResolvedConvolution, input: Array, grad_output: Array, grad_weight: Array
     ) -> None:
-        correlate_grad_weight(grad_output, input, windows, self.groups, grad_weight, algorithm=algorithm)
+        itemsize = grad_weight.itemsize
+        problem, algorithm = resolved.problem(itemsize), resolved.algorithm(itemsize, "backward")
+        correlate_grad_weight(problem, grad_output, input, grad_weight, algorithm=algorithm)
 
 
 def _costs(batch: int, channels: int, weight_shape: tuple[int, ...], windows: Windows, algorithm: Algorithm) -> Costs:

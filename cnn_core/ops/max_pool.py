@@ -85,10 +85,10 @@ class MaxPool(Indexed, Pool):
         resolved = self._resolved(input)
         output = np.empty(resolved.output_shape, dtype=common_dtype(input))
         if not self.return_indices:
-            self._pooled(input, [output], resolved.windows)
+            self._pooled(resolved, input, [output])
             return output
         in_plane = np.empty(resolved.output_shape, dtype=np.int64)
-        self._pooled(input, [output, in_plane], resolved.windows)
+        self._pooled(resolved, input, [output, in_plane])
         counted = self._counted(*split_layer_shape("input", input.shape, self.data_format))
         return MaxPoolResult(output, counted.encode(in_plane))
 

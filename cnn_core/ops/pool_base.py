@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -13,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import ParameterError, ShapeError, describe
 from ..geometry import AnyWindows, resolve_adaptive, resolve_windows
+from ..kernels.cost import Costs
 from ..kernels.pool.kernel import PoolKernel
 from ..kernels.pool.problem import PoolProblem, pool_backward, pool_forward
 from ..operands import accumulation_dtype, as_operand, common_dtype, layer_shape, spatial_axes, split_layer_shape
@@ -31,8 +33,21 @@ from .rules import (
 
 __all__ = ["Pool"]
 
-MIN_ITEMSIZE = 4
-"""Bytes of float32, the smallest type that is computed in: its blocks have the most elements."""
+MAX_KEPT_WINDOWS = 2**12
+"""A kernel, which may have a number for each window of an image, is kept for the next call unless there are more."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResolvedPool(ResolvedOp[AnyWindows]):
+    """A pooling of given shapes.
+
+    Parameters
+    ----------
+    computed : callable
+        Returns the problem, and the kernel that computes it, for the type that is computed in.
+    """
+
+    computed: Callable[[np.dtype[Any]], tuple[PoolProblem, PoolKernel]]
 
 
 @dataclass(frozen=True)
@@ -86,19 +101,27 @@ class Pool(Op):
         # with output_size there is no stride, whatever the framework's default is
         return {name: value for name, value in defaults.items() if name != "stride" or "output_size" not in given}
 
-    def resolve(self, input_shape: Sequence[int]) -> ResolvedOp[AnyWindows]:  # noqa: D102
+    def resolve(self, input_shape: Sequence[int]) -> ResolvedPool:  # noqa: D102
         batch, spatial, channels = split_layer_shape("input", input_shape, self.data_format, self.spatial_axes)
         windows = self._windows(spatial)
         if self._needs_real_taps():
             _require_real_taps(windows)
-        problem = self._problem(batch, channels, windows, MIN_ITEMSIZE)
         output_shape = layer_shape(batch, windows.output_sizes, channels, self.data_format)
-        return ResolvedOp(
+        outer, inner = ((batch,), channels) if self.data_format == "channels_last" else ((batch, channels), 1)
+
+        def computed(dtype: np.dtype[Any]) -> tuple[PoolProblem, PoolKernel]:
+            return PoolProblem(outer, inner, windows, dtype.itemsize), self._kernel(windows, dtype)
+
+        def costs() -> Costs:  # blocks of the smallest type have the most elements
+            return computed(np.dtype(np.float32))[0].costs(self._kernel(windows, np.dtype(np.float64)))
+
+        return ResolvedPool(
             result_shapes=dict.fromkeys(self.result_names(), output_shape),
             gradient_shapes={"input": layer_shape(batch, spatial, channels, self.data_format)},
             windows=windows,
             multiply_accumulates=batch * channels * math.prod(axis.tap_count for axis in windows.axes),
-            costs=lambda: problem.costs(self._kernel(windows, np.dtype(np.float64))),
+            costs=costs,
+            computed=functools.cache(computed) if math.prod(windows.output_sizes) <= MAX_KEPT_WINDOWS else computed,
         )
 
     def _checked_gradient(self, grad_output: ArrayLike, resolved: ResolvedOp[Any]) -> NDArray[Any]:
@@ -131,13 +154,13 @@ class Pool(Op):
         input = as_operand("input", input)
         resolved = self._resolved(input)
         output = np.empty(resolved.output_shape, dtype=common_dtype(input))
-        self._pooled(input, [output], resolved.windows)
+        self._pooled(resolved, input, [output])
         return output
 
-    def _pooled(self, input: NDArray[Any], results: Sequence[NDArray[Any]], windows: AnyWindows) -> None:
+    def _pooled(self, resolved: ResolvedPool, input: NDArray[Any], results: Sequence[NDArray[Any]]) -> None:
         """Write the results of all windows."""
-        dtype = accumulation_dtype(common_dtype(input))
-        pool_forward(self._problem_of(input, windows), self._kernel(windows, dtype), input, results)
+        problem, kernel = resolved.computed(accumulation_dtype(results[0].dtype))
+        pool_forward(problem, kernel, input, results)
 
     def _gradient(self, grad_output: ArrayLike, input: ArrayLike) -> NDArray[Any]:
         """Return the gradient with respect to the input."""
@@ -146,8 +169,8 @@ class Pool(Op):
         gradient = self._checked_gradient(grad_output, resolved)
         dtype = common_dtype(gradient, input)
         grad_input = np.empty(input.shape, dtype=dtype)
-        kernel = self._kernel(resolved.windows, accumulation_dtype(dtype))
-        pool_backward(self._problem_of(input, resolved.windows), kernel, input, gradient, grad_input)
+        problem, kernel = resolved.computed(accumulation_dtype(dtype))
+        pool_backward(problem, kernel, input, gradient, grad_input)
         return grad_input
 
     def _needs_real_taps(self) -> bool:
@@ -156,14 +179,6 @@ class Pool(Op):
 
     def _spatial_axes(self, windows: AnyWindows) -> range:
         return spatial_axes(len(windows.axes), self.data_format)
-
-    def _problem(self, batch: int, channels: int, windows: AnyWindows, itemsize: int) -> PoolProblem:
-        outer, inner = ((batch,), channels) if self.data_format == "channels_last" else ((batch, channels), 1)
-        return PoolProblem(outer, inner, windows, itemsize)
-
-    def _problem_of(self, input: NDArray[Any], windows: AnyWindows) -> PoolProblem:
-        batch, _, channels = split_layer_shape("input", input.shape, self.data_format)
-        return self._problem(batch, channels, windows, accumulation_dtype(common_dtype(input)).itemsize)
 
 
 def _require_real_taps(windows: AnyWindows) -> None:

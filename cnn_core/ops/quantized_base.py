@@ -16,6 +16,7 @@ from ..errors import ShapeError
 from ..geometry import Windows
 from ..kernels.conv import correlate
 from ..kernels.conv.costs import conv_costs
+from ..kernels.conv.problem import conv_problem
 from ..kernels.cost import MOVED_ELEMENT, Cost, Costs
 from ..kernels.passes import contiguous, converted, elementwise
 from ..operands import channels_last_view, checked_sequence, describe_shape, layer_shape, split_layer_shape
@@ -92,7 +93,8 @@ class QuantizedConvolution(Convolution):
         if weight_zero is not None:
             elementwise(np.subtract, kernels, kernels, weight_zero.reshape(-1))
         sums = np.empty((*by_position.shape[:1], *resolved.windows.output_sizes, kernels.shape[-1]))
-        correlate(by_position, kernels, resolved.windows, self.groups, sums)
+        problem = conv_problem(len(sums), kernels.shape, self.groups, resolved.windows, sums.itemsize)
+        correlate(problem, by_position, kernels, sums)
         if bias is not None:
             elementwise(np.add, sums, sums, bias)
         # int64 holds every sum, and its lower half is the sum modulo 2^32

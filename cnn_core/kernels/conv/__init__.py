@@ -15,19 +15,17 @@ Shapes and types of the operands are those of the methods in ``kernel``.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from numpy.typing import NDArray
 
-from ...geometry import Windows
-from ...parameters import Algorithm, Direction, TakenAlgorithm
+from ...parameters import TakenAlgorithm
 from ...runtime.packing import touch_packing_buffers
 from ...runtime.threads import get_threads
-from . import select
-from .problem import ConvProblem, conv_problem
+from .problem import ConvProblem
+from .select import forward_kernel, grad_input_kernel
 
-__all__ = ["correlate", "correlate_grad_input", "correlate_grad_weight", "taken_algorithm"]
+__all__ = ["correlate", "correlate_grad_input", "correlate_grad_weight"]
 
 Array = NDArray[Any]
 
@@ -36,80 +34,42 @@ MIN_TOUCHING_WORK = 2**24
 problems."""
 
 
-def taken_algorithm(
-    batch: int,
-    weight_shape: tuple[int, ...],
-    groups: int,
-    windows: Windows,
-    itemsize: int,
-    algorithm: Algorithm,
-    direction: Direction,
-    *,
-    transposed: bool = False,
-) -> TakenAlgorithm:
-    """Return the algorithm that one direction of a layer takes.
-
-    Parameters
-    ----------
-    batch, weight_shape, groups, windows, itemsize
-        See ``ConvProblem``.
-    algorithm : {"auto", "direct", "fastest", "winograd", "fft"}
-    direction : {"forward", "backward"}
-    transposed : bool
-        Whether the layer is a transposed convolution.
-    """
-    if algorithm in {"auto", "direct"}:  # as in ``select.taken``, but without looking up the problem of a tiny layer
-        return "direct"
-    problem = conv_problem(batch, weight_shape, groups, windows, itemsize)
-    return select.taken(problem, algorithm, direction, transposed=transposed)
-
-
 def correlate(
+    problem: ConvProblem,
     input: Array,
     weight: Array,
-    windows: Windows,
-    groups: int,
     output: Array,
     *,
     bias: Array | None = None,
     algorithm: TakenAlgorithm = "direct",
 ) -> None:
     """Write the cross-correlation of an input with a weight; direct where another algorithm does not support it."""
-    problem = _problem(len(input), weight, windows, groups)
-    select.forward_kernel(problem, algorithm).forward(problem, input, weight, bias, output)
+    _touch_buffers(problem)
+    forward_kernel(problem, algorithm).forward(problem, input, weight, bias, output)
 
 
 def correlate_grad_weight(
-    input: Array,
-    grad_output: Array,
-    windows: Windows,
-    groups: int,
-    grad_weight: Array,
-    *,
-    algorithm: TakenAlgorithm = "direct",
+    problem: ConvProblem, input: Array, grad_output: Array, grad_weight: Array, *, algorithm: TakenAlgorithm
 ) -> None:
     """Write the gradient with respect to the weight: the correlation of the input with grad_output."""
-    problem = _problem(len(input), grad_weight, windows, groups)
-    select.forward_kernel(problem, algorithm).grad_weight(problem, input, grad_output, grad_weight)
+    _touch_buffers(problem)
+    forward_kernel(problem, algorithm).grad_weight(problem, input, grad_output, grad_weight)
 
 
 def correlate_grad_input(
+    problem: ConvProblem,
     grad_output: Array,
     weight: Array,
-    windows: Windows,
-    groups: int,
     grad_input: Array,
     *,
     bias: Array | None = None,
-    algorithm: TakenAlgorithm = "direct",
+    algorithm: TakenAlgorithm,
 ) -> None:
     """Write the gradient with respect to the input: the transposed correlation of grad_output with the weight."""
-    problem = _problem(len(grad_input), weight, windows, groups)
-    select.grad_input_kernel(problem, algorithm).grad_input(problem, grad_output, weight, bias, grad_input)
+    _touch_buffers(problem)
+    grad_input_kernel(problem, algorithm).grad_input(problem, grad_output, weight, bias, grad_input)
 
 
-def _problem(batch: int, weight: Array, windows: Windows, groups: int) -> ConvProblem:
-    problem = conv_problem(batch, weight.shape, groups, windows, weight.itemsize)
-    if math.prod(problem.positions) * problem.weights >= MIN_TOUCHING_WORK:
+def _touch_buffers(problem: ConvProblem) -> None:
+    if problem.products >= MIN_TOUCHING_WORK:
         touch_packing_buffers(get_threads())
-    return problem

@@ -12,6 +12,7 @@ Axes in comments as in ``im2col_gemm``.
 
 from __future__ import annotations
 
+import functools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -66,42 +67,41 @@ class Col2im:
         for window_block in problem.window_blocks(_division(problem)):
             images = window_block.outputs[0]
             by_image.setdefault((images.start, images.stop), []).append(window_block)
-        targets = split_channels(grad_input, problem.groups)  # (N, *S, G, C/G)
+        targets, units = split_channels(grad_input, problem.groups), _units(problem)  # (N, *S, G, C/G)
         make: type[_Taps] | type[_Patches] = _Taps if _goes_by_tap(problem) else _Patches
-        matrices = {_key(unit): make.matrices(problem, weight, unit) for unit in _units(problem)}
+        matrices = {_key(unit): make.matrices(problem, weight, unit) for unit in units}
         by_channel = None if bias is None else split_channels(bias, problem.groups)
 
         def make_worker(workspace: Workspace) -> Callable[[Unit], None]:
-            def step_of(layout: Layout, groups: slice, shape: tuple[int, ...]) -> _Taps | _Patches:
-                return workspace.cached(
-                    (make, layout, groups.start, shape),
-                    lambda: make(problem, layout, groups, shape, workspace, weight.dtype),
-                )
-
             def compute(unit: Unit) -> None:
                 images, groups, channels = unit
                 target = targets[images, ..., groups, channels]
                 fill(target, 0 if by_channel is None else by_channel[groups, channels])
                 for block in checked(by_image[images.start, images.stop]):
-                    step = step_of(block.layout, groups, target.shape[-2:])
+                    shape = target.shape[-2:]
+                    step = workspace.cached(
+                        (make, block.layout, groups.start, shape),
+                        functools.partial(make, problem, block.layout, groups, shape, workspace, weight.dtype),
+                    )
                     step.compute(grad_output[block.outputs], matrices[_key(unit)])
                     region = target[(slice(None), *block.inputs[1:])]
                     np.add(region, step.inside, out=region)
 
             return compute
 
-        run_blocks(_units(problem), make_worker)
+        run_blocks(units, make_worker)
 
     def workspace(self, problem: ConvProblem) -> int:
         """Return the elements of the weight's matrices and of each thread's patches and sums."""
         division = _division(problem)
         per_thread = sum(_thread_elements(problem)) + 2 * math.prod(division.counts) * problem.features
-        # NumPy adds by way of a copy where it cannot tell that windows do not overlap: at gaps, and for single taps
-        last = problem.windows.axes[-1]
-        run = 1 if _goes_by_tap(problem) else last.kernel_size
-        per_thread += (
-            math.prod(division.counts) * run * problem.channels if run == 1 or last.extent < last.stride else 0
-        )
+        # NumPy adds by way of a copy where it cannot tell that windows do not overlap
+        *ahead, along = division.counts
+        if not _goes_by_tap(problem):
+            ahead += _taps_together(problem)
+            if _adds_runs(problem):
+                along = -(-along // _turns(problem)) * problem.windows.axes[-1].kernel_size
+        per_thread += math.prod(ahead) * along * problem.channels
         units = _units(problem)
         per_thread += _view_factor(problem) * view_cache_elements(division.steps * len(units))
         # the weight matrices of all units, and a temporary copy of those of one unit
@@ -149,7 +149,7 @@ def _view_factor(problem: ConvProblem) -> int:
 
 
 def _addition_count(problem: ConvProblem) -> int:
-    """Return in how many additions the patches of a block are added."""
+    """Return in how many additions the patches of a block are added, at most."""
     return math.prod(problem.weight_shape[:-3]) * _turns(problem)
 
 
@@ -165,6 +165,12 @@ def _turns(problem: ConvProblem) -> int:
 
 def _adds_runs(problem: ConvProblem) -> bool:
     return problem.groups == 1 and problem.windows.axes[-1].dilation == 1
+
+
+def _taps_together(problem: ConvProblem) -> list[int]:
+    """Return how many adjacent taps along each axis before the last are added at a time, so that none overlap."""
+    axes = problem.windows.axes[:-1]
+    return [min(axis.kernel_size, axis.stride) if axis.dilation == 1 else 1 for axis in axes]
 
 
 def _tap_division(problem: ConvProblem) -> Division:
@@ -262,6 +268,10 @@ class _Scatter(ABC):
     def _prepare(self, problem: ConvProblem, layout: Layout, shape: tuple[int, ...]) -> None:
         """Make the views that each block needs."""
 
+    @abstractmethod
+    def compute(self, gradient: Array, matrices: Array) -> None:
+        """Write the gradient from a part of grad_output to ``inside``."""
+
 
 class _Patches(_Scatter):
     """Patches, added to the part of the padded grad_input one run of taps after the other."""
@@ -271,52 +281,54 @@ class _Patches(_Scatter):
         self._problem, self._axes = problem, layout.windows.axes
         matrices = (count, math.prod(layout.outputs), problem.taps * channels)
         self._patches = self._products[: math.prod(matrices)].reshape(matrices)
-        by_group = self._patches.reshape(count, *layout.outputs, *problem.weight_shape[:-2], channels)
-        self._by_window = np.moveaxis(by_group, 0, -2)  # (n, *o, *K, g, c)
+        if _adds_runs(problem):  # (n, *o, *K without KW, KW*c), as NumPy's loops begin faster with fewer axes
+            self._by_window = self._patches.reshape(*layout.outputs, *problem.weight_shape[:-3], -1)
+        else:
+            by_group = self._patches.reshape(count, *layout.outputs, *problem.weight_shape[:-2], channels)
+            self._by_window = np.moveaxis(by_group, 0, -2)  # (n, *o, *K, g, c)
         self._prepared = list(self._additions()) if _is_prepared(problem) else None
 
     def _additions(self) -> Iterator[tuple[Array, Array]]:
         """Yield views of the padded part, and what is added to each."""
-        problem, axes, padded = self._problem, self._axes, self._padded
-        rank, last = len(axes), axes[-1]
-        steps = padded.strides[1 : 1 + rank]
-        ahead = (slice(None),) * rank
-        outer_shape = (padded.shape[0], *(axis.output_size for axis in axes[:-1]))
-        outer_strides = (padded.strides[0], *(step * axis.stride for step, axis in zip(steps, axes[:-1], strict=False)))
+        problem, padded, (*axes, last) = self._problem, self._padded, self._axes
+        image, *steps, step = padded.strides[: 2 + len(axes)]
         adds_runs, turns = _adds_runs(problem), _turns(problem)
-        for outer in _offsets(problem.weight_shape[:-3]):
-            row = sum(tap * axis.dilation * step for tap, axis, step in zip(outer, axes, steps, strict=False))
-            chosen: tuple[slice | int, ...] = (*ahead, slice(None), *outer)
-            of_taps = self._by_window[chosen]  # (n, *o, KW, g, c)
+        together = _taps_together(problem)
+        parts = (-(-axis.kernel_size // count) for axis, count in zip(axes, together, strict=True))
+        ahead = (slice(None),) * (1 + len(axes))
+        ahead_strides = (image, *(axis.stride * row for axis, row in zip(axes, steps, strict=True)))
+        between_taps = [axis.dilation * row for axis, row in zip(axes, steps, strict=True)]
+        for part in _offsets(tuple(parts)):
+            first = [index * count for index, count in zip(part, together, strict=True)]
+            taps = (slice(tap, tap + count) for tap, count in zip(first, together, strict=True))
+            of_taps = self._by_window[(*ahead, slice(None), *taps)]
+            start = sum(tap * between for tap, between in zip(first, between_taps, strict=True))
             for turn in range(turns):
                 # either the adjacent taps of every few windows, or one tap of all windows
                 apart: tuple[int, ...]
                 if adds_runs:
-                    added = of_taps[(*ahead, slice(turn, None, turns))]  # (n, *o, KW, g, c)
-                    start, apart = turn * last.stride, (turns * last.stride * steps[-1], steps[-1])
+                    added = of_taps[(*ahead, slice(turn, None, turns))]  # (n, *o, *k, KW*c)
+                    offset, apart = turn * last.stride, (turns * last.stride * step, *between_taps, padded.itemsize)
                 else:
-                    chosen = (*ahead, slice(None), turn)
-                    added = of_taps[chosen]  # (n, *o, g, c)
-                    start, apart = turn * last.dilation, (last.stride * steps[-1],)
+                    added = of_taps[..., turn, :, :]  # (n, *o, *k, g, c)
+                    offset, apart = turn * last.dilation, (last.stride * step, *between_taps, *padded.strides[-2:])
                 if added.size:
-                    shape = (*outer_shape, *added.shape[rank:])
-                    strides = (*outer_strides, *apart, *padded.strides[-2:])
-                    yield np.ndarray(shape, padded.dtype, padded.data, row + start * steps[-1], strides), added
+                    strides = (*ahead_strides, *apart)
+                    yield np.ndarray(added.shape, padded.dtype, padded.data, start + offset * step, strides), added
 
     @staticmethod
     def matrices(problem: ConvProblem, weight: Array, unit: Unit) -> Array:
         """Return a weight's part as one matrix for each group, (g, F/G, K*c)."""
         split = _split(problem, weight, unit)
         # BLAS takes matrices whose rows are contiguous
-        return contiguous(np.moveaxis(split.reshape(-1, *split.shape[-2:]), 0, -1))
+        return contiguous(split.reshape(-1, *split.shape[-2:]).transpose(1, 2, 0))
 
     def compute(self, gradient: Array, matrices: Array) -> None:
-        """Write the gradient from a part of grad_output to ``inside``."""
         of_groups = group_matrices(gradient, self._all_groups, matrices.dtype, self._copied)[self._groups]
         multiply(of_groups, matrices, out=self._patches)
         self._padded.fill(0)
         for region, added in checked(self._prepared or self._additions()):
-            np.add(region, added, out=region)
+            np.add(region, added, region)
 
 
 class _Taps(_Scatter):
@@ -331,7 +343,6 @@ class _Taps(_Scatter):
         return contiguous(np.moveaxis(_split(problem, weight, unit), -3, -1))
 
     def compute(self, gradient: Array, matrices: Array) -> None:
-        """Write the gradient from a part of grad_output to ``inside``."""
         self._padded.fill(0)
         of_groups = split_channels(gradient, self._all_groups)[..., self._groups, :]  # (n, *o, g, F/G)
         for taps in checked(_offsets(self._kernel)):

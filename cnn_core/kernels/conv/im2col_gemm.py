@@ -16,6 +16,7 @@ P windows in a block; lower case for those of a block.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import math
 from collections.abc import Callable
@@ -106,39 +107,33 @@ class Im2colGemm:
         the partial sums are added. A large weight has only one partial sum, and slices of it are computed in parallel
         instead. Both follow from the problem alone: results are the same on any number of threads.
         """
-        slices = _weight_slices(problem)
-        partial_sums = _partial_sum_count(problem)
+        slices, partial_sums, units = _sums(problem)
         window_blocks = problem.window_blocks(_grad_weight_division(problem))
         dtype = grad_weight.dtype
-        totals = np.zeros((partial_sums, *grad_weight.shape), dtype=dtype) if partial_sums > 1 else grad_weight[None]
-        if partial_sums == 1:
-            grad_weight[...] = 0
+        totals = np.empty((partial_sums, *grad_weight.shape), dtype=dtype) if partial_sums > 1 else grad_weight[None]
 
         def make_worker(workspace: Workspace) -> Callable[[tuple[int, int]], None]:
-            def step_of(layout: Layout, index: int) -> _WeightGradient:
-                return workspace.cached(
-                    (_WeightGradient, layout, index),
-                    lambda: _WeightGradient(
-                        problem, layout, workspace, dtype, slices[index] if len(slices) > 1 else ()
-                    ),
-                )
-
             def compute(unit: tuple[int, int]) -> None:
                 partial_sum, index = unit
+                chosen = slices[index] if len(slices) > 1 else ()
                 step = None
                 for block in checked(window_blocks[partial_sum::partial_sums]):
                     is_alone = step is None
-                    step = step_of(block.layout, index)
+                    step = workspace.cached(
+                        (_WeightGradient, block.layout, index),
+                        functools.partial(_WeightGradient, problem, block.layout, workspace, dtype, chosen),
+                    )
                     must_clear = workspace.claim(step)
                     step.add(input[block.inputs], grad_output[block.outputs], must_clear=must_clear, is_alone=is_alone)
-                if step is not None:
-                    total = totals[partial_sum][slices[index]]  # (*k, c, F)
-                    split = step.sums.reshape(problem.groups, *total.shape[:-1], -1)
-                    split_channels(total, problem.groups)[...] = np.moveaxis(split, 0, -2)
+                total = totals[partial_sum][slices[index]]  # (*k, c, F)
+                if step is None:  # an empty batch
+                    total[...] = 0
+                else:
+                    split_channels(total, problem.groups)[...] = step.by_tap
 
             return compute
 
-        run_blocks(list(itertools.product(range(partial_sums), range(len(slices)))), make_worker)
+        run_blocks(units, make_worker)
         if partial_sums > 1:
             np.add.reduce(totals, axis=0, out=grad_weight)
 
@@ -207,6 +202,13 @@ def _weight_slices(problem: ConvProblem) -> list[tuple[slice, ...]]:
 def _weight_division(problem: ConvProblem) -> Division:
     weight_bytes = problem.itemsize * problem.weights
     return Division(problem.weight_shape[:-1], problem.itemsize * problem.features, weight_bytes // MIN_WEIGHT_SLICES)
+
+
+@cached_per_problem
+def _sums(problem: ConvProblem) -> tuple[list[tuple[slice, ...]], int, list[tuple[int, int]]]:
+    """Return the slices, the number of partial sums, and all pairs of a partial sum and a slice, by index."""
+    slices, partial_sums = _weight_slices(problem), _partial_sum_count(problem)
+    return slices, partial_sums, list(itertools.product(range(partial_sums), range(len(slices))))
 
 
 @cached_per_problem
@@ -306,6 +308,9 @@ class _WeightGradient:
         # in the same memory as the sums of other layouts
         self.sums: Array = sums[: math.prod(shape)].reshape(shape)
         """The sum of what was added, (G, k*c, F/G)."""
+        split = self.sums.reshape(problem.groups, *self._source.shape[len(layout.outputs) + 1 :], -1)
+        self.by_tap: Array = split.transpose(*range(1, split.ndim - 1), 0, -1)
+        """The same as (*k, c, G, F/G)."""
         self._products = products[: math.prod(shape)].reshape(shape)
 
     def add(self, block: Array, gradient: Array, *, must_clear: bool, is_alone: bool) -> None:

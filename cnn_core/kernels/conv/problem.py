@@ -6,7 +6,7 @@ import functools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, TypeVarTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,7 +63,7 @@ class WindowBlock:
     layout: Layout
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Division:
     """Division of positions (N, *O) into blocks: the bytes that a position takes, and those that a block may take."""
 
@@ -86,21 +86,25 @@ class Division:
         return blocks(self.positions, self.bytes_per_position, self.limit)
 
 
+Arguments = TypeVarTuple("Arguments")
 Result = TypeVar("Result")
 
 MAX_CACHED_BLOCKS = 64
 MAX_CACHED_PROBLEMS = 256
 
 
-def cached_per_problem(function: Callable[[ConvProblem], Result]) -> Callable[[ConvProblem], Result]:
+def cached_per_problem(
+    function: Callable[[ConvProblem, *Arguments], Result],
+) -> Callable[[ConvProblem, *Arguments], Result]:
     """Let a function of a problem compute once for each object; the objects are cached by ``conv_problem``."""
 
     @functools.wraps(function)
-    def wrapped(problem: ConvProblem) -> Result:
-        cache = problem.cache
-        if wrapped not in cache:
-            cache[wrapped] = function(problem)
-        return cache[wrapped]  # type: ignore[no-any-return]
+    def wrapped(problem: ConvProblem, *arguments: *Arguments) -> Result:
+        cache, key = problem.cache, (function, *arguments)
+        found = cache.get(key, cache)  # which no function returns; None may be a result
+        if found is cache:
+            found = cache[key] = function(problem, *arguments)
+        return found  # type: ignore[no-any-return]
 
     return wrapped
 
@@ -155,6 +159,11 @@ class ConvProblem:
     def weights(self) -> int:
         """Elements of the weight."""
         return math.prod(self.weight_shape)
+
+    @functools.cached_property
+    def products(self) -> int:
+        """Multiplications: an element of the weight for each position."""
+        return math.prod(self.positions) * self.weights
 
     @functools.cached_property
     def positions(self) -> tuple[int, ...]:

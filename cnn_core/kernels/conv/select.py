@@ -16,7 +16,7 @@ from .direct import direct_kernel
 from .fft import FFT
 from .kernel import ConvKernel, GradInputKernel
 from .polyphase import Polyphase, component_problems
-from .problem import ConvProblem
+from .problem import ConvProblem, cached_per_problem
 from .window_blocking import BLOCKED_COL2IM, WINDOW_BLOCKING
 from .winograd.blocks import tile_counts
 from .winograd.kernel import WINOGRAD
@@ -92,6 +92,7 @@ def _is_worth_fft(problem: ConvProblem) -> bool:
     return problem.itemsize == FLOAT32_BYTES and problem.taps >= MIN_FFT_TAPS
 
 
+@cached_per_problem
 def forward_kernel(problem: ConvProblem, algorithm: TakenAlgorithm) -> ConvKernel:
     """Return the kernel of the cross-correlation, and of its gradient with respect to the weight."""
     if algorithm == "winograd" and WINOGRAD.supports(problem):
@@ -101,12 +102,13 @@ def forward_kernel(problem: ConvProblem, algorithm: TakenAlgorithm) -> ConvKerne
     return direct_kernel(problem)
 
 
+@cached_per_problem
 def grad_input_kernel(problem: ConvProblem, algorithm: TakenAlgorithm) -> GradInputKernel:
     """Return the kernel of the gradient with respect to the input."""
     kernel = col2im_kernel(problem)
     if not _is_polyphase(problem, algorithm):
         return kernel
-    return Polyphase(functools.partial(forward_kernel, algorithm=algorithm), kernel)
+    return Polyphase(lambda component: forward_kernel(component, algorithm), kernel)
 
 
 def col2im_kernel(problem: ConvProblem) -> GradInputKernel:

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from cnn_core import AvgPool, Conv, MaxPool
 from cnn_core.geometry import AxisWindows, Windows
-from cnn_core.kernels import by_axis as axis_by_axis
 from cnn_core.kernels.conv import col2im, problem
 from cnn_core.kernels.cost import STEP
 from cnn_core.runtime.blocks import block_count, blocks
+from tests.cnn_core.small_blocks import forget_what_is_kept
 from tests.comparisons import assert_close, normal
 from tests.oracle import loops
 
@@ -43,9 +43,7 @@ class Steps:
 
     def start_again(self) -> None:
         self.count = 0
-        # blocks and pieces are kept for the next call
-        problem.conv_problem.cache_clear()
-        axis_by_axis._cached_pieces.cache_clear()
+        forget_what_is_kept()  # blocks and pieces are, for the next call
 
     def _counting(self, loop: Any) -> Any:
         def counted(*arguments: Any) -> Any:
@@ -95,7 +93,7 @@ def test_tap_by_tap_and_patches_give_the_same(
         gradient, image, weight, stride=2, padding=[(2, 1), (0, 3)], dilation=[1, 2], groups=groups
     )
     for by_tap in (True, False):
-        problem.conv_problem.cache_clear()
+        forget_what_is_kept()
         monkeypatch.setattr(col2im, "_goes_by_tap", lambda _, by_tap=by_tap: by_tap)
         assert_close(op.backward(gradient, image, weight, wrt=["input"]).grad_input, expected.grad_input)
 
