@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
-from ...runtime.blocks import BLOCK_BYTES, blocks
+from ...runtime.blocks import BLOCK_BYTES
 from ...runtime.threads import run_blocks, thread_count
 from ...runtime.workspace import Workspace, view_cache_elements
 from ..cost import MOVED_ELEMENT, STEP
@@ -47,7 +47,7 @@ MAX_WEIGHT_BYTES = BLOCK_BYTES // 2
 """Maximum size of the weight repeated for all windows of a run."""
 
 MAX_PRODUCTS = 2**24
-"""Maximum number of products of one call of einsum, some hundredths of a second, so that a computation can stop."""
+"""Maximum number of products of a block, some hundredths of a second, so that a computation can stop."""
 
 OUTPUT_AXES, TAP_AXES = "abc", "ijk"
 
@@ -80,8 +80,7 @@ class Depthwise:
                 in_place = target.flags.c_contiguous
                 sums = target.reshape(runs.sums.shape) if in_place else runs.sums
                 weights = by_run[..., : view.shape[-1]]
-                for part in _outputs_at_once(problem, sums.shape):
-                    np.einsum(subscripts, view[part], weights, out=sums[part])
+                np.einsum(subscripts, view, weights, out=sums)
                 if bias is not None:
                     np.add(sums, np.tile(bias, view.shape[-1] // len(bias)), out=sums)
                 if not in_place:
@@ -114,9 +113,7 @@ class Depthwise:
                     if gradient.dtype != grad_weight.dtype or not gradient.flags.c_contiguous:
                         runs.memory[...] = gradient
                         gradient = runs.memory
-                    for some in _taps_at_once(problem, gradient.size):
-                        view = runs.view[(slice(None),) * (1 + rank) + (some,)]
-                        totals[partial_sum, some, ..., 0, :] += np.einsum(subscripts, view, gradient)
+                    totals[partial_sum, ..., 0, :] += np.einsum(subscripts, runs.view, gradient)
 
             return compute
 
@@ -150,26 +147,13 @@ def depthwise_work(problem: ConvProblem) -> int:
     return (1 + PRODUCT_WORK + LOOP_WORK // loop) * math.prod(problem.positions) * problem.weights
 
 
-def _outputs_at_once(problem: ConvProblem, runs: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
-    """Yield slices of runs (n, *o, R, X) whose sums one call of einsum computes."""
-    products = math.prod(runs) * problem.taps
-    if products <= MAX_PRODUCTS:
-        return iter([()])
-    return checked(blocks(runs[:-1], runs[-1] * problem.taps, MAX_PRODUCTS))
-
-
-def _taps_at_once(problem: ConvProblem, outputs: int) -> Iterator[slice]:
-    """Yield slices of the taps along the first axis whose sums over so many outputs one call of einsum computes."""
-    first = problem.weight_shape[0]
-    step = max(1, MAX_PRODUCTS * first // (outputs * problem.taps))
-    return checked(slice(start, start + step) for start in range(0, first, step))
-
-
 @cached_per_problem
 def _division(problem: ConvProblem) -> Division:
-    """Return the blocks that are computed at a time."""
+    """Return the blocks that are computed at a time, each by one call of einsum."""
     repeated = problem.spanned_per_position * (problem.features // problem.channels)
-    return Division(problem.positions, problem.itemsize * max(problem.features, repeated), BLOCK_BYTES)
+    bytes_per_position = problem.itemsize * max(problem.features, repeated)
+    most = max(1, MAX_PRODUCTS // (problem.features * problem.taps))
+    return Division(problem.positions, bytes_per_position, min(BLOCK_BYTES, most * bytes_per_position))
 
 
 @cached_per_problem
