@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from ..geometry import AnyWindows, Axis, Piece
 from .cost import STEP, Cost, Costs
+from .opaque import with_long_runs
 from .passes import checked, copy
 
 __all__ = [
@@ -108,7 +109,7 @@ def reduced(
         return array[steps.first[0]]
     result: Array = np.empty(resized(array, axis, along.output_size), dtype=array.dtype) if out is None else out
     if steps.first:
-        function(*(array[taps] for taps in steps.first), out=result)
+        function(*(with_long_runs(array[taps]) for taps in steps.first), out=result)
     elif steps.has_rest:
         result.fill(initial)
     for outputs, inputs in checked(steps.others):
@@ -117,7 +118,7 @@ def reduced(
             reduced_in = many_in if values.shape[axis] > MAX_NAIVE_TAPS else None
             function.reduce(values, axis=axis, keepdims=True, dtype=reduced_in, out=of_windows)
         else:
-            function(of_windows, values, out=of_windows)
+            function(of_windows, with_long_runs(values), out=of_windows)
     return result
 
 

@@ -11,11 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MAX_RUN_BYTES", "as_runs"]
+__all__ = ["MAX_RUN_BYTES", "as_runs", "with_long_runs"]
 
 Array = NDArray[Any]
 
 MAX_RUN_BYTES = 128
+
+MAX_SHORT_RUN_BYTES = 32
+"""A loop of NumPy's over a run of up to this length takes longer than copying it twice."""
 
 
 def as_runs(target: Array, source: Array) -> tuple[Array, Array]:
@@ -27,3 +30,16 @@ def as_runs(target: Array, source: Array) -> tuple[Array, Array]:
         return target, source
     kind = np.dtype((np.void, run))
     return target.view(kind)[..., 0], source.view(kind)[..., 0]
+
+
+def with_long_runs(view: Array) -> Array:
+    """Return a contiguous copy of a view whose channels are short runs, each apart in memory; else the view.
+
+    One pass of copies costs less than a loop of NumPy's over so few elements, and what follows is a single long loop.
+    """
+    run = view.shape[-1] * view.itemsize
+    if view.ndim == 1 or view.shape[-1] == 1 or run > MAX_SHORT_RUN_BYTES or view.strides[-2:] == (run, view.itemsize):
+        return view
+    copied = np.empty(view.shape, dtype=view.dtype)
+    np.copyto(*as_runs(copied, view))
+    return copied

@@ -32,7 +32,7 @@ from ..by_axis import (
     spanned_windows,
 )
 from ..cost import Cost, Costs
-from ..opaque import MAX_RUN_BYTES, as_runs
+from ..opaque import MAX_SHORT_RUN_BYTES, as_runs, with_long_runs
 from ..passes import checked, converted
 from .block import PoolBlock
 from .scatter import STEP_ELEMENTS, scatter_plan
@@ -224,7 +224,7 @@ class ArgmaxLevel:
         for step, mask in self._selected(only_first=only_first):
             elements = target[step.inputs]
             # as integers, so that 0 times infinity is 0, and 1 times NaN keeps its bits
-            if not step.adds and elements.shape[-1] * elements.itemsize > MAX_RUN_BYTES:
+            if not step.adds and elements.shape[-1] * elements.itemsize > MAX_SHORT_RUN_BYTES:
                 np.multiply(mask[step.outputs] if step.is_dense else mask, bits[step.outputs], out=_bits(elements))
                 continue
             region = () if step.is_dense else step.outputs
@@ -282,7 +282,7 @@ class ArgmaxLevel:
         if of_nan:
             np.not_equal(values, values, out=memory[step.outputs])  # np.isnan of NumPy 2.4 fails for a strided ``out``
         else:
-            np.equal(values, largest, out=memory[step.outputs])
+            np.equal(with_long_runs(values), largest, out=memory[step.outputs])
         if only_first or of_nan:
             np.logical_and(mask, is_open, out=mask)
         if only_first:
