@@ -15,7 +15,6 @@ __all__ = ["is_all_finite"]
 def is_all_finite(array: NDArray[Any]) -> bool:
     """Return whether no element is an infinity or NaN; False also if the sum, or that of the squares, overflows."""
     # infinities and NaNs make a sum non-finite; BLAS computes the sum of the squares several times as fast
-    array = array.transpose(sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis])))
     if array.flags.c_contiguous:
         flat = array.reshape(-1)
         sums = (np.dot(flat[part], flat[part]) for part in parts(flat.shape, flat.itemsize))

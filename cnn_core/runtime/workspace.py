@@ -41,27 +41,26 @@ def view_cache_elements(layouts: int) -> int:
 class Workspace:
     """The memory of one thread for one call.
 
-    A context manager: the memory that the thread kept is taken when it is first used, and leaving keeps it for the next
-    call. So calls within a call get memory of their own, or the kept one if the outer call uses none.
+    A context manager: entering takes the memory that the thread kept, and leaving keeps it for the next call.
     """
 
     def __init__(self) -> None:
         self._memory: NDArray[np.uint8] | None = None
         self._cached: dict[Hashable, Any] = {}
-        self._has_taken = False
         self._last_user: object = None
 
     def __enter__(self) -> Workspace:
+        # taken away, so that a call within a call gets memory of its own
+        self._memory, self._cached = vars(_kept).pop("memory", (None, {}))
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._memory is not None and self._memory.nbytes <= MAX_KEPT_BYTES:
             _kept.memory = self._memory, self._cached
-        self._memory, self._cached, self._has_taken, self._last_user = None, {}, False, None
+        self._memory, self._cached, self._last_user = None, {}, None
 
     def arrays(self, *shapes: Sequence[int], dtype: DTypeLike) -> list[NDArray[Any]]:
         """Return uninitialized arrays of these shapes; arrays of an earlier call are no longer valid."""
-        self._take()
         dtype = np.dtype(dtype)
         sizes = [-(-math.prod(shape) * dtype.itemsize // ALIGNMENT) * ALIGNMENT for shape in shapes]
         needed = sum(sizes) + ALIGNMENT
@@ -86,7 +85,6 @@ class Workspace:
             Allocates with ``arrays``, where nothing is set that this call has not written. It is not called again for
             the same key until the memory is freed, or MAX_CACHED_VIEWS other objects were cached.
         """
-        self._take()
         if key not in self._cached:
             created = factory()  # may replace the memory
             while len(self._cached) >= MAX_CACHED_VIEWS:
@@ -94,11 +92,6 @@ class Workspace:
             self._cached[key] = created
         cached: Cached = self._cached[key]
         return cached
-
-    def _take(self) -> None:
-        if not self._has_taken:
-            self._has_taken = True
-            self._memory, self._cached = vars(_kept).pop("memory", (None, {}))
 
     def claim(self, user: object) -> bool:
         """Take the memory for a user; return whether others may have written to it, so that it must be cleared."""

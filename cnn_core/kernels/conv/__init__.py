@@ -5,7 +5,7 @@ The functions here say what is computed; how it is computed follows from the ``C
 * ``problem``: the descriptor of what is computed, and its division into blocks;
 * ``kernel``: the interfaces of the kernels; ``select``: which kernel computes a problem;
 * ``direct``: which of the kernels that add the products: ``im2col_gemm``, ``patches`` times weights as matrix
-  products; ``depthwise``, where every channel is a group; ``window_blocking``, for few channels or many taps;
+  products; ``depthwise``, where every channel is a group; ``window_blocking``, for few channels;
 * ``winograd``, for windows of 3 x 3, and ``fft``, for windows of hundreds of taps: faster, but they round more;
 * ``polyphase`` and ``col2im``: the gradient with respect to the input, gathered or scattered;
 * ``costs``: the predicted costs of a convolution.

@@ -324,8 +324,7 @@ class _Patches(_Scatter):
         return contiguous(split.reshape(-1, *split.shape[-2:]).transpose(1, 2, 0))
 
     def compute(self, gradient: Array, matrices: Array) -> None:
-        of_groups = split_channels(gradient, self._all_groups)
-        of_groups = group_matrices(of_groups, -2, matrices.dtype, self._copied)[self._groups]
+        of_groups = group_matrices(gradient, self._all_groups, matrices.dtype, self._copied)[self._groups]
         multiply(of_groups, matrices, out=self._patches)
         self._padded.fill(0)
         for region, added in checked(self._prepared or self._additions()):

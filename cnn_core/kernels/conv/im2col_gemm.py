@@ -35,7 +35,6 @@ from ..products import multiply, multiply_transposed, parts_of_rows
 from .patches import (
     PatchSource,
     by_group,
-    gathers,
     group_matrices,
     is_pointwise,
     split_channels,
@@ -72,41 +71,28 @@ class Im2colGemm:
 
     def forward(self, problem: ConvProblem, input: Array, weight: Array, bias: Array | None, output: Array) -> None:
         """Write the cross-correlation."""
-        by_channel = None if bias is None else split_channels(bias, problem.groups)
-        self.forward_by_group(
-            problem, input, weight_matrices(weight, problem.groups), by_channel, split_channels(output, problem.groups)
-        )
-
-    def forward_by_group(
-        self, problem: ConvProblem, input: Array, matrices: Array, bias: Array | None, output: Array
-    ) -> None:
-        """Write the cross-correlation, given one matrix (K*C/G, F/G) for each group.
-
-        The features of a group may be several axes: bias (G, ...), output (N, *O, G, ...).
-        """
-        axis = 1 + len(problem.windows.axes)
+        matrices = weight_matrices(weight, problem.groups)  # (G, K*C/G, F/G)
         # as one more row of the weight, for a column of ones, a bias takes no time but that for copying patches
         is_copied = not is_pointwise(problem) or 2 * problem.channels <= problem.features
         with_ones = bias is not None and problem.groups == 1 and is_copied
         if bias is not None and with_ones:
-            row = np.empty((1, *output.shape[axis:]), dtype=bias.dtype)
-            row[...] = bias
-            matrices = np.concatenate([matrices, row.reshape(1, 1, -1)], axis=1)
+            matrices = np.concatenate([matrices, bias.reshape(1, 1, -1)], axis=1)
 
         def make_worker(workspace: Workspace) -> Callable[[WindowBlock], None]:
             def compute(block: WindowBlock) -> None:
                 layout = block.layout
                 patches = workspace.cached(
                     (_Patches, layout, with_ones),
-                    lambda: _Patches(problem, layout, workspace, matrices.dtype, with_ones),
+                    lambda: _Patches(problem, layout, workspace, weight.dtype, with_ones),
                 )
                 matrix = patches(input[block.inputs], must_clear=workspace.claim(patches))
                 target = output[block.outputs]
-                windows = by_group(target, axis)  # (G, P, F/G) where that needs no copy
-                multiply(matrix, matrices, out=patches.products if windows is None else windows)
+                windows = by_group(target, problem.groups)  # (G, P, F/G) where that needs no copy
                 if windows is None:
-                    products = patches.products.reshape(problem.groups, *layout.outputs, *target.shape[axis + 1 :])
-                    target[...] = np.moveaxis(products, 0, axis)
+                    multiply(matrix, matrices, out=patches.of_groups)
+                    target[...] = patches.outputs
+                else:
+                    multiply(matrix, matrices, out=windows)
                 if bias is not None and not with_ones:
                     target += bias
 
@@ -115,11 +101,7 @@ class Im2colGemm:
         run_blocks(problem.window_blocks(_division(problem)), make_worker)
 
     def grad_weight(self, problem: ConvProblem, input: Array, grad_output: Array, grad_weight: Array) -> None:
-        """Write the gradient with respect to the weight."""
-        self.grad_weight_by_group(problem, input, split_channels(grad_output, problem.groups), grad_weight)
-
-    def grad_weight_by_group(self, problem: ConvProblem, input: Array, grad_output: Array, grad_weight: Array) -> None:
-        """Write the gradient with respect to the weight, given grad_output as (N, *O, G, ...).
+        """Write the gradient with respect to the weight.
 
         Blocks are assigned in turn to a few partial sums, each of which adds up its blocks one after the other; finally
         the partial sums are added. A large weight has only one partial sum, and slices of it are computed in parallel
@@ -193,7 +175,7 @@ def _division(problem: ConvProblem) -> Division:
     # every block reads the whole weight: with a large one, blocks of more windows than fit the cache read less
     whole = 0 if is_pointwise(problem) else math.prod(problem.positions) * bytes_of_patch
     limit = block_limit(whole, problem.itemsize * problem.weights // 2)
-    if gathers(problem):
+    if problem.groups > 1:
         # the indices that patches are gathered by are cached, unless there are very many
         limit = min(limit, bytes_of_patch * (MAX_CACHED_ELEMENTS // (problem.taps * problem.groups)))
     return Division(problem.positions, bytes_of_patch, max(1, limit))
@@ -248,7 +230,7 @@ def _partial_sum_count(problem: ConvProblem) -> int:
 
 def _index_elements(problem: ConvProblem, division: Division) -> int:
     """Return the elements of the int64 gather indices of a block; building them takes three temporaries."""
-    return 6 * math.prod(division.counts) * problem.taps * problem.groups if gathers(problem) else 0
+    return 6 * math.prod(division.counts) * problem.taps * problem.groups if problem.groups > 1 else 0
 
 
 @cached_per_problem
@@ -270,9 +252,14 @@ class _Patches:
         self, problem: ConvProblem, layout: Layout, workspace: Workspace, dtype: np.dtype[Any], with_ones: bool
     ) -> None:
         memory, padded, outputs = workspace.arrays(*((count,) for count in _forward_elements(problem)), dtype=dtype)
-        shape = (problem.groups, math.prod(layout.outputs), problem.features // problem.groups)
-        self.products: Array = outputs[: math.prod(shape)].reshape(shape)
-        """Memory for the outputs of a block, (G, P, F/G)."""
+        shape = (*layout.outputs, problem.features)
+        self.outputs: Array = outputs[: math.prod(shape)].reshape(shape)
+        """Memory for the outputs of a block, (n, *o, F)."""
+        by_position = self.outputs.reshape(
+            math.prod(layout.outputs), problem.groups, problem.features // problem.groups
+        )
+        self.of_groups: Array = by_position.transpose(1, 0, 2)
+        """The same as one matrix for each group, (G, P, F/G)."""
         self._source = PatchSource(problem, layout, padded, memory, with_ones=with_ones)
 
     def __call__(self, block: Array, *, must_clear: bool) -> Array:
@@ -312,7 +299,7 @@ class _WeightGradient:
         dtype: np.dtype[Any],
         weight_slice: tuple[slice, ...],
     ) -> None:
-        self._axis, self._dtype = len(layout.outputs), dtype
+        self._groups, self._dtype = problem.groups, dtype
         arrays = workspace.arrays(*((count,) for count in _grad_weight_elements(problem)), dtype=dtype)
         memory, padded, self._copied, sums, products, self._by_chunk = arrays
         self._source = PatchSource(problem, layout, padded, memory, weight_slice)
@@ -329,7 +316,7 @@ class _WeightGradient:
     def add(self, block: Array, gradient: Array, *, must_clear: bool, is_alone: bool) -> None:
         """Add the product of a block of the input and one of grad_output; write it if nothing was added before."""
         matrix = self._source.patches(block, must_clear=must_clear)  # (G, P, k*c)
-        of_groups = group_matrices(gradient, self._axis, self._dtype, self._copied)  # (G, P, F/G)
+        of_groups = group_matrices(gradient, self._groups, self._dtype, self._copied)  # (G, P, F/G)
         multiply_transposed(matrix, of_groups, self.sums if is_alone else self._products, self._by_chunk)
         if not is_alone:
             np.add(self.sums, self._products, out=self.sums)

@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from ...geometry import Windows
@@ -30,16 +29,12 @@ class PaddedBlock:
     windows : Windows
         Over the block.
     trailing : sequence of int
-        Sizes of the axes after the spatial ones. If there are two, memory has what belongs to an index of the first one
-        together.
+        Sizes of the axes after the spatial ones.
     """
 
     def __init__(self, memory: Array, images: int, windows: Windows, trailing: Sequence[int]) -> None:
-        *first, last = trailing
-        shape = (*first, images, *windows.padded_sizes, last)
-        in_memory = memory[: math.prod(shape)].reshape(shape)
-        self.array: Array = np.moveaxis(in_memory, 0, -2) if first else in_memory
-        """The block and its padding, (n, *s, ...)."""
+        shape = (images, *windows.padded_sizes, *trailing)
+        self.array: Array = memory[: math.prod(shape)].reshape(shape)
         self._inside = self.array[(slice(None), *windows.inside)]
 
     def write(self, block: Array, *, must_clear: bool) -> None:

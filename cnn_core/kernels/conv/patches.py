@@ -18,7 +18,7 @@ from ..passes import checked, contiguous
 from .padded_block import PaddedBlock
 from .problem import ConvProblem, Layout, cached_per_problem
 
-__all__ = ["PatchSource", "by_group", "gathers", "group_matrices", "is_pointwise", "split_channels", "weight_matrices"]
+__all__ = ["PatchSource", "by_group", "group_matrices", "is_pointwise", "split_channels", "weight_matrices"]
 
 Array = NDArray[Any]
 
@@ -32,11 +32,6 @@ def is_pointwise(problem: ConvProblem) -> bool:
     return all(
         (axis.kernel_size, axis.stride, axis.before, axis.after) == (1, 1, 0, 0) for axis in problem.windows.axes
     )
-
-
-def gathers(problem: ConvProblem) -> bool:
-    """Return whether the channels of each group lie apart in a block of the input, so that patches are gathered."""
-    return problem.groups > 1 and problem.group_channels > 1
 
 
 class PatchSource:
@@ -67,12 +62,9 @@ class PatchSource:
         windows, self._groups, self._dtype = layout.windows, problem.groups, memory.dtype
         self._is_pointwise = is_pointwise(problem) and not with_ones
         self._channels = weight_slice[-1] if weight_slice else slice(None)
-        # where groups are single channels, memory has these one after the other, with adjacent taps adjacent
-        self._trailing = (problem.channels,) if gathers(problem) else (problem.groups, problem.group_channels)
-        self._block = PaddedBlock(padded, layout.images, windows, self._trailing)
+        self._block = PaddedBlock(padded, layout.images, windows, (problem.channels,))
         rank = len(windows.axes)
-        split = (*self._block.array.shape[: 1 + rank], problem.groups, problem.group_channels)
-        view = windows.view(self._block.array.reshape(split, copy=False))  # (n, *o, *K, G, C/G)
+        view = windows.view(split_channels(self._block.array, problem.groups))  # (n, *o, *K, G, C/G)
         if weight_slice:
             *taps, channels = weight_slice
             view = view[(*(slice(None),) * (1 + rank), *taps, slice(None), channels)]
@@ -85,7 +77,7 @@ class PatchSource:
         self._matrices = matrix.reshape(problem.groups, -1, columns + with_ones)
         channel_count = source.shape[-1]
         run = channel_count * source.itemsize
-        if not gathers(problem) or run > MAX_TAKEN_BYTES:
+        if problem.groups == 1 or run > MAX_TAKEN_BYTES:
             self._copy = functools.partial(np.copyto, *_by_run(patches, source))
             return
         counts, steps = source.shape[:-1], tuple(stride // run for stride in source.strides[:-1])
@@ -94,12 +86,12 @@ class PatchSource:
     def patches(self, block: Array, *, must_clear: bool) -> Array:
         """Return the patches of a block of the input: one matrix (P, k*c) for each group."""
         if self._is_pointwise and block.dtype == self._dtype:
-            matrices = by_group(split_channels(block, self._groups))
+            matrices = by_group(block, self._groups)
             if matrices is not None:
                 return matrices[..., self._channels]
         if must_clear:
             self._ones.fill(1)
-        self._block.write(block.reshape(*block.shape[:-1], *self._trailing), must_clear=must_clear)
+        self._block.write(block, must_clear=must_clear)
         self._copy()
         return self._matrices
 
@@ -116,13 +108,11 @@ def _take(runs: Array, counts: tuple[int, ...], steps: tuple[int, ...], patches:
 
 def _by_run(patches: Array, source: Array) -> tuple[Array, Array]:
     """View the channels of adjacent taps as one element, if they are few, so that a copy moves them at once."""
-    while source.ndim > 2:
-        merged = (*source.shape[:-2], source.shape[-2] * source.shape[-1])
-        try:
-            patches, source = patches.reshape(merged, copy=False), source.reshape(merged, copy=False)
-        except ValueError:  # the taps are not adjacent
-            break
-    return as_runs(patches, source)
+    merged = (*source.shape[:-2], source.shape[-2] * source.shape[-1])
+    try:
+        return as_runs(patches.reshape(merged, copy=False), source.reshape(merged, copy=False))
+    except ValueError:  # the taps are not adjacent
+        return as_runs(patches, source)
 
 
 def split_channels(array: Array, groups: int) -> Array:
@@ -130,24 +120,23 @@ def split_channels(array: Array, groups: int) -> Array:
     return array.reshape(*array.shape[:-1], groups, array.shape[-1] // groups)
 
 
-def by_group(array: Array, axis: int = -2) -> Array | None:
-    """View (n, *o, G, ...), whose groups are an axis, as one matrix (P, -1) for each; None if that needs a copy."""
-    groups, *features = array.shape[axis:]
+def by_group(array: Array, groups: int) -> Array | None:
+    """View (n, *o, channels) as one matrix (P, channels/G) for each group; None if that needs a copy."""
+    shape = (math.prod(array.shape[:-1]), groups, array.shape[-1] // groups)
     try:
-        shape = (math.prod(array.shape[:axis]), groups, math.prod(features))
-        return array.reshape(shape, copy=False).swapaxes(0, 1)
+        return array.reshape(shape, copy=False).transpose(1, 0, 2)
     except ValueError:
         return None
 
 
-def group_matrices(array: Array, axis: int, dtype: np.dtype[Any], memory: Array) -> Array:
-    """Return (n, *o, G, ...) of a type as one matrix (P, -1) for each group; copied to memory if need be."""
-    matrices = by_group(array, axis) if array.dtype == dtype else None
+def group_matrices(array: Array, groups: int, dtype: np.dtype[Any], memory: Array) -> Array:
+    """Return (n, *o, channels) of a type as one matrix (P, channels/G) for each group; copied to memory if need be."""
+    matrices = by_group(array, groups) if array.dtype == dtype else None
     if matrices is None:
-        groups_first = np.moveaxis(array, axis, 0)
-        copied = memory[: array.size].reshape(groups_first.shape)
-        copied[...] = groups_first
-        matrices = copied.reshape(len(copied), math.prod(array.shape[:axis]), math.prod(array.shape[axis:][1:]))
+        copied = memory[: array.size].reshape(array.shape)
+        copied[...] = array
+        matrices = by_group(copied, groups)
+        assert matrices is not None  # noqa: S101  (it is contiguous)
     return matrices
 
 

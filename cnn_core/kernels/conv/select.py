@@ -31,7 +31,7 @@ MIN_WINOGRAD_CHANNELS = 32
 MIN_WINOGRAD_TILES = 64
 """With fewer tiles in all images together, transforming the weight takes longer than the products that it saves."""
 
-MIN_FFT_TAPS, MIN_DEPTHWISE_FFT_TAPS = 300, 6000
+MIN_FFT_TAPS = 300
 """With fewer taps, the transforms take longer than the products that they save (docs/algorithms.md)."""
 
 MIN_POLYPHASE_GROUP_CHANNELS = 8
@@ -89,12 +89,7 @@ def _is_worth_winograd(problem: ConvProblem) -> bool:
 
 
 def _is_worth_fft(problem: ConvProblem) -> bool:
-    least = MIN_DEPTHWISE_FFT_TAPS if _is_blocked_depthwise(problem) else MIN_FFT_TAPS
-    return problem.itemsize == FLOAT32_BYTES and problem.taps >= least
-
-
-def _is_blocked_depthwise(problem: ConvProblem) -> bool:
-    return problem.groups > 1 and WINDOW_BLOCKING.supports(problem)
+    return problem.itemsize == FLOAT32_BYTES and problem.taps >= MIN_FFT_TAPS
 
 
 @cached_per_problem
@@ -118,7 +113,7 @@ def grad_input_kernel(problem: ConvProblem, algorithm: TakenAlgorithm) -> GradIn
 
 def col2im_kernel(problem: ConvProblem) -> GradInputKernel:
     """Return the kernel of the gradient with respect to the input where polyphase components are not used."""
-    return BLOCKED_COL2IM if problem.groups == 1 and WINDOW_BLOCKING.supports(problem) else COL2IM
+    return BLOCKED_COL2IM if WINDOW_BLOCKING.supports(problem) else COL2IM
 
 
 def _is_polyphase(problem: ConvProblem, algorithm: TakenAlgorithm) -> bool:
@@ -128,8 +123,6 @@ def _is_polyphase(problem: ConvProblem, algorithm: TakenAlgorithm) -> bool:
     components = component_problems(problem)
     if components is None:
         return False
-    if problem.group_channels >= MIN_POLYPHASE_GROUP_CHANNELS:
-        return True
-    if all(DEPTHWISE.supports(each) or _is_blocked_depthwise(each) for each in components):
+    if problem.group_channels >= MIN_POLYPHASE_GROUP_CHANNELS or all(map(DEPTHWISE.supports, components)):
         return True
     return algorithm == "fft" and all(map(FFT.supports, components))
