@@ -13,13 +13,13 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..geometry import AnyWindows, Axis, Piece
+from ..runtime.workspace import Workspace
 from .cost import STEP, Cost, Costs
 from .opaque import with_long_runs
 from .passes import checked, copy
@@ -38,7 +38,6 @@ __all__ = [
 ]
 
 Array = NDArray[Any]
-Index = tuple[slice, ...]
 
 MAX_NAIVE_TAPS = 64
 """Longer windows are reduced in ``many_in``: NumPy adds one element after the other over any axis but the last, and a
@@ -46,6 +45,9 @@ float32 sum of this many taps still has an error below 2^-18 of its absolute val
 
 MAX_CACHED_PIECES, MAX_CACHED_AXES = 64, 512
 """The pieces of an axis are cached for the next call unless there are more than this; so many axes at most."""
+
+MIN_COPIED_BYTES = 2**15
+"""Of smaller arrays short runs are not copied: the calls for that take longer than NumPy's loops."""
 
 FORWARD_TAP, BACKWARD_TAP = 10, 120
 """Estimated work of one tap of one window along one axis, in the unit of ``Cost.work``."""
@@ -83,6 +85,7 @@ def reduced(
     initial: float,
     many_in: np.dtype[Any] | None = None,
     out: Array | None = None,
+    copies: Sequence[Array] = (),
 ) -> Array:
     """Reduce each window's taps inside the input along one axis.
 
@@ -98,64 +101,39 @@ def reduced(
         The type in which more than MAX_NAIVE_TAPS taps of one window are reduced, if not that of the array.
     out : ndarray, optional
         Where the result may be written; of the array's type.
+    copies : sequence of ndarray, optional
+        Two arrays for copies of short runs, each as large as the array.
 
     Returns
     -------
     ndarray
         Of the array's type. It may be a view of the array, or ``out``.
     """
-    steps = _steps(axis, along)
-    if len(steps.first) == 1:
-        return array[steps.first[0]]
-    result: Array = np.empty(resized(array, axis, along.output_size), dtype=array.dtype) if out is None else out
-    if steps.first:
-        function(*(with_long_runs(array[taps]) for taps in steps.first), out=result)
-    elif steps.has_rest:
+    pieces = pieces_of(along)
+    first = _first_operands(along) if along.piece_count <= MAX_CACHED_PIECES else ()
+    if len(first) == 1:
+        return at(array, axis, first[0].inputs)
+    result: Array
+    if first:
+        taps = [at(array, axis, piece.inputs) for piece in first]
+        result = function(*(map(with_long_runs, taps, copies) if copies else taps), out=out)
+    elif out is not None:
+        result = out
         result.fill(initial)
-    for outputs, inputs in checked(steps.others):
-        values, of_windows = array[inputs], result[outputs]
-        if along.goes_by_window:
+    else:
+        result = np.full(resized(array, axis, along.output_size), initial, dtype=array.dtype)
+    for piece in checked(pieces):
+        if piece in first:
+            continue
+        values = at(array, axis, piece.inputs)
+        if copies and not piece.spans_taps:
+            values = with_long_runs(values, copies[0])
+        if piece.spans_taps:
             reduced_in = many_in if values.shape[axis] > MAX_NAIVE_TAPS else None
-            function.reduce(values, axis=axis, keepdims=True, dtype=reduced_in, out=of_windows)
-        else:
-            function(of_windows, with_long_runs(values), out=of_windows)
+            values = function.reduce(values, axis=axis, keepdims=True, dtype=reduced_in)
+        outputs = at(result, axis, piece.outputs)
+        function(outputs, values, out=outputs, casting="same_kind")
     return result
-
-
-@dataclass(frozen=True, slots=True)
-class _Steps:
-    """The steps of a reduction along one axis, as indices of the array and of the result.
-
-    Parameters
-    ----------
-    first : sequence of tuple of slice
-        Taps of all windows with which the result begins: two; or a single one, if windows have no other; or none.
-    others : iterable of (tuple of slice, tuple of slice)
-        The windows, and one tap of each; or, where the axis goes by window, a window and all its taps.
-    has_rest : bool
-        Whether the result has to begin with the initial value.
-    """
-
-    first: Sequence[Index]
-    others: Iterable[tuple[Index, Index]]
-    has_rest: bool
-
-
-def _steps(axis: int, along: Axis) -> _Steps:
-    if along.piece_count <= MAX_CACHED_PIECES:
-        return _cached_steps(axis, along)
-    ahead = (slice(None),) * axis
-    others = (((*ahead, piece.outputs), (*ahead, piece.inputs)) for piece in along.pieces())
-    return _Steps((), others, True)
-
-
-@functools.lru_cache(maxsize=MAX_CACHED_AXES)
-def _cached_steps(axis: int, along: Axis) -> _Steps:
-    ahead, pieces = (slice(None),) * axis, _cached_pieces(along)
-    first = () if along.goes_by_window else _first_operands(along)
-    others = tuple(((*ahead, piece.outputs), (*ahead, piece.inputs)) for piece in pieces if piece not in first)
-    has_rest = not along.goes_by_window or len(pieces) < along.output_size
-    return _Steps([(*ahead, piece.inputs) for piece in first], others, has_rest)
 
 
 def reduce_axes(
@@ -165,6 +143,7 @@ def reduce_axes(
     initial: float,
     target: Array,
     many_in: np.dtype[Any] | None = None,
+    workspace: Workspace | None = None,
 ) -> None:
     """Reduce each window's taps inside the input along several axes in turn, and write the results.
 
@@ -173,14 +152,19 @@ def reduce_axes(
     pairs : sequence of (axis, Axis)
     target : ndarray
         Of the array's type or of another one.
+    workspace : Workspace, optional
+        Memory for copies of short runs, which otherwise are not copied.
     function, array, initial, many_in
         See ``reduced``.
     """
+    copies: Sequence[Array] = ()
+    if workspace is not None and array.nbytes >= MIN_COPIED_BYTES:
+        copies = workspace.arrays((array.size,), (array.size,), dtype=array.dtype)
     for axis, along in pairs[:-1]:
-        array = reduced(function, array, axis, along, initial, many_in)
+        array = reduced(function, array, axis, along, initial, many_in, copies=copies)
     axis, along = pairs[-1]
     out = target if target.dtype == array.dtype else None
-    result = reduced(function, array, axis, along, initial, many_in, out)
+    result = reduced(function, array, axis, along, initial, many_in, out, copies)
     if result is not target:
         copy(target, result)
 
@@ -195,6 +179,7 @@ def _cached_pieces(along: Axis) -> tuple[Piece, ...]:
     return tuple(along.pieces())
 
 
+@functools.lru_cache(maxsize=MAX_CACHED_AXES)
 def _first_operands(along: Axis) -> tuple[Piece, ...]:
     """Return the pieces that a reduction starts with instead of an initial value: each is one tap of all windows.
 

@@ -32,14 +32,15 @@ def as_runs(target: Array, source: Array) -> tuple[Array, Array]:
     return target.view(kind)[..., 0], source.view(kind)[..., 0]
 
 
-def with_long_runs(view: Array) -> Array:
-    """Return a contiguous copy of a view whose channels are short runs, each apart in memory; else the view.
+def with_long_runs(view: Array, memory: Array) -> Array:
+    """Return a view whose channels are short runs, each apart, as a contiguous copy in memory; others as they are.
 
     One pass of copies costs less than a loop of NumPy's over so few elements, and what follows is a single long loop.
     """
+    *_, before, last = (0, *view.strides)
     run = view.shape[-1] * view.itemsize
-    if view.ndim == 1 or view.shape[-1] == 1 or run > MAX_SHORT_RUN_BYTES or view.strides[-2:] == (run, view.itemsize):
+    if view.shape[-1] == 1 or run > MAX_SHORT_RUN_BYTES or last != view.itemsize or before in {0, run}:
         return view
-    copied = np.empty(view.shape, dtype=view.dtype)
+    copied = memory[: view.size].reshape(view.shape)
     np.copyto(*as_runs(copied, view))
     return copied

@@ -23,6 +23,7 @@ from ...geometry import AnyWindows, Axis
 from ...runtime.cancellation import check_cancelled
 from ...runtime.workspace import Workspace
 from ..by_axis import (
+    MIN_COPIED_BYTES,
     at,
     innermost_first,
     level_sizes,
@@ -32,7 +33,7 @@ from ..by_axis import (
     spanned_windows,
 )
 from ..cost import Cost, Costs
-from ..opaque import MAX_SHORT_RUN_BYTES, as_runs, with_long_runs
+from ..opaque import MAX_SHORT_RUN_BYTES, as_runs
 from ..passes import checked, converted
 from .block import PoolBlock
 from .scatter import STEP_ELEMENTS, scatter_plan
@@ -72,7 +73,8 @@ class MaxKernel:
     def forward(self, workspace: Workspace, input: Array, block: PoolBlock, results: Sequence[Array]) -> None:
         """Write the maximum of each window, and its index."""
         if not self.with_indices:
-            reduce_axes(np.maximum, input, smallest_first(block.windows, self.axes), -np.inf, results[0])
+            pairs = smallest_first(block.windows, self.axes)
+            reduce_axes(np.maximum, input, pairs, -np.inf, results[0], workspace=workspace)
             return
         levels = _levels(workspace, input, block.windows, self.axes)
         plane = block.windows.sizes
@@ -123,9 +125,8 @@ class MaxKernel:
         argmax += before + 5 * spanned if spanned else 0
         # before and after one axis the gradient, or the number of taps in a tie, and what one tap adds to it
         routed = 2 * before + 2 * after
-        costs = reduction_costs(
-            planes, windows, levels[0] + sum(levels) + spanned + levels[-1], converted + argmax + routed
-        )
+        forward = 3 * levels[0] + sum(levels) + spanned + levels[-1]
+        costs = reduction_costs(planes, windows, forward, converted + argmax + routed)
         if not self.with_indices:
             return costs
         # indices in 64 bits before and after one axis, and what one tap adds
@@ -221,10 +222,11 @@ class ArgmaxLevel:
         if plan.rest is not None:
             target[plan.rest].fill(0)
         memory, bits = _shaped(self.scratch, self.largest.shape), _bits(gradient)
+        is_direct = target.shape[-1] * target.itemsize > MAX_SHORT_RUN_BYTES or target.nbytes < MIN_COPIED_BYTES
         for step, mask in self._selected(only_first=only_first):
             elements = target[step.inputs]
             # as integers, so that 0 times infinity is 0, and 1 times NaN keeps its bits
-            if not step.adds and elements.shape[-1] * elements.itemsize > MAX_SHORT_RUN_BYTES:
+            if not step.adds and is_direct:
                 np.multiply(mask[step.outputs] if step.is_dense else mask, bits[step.outputs], out=_bits(elements))
                 continue
             region = () if step.is_dense else step.outputs
@@ -282,7 +284,7 @@ class ArgmaxLevel:
         if of_nan:
             np.not_equal(values, values, out=memory[step.outputs])  # np.isnan of NumPy 2.4 fails for a strided ``out``
         else:
-            np.equal(with_long_runs(values), largest, out=memory[step.outputs])
+            np.equal(values, largest, out=memory[step.outputs])
         if only_first or of_nan:
             np.logical_and(mask, is_open, out=mask)
         if only_first:
@@ -366,4 +368,4 @@ def _shaped(memory: Array, shape: tuple[int, ...]) -> Array:
 
 def _bits(values: Array) -> Array:
     """View floating numbers as integers of their size."""
-    return values.view(np.dtype(f"i{values.itemsize}"))
+    return values.view(f"i{values.itemsize}")
