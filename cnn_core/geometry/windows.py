@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,20 +100,11 @@ class Windows(AnyWindows):
 
     def view(self, padded: NDArray[Any]) -> NDArray[Any]:
         """View the windows of a padded input (N, *padded spatial, ...) as (N, *output_sizes, *kernel_sizes, ...)."""
-        rank = len(self.axes)
-        view = self.taps_first(padded, range(1, 1 + rank))
-        return view.transpose(*range(rank, 2 * rank + 1), *range(rank), *range(2 * rank + 1, view.ndim))
-
-    def taps_first(self, padded: NDArray[Any], axes: Sequence[int]) -> NDArray[Any]:
-        """View the taps of windows along some axes of a padded array as (*kernel_sizes, ...), without a copy.
-
-        The windows take the place of these axes.
-        """
-        shape, strides = list(padded.shape), list(padded.strides)
-        for axis, along in zip(axes, self.axes, strict=True):
-            shape[axis], strides[axis] = along.output_size, along.stride * padded.strides[axis]
-        between_taps = (along.dilation * padded.strides[axis] for axis, along in zip(axes, self.axes, strict=True))
-        shape, strides = [*self.kernel_sizes, *shape], [*between_taps, *strides]
+        inner = 1 + len(self.axes)
+        along = list(zip(self.axes, padded.strides[1:inner], strict=True))
+        shape = (len(padded), *self.output_sizes, *self.kernel_sizes, *padded.shape[inner:])
+        between = (*(axis.stride * step for axis, step in along), *(axis.dilation * step for axis, step in along))
+        strides = (padded.strides[0], *between, *padded.strides[inner:])
         if padded.flags.c_contiguous:
             # several times faster than as_strided, which matters for small layers
             return np.ndarray(shape, padded.dtype, padded.data, 0, strides)

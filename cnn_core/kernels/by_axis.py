@@ -126,11 +126,11 @@ def reduced(
         if piece in first:
             continue
         values = at(array, axis, piece.inputs)
-        if copies and not piece.spans_taps:
-            values = with_long_runs(values, copies[0])
         if piece.spans_taps:
             reduced_in = many_in if values.shape[axis] > MAX_NAIVE_TAPS else None
             values = function.reduce(values, axis=axis, keepdims=True, dtype=reduced_in)
+        elif copies:
+            values = with_long_runs(values, copies[0])
         outputs = at(result, axis, piece.outputs)
         function(outputs, values, out=outputs, casting="same_kind")
     return result

@@ -15,10 +15,8 @@ __all__ = ["MAX_RUN_BYTES", "as_runs", "with_long_runs"]
 
 Array = NDArray[Any]
 
-MAX_RUN_BYTES = 128
-
-MAX_SHORT_RUN_BYTES = 32
-"""A loop of NumPy's over a run of up to this length takes longer than copying it twice."""
+MAX_RUN_BYTES, MAX_SHORT_RUN_BYTES = 128, 32
+"""Runs are copied as one element up to the former; up to the latter, a loop over them takes longer than two copies."""
 
 
 def as_runs(target: Array, source: Array) -> tuple[Array, Array]:
@@ -33,10 +31,7 @@ def as_runs(target: Array, source: Array) -> tuple[Array, Array]:
 
 
 def with_long_runs(view: Array, memory: Array) -> Array:
-    """Return a view whose channels are short runs, each apart, as a contiguous copy in memory; others as they are.
-
-    One pass of copies costs less than a loop of NumPy's over so few elements, and what follows is a single long loop.
-    """
+    """Return a view whose channels are short runs, each apart, as a contiguous copy in memory; others as they are."""
     *_, before, last = (0, *view.strides)
     run = view.shape[-1] * view.itemsize
     if view.shape[-1] == 1 or run > MAX_SHORT_RUN_BYTES or last != view.itemsize or before in {0, run}:

@@ -123,5 +123,4 @@ class AverageKernel:
 
 def _is_whole(along: Axis) -> bool:
     """Return whether the only window along an axis is all of it."""
-    whole = (0, along.size, 1)
-    return along.output_size == 1 and [each.inputs.indices(along.size) for each in pieces_of(along)] == [whole]
+    return along.output_size == 1 and [p.inputs.indices(along.size) for p in pieces_of(along)] == [(0, along.size, 1)]
