@@ -19,9 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..geometry import AnyWindows, Axis, Piece
-from ..runtime.workspace import Workspace
 from .cost import STEP, Cost, Costs
-from .opaque import with_long_runs
 from .passes import checked, copy
 
 __all__ = [
@@ -45,9 +43,6 @@ float32 sum of this many taps still has an error below 2^-18 of its absolute val
 
 MAX_CACHED_PIECES, MAX_CACHED_AXES = 64, 512
 """The pieces of an axis are cached for the next call unless there are more than this; so many axes at most."""
-
-MIN_COPIED_BYTES = 2**15
-"""Of smaller arrays short runs are not copied: the calls for that take longer than NumPy's loops."""
 
 FORWARD_TAP, BACKWARD_TAP = 10, 120
 """Estimated work of one tap of one window along one axis, in the unit of ``Cost.work``."""
@@ -85,7 +80,6 @@ def reduced(
     initial: float,
     many_in: np.dtype[Any] | None = None,
     out: Array | None = None,
-    copies: Sequence[Array] = (),
 ) -> Array:
     """Reduce each window's taps inside the input along one axis.
 
@@ -101,8 +95,6 @@ def reduced(
         The type in which more than MAX_NAIVE_TAPS taps of one window are reduced, if not that of the array.
     out : ndarray, optional
         Where the result may be written; of the array's type.
-    copies : sequence of ndarray, optional
-        Two arrays for copies of short runs, each as large as the array.
 
     Returns
     -------
@@ -115,8 +107,7 @@ def reduced(
         return at(array, axis, first[0].inputs)
     result: Array
     if first:
-        taps = [at(array, axis, piece.inputs) for piece in first]
-        result = function(*(map(with_long_runs, taps, copies) if copies else taps), out=out)
+        result = function(*(at(array, axis, piece.inputs) for piece in first), out=out)
     elif out is not None:
         result = out
         result.fill(initial)
@@ -129,8 +120,6 @@ def reduced(
         if piece.spans_taps:
             reduced_in = many_in if values.shape[axis] > MAX_NAIVE_TAPS else None
             values = function.reduce(values, axis=axis, keepdims=True, dtype=reduced_in)
-        elif copies:
-            values = with_long_runs(values, copies[0])
         outputs = at(result, axis, piece.outputs)
         function(outputs, values, out=outputs, casting="same_kind")
     return result
@@ -143,7 +132,6 @@ def reduce_axes(
     initial: float,
     target: Array,
     many_in: np.dtype[Any] | None = None,
-    workspace: Workspace | None = None,
 ) -> None:
     """Reduce each window's taps inside the input along several axes in turn, and write the results.
 
@@ -152,19 +140,14 @@ def reduce_axes(
     pairs : sequence of (axis, Axis)
     target : ndarray
         Of the array's type or of another one.
-    workspace : Workspace, optional
-        Memory for copies of short runs, which otherwise are not copied.
     function, array, initial, many_in
         See ``reduced``.
     """
-    copies: Sequence[Array] = ()
-    if workspace is not None and array.nbytes >= MIN_COPIED_BYTES:
-        copies = workspace.arrays((array.size,), (array.size,), dtype=array.dtype)
     for axis, along in pairs[:-1]:
-        array = reduced(function, array, axis, along, initial, many_in, copies=copies)
+        array = reduced(function, array, axis, along, initial, many_in)
     axis, along = pairs[-1]
     out = target if target.dtype == array.dtype else None
-    result = reduced(function, array, axis, along, initial, many_in, out, copies)
+    result = reduced(function, array, axis, along, initial, many_in, out)
     if result is not target:
         copy(target, result)
 

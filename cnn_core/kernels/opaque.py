@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MAX_RUN_BYTES", "as_runs", "with_long_runs"]
+__all__ = ["MAX_RUN_BYTES", "as_runs"]
 
 Array = NDArray[Any]
 
-MAX_RUN_BYTES, MAX_SHORT_RUN_BYTES = 128, 32
-"""Runs are copied as one element up to the former; up to the latter, a loop over them takes longer than two copies."""
+MAX_RUN_BYTES = 128
 
 
 def as_runs(target: Array, source: Array) -> tuple[Array, Array]:
@@ -28,14 +27,3 @@ def as_runs(target: Array, source: Array) -> tuple[Array, Array]:
         return target, source
     kind = np.dtype((np.void, run))
     return target.view(kind)[..., 0], source.view(kind)[..., 0]
-
-
-def with_long_runs(view: Array, memory: Array) -> Array:
-    """Return a view whose channels are short runs, each apart, as a contiguous copy in memory; others as they are."""
-    *_, before, last = (0, *view.strides)
-    run = view.shape[-1] * view.itemsize
-    if view.shape[-1] == 1 or run > MAX_SHORT_RUN_BYTES or last != view.itemsize or before in {0, run}:
-        return view
-    copied = memory[: view.size].reshape(view.shape)
-    np.copyto(*as_runs(copied, view))
-    return copied

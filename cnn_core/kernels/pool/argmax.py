@@ -23,7 +23,6 @@ from ...geometry import AnyWindows, Axis
 from ...runtime.cancellation import check_cancelled
 from ...runtime.workspace import Workspace
 from ..by_axis import (
-    MIN_COPIED_BYTES,
     at,
     innermost_first,
     level_sizes,
@@ -33,7 +32,7 @@ from ..by_axis import (
     spanned_windows,
 )
 from ..cost import Cost, Costs
-from ..opaque import MAX_SHORT_RUN_BYTES, as_runs
+from ..opaque import as_runs
 from ..passes import checked, converted
 from .block import PoolBlock
 from .scatter import STEP_ELEMENTS, scatter_plan
@@ -49,6 +48,10 @@ MAX_CACHED_PLANS = 128
 
 MAX_JOINT_TAPS = 64
 """Windows of more taps are reduced one axis after the other even where they do not overlap, in fewer NumPy calls."""
+
+
+MAX_SHORT_RUN_BYTES, MIN_COPIED_BYTES = 32, 2**15
+"""Channels of at most so many bytes, in an array of at least so many, are not worth a loop of NumPy's for each run."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +76,7 @@ class MaxKernel:
     def forward(self, workspace: Workspace, input: Array, block: PoolBlock, results: Sequence[Array]) -> None:
         """Write the maximum of each window, and its index."""
         if not self.with_indices:
-            pairs = smallest_first(block.windows, self.axes)
-            reduce_axes(np.maximum, input, pairs, -np.inf, results[0], workspace=workspace)
+            reduce_axes(np.maximum, input, smallest_first(block.windows, self.axes), -np.inf, results[0])
             return
         levels = _levels(workspace, input, block.windows, self.axes)
         plane = block.windows.sizes
@@ -125,7 +127,7 @@ class MaxKernel:
         argmax += before + 5 * spanned if spanned else 0
         # before and after one axis the gradient, or the number of taps in a tie, and what one tap adds to it
         routed = 2 * before + 2 * after
-        forward = 3 * levels[0] + sum(levels) + spanned + levels[-1]
+        forward = levels[0] + sum(levels) + spanned + levels[-1]
         costs = reduction_costs(planes, windows, forward, converted + argmax + routed)
         if not self.with_indices:
             return costs

@@ -76,14 +76,13 @@ class AverageKernel:
     def _divisors_of(self, block: PoolBlock) -> Array:
         return self._divisors[block.outputs[-1]] if self._divisors.ndim else self._divisors
 
-    def forward(self, workspace: Workspace, input: Array, block: PoolBlock, results: Sequence[Array]) -> None:
+    def forward(self, _: Workspace, input: Array, block: PoolBlock, results: Sequence[Array]) -> None:
         """Write the average of each window's taps inside the input."""
         (target,) = results
         if math.prod(block.windows.sizes) <= MAX_NAIVE_TAPS and all(map(_is_whole, block.windows.axes)):
             np.add.reduce(input, axis=tuple(self.axes), keepdims=True, out=target)
         else:
-            pairs = smallest_first(block.windows, self.axes)
-            reduce_axes(np.add, input, pairs, 0, target, np.dtype(np.float64), workspace)
+            reduce_axes(np.add, input, smallest_first(block.windows, self.axes), 0, target, np.dtype(np.float64))
         np.divide(target, self._divisors_of(block), out=target)
 
     def backward(self, workspace: Workspace, gradient: Array, _: Array, block: PoolBlock, grad_input: Array) -> None:
@@ -111,8 +110,8 @@ class AverageKernel:
     def costs(self, planes: int, windows: AnyWindows) -> Costs:  # noqa: D102
         levels = level_sizes(planes, windows)
         steps = STEP_ELEMENTS * sum(axis.piece_count for axis in windows.axes)
-        # the input and the output in ``dtype``, two copies, the array after each axis, and float64 sums of one window
-        forward = sum(levels) + 2 * levels[0] + levels[-1] + 2 * spanned_windows(levels, windows)
+        # the input and the output in ``dtype``, the array after each axis, and float64 sums of all taps of one window
+        forward = sum(levels) + levels[-1] + 2 * spanned_windows(levels, windows)
         # the gradient in ``dtype`` and its quotient, what each axis leaves, and the owned rows in ``dtype``
         return reduction_costs(planes, windows, forward, sum(levels) + levels[0] + 2 * levels[-1] + steps)
 

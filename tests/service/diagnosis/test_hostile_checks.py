@@ -228,7 +228,8 @@ def test_a_search_stops_at_each_of_its_attempts(layer: str, parameters: dict[str
     with StopsAt() as token:
         report = task.compute(plan, tensors)
     assert token.checks > report["tried"]["hypotheses"]
-    for check in (1, token.checks // 2, token.checks):
+    # not the very last: what is remembered after a computation that stopped may save a check
+    for check in (1, token.checks // 2, token.checks * 99 // 100):
         with pytest.raises(Cancelled), StopsAt(check):
             task.compute(plan, tensors)
 
