@@ -132,6 +132,8 @@ def _border(layer: Layer, name: str, shape: tuple[int, ...]) -> Any:
     windows = layer.regular_windows
     if name not in {"output", "indices"} or windows is None or shape != layer.resolved.output_shape:
         return None
+    if len(shape) != 2 + len(windows.axes):  # unfold has all windows along one axis
+        return None
     if windows.output_sizes != tuple(shape[axis] for axis in layer.spatial):  # a transposed convolution
         return None
     border = np.zeros(shape, dtype=bool)

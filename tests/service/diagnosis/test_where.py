@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnn_core import Conv
+from cnn_core import Conv, Unfold
 from service.diagnosis.layer import Layer
 from service.diagnosis.where import where_errors_are
 from service.operations.catalogue import CATALOGUE
@@ -74,3 +74,17 @@ def test_no_pattern() -> None:
     found = where_errors_are(LAYER, "output", mask)
     assert found.pattern == "scattered"
     assert "%" in found.sentence
+
+
+@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_errors_of_unfold_whose_windows_are_all_along_one_axis(data_format: Any, rank: int) -> None:
+    (unfold,) = (each for each in CATALOGUE if each.name == "unfold")
+    op = Unfold(kernel_size=2, padding=1, data_format=data_format)
+    layer = Layer(
+        unfold,
+        op,
+        {"input": np.ones((2, 3, *(3,) * rank) if data_format == "channels_first" else (2, *(3,) * rank, 3))},
+    )
+    mask = np.random.default_rng(0).random(layer.resolved.output_shape) < 0.5
+    assert where_errors_are(layer, "output", mask).pattern == "scattered"
