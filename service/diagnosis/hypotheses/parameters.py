@@ -9,6 +9,7 @@ from typing import Any
 
 from cnn_core import AvgPool, Conv, ConvTranspose, LpPool, MaxPool
 from cnn_core.geometry import AxisWindows, Windows
+from cnn_core.ops.base import Op
 from cnn_core.ops.indices import Indexed
 from cnn_core.ops.pool_base import Pool
 
@@ -32,14 +33,18 @@ def parameters_of(alternatives: Alternatives) -> Callable[[Layer], Iterator[Vari
         if windows is None:
             return
         for changes, text in alternatives(layer, windows):
-            yield Variant(Scenario(changes), text, _written(changes))
+            yield Variant(Scenario(changes), text, _written(changes, layer.op))
 
     return variants
 
 
-def _written(changes: Changes) -> Changes:
-    """Return parameters as JSON has them."""
-    return {name: _listed(value) for name, value in changes.items()}
+def _written(changes: Changes, op: Op) -> Changes:
+    """Return parameters as JSON has them; null only for one that is given and has to be left out."""
+    return {
+        name: _listed(value)
+        for name, value in changes.items()
+        if value is not None or getattr(op, name, None) is not None
+    }
 
 
 def _listed(value: Any) -> Any:

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
-from cnn_core import Cancelled, ConvpoolError
+from cnn_core import Cancelled, ConvpoolError, ConvTranspose
 from cnn_core.runtime import workspace
 from service.diagnosis import CheckTask, diagnose
 from service.diagnosis.layer import Layer
@@ -289,3 +289,11 @@ def test_memory_stays_within_the_prediction(
     finally:
         tracemalloc.stop()
     assert peak <= plan.prediction.result_bytes + plan.prediction.workspace_bytes + OVERHEAD
+
+
+def test_an_explanation_asks_to_leave_out_only_what_was_given() -> None:
+    tensors = {"input": normal(1, 4, 5, 2, seed=1), "weight": normal(3, 3, 2, 2, seed=2)}
+    tensors["claimed_output"] = ConvTranspose(padding=((0, 2), (1, 1))).forward(tensors["input"], tensors["weight"])
+    report = diagnose(LAYERS["conv_transpose"], {"padding": 1}, tensors)
+    assert "padding" in report["explanations"][0]["parameters"]
+    assert all(None not in each["parameters"].values() for each in report["explanations"])
