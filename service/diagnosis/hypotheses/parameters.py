@@ -40,11 +40,8 @@ def parameters_of(alternatives: Alternatives) -> Callable[[Layer], Iterator[Vari
 
 def _written(changes: Changes, op: Op) -> Changes:
     """Return parameters as JSON has them; null only for one that is given and has to be left out."""
-    return {
-        name: _listed(value)
-        for name, value in changes.items()
-        if value is not None or getattr(op, name, None) is not None
-    }
+    names = [name for name, value in changes.items() if value is not None or getattr(op, name, None) is not None]
+    return {name: _listed(changes[name]) for name in names}
 
 
 def _listed(value: Any) -> Any:
