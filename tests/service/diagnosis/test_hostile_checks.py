@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import tracemalloc
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -104,7 +105,7 @@ def test_whatever_is_claimed_is_answered_or_refused(declared: Declaration, data:
     checked_by(REPORT).validate(orjson.loads(orjson.dumps(report)))
     for each in report.get("explanations", []):  # null: a parameter that was given is to be left out
         each["parameters"] = {name: value for name, value in each["parameters"].items() if value is not None}
-    assert b"null" not in orjson.dumps(report)
+    assert not re.search(rb"[:,[]null", orjson.dumps(report))  # a sentence may say "output_size null"
 
 
 @pytest.mark.parametrize(
