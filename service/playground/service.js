@@ -8,8 +8,16 @@
 /** @typedef {{pointer: string, message: string, got?: string, expected?: string}} Finding */
 
 const ARRAYS = {
-  float64: Float64Array, float32: Float32Array, int8: Int8Array, int16: Int16Array, int32: Int32Array,
-  int64: BigInt64Array, uint8: Uint8Array, uint16: Uint16Array, uint32: Uint32Array, uint64: BigUint64Array,
+  float64: Float64Array,
+  float32: Float32Array,
+  int8: Int8Array,
+  int16: Int16Array,
+  int32: Int32Array,
+  int64: BigInt64Array,
+  uint8: Uint8Array,
+  uint16: Uint16Array,
+  uint32: Uint32Array,
+  uint64: BigUint64Array,
 };
 const CHUNK = 0x8000; // more arguments than this overflow the stack of a function
 
@@ -103,9 +111,9 @@ export class Service {
     this.before = Promise.resolve();
   }
 
-  /** Every layer and operation, as GET /ops lists them. */
-  ops(signal) {
-    return this.#inTurn(() => this.#fetch("/ops", { signal }), signal);
+  /** GET a JSON document: /ops, an example. */
+  get(path, signal) {
+    return this.#inTurn(() => this.#fetch(path, { signal }), signal);
   }
 
   /**

@@ -1,0 +1,368 @@
+/** The page: a state, the picture that the service makes of it, and what the visitor does. */
+import { computePicture, layersOf, linkKey, loadLinks, tensorOf, viewsOf } from "./picture.js";
+import { isAborted, Problem, Service, sizeOf, Unreachable } from "./service.js";
+import { changed, decodeFragment, encodeFragment } from "./state.js";
+import { listen } from "./interaction.js";
+import { render } from "./vendor/lit-html.js";
+import { pageTemplate, shownResults } from "./view.js";
+
+const START = {
+  op: "conv",
+  view: "forward",
+  parameters: {},
+  tensors: {
+    input: {
+      dtype: "float64",
+      shape: [1, 5, 5, 1],
+      data: [0, 1, 2, 1, 0, 1, 3, 0, 2, 1, 2, 0, 4, 0, 2, 1, 2, 0, 3, 1, 0, 1, 2, 1, 0],
+    },
+    weight: { dtype: "float64", shape: [3, 3, 1, 1], data: [1, 0, -1, 2, 0, -2, 1, 0, -1] },
+  },
+};
+const DEFAULTS = {
+  view: "forward",
+  parameters: {},
+  tensors: {},
+  item: 0,
+  tab: "",
+  by: "",
+  cell: "",
+  hide: [],
+  present: false,
+};
+const FEATURES = {
+  compare: "Compare",
+  learn: "Learn",
+  image: "ImageLab",
+  overlap: "Overlap",
+  table: "Tables",
+  code: "Code",
+};
+const MAX_WAIT = 8; // seconds between two tries, while the service does not answer
+const RANDOM = [-4, 4];
+
+class Page {
+  constructor() {
+    this.root = document.getElementById("page");
+    this.service = new Service(new URL(".", document.baseURI).href.replace(/\/$/, ""));
+    Object.assign(this, {
+      layers: [],
+      ops: null,
+      state: null,
+      picture: null,
+      problem: null,
+      problems: [],
+      sentence: "",
+      isStale: false,
+      isUnreachable: false,
+      asksForKey: false,
+      hovered: null,
+      focused: null,
+      pinned: null,
+      editing: null,
+      isPainting: false,
+      brush: 1,
+      isDrawerOpen: false,
+      examples: null,
+      said: "",
+      showsAnswers: false,
+      feature: null,
+      wait: 1,
+      changing: Promise.resolve(),
+      controller: new AbortController(),
+    });
+    this.drawn = 0;
+    listen(this);
+  }
+
+  get layer() {
+    return this.layers.find(({ name }) => name === this.state?.op);
+  }
+
+  get view() {
+    return viewsOf(this.layer).includes(this.state.view) ? this.state.view : "forward";
+  }
+
+  /** The cell whose links are lit. */
+  get cell() {
+    const cell = this.pinned ?? this.hovered ?? this.focused;
+    if (!cell || !this.picture) return null;
+    const tensor = cell.tensor === "frame" ? this.picture.frame?.tensor : tensorOf(this.picture, cell.tensor);
+    return tensor && cell.index < tensor.data.length ? cell : null;
+  }
+
+  async start() {
+    this.draw();
+    await this.attempt(
+      async (signal) => {
+        this.ops = await this.service.get("/ops", signal);
+        this.layers = layersOf(this.ops);
+      },
+      () => this.start(),
+    );
+    if (this.layers.length) await this.open(location.hash);
+  }
+
+  /** Show the state that a fragment holds. */
+  async open(fragment) {
+    this.sentence = "";
+    let given = START;
+    try {
+      if (fragment.length > 1) given = await decodeFragment(fragment);
+    } catch (error) {
+      this.sentence = error.message; // a link that cannot be read: said, and the page starts as without one
+    }
+    const state = { ...DEFAULTS, ...given };
+    const layer = this.layers.find(({ name }) => name === state.op);
+    if (!layer) [this.sentence, given] = [`There is no layer ${state.op}.`, START];
+    this.state = layer ? state : { ...DEFAULTS, ...START };
+    if (!Object.keys(this.state.tensors).length) this.state = await this.fitted(this.state, { op: this.state.op });
+    const [tensor, index] = this.state.cell.split(":");
+    this.pinned = linkKey(tensor) ? { tensor, index: Number(index) } : null;
+    this.hovered = this.focused = this.editing = null;
+    await this.refresh();
+  }
+
+  fitted(state, changes) {
+    const example = async (op) => (await fetch(`${this.service.base}/examples/${op}_forward/request.json`)).json();
+    return changed(
+      state,
+      this.layers.find(({ name }) => name === (changes.op ?? state.op)),
+      changes,
+      example,
+    );
+  }
+
+  /**
+   * Change the state, and with it all that is shown. Changes are made one after the other.
+   *
+   * @param {object | ((state: object) => object)} changes
+   * @param {boolean} [isStep]  whether Back undoes it
+   */
+  change(changes, isStep = false) {
+    this.changing = this.changing.then(() => this.#change(changes, isStep));
+    return this.changing;
+  }
+
+  async #change(changes, isStep) {
+    const made = typeof changes === "function" ? changes(this.state) : changes;
+    let { state } = this;
+    await this.attempt(
+      async () => (state = await this.fitted(state, made)),
+      () => this.change(changes, isStep),
+    );
+    if (made.op) this.pinned = null;
+    const computes = ["op", "view", "parameters", "tensors", "item"].some((name) => state[name] !== this.state[name]);
+    this.state = state;
+    this.remember(isStep);
+    if (computes) this.refresh();
+    else this.draw();
+  }
+
+  /** Write the state into the address, as a step that Back undoes if it is one. */
+  async remember(isStep = false) {
+    const state = { ...this.state, cell: this.pinned ? `${this.pinned.tensor}:${this.pinned.index}` : "" };
+    const fragment = await encodeFragment(state);
+    if (fragment !== location.hash) history[isStep ? "pushState" : "replaceState"](null, "", fragment);
+  }
+
+  /** Ask the service for the picture of the state as it is now; what was asked before is no longer wanted. */
+  async refresh() {
+    this.controller.abort();
+    this.controller = new AbortController();
+    this.isStale = true;
+    this.draw();
+    const { state, layer, layers } = this;
+    const isDone = await this.attempt(
+      async (signal) => {
+        const call = async (path, body) => {
+          const answer = await this.service.call(path, body, signal);
+          signal.throwIfAborted(); // it may have come while something newer was asked for
+          return answer;
+        };
+        const picture = await computePicture(layer, layers, state, call);
+        [this.picture, this.isStale] = [picture, false];
+        this.feature?.update?.();
+        this.draw();
+        await loadLinks(picture, layers, call, () => this.draw());
+      },
+      () => this.refresh(),
+    );
+    if (!isDone) return;
+    this.drawn += 1;
+    document.documentElement.dataset.ready = String(this.drawn);
+  }
+
+  /** Run a task; say what went wrong, and try again where that helps. Returns whether it came to an end. */
+  async attempt(task, again) {
+    const { signal } = this.controller;
+    clearTimeout(this.retry);
+    let seconds = 0;
+    try {
+      await task(signal);
+      Object.assign(this, { problem: null, problems: [], isUnreachable: false, asksForKey: false, wait: 1 });
+    } catch (error) {
+      if (isAborted(error) || signal.aborted) return false;
+      this.isUnreachable = error instanceof Unreachable;
+      if (error instanceof Problem) {
+        [this.problem, this.problems, this.asksForKey] = [error, error.errors, error.status === 401];
+        seconds = error.retryAfter;
+      } else if (!this.isUnreachable) throw error;
+      if (this.isUnreachable) seconds = this.wait = Math.min(MAX_WAIT, this.wait * 2);
+    }
+    if (seconds) this.retry = setTimeout(again, seconds * 1000);
+    this.draw();
+    return true;
+  }
+
+  draw() {
+    const { state } = this;
+    document.documentElement.classList.toggle("present", Boolean(state?.present));
+    render(pageTemplate(this), this.root);
+    if (this.editing) this.root.querySelector(".editor")?.focus();
+  }
+
+  /** What a tab or the view Compare shows: a module of its own, asked for when it is first needed. */
+  panelTemplate(name) {
+    if (this.feature?.name !== name) {
+      this.feature?.stop?.();
+      const placeholder = (this.feature = { name });
+      const module = name === "code" ? "snippets" : name;
+      import(`./${module}.js`).then((loaded) => {
+        if (this.feature !== placeholder) return;
+        this.feature = new loaded[FEATURES[name]](this.context());
+        this.feature.name = name;
+        this.feature.start?.();
+        this.draw();
+      });
+    }
+    return this.feature.template?.() ?? "";
+  }
+
+  context() {
+    const page = this;
+    return {
+      service: page.service,
+      get ops() {
+        return page.ops;
+      },
+      get layer() {
+        return page.layer;
+      },
+      get state() {
+        return page.state;
+      },
+      get picture() {
+        return page.picture;
+      },
+      change: (changes) => page.change(changes),
+      redraw: () => page.draw(),
+    };
+  }
+
+  setValue({ tensor, index }, value) {
+    return this.change(({ tensors }) => {
+      const before = tensors[tensor] ?? this.picture.gradOutput;
+      const data = [...before.data];
+      data[index] = value;
+      return { tensors: { ...tensors, [tensor]: { ...before, data } } };
+    });
+  }
+
+  isEditable({ tensor }) {
+    return tensor in this.state.tensors || (tensor === "grad_output" && this.state.view.startsWith("grad_"));
+  }
+
+  pin(cell) {
+    this.pinned = cell && this.pinned?.tensor === cell.tensor && this.pinned.index === cell.index ? null : cell;
+    this.say();
+    this.remember();
+    this.draw();
+  }
+
+  /** Have the formula read out, after the keyboard has moved. */
+  say() {
+    this.draw();
+    this.said = document.getElementById("formula")?.innerText ?? "";
+  }
+
+  edit(cell) {
+    this.editing = this.isEditable(cell) ? cell : null;
+    this.draw();
+    this.root.querySelector(".editor")?.select();
+  }
+
+  finishEditing(text) {
+    const { editing } = this;
+    if (!editing) return;
+    this.editing = null;
+    const value = { "∞": Infinity, "-∞": -Infinity, inf: Infinity, "-inf": -Infinity }[text.trim()] ?? Number(text);
+    if (text.trim() && (!Number.isNaN(value) || /^nan$/i.test(text.trim()))) this.setValue(editing, value);
+    this.draw();
+  }
+
+  togglePaint() {
+    this.isPainting = !this.isPainting;
+    this.draw();
+  }
+
+  setBrush(text) {
+    if (text !== "" && Number.isFinite(Number(text))) this.brush = Number(text);
+  }
+
+  paint(cell) {
+    if (this.isEditable(cell) && cell.tensor !== "frame") this.setValue(cell, this.brush);
+  }
+
+  randomize() {
+    const [low, high] = RANDOM;
+    const random = ({ dtype }) => Math.floor(Math.random() * (high - low + 1)) + (dtype.startsWith("uint") ? 0 : low);
+    const isDrawn = ([name, tensor]) => sizeOf(tensor.shape) > 1 && name !== "indices" && name !== "grad_output";
+    const drawn = Object.entries(this.state.tensors)
+      .filter(isDrawn)
+      .map(([name, tensor]) => [name, { ...tensor, data: tensor.data.map(() => random(tensor)) }]);
+    return this.change({ tensors: { ...this.state.tensors, ...Object.fromEntries(drawn) } }, true);
+  }
+
+  toggleDrawer() {
+    this.isDrawerOpen = !this.isDrawerOpen;
+    this.draw();
+  }
+
+  toggleAnswers() {
+    this.showsAnswers = !this.showsAnswers;
+    this.draw();
+  }
+
+  useKey(event) {
+    event.preventDefault();
+    this.service.key = new FormData(event.target).get("key");
+    this.asksForKey = false;
+    return this.layers.length ? this.refresh() : this.start();
+  }
+
+  async loadExamples() {
+    this.examples ??= await (await fetch(new URL("examples.json", import.meta.url))).json();
+    this.draw();
+  }
+
+  closeMenu = () => document.getElementById("examples")?.removeAttribute("open");
+
+  /** A clicker's keys: from cell to cell of the result, then to the next example. */
+  async step(direction) {
+    const [name] = shownResults(this.picture);
+    const size = sizeOf(tensorOf(this.picture, name).shape.slice(1));
+    const first = this.picture.item * size;
+    const at = this.pinned?.tensor === name ? this.pinned.index - first + direction : direction > 0 ? 0 : size - 1;
+    if (at >= 0 && at < size) return this.pin({ tensor: name, index: first + at });
+    await this.loadExamples();
+    const current = this.examples.findIndex(({ fragment }) => fragment === this.example);
+    const next = this.examples[(current + direction + this.examples.length) % this.examples.length];
+    this.example = next.fragment;
+    const { present } = this.state;
+    await this.open(next.fragment);
+    return this.change({ present }, true);
+  }
+}
+
+new Page().start();

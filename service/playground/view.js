@@ -1,0 +1,282 @@
+/** The page as a template of what is known: state, picture, problems. */
+import { parameterForm, sizesForm, unplaced } from "./controls.js";
+import { formulaOf, full, short } from "./formula.js";
+import { Marks, markLinks, markMaxima, tensorGrids } from "./grids.js";
+import { MAX_CELLS, operandsOf, viewsOf } from "./picture.js";
+import { html, nothing } from "./vendor/lit-html.js";
+
+const TABS = [
+  ["code", "Code"],
+  ["table", "Table"],
+  ["overlap", "Overlap"],
+  ["learn", "Learn the filter"],
+  ["image", "Image"],
+];
+
+/** What a view is called in the header. */
+export function viewTitle(view) {
+  if (view.startsWith("grad_")) return `∂${view.slice("grad_".length)}`;
+  return view[0].toUpperCase() + view.slice(1);
+}
+
+const viewLabel = (view) => (view.startsWith("grad_") ? `gradient of ${view.slice("grad_".length)}` : viewTitle(view));
+
+/** The operands beside which the result of a view stands. */
+export function shownOperands(picture) {
+  const names = Object.keys(picture.operands);
+  if (!picture.view.startsWith("grad_")) return names;
+  const differentiated = picture.view.slice("grad_".length);
+  if (differentiated === "bias") return ["grad_output"];
+  // a gradient of a product does not depend on the operand itself; one of a maximum does
+  const isProduct = names.includes("weight");
+  return ["grad_output", ...names.filter((name) => name !== "bias" && !(isProduct && name === differentiated))];
+}
+
+/** The results of a view. */
+export function shownResults(picture) {
+  if (picture.view.startsWith("grad_")) return [picture.view];
+  return ["output", "indices"].filter((name) => picture.results[name]);
+}
+
+/** @param page  See class Page in main.js. */
+export function pageTemplate(page) {
+  const { state, layer, picture } = page;
+  if (!layer || !state)
+    return html`${away(page)}${problemBox(page)}
+      <p class="loading">Asking the service for its layers…</p>`;
+  const isHidden = (part) => state.hide.includes(part);
+  return html`
+    ${isHidden("header") ? nothing : header(page)}
+    <div id="body">
+      ${isHidden("parameters") ? nothing : parameters(page)}
+      <main>
+        ${away(page)} ${problemBox(page)}
+        ${state.view === "compare" ? panel(page, "compare") : picture ? pictureTemplate(page) : nothing}
+        ${isHidden("tabs") || state.present ? nothing : tabs(page)}
+      </main>
+    </div>
+    <div id="live" aria-live="polite" class="for-screen-readers">${page.said}</div>
+  `;
+}
+
+function header(page) {
+  const { state, layer, layers } = page;
+  return html`<header>
+    <h1>convpool</h1>
+    <label class="layer"
+      >Layer
+      <select id="op" @change=${(event) => page.change({ op: event.target.value }, true)}>
+        ${layers.map(({ name, title }) => html`<option value=${name} ?selected=${name === layer.name}>${title}</option>`)}
+      </select>
+    </label>
+    <nav role="tablist" aria-label="What is shown">
+      ${viewsOf(layer).map(
+        (view, index) =>
+          html`<button
+            role="tab"
+            data-view=${view}
+            aria-label="${viewLabel(view)} (key ${index + 1})"
+            aria-selected=${view === page.view}
+            tabindex=${view === page.view ? 0 : -1}
+            @click=${() => page.change({ view }, true)}
+          >
+            ${viewTitle(view)}
+          </button>`,
+      )}
+    </nav>
+    ${state.hide.includes("examples") ? nothing : examples(page)}
+    <button id="present" aria-pressed=${state.present} @click=${() => page.change({ present: !state.present })}>
+      ${state.present ? "End presenting" : "Present"}
+    </button>
+    <a class="docs" href="docs">API</a>
+  </header>`;
+}
+
+function examples(page) {
+  return html`<details id="examples" @toggle=${(event) => event.target.open && page.loadExamples()}>
+    <summary>Examples</summary>
+    <ul>
+      ${(page.examples ?? []).map(
+        ({ title, fragment, note }) =>
+          html`<li>
+            <a href=${fragment} @click=${page.closeMenu}><b>${title}</b> <span>${note}</span></a>
+          </li>`,
+      )}
+    </ul>
+  </details>`;
+}
+
+function parameters(page) {
+  const { layer, state, picture, problems } = page;
+  const operation = page.view.startsWith("grad_") ? layer.backward : layer.forward;
+  const onChange = (changes) => page.change(changes);
+  const common = { operation, layer, state, problems, onChange };
+  return html`<aside id="side" class=${page.isDrawerOpen ? "open" : ""} aria-label="Parameters and sizes">
+    <button
+      id="drawer"
+      aria-expanded=${page.isDrawerOpen}
+      aria-controls="parameters"
+      @click=${() => page.toggleDrawer()}
+    >
+      Parameters
+    </button>
+    <div class="forms">${parameterForm({ ...common, resolved: picture?.parameters })} ${sizesForm(common)}</div>
+  </aside>`;
+}
+
+function away(page) {
+  return html`<div id="unreachable" role="status" ?hidden=${!page.isUnreachable}>
+    ${
+      page.isUnreachable
+        ? html`The service does not answer. Trying again… <button @click=${() => page.refresh()}>Try now</button>`
+        : nothing
+    }
+  </div>`;
+}
+
+/** What is wrong with the whole, and what no control shows. */
+function problemBox(page) {
+  const { problem, problems, layer, sentence } = page;
+  if (page.asksForKey) return keyForm(page);
+  const findings = layer ? unplaced(problems, layer.forward) : problems;
+  const lines = findings.map(({ message }) => message);
+  if (problem && !problems.length) lines.push(problem.message);
+  if (sentence) lines.push(sentence);
+  return html`<div id="problem" role="alert" ?hidden=${!lines.length}>
+    ${lines.map((line) => html`<p>${line}</p>`)}
+  </div>`;
+}
+
+function keyForm(page) {
+  return html`<form id="key" @submit=${(event) => page.useKey(event)}>
+    <label>This service asks for an API key <input name="key" type="password" autocomplete="off" required /></label>
+    <button>Use it</button>
+  </form>`;
+}
+
+function pictureTemplate(page) {
+  const { picture, state, cell } = page;
+  const marks = new Marks();
+  markMaxima(picture, marks);
+  if (cell) markLinks(picture, cell, marks, Boolean(page.pinned));
+  const hidesAnswers = state.hide.includes("answers") && !page.showsAnswers;
+  const results = shownResults(picture);
+  const figure = (name) =>
+    tooLarge(picture, name) ??
+    tensorGrids(picture, {
+      name,
+      title: name,
+      marks,
+      isEditable: !results.includes(name),
+      editing: page.editing,
+      tabStop: page.focused,
+      hidesNumbers: hidesAnswers && results.includes(name),
+    });
+  const operands = shownOperands(picture);
+  return html`<section
+      id="picture"
+      class="${page.isStale ? "stale" : ""}"
+      aria-label="The layer"
+      aria-busy=${page.isStale}
+      data-links=${picture.links.complete}
+    >
+      ${operands.map((name, index) => html`${index ? operator(picture, name) : nothing}${figure(name)}`)}
+      <span class="operator" aria-hidden="true">→</span>
+      ${results.map(figure)}
+    </section>
+    ${state.hide.includes("formula") || hidesAnswers ? nothing : formula(page)} ${toolbar(page, hidesAnswers)}`;
+}
+
+function operator(picture, name) {
+  const signs = { weight: "∗", bias: "+", input: picture.view.startsWith("grad_") ? "∗" : "" };
+  return html`<span class="operator" aria-hidden="true">${picture.operands.weight ? (signs[name] ?? ",") : ","}</span>`;
+}
+
+function tooLarge(picture, name) {
+  const tensor = name === "grad_output" ? picture.gradOutput : (picture.operands[name] ?? picture.results[name]);
+  const count = tensor.data.length / (tensor.shape.length > 1 && name !== "weight" ? Math.max(1, tensor.shape[0]) : 1);
+  if (count <= MAX_CELLS) return null;
+  return html`<figure class="tensor" data-name=${name}>
+    <figcaption><b>${name}</b> <span class="shape">${tensor.shape.join(" × ")}</span></figcaption>
+    <p class="too-large">${count} numbers: more than ${MAX_CELLS} are not drawn. The tab Table has them all.</p>
+  </figure>`;
+}
+
+function formula(page) {
+  const { picture, cell } = page;
+  if (!cell)
+    return html`<p id="formula" class="hint">
+      Point at a cell, or move to it with Tab and the arrow keys: it shows its sum. Enter pins it.
+    </p>`;
+  const { label, terms, value, note } = formulaOf(picture, cell);
+  return html`<p id="formula" data-value=${full(value)}>
+    <span class="label">${label}</span> = ${terms ? html`<span class="terms">${terms}</span> = ` : nothing}<strong
+      >${short(value)}</strong
+    >
+    ${note ? html`<span class="note">${note}</span>` : nothing}
+  </p>`;
+}
+
+function toolbar(page, hidesAnswers) {
+  const { picture, state } = page;
+  const items = picture.results.output.shape[0];
+  return html`<div id="tools">
+    ${
+      items > 1
+        ? html`<label
+            >Item of the batch
+            <input
+              type="number"
+              min="0"
+              max=${items - 1}
+              .value=${String(picture.item)}
+              @input=${(event) => page.change({ item: Number(event.target.value) || 0 })}
+            />
+            of ${items}</label
+          >`
+        : nothing
+    }
+    ${state.hide.includes("answers") ? html`<button @click=${() => page.toggleAnswers()}>${hidesAnswers ? "Show" : "Hide"} the answers</button>` : nothing}
+    <label class="paint"
+      ><input type="checkbox" .checked=${page.isPainting} @change=${() => page.togglePaint()} /> Paint with</label
+    >
+    <input
+      id="brush"
+      type="number"
+      step="any"
+      aria-label="value to paint with"
+      .value=${String(page.brush)}
+      @input=${(event) => page.setBrush(event.target.value)}
+    />
+    <button id="random" @click=${() => page.randomize()}>Random numbers</button>
+    <span class="hint">F2 or a double click changes a number.</span>
+  </div>`;
+}
+
+function tabs(page) {
+  const { state } = page;
+  const shown = TABS.filter(([tab]) => !state.hide.includes(tab));
+  return html`<section id="tabs">
+    <div role="tablist" aria-label="More">
+      ${shown.map(
+        ([tab, title]) =>
+          html`<button
+            role="tab"
+            data-tab=${tab}
+            id="tab-${tab}"
+            aria-selected=${state.tab === tab}
+            aria-controls="panel"
+            tabindex=${state.tab === tab || (!state.tab && tab === shown[0][0]) ? 0 : -1}
+            @click=${() => page.change({ tab: state.tab === tab ? "" : tab })}
+          >
+            ${title}
+          </button>`,
+      )}
+    </div>
+    <div id="panel" role="tabpanel" aria-labelledby=${state.tab ? `tab-${state.tab}` : nothing} ?hidden=${!state.tab}>
+      ${state.tab ? panel(page, state.tab) : nothing}
+    </div>
+  </section>`;
+}
+
+const panel = (page, name) => page.panelTemplate(name);
