@@ -21,6 +21,7 @@ from cnn_core import __version__
 from .codecs import JSON_CODEC
 from .documentation import openapi as documentation
 from .documentation.api_keys import with_api_keys
+from .documentation.playground import playground_documents
 from .http.api_keys import OPEN_FOLDERS, OPEN_PATHS, ApiKeyMiddleware, ApiKeys
 from .http.connections import CONNECTIONS, Connections, descriptors
 from .http.cross_origin import CrossOriginMiddleware
@@ -201,7 +202,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     of_page = page_headers(documentation.PAGE)
     app.add_api_route("/docs", lambda: HTMLResponse(documentation.PAGE, headers=of_page), include_in_schema=False)
     app.add_api_route("/docs/", lambda: RedirectResponse("../docs"), include_in_schema=False)
-    app.add_api_route("/", lambda: RedirectResponse("docs"), include_in_schema=False)
+    for path, page_or_file in playground_documents().items():
+        app.add_route(path, page_or_file.endpoint, include_in_schema=False)
     document = documentation.document(app)
     if settings.root_path:
         app.below(settings.root_path, (*document["paths"], *OPEN_PATHS, *OPEN_FOLDERS))

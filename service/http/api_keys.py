@@ -26,9 +26,9 @@ OPEN_PATHS = frozenset(
         *("/", "/docs", "/docs/", "/openapi.json"),
     )
 )
-OPEN_FOLDERS = ("/static-offline-docs/", "/examples/")
-"""What a probe calls, and what the page /docs consists of and links to: it is the same for everybody, and no request
-to it computes anything."""
+OPEN_FOLDERS = ("/playground/", "/static-offline-docs/", "/examples/")
+"""What a probe calls, and what the pages / and /docs consist of and link to: it is the same for everybody, and no
+request to it computes anything."""
 
 SECONDS_BETWEEN_LOOKS = 1.0
 MAX_FILE_BYTES = 2**18

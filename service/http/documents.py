@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -20,10 +21,13 @@ class Document:
     ----------
     content : bytes
     media_type : str
+    headers : mapping of str to str, optional
+        More headers of each response.
     """
 
-    def __init__(self, content: bytes, media_type: str) -> None:
+    def __init__(self, content: bytes, media_type: str, headers: Mapping[str, str] | None = None) -> None:
         self._media_type = media_type
+        self._headers = headers or {}
         self._tag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
         self._contents: dict[str | None, bytes] = {None: content}
         for coding in CODINGS:
@@ -36,7 +40,7 @@ class Document:
     def response(self, request: Request) -> Response:
         """Return the document in the content coding that the request prefers, or 304 if the request has its tag."""
         # weak: the same in every coding; no-cache: a client asks each time whether it has changed
-        headers = {"ETag": f"W/{self._tag}", "Cache-Control": "no-cache", **VARY}
+        headers = {"ETag": f"W/{self._tag}", "Cache-Control": "no-cache", **VARY, **self._headers}
         known = request.headers.get("if-none-match", "")
         if self._tag in (tag.strip().removeprefix("W/") for tag in known.split(",")):
             return Response(status_code=304, headers=headers)

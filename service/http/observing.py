@@ -38,6 +38,7 @@ PREFIXES = {
     "/health/": "health",
     "/v2/health/": "health",
     "/v2": "v2:metadata",
+    "/playground/": "docs",
     "/examples/": "docs",
     "/static-offline-docs/": "docs",
 }

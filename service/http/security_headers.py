@@ -1,4 +1,4 @@
-"""What browsers are told beside the content: where the page /docs may load from, and who may show it."""
+"""What browsers are told beside the content: where a page may load from, and who may show it."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def page_headers(page: str) -> dict[str, str]:
         page does not run.
     """
     digests = (hashlib.sha256(script.encode()).digest() for script in INLINE_SCRIPT.findall(page))
-    inline = " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
+    inline = [f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests]
     policy = (
         "default-src 'none'",
-        f"script-src 'self' {inline}",
+        " ".join(("script-src 'self'", *inline)),
         "style-src 'self'",
-        "img-src 'self' data:",
+        "img-src 'self' blob: data:",
         "connect-src 'self'",
         "base-uri 'none'",
         "form-action 'none'",

@@ -129,6 +129,15 @@ def test_the_wheel_has_one_package_and_gets_along_with_others_of_the_checkout_s_
     assert "--port" in run_installed(installed, str(packages / "bin" / "convpool"), "serve", "--help")
 
 
+def test_the_wheel_has_the_files_of_the_playground(installed: Path) -> None:
+    def files(package: Path) -> dict[str, bytes]:
+        folder = package / "service" / "playground"
+        return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    assert "index.html" in files(PROJECT)
+    assert files(installed / "packages" / "convpool") == files(PROJECT)
+
+
 def test_the_wheel_needs_numpy_alone_and_says_what_serving_needs(installed: Path) -> None:
     (metadata,) = (installed / "packages").glob("convpool-*.dist-info/METADATA")
     required = re.findall(r"^Requires-Dist: (.*)$", metadata.read_text(), re.MULTILINE)

@@ -145,11 +145,15 @@ def test_only_a_trusted_proxy_says_who_the_client_is(service: str, log: Path) ->
 
 
 def test_the_page_and_what_it_loads_are_below_the_prefix(client: httpx.Client) -> None:
-    for start in ("/", "/docs/", "/docs"):
+    assert (page := client.get("/")).status_code == 200
+    assert "frame-ancestors 'none'" in page.headers["content-security-policy"]
+    for start in ("/docs/", "/docs"):
         response = client.get(start, follow_redirects=True)
         assert str(response.url) == f"{client.base_url}docs"
         assert "frame-ancestors 'none'" in response.headers["content-security-policy"]
-    for path in ("openapi.json", "static-offline-docs/swagger-ui-bundle.js", "examples/conv_forward/request.json"):
+    for path in ("playground/service.js", "static-offline-docs/swagger-ui-bundle.js"):
+        assert client.get(path).status_code == 200
+    for path in ("openapi.json", "examples/conv_forward/request.json"):
         assert client.get(path).status_code == 200
     assert client.get("/ops/").headers["location"] == f"{client.base_url}ops"
 

@@ -41,6 +41,14 @@ def test_a_document_is_sent_as_a_client_reads_it(
     assert (len(response.body) < len(CONTENT) / 4) == (coding is not None)
 
 
+def test_a_document_s_own_headers_are_in_every_response() -> None:
+    document = Document(CONTENT, "text/html", {"Referrer-Policy": "no-referrer"})
+    whole = document.response(request())
+    known = Request({"type": "http", "headers": [(b"if-none-match", whole.headers["etag"].encode())]})
+    for response, status in ((whole, 200), (document.response(known), 304)):
+        assert (response.status_code, response.headers["referrer-policy"]) == (status, "no-referrer")
+
+
 def test_a_small_document_is_sent_as_it_is() -> None:
     response = Document(b"{}", "application/json").response(request(b"gzip"))
     assert response.body == b"{}"

@@ -86,7 +86,7 @@ async def sent_by(middleware: ObservingMiddleware, scope: dict[str, Any]) -> lis
         ("GET", "/nothing", 404),
         ("GET", "/pool/forward", 405),
         ("POST", "/pool/forward", 415),
-        ("GET", "/", 307),
+        ("GET", "/", 200),
         ("GET", "/docs", 200),
         ("GET", "/metrics", 200),
         ("GET", "/v2/models/none", 404),

@@ -1,4 +1,4 @@
-"""What browsers are told about the page /docs, and about every response."""
+"""What browsers are told about the pages, and about every response."""
 
 from __future__ import annotations
 
@@ -46,13 +46,38 @@ def test_the_page_may_run_its_own_scripts_and_load_nothing_from_elsewhere(client
     digest = base64.b64encode(hashlib.sha256(scripts.texts[0].encode()).digest()).decode()
     assert policy.pop("script-src") == f"'self' 'sha256-{digest}'"
     assert policy.pop("default-src") == policy.pop("frame-ancestors") == policy.pop("base-uri") == "'none'"
-    assert all(source in ("'self'", "'none'", "data:") for sources in policy.values() for source in sources.split())
+    assert all(
+        source in ("'self'", "'none'", "blob:", "data:") for sources in policy.values() for source in sources.split()
+    )
     assert response.headers["referrer-policy"] == "no-referrer"
     assert " style=" not in response.text
 
 
+def test_the_playground_may_run_its_own_files_and_load_nothing_from_elsewhere(client: ApplicationClient) -> None:
+    response = client.get("/")
+    assert set(response.headers["content-security-policy"].split("; ")) == {
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' blob: data:",
+        "connect-src 'self'",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+    }
+    assert response.headers["referrer-policy"] == "no-referrer"
+    scripts = Scripts(response.text)
+    assert scripts.addresses
+    assert scripts.texts == []
+    assert " style=" not in response.text
+
+
 @pytest.mark.parametrize(
-    "path", ["/docs", "/static-offline-docs/swagger-ui.css", "/health/live", "/nothing", "/pool/forward"]
+    "path",
+    [
+        *("/", "/playground/service.js", "/docs", "/static-offline-docs/swagger-ui.css"),
+        *("/health/live", "/nothing", "/pool/forward"),
+    ],
 )
 def test_no_response_is_to_be_taken_for_something_else(server_url: str, path: str) -> None:
     body = {"mode": "max", "kernel_size": 1, "input": [[[[1]]]]}

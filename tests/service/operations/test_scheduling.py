@@ -317,9 +317,10 @@ def stays() -> Any:
 
 
 def test_head_is_answered_where_get_is(client: ApplicationClient) -> None:
-    for path in ("/health/live", "/health/ready", "/ops", "/docs", "/openapi.json", "/examples/conv_forward/input.npy"):
+    pages = ("/", "/playground/service.js", "/docs", "/openapi.json")
+    for path in (*pages, "/health/live", "/health/ready", "/ops", "/examples/conv_forward/input.npy"):
         asked = client.request("HEAD", path)
         assert asked.status_code == 200, path
         assert asked.headers["content-type"] == client.get(path).headers["content-type"]
-    assert client.request("HEAD", "/").status_code == client.get("/").status_code == 307
+    assert client.request("HEAD", "/docs/").status_code == client.get("/docs/").status_code == 307
     payloads.problem(client.request("PUT", "/ops"), 405)
