@@ -1,19 +1,9 @@
 /** The sum behind a cell, with its numbers. Every number in it comes from the service's tensors and links. */
+import { short } from "./grids.js";
 import { axesOf, itemOffset, linkKey, linksOf, tensorOf } from "./picture.js";
 import { positionOf } from "./service.js";
 
 const MAX_TERMS = 60;
-
-/** A number as it fits in a cell: integers whole, others to five digits. */
-export function short(value) {
-  if (Object.is(value, -0)) return "0";
-  if (!Number.isFinite(value)) return value > 0 ? "∞" : value < 0 ? "−∞" : "NaN";
-  const text = Number.isInteger(value) && Math.abs(value) < 1e7 ? String(value) : String(Number(value.toPrecision(5)));
-  return text.replace("-", "−");
-}
-
-/** A number in full, as data-value has it and as JSON would. */
-export const full = (value) => (Object.is(value, -0) ? "-0" : String(value));
 
 const factor = (value) => (value < 0 || Object.is(value, -0) ? `(${short(value)})` : short(value));
 

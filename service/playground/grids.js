@@ -1,5 +1,4 @@
 /** Tensors as grids of cells: one grid for each channel and slice, the last two spatial axes across it. */
-import { full, short } from "./formula.js";
 import { axesOf, itemOffset, linkKey, linksOf, tensorOf } from "./picture.js";
 import { flatIndex, positionOf, sizeOf } from "./service.js";
 import { html, nothing } from "./vendor/lit-html.js";
@@ -7,6 +6,17 @@ import { html, nothing } from "./vendor/lit-html.js";
 const LEVELS = 4; // of the tint on either side of zero
 
 const AXIS_WORDS = { C: "channel", "C/groups": "channel", C_out: "kernel", "*spatial0": "slice", "*kernel0": "slice" };
+
+/** A number as it fits in a cell: integers whole, others to five digits. */
+export function short(value) {
+  if (Object.is(value, -0)) return "0";
+  if (!Number.isFinite(value)) return value > 0 ? "∞" : value < 0 ? "−∞" : "NaN";
+  const text = Number.isInteger(value) && Math.abs(value) < 1e7 ? String(value) : String(Number(value.toPrecision(5)));
+  return text.replace("-", "−");
+}
+
+/** A number in full, as data-value has it and as JSON would. */
+export const full = (value) => (Object.is(value, -0) ? "-0" : String(value));
 
 /**
  * The panels of a tensor: which axes run down and across, and the positions on the others.

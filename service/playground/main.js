@@ -217,9 +217,17 @@ class Page {
 
   draw() {
     const { state } = this;
+    if (this.cell && !this.formulaOf) this.loadFormulas();
     document.documentElement.classList.toggle("present", Boolean(state?.present));
     render(pageTemplate(this), this.root);
     if (this.editing) this.root.querySelector(".editor")?.focus();
+  }
+
+  /** Formulas are asked for when the first cell has one to show: the page opens the sooner. */
+  async loadFormulas() {
+    const { formulaOf } = await import("./formula.js");
+    this.formulaOf = formulaOf;
+    this.draw();
   }
 
   /** What a tab or the view Compare shows: a module of its own, asked for when it is first needed. */

@@ -1,8 +1,7 @@
 /** The page as a template of what is known: state, picture, problems. */
 import { parameterForm, sizesForm, unplaced } from "./controls.js";
-import { formulaOf, full, short } from "./formula.js";
-import { Marks, markLinks, markMaxima, tensorGrids } from "./grids.js";
-import { MAX_CELLS, operandsOf, viewsOf } from "./picture.js";
+import { full, Marks, markLinks, markMaxima, short, tensorGrids } from "./grids.js";
+import { MAX_CELLS, viewsOf } from "./picture.js";
 import { html, nothing } from "./vendor/lit-html.js";
 
 const TABS = [
@@ -204,11 +203,11 @@ function tooLarge(picture, name) {
 
 function formula(page) {
   const { picture, cell } = page;
-  if (!cell)
+  if (!cell || !page.formulaOf)
     return html`<p id="formula" class="hint">
       Point at a cell, or move to it with Tab and the arrow keys: it shows its sum. Enter pins it.
     </p>`;
-  const { label, terms, value, note } = formulaOf(picture, cell);
+  const { label, terms, value, note } = page.formulaOf(picture, cell);
   return html`<p id="formula" data-value=${full(value)}>
     <span class="label">${label}</span> = ${terms ? html`<span class="terms">${terms}</span> = ` : nothing}<strong
       >${short(value)}</strong
