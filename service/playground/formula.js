@@ -133,7 +133,10 @@ function gradientTerms(picture, links, cell) {
     linkKey(cell.tensor) === "bias" ? [...new Map(links.map((link) => [link.output, link])).values()] : links;
   const terms = used
     .filter((link) => factors(link) !== 0 || linkKey(cell.tensor) !== "input")
-    .map((link) => scaled(gradOutput[link.output + offset], factors(link)));
+    .map(
+      (link) =>
+        `${factor(gradOutput[link.output + offset])}${linkKey(cell.tensor) === "bias" ? "" : `×${factor(factors(link))}`}`,
+    );
   return { terms: joined(terms, " + "), note };
 }
 

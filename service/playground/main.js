@@ -1,7 +1,7 @@
 /** The page: a state, the picture that the service makes of it, and what the visitor does. */
 import { computePicture, layersOf, linkKey, loadLinks, tensorOf, viewsOf } from "./picture.js";
 import { isAborted, Problem, Service, sizeOf, Unreachable } from "./service.js";
-import { changed, decodeFragment, encodeFragment } from "./state.js";
+import { changed, DEFAULTS, decodeFragment, encodeFragment } from "./state.js";
 import { listen } from "./interaction.js";
 import { render } from "./vendor/lit-html.js";
 import { pageTemplate, shownResults } from "./view.js";
@@ -18,17 +18,6 @@ const START = {
     },
     weight: { dtype: "float64", shape: [3, 3, 1, 1], data: [1, 0, -1, 2, 0, -2, 1, 0, -1] },
   },
-};
-const DEFAULTS = {
-  view: "forward",
-  parameters: {},
-  tensors: {},
-  item: 0,
-  tab: "",
-  by: "",
-  cell: "",
-  hide: [],
-  present: false,
 };
 const FEATURES = {
   compare: "Compare",
@@ -72,6 +61,7 @@ class Page {
       controller: new AbortController(),
     });
     this.drawn = 0;
+    this.root.replaceChildren();
     listen(this);
   }
 
@@ -112,25 +102,28 @@ class Page {
     } catch (error) {
       this.sentence = error.message; // a link that cannot be read: said, and the page starts as without one
     }
-    const state = { ...DEFAULTS, ...given };
-    const layer = this.layers.find(({ name }) => name === state.op);
-    if (!layer) [this.sentence, given] = [`There is no layer ${state.op}.`, START];
-    this.state = layer ? state : { ...DEFAULTS, ...START };
-    if (!Object.keys(this.state.tensors).length) this.state = await this.fitted(this.state, { op: this.state.op });
+    const { tensors, ...asked } = { ...DEFAULTS, ...given };
+    const layer = this.layers.find(({ name }) => name === asked.op);
+    if (!layer) this.sentence = `There is no layer ${asked.op}.`;
+    if (!layer) this.state = { ...DEFAULTS, ...START };
+    else if (Object.keys(tensors).length) this.state = { ...asked, tensors };
+    else {
+      const isDone = await this.attempt(
+        async () => (this.state = await this.fitted(DEFAULTS, asked)),
+        () => this.open(fragment),
+      );
+      if (!isDone || !this.state) return;
+    }
     const [tensor, index] = this.state.cell.split(":");
     this.pinned = linkKey(tensor) ? { tensor, index: Number(index) } : null;
     this.hovered = this.focused = this.editing = null;
     await this.refresh();
   }
 
+  /** The state after changes, its operands made to fit. */
   fitted(state, changes) {
-    const example = async (op) => (await fetch(`${this.service.base}/examples/${op}_forward/request.json`)).json();
-    return changed(
-      state,
-      this.layers.find(({ name }) => name === (changes.op ?? state.op)),
-      changes,
-      example,
-    );
+    const layer = this.layers.find(({ name }) => name === (changes.op ?? state.op));
+    return changed(state, layer, changes, (op) => this.service.get(`/examples/${op}_forward/request.json`));
   }
 
   /**

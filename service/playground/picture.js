@@ -196,6 +196,16 @@ async function fillPadding(picture, frame, input, padding, call) {
  * @param {() => void} onProgress  Called whenever there are more links.
  */
 export async function loadLinks(picture, layers, call, onProgress) {
+  try {
+    await loadAll(picture, layers, call, onProgress);
+  } catch (error) {
+    if (error.status !== 422) throw error;
+    picture.links.problem = error; // a layer whose items cannot be probed side by side: it is shown without links
+    onProgress();
+  }
+}
+
+async function loadAll(picture, layers, call, onProgress) {
   const { results, frame, links } = picture;
   const outputs = sizeOf(results.output.shape.slice(1));
   const input = frame?.tensor ?? sliced(picture.operands.input, picture.item);
