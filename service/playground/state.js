@@ -1,0 +1,388 @@
+/**
+ * The state of the page: what of it stands in the URL's fragment, and operands that fit after a change.
+ *
+ * Nothing here knows a layer: how operands hang together is read from their axes in GET /ops.
+ */
+import { DTYPES, decodeTensor, encodeTensor, flatIndex, positionOf, sizeOf } from "./service.js";
+
+/** @typedef {import("./service.js").Tensor} Tensor */
+
+/** What a fragment leaves out. */
+export const DEFAULTS = {
+  op: "conv", view: "forward", parameters: {}, tensors: {},
+  item: 0, tab: "", by: "", cell: "", hide: [], present: false,
+};
+export const MOST_VALUES = 2 ** 20; // of one tensor
+
+const VERSION = "v1";
+const MOST_BYTES = 2 ** 25; // of JSON: MOST_VALUES numbers of full length are 2^24 and some
+const MOST_TEXT = 4096; // characters of a parameter
+const MOST_TENSORS = 16;
+const SLICE = 1024; // bytes that are decompressed at a time: at most 1 MB at once comes out of them
+
+/** A link that cannot be read; the message is a sentence for the reader. */
+export class FragmentError extends Error {}
+
+const damaged = (what) => new FragmentError(`The link is damaged or incomplete: ${what}. Copy it again in full.`);
+
+// Parameters as text
+
+const isFiniteThroughout = (value) =>
+  typeof value === "number"
+    ? Number.isFinite(value)
+    : typeof value !== "object" || value === null || Object.values(value).every(isFiniteThroughout);
+
+/** The value that a text stands for: JSON, a list without its brackets (`2,1`), or else a word. */
+export function parameterValue(text) {
+  if (text.length > MOST_TEXT) return text;
+  for (const json of text.includes(",") ? [text, `[${text}]`] : [text]) {
+    try {
+      const value = JSON.parse(json);
+      if (isFiniteThroughout(value)) return value;
+    } catch {
+      continue;
+    }
+  }
+  return text;
+}
+
+/** JSON in one order of keys, -0 as such. */
+function json(value) {
+  if (Array.isArray(value)) return `[${value.map(json).join()}]`;
+  if (Object.is(value, -0)) return "-0";
+  if (typeof value !== "object" || value === null) return JSON.stringify(value);
+  return `{${Object.keys(value).sort().map((key) => `${JSON.stringify(key)}:${json(value[key])}`).join()}}`;
+}
+
+/** The text that `parameterValue` reads as this value; a word without quotes if it can be. */
+export function parameterText(value) {
+  return typeof value === "string" && parameterValue(value) === value ? value : json(value);
+}
+
+// The fragment
+
+/** Percent-encoded, but for what a fragment may hold and people like to read. */
+const escaped = (text) =>
+  encodeURIComponent(text.toWellFormed()).replace(/%(5B|5D|2C|3A)/g, (code) => decodeURIComponent(code));
+
+function unescaped(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    throw damaged("it has a % that no two digits follow");
+  }
+}
+
+const pattern = (expression, what) => (text) => {
+  if (!expression.test(text)) throw damaged(what);
+  return text;
+};
+
+/** Parts of the state by their key in the fragment: how they are read. Parameters and tensors stand between them. */
+const READERS = {
+  op: pattern(/^\w{1,64}$/, "op must be the name of a layer"),
+  view: pattern(/^\w{1,64}$/, "view must be the name of a view"),
+  item: (text) => Number(pattern(/^\d{1,9}$/, "item must be a number")(text)),
+  tab: pattern(/^\w{0,64}$/, "tab must be a name"),
+  by: pattern(/^\w{0,64}$/, "by must be the name of a parameter"),
+  cell: pattern(/^(\w{1,64}:\d{1,9})?$/, "cell must be a tensor and a number, as output:7"),
+  present: (text) => pattern(/^(1|true|)$/, "present takes no value")(text) === text,
+};
+const RESERVED = new Set([...Object.keys(READERS), "data", "hide"]);
+
+/**
+ * The state as a fragment, "#v1&op=…"; equal states have equal fragments.
+ *
+ * @returns {Promise<string>}
+ */
+export async function encodeFragment(state) {
+  const items = [VERSION];
+  const put = (key) => {
+    if (key === "op" || state[key] !== DEFAULTS[key]) items.push(`${key}=${escaped(String(state[key]))}`);
+  };
+  put("op");
+  put("view");
+  for (const name of Object.keys(state.parameters).sort()) {
+    if (state.parameters[name] === undefined) continue;
+    const key = RESERVED.has(name) || name.startsWith(".") ? `.${name}` : name;
+    items.push(`${escaped(key)}=${escaped(parameterText(state.parameters[name]))}`);
+  }
+  for (const key of ["item", "tab", "by", "cell"]) put(key);
+  if (state.present) items.push("present");
+  const names = Object.keys(state.tensors).filter((name) => state.tensors[name]).sort();
+  if (names.length) {
+    const tensors = Object.fromEntries(names.map((name) => [name, written(state.tensors[name])]));
+    const packed = await passed(
+      new TextEncoder().encode(JSON.stringify(tensors)), new CompressionStream("deflate-raw"), Infinity,
+    );
+    items.push(`data=${base64url(packed)}`);
+  }
+  if (state.hide.length) items.push(`hide=${state.hide.map((part) => encodeURIComponent(part)).join()}`);
+  return `#${items.join("&")}`;
+}
+
+/**
+ * What a fragment says; without data the operands are left out, and without parameters those too.
+ *
+ * @param {string} text  location.hash
+ * @returns {Promise<object>} parts of the state
+ * @throws {FragmentError}
+ */
+export async function decodeFragment(text) {
+  const [version, ...items] = text.replace(/^#/, "").split("&");
+  if (version === "" && items.length === 0) return {};
+  if (version !== VERSION) {
+    throw new FragmentError(`The link is not of this version of the page: after the # it must begin with ${VERSION}.`);
+  }
+  const entries = items.filter(Boolean).map((item) => {
+    const end = item.indexOf("=");
+    return end < 0 ? [unescaped(item), ""] : [unescaped(item.slice(0, end)), item.slice(end + 1)];
+  });
+  if (new Set(entries.map(([key]) => key)).size < entries.length) throw damaged("it gives something twice");
+  const state = {};
+  const parameters = [];
+  for (const [key, value] of entries) {
+    if (Object.hasOwn(READERS, key)) state[key] = READERS[key](unescaped(value));
+    else if (key === "hide") state.hide = value.split(",").map(unescaped);
+    else if (key === "data") state.tensors = await unpacked(value);
+    else parameters.push([key.replace(/^\./, ""), parameterValue(unescaped(value))]);
+  }
+  if (parameters.length || state.tensors) state.parameters = Object.fromEntries(parameters);
+  return state;
+}
+
+/** JSON has no word for NaN, infinities and -0: they are strings. */
+const writtenNumber = (value) =>
+  Object.is(value, -0) ? "-0" : Number.isFinite(value) ? value : String(value);
+const written = ({ dtype, shape, data }) => ({ dtype, shape, data: data.map(writtenNumber) });
+
+const SPECIAL = new Map([["NaN", NaN], ["Infinity", Infinity], ["-Infinity", -Infinity], ["-0", -0]]);
+
+const isSize = (value) => Number.isInteger(value) && value >= 0 && value <= MOST_VALUES;
+
+function readTensor(value) {
+  const { dtype, shape, data } = value ?? {};
+  if (!DTYPES.includes(dtype)) throw damaged("a tensor has no dtype that the page reads");
+  if (!Array.isArray(shape) || shape.length > 8 || !shape.every(isSize)) throw damaged("a tensor has no shape");
+  if (sizeOf(shape) > MOST_VALUES) throw new FragmentError(`A tensor of the link has more than ${MOST_VALUES} values.`);
+  if (!Array.isArray(data) || data.length !== sizeOf(shape)) throw damaged("a tensor's values do not fill its shape");
+  const numbers = data.map((number) => SPECIAL.get(number) ?? number);
+  if (!numbers.every(fits(dtype))) throw damaged("a tensor has a value that is not of its dtype");
+  return { dtype, shape, data: numbers };
+}
+
+/** Whether a value is one of a dtype. */
+function fits(dtype) {
+  if (dtype.startsWith("float")) return (value) => typeof value === "number";
+  const bits = Number(dtype.replace(/\D/g, ""));
+  const [least, most] = dtype.startsWith("u") ? [0, 2 ** bits] : [-(2 ** (bits - 1)), 2 ** (bits - 1)];
+  // 2^63 and 2^64 are what numbers make of the largest values of 64 bits
+  return (value) => Number.isInteger(value) && value >= least && (value < most || (bits === 64 && value === most));
+}
+
+async function unpacked(text) {
+  let bytes;
+  try {
+    bytes = Uint8Array.from(
+      decodeTensor({ dtype: "uint8", base64: text.replaceAll("-", "+").replaceAll("_", "/") }).data,
+    );
+    bytes = await passed(bytes, new DecompressionStream("deflate-raw"), MOST_BYTES);
+  } catch (error) {
+    throw error instanceof FragmentError ? error : damaged("its data cannot be decompressed");
+  }
+  if (isTooNested(bytes)) throw damaged("its data are not tensors");
+  let tensors;
+  try {
+    tensors = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
+  } catch {
+    throw damaged("its data are not JSON");
+  }
+  const isObject = typeof tensors === "object" && tensors !== null && !Array.isArray(tensors);
+  const entries = Object.entries(isObject ? tensors : { "": null });
+  if (entries.length > MOST_TENSORS || !entries.every(([name]) => /^\w{1,64}$/.test(name))) {
+    throw damaged("its data are not operands");
+  }
+  return Object.fromEntries(entries.map(([name, value]) => [name, readTensor(value)]));
+}
+
+/** Whether JSON would take far more memory than its text: lists of lists, and objects of many keys. */
+function isTooNested(bytes) {
+  let opened = 0;
+  for (const byte of bytes) if (byte === 0x5b || byte === 0x7b || byte === 0x3a) opened++;
+  return opened > 8 * MOST_TENSORS;
+}
+
+/** Bytes that went through a stream of transformation, in slices, so that little of a bomb is made. */
+async function passed(bytes, stream, most) {
+  let first = 0;
+  const source = new ReadableStream({
+    pull(controller) {
+      if (first < bytes.length) controller.enqueue(bytes.slice(first, (first += SLICE)));
+      else controller.close();
+    },
+  });
+  const reader = source.pipeThrough(stream).getReader();
+  const chunks = [];
+  let size = 0;
+  for (let { done, value } = await reader.read(); !done; { done, value } = await reader.read()) {
+    chunks.push(value);
+    size += value.length;
+    if (size > most) {
+      reader.cancel().catch(() => {});
+      throw new FragmentError("The data of the link are larger than this page takes.");
+    }
+  }
+  return new Uint8Array(await new Blob(chunks).arrayBuffer());
+}
+
+const base64url = (bytes) =>
+  encodeTensor({ dtype: "uint8", data: bytes }).base64.replaceAll("+", "-").replaceAll("/", "_").replace(/=+$/, "");
+
+// Tensors of another shape
+
+/** A small integer for a new cell, always the same at a position. */
+function newValue(dtype, position) {
+  let hash = 17;
+  for (const coordinate of position) hash = Math.imul(hash ^ coordinate, 0x9e3779b1) ^ (hash >>> 13);
+  hash = Math.imul(hash ^ (hash >>> 15), 0x85ebca6b) >>> 16;
+  return dtype.startsWith("u") ? hash % 10 : (hash % 9) - 4;
+}
+
+/**
+ * The tensor cut or extended at the end of each axis; axes are counted from the last.
+ *
+ * @param {Tensor} tensor
+ * @param {number[]} shape
+ * @param {(dtype: string, position: number[]) => number} [fill]  what stands in a new cell
+ * @returns {Tensor}
+ */
+export function resized(tensor, shape, fill = newValue) {
+  const { dtype } = tensor;
+  const missing = Array(Math.max(0, shape.length - tensor.shape.length)).fill(1);
+  const kept = [...missing, ...tensor.shape.slice(Math.max(0, tensor.shape.length - shape.length))];
+  const data = Array.from({ length: sizeOf(shape) }, (_, index) => {
+    const position = positionOf(shape, index);
+    const known = sizeOf(tensor.shape) > 0 && position.every((coordinate, axis) => coordinate < kept[axis]);
+    return known ? tensor.data[flatIndex(kept, position)] : fill(dtype, position);
+  });
+  return { dtype, shape: [...shape], data };
+}
+
+export const isStar = (axis) => axis.startsWith("*"); // the spatial axes in order: "*spatial", "*kernel"
+
+/** Names of all axes of a rank, "*spatial" replaced by one name for each; null if the rank does not agree. */
+export function spelledOut(axes, rank) {
+  const count = axes.some(isStar) ? rank - axes.length + 1 : 0;
+  if (count < 0 || (!axes.some(isStar) && rank !== axes.length)) return null;
+  return axes.flatMap((axis) => (isStar(axis) ? Array.from({ length: count }, (_, index) => axis + index) : [axis]));
+}
+
+/**
+ * The tensor with its axes in another order.
+ *
+ * @param {Tensor} tensor
+ * @param {string[]} from  names as GET /ops has them: ["N", "*spatial", "C"]; "kernel * C" is one axis of two
+ * @param {string[]} to
+ * @param {Record<string, number>} [factors]  the sizes of axes such as the kernel in "kernel * C"
+ * @returns {Tensor} as it is, if its rank is not that of the names
+ */
+export function laidOut(tensor, from, to, factors = {}) {
+  const [before, after] = [from, to].map((axes) => spelledOut(axes, tensor.shape.length));
+  if (!before || !after) return tensor;
+  const parts = before.flatMap((axis, index) => partsOf(axis, tensor.shape[index], factors));
+  const partsAfter = after.map((axis) => {
+    const names = axis.split(" * ");
+    return (parts.some(({ name }) => name === names[0]) ? names : [names.sort().join(" * ")]).map((name) =>
+      parts.findIndex((part) => part.name === name),
+    );
+  });
+  const order = partsAfter.flat();
+  if (order.includes(-1)) return tensor;
+  const [inner, moved] = [parts.map(({ size }) => size), order.map((index) => parts[index].size)];
+  const source = Array(order.length);
+  const data = Array.from({ length: tensor.data.length }, (_, index) => {
+    positionOf(moved, index).forEach((coordinate, axis) => (source[order[axis]] = coordinate));
+    return tensor.data[flatIndex(inner, source)];
+  });
+  return { dtype: tensor.dtype, shape: partsAfter.map((indices) => sizeOf(indices.map((one) => inner[one]))), data };
+}
+
+/** The parts of an axis, which are several where it is a product and all sizes but one are known. */
+function partsOf(axis, size, factors) {
+  const names = axis.split(" * ");
+  const known = sizeOf(names.map((name) => factors[name] ?? 1));
+  const isSplit = names.filter((name) => !(name in factors)).length === 1 && size % known === 0;
+  if (!isSplit) return [{ name: names.sort().join(" * "), size }];
+  return names.map((name) => ({ name, size: factors[name] ?? size / known }));
+}
+
+// Operands that fit after a change
+
+/** The value of a parameter: given, or the default of the framework that is given, or the service's own. */
+export function effective(operation, parameters, name) {
+  const { framework } = parameters;
+  const defaults = operation.framework_defaults ?? {};
+  const ofFramework = Object.hasOwn(defaults, framework) ? defaults[framework] : {};
+  return parameters[name] ?? ofFramework[name] ?? operation.parameters.properties[name]?.default;
+}
+
+/** Axes of an operand in the layout that the parameters give, or null where GET /ops does not tell. */
+export function axesOf(operation, operand, parameters) {
+  const format = String(effective(operation, parameters, "data_format"));
+  const layout = format.startsWith("NC") ? "channels_first" : "channels_last"; // NCHW, NHWC and the like
+  const layouts = operand?.axes ?? {};
+  return layouts[Object.hasOwn(layouts, format) ? format : layout] ?? null;
+}
+
+/** The number of spatial axes of a shape; undefined where it has none or its rank is wrong. */
+export function spatialCount(shape, axes) {
+  const count = shape && axes?.some(isStar) ? shape.length - axes.length + 1 : -1;
+  return count < 0 ? undefined : count;
+}
+
+/** The least and the largest number of spatial axes of an operation. */
+export function spatialRange(operation) {
+  const schema = operation.parameters.properties.spatial_axes ?? {};
+  const { minimum = 1, maximum = 3 } = (schema.anyOf ?? [schema]).find(({ type }) => type === "integer") ?? {};
+  return [minimum, maximum];
+}
+
+/** A tensor of a JSON body: nested lists, or dtype, shape and data. */
+function tensorOf(value) {
+  const shape = value?.shape ?? [];
+  if (!value?.shape) for (let list = value; Array.isArray(list); list = list[0]) shape.push(list.length);
+  return { dtype: value?.dtype ?? "float64", shape, data: [value?.data ?? value].flat(Infinity).map(Number) };
+}
+
+/**
+ * The state after a change, its operands made to fit.
+ *
+ * - Another op, or no operands yet: those of its example, and the parameters that are not given too.
+ * - Another layout, by data_format or framework: the values of the operands are laid out anew.
+ * - `sizes: {input: [1, 7, 7, 1]}`, or operands of other shapes: the others take the sizes that hang together with it.
+ * - Another number of spatial axes or of groups: likewise.
+ * - An operand that is null: one is made that fits.
+ *
+ * What cannot fit (channels that the groups do not divide) stays as it is: the service says what is wrong.
+ *
+ * @param {object} state
+ * @param {object} layer  of the new state, so of `changes.op` if that is given
+ * @param {object} changes  parts of the state, and `sizes`
+ * @param {(op: string) => Promise<object>} fetchExample  GET /examples/{op}_forward/request.json
+ * @returns {Promise<object>}
+ */
+export async function changed(state, layer, { sizes = {}, ...changes }, fetchExample) {
+  const { fitted } = await import("./fitting.js"); // not needed until something changes
+  const isOther = (changes.op ?? state.op) !== state.op;
+  const { tensors = isOther ? {} : state.tensors, parameters = isOther ? {} : state.parameters } = changes;
+  const next = { ...state, ...(isOther && { item: 0, by: "", cell: "" }), ...changes, tensors, parameters };
+  if (Object.keys(tensors).length) return fitted(isOther ? next : state, next, layer, sizes, !changes.tensors);
+  const rest = { ...(await fetchExample(next.op)) };
+  const example = {};
+  for (const { name } of layer.forward.operands) {
+    if (rest[name] !== undefined) example[name] = tensorOf(rest[name]);
+    delete rest[name];
+  }
+  const before = { ...next, tensors: example, parameters: rest };
+  return fitted(before, { ...before, parameters: { ...rest, ...parameters } }, layer, sizes, true);
+}
