@@ -92,13 +92,21 @@ function productTerms(picture, links) {
   const { bias, input_zero_point: inputZero, weight_zero_point: weightZero, weight } = picture.operands;
   const less = (value, zero) => (zero ? `(${short(value)} − ${short(zero)})` : factor(value));
   const perChannel = (tensor, link) => tensor?.data[tensor.data.length > 1 ? channelOfWeight(picture, link) : 0];
-  const products = links.map(
-    (link) =>
-      `${less(valueOfInput(picture, link), inputZero?.data[0])}×${less(weight.data[link.weight], perChannel(weightZero, link))}`,
-  );
-  const biasLink = links.find((link) => link.bias >= 0);
-  const sum = joined(products, " + ") + (bias && biasLink ? ` + ${factor(bias.data[biasLink.bias])}` : "");
-  return { terms: sum, note: bias && biasLink ? "The last term is the bias." : "" };
+  const products = links.map((link) => {
+    const value = less(valueOfInput(picture, link), inputZero?.data[0]);
+    return `${value}×${less(weight.data[link.weight], perChannel(weightZero, link))}`;
+  });
+  const [first] = links;
+  const ofBias = bias && bias.data[first.bias >= 0 ? first.bias : channelOfWeight(picture, first)];
+  const sum = joined(products, " + ") + (bias ? ` + ${factor(ofBias)}` : "");
+  const note = bias ? "The last term is the bias." : "";
+  if (!picture.operands.output_scale) return { terms: sum, note };
+  const { input_scale, weight_scale, output_scale, output_zero_point: zero } = picture.operands;
+  const scales = `${short(input_scale.data[0])}×${short(perChannel(weight_scale, first))}/${short(output_scale.data[0])}`;
+  return {
+    terms: `round((${sum})×${scales}) + ${short(zero.data[0])}`,
+    note: `${note} The result is clipped to its type.`,
+  };
 }
 
 function channelOfWeight(picture, link) {

@@ -228,8 +228,7 @@ class Page {
     if (this.feature?.name !== name) {
       this.feature?.stop?.();
       const placeholder = (this.feature = { name });
-      const module = name === "code" ? "snippets" : name;
-      import(`./${module}.js`).then((loaded) => {
+      import(`./${name}.js`).then((loaded) => {
         if (this.feature !== placeholder) return;
         this.feature = new loaded[FEATURES[name]](this.context());
         this.feature.name = name;

@@ -88,6 +88,7 @@ export class Problem extends Error {
   /** @param {{status: number, title: string, detail: string, errors?: Finding[]}} document */
   constructor(document, retryAfter = 0) {
     super(document.detail);
+    this.document = document;
     this.status = document.status;
     this.title = document.title;
     /** @type {Finding[]} */

@@ -10,6 +10,7 @@ const TABS = [
   ["overlap", "Overlap"],
   ["learn", "Learn the filter"],
   ["image", "Image"],
+  ["errors", "Errors"],
 ];
 
 /** What a view is called in the header. */
@@ -186,9 +187,12 @@ function pictureTemplate(page) {
     ${state.hide.includes("formula") || hidesAnswers ? nothing : formula(page)} ${toolbar(page, hidesAnswers)}`;
 }
 
+/** The sign before an operand, if it stands in a product or a sum. */
 function operator(picture, name) {
-  const signs = { weight: "∗", bias: "+", input: picture.view.startsWith("grad_") ? "∗" : "" };
-  return html`<span class="operator" aria-hidden="true">${picture.operands.weight ? (signs[name] ?? ",") : ","}</span>`;
+  const { view, operands } = picture;
+  const isFactor = name === "weight" || (name === "input" && view.startsWith("grad_"));
+  const sign = !operands.weight ? "" : isFactor ? "∗" : name === "bias" ? "+" : "";
+  return sign ? html`<span class="operator" aria-hidden="true">${sign}</span>` : nothing;
 }
 
 function tooLarge(picture, name) {
@@ -231,7 +235,7 @@ function toolbar(page, hidesAnswers) {
               .value=${String(picture.item)}
               @input=${(event) => page.change({ item: Number(event.target.value) || 0 })}
             />
-            of ${items}</label
+            (0 to ${items - 1})</label
           >`
         : nothing
     }
@@ -273,9 +277,15 @@ function tabs(page) {
       )}
     </div>
     <div id="panel" role="tabpanel" aria-labelledby=${state.tab ? `tab-${state.tab}` : nothing} ?hidden=${!state.tab}>
-      ${state.tab ? panel(page, state.tab) : nothing}
+      ${state.tab === "errors" ? errors(page) : state.tab ? panel(page, state.tab) : nothing}
     </div>
   </section>`;
+}
+
+/** The problem document as the service sent it. */
+function errors({ problem }) {
+  if (!problem) return html`<p class="hint">The service has nothing to object to.</p>`;
+  return html`<pre tabindex="0">${JSON.stringify(problem.document, null, 2)}</pre>`;
 }
 
 const panel = (page, name) => page.panelTemplate(name);

@@ -1,0 +1,48 @@
+/** The tab Code: the call that the picture shows, to be copied. */
+import { snippets } from "./snippets.js";
+import { html } from "./vendor/lit-html.js";
+
+export class Code {
+  constructor(context) {
+    this.context = context;
+    this.chosen = "curl-json";
+    this.isCopied = false;
+  }
+
+  template() {
+    const { service, layer, state, picture } = this.context;
+    if (!picture) return "";
+    const all = snippets({ base: service.base, layer, state, picture });
+    const one = all.find(({ id }) => id === this.chosen) ?? all[0];
+    return html`<div class="code">
+      <div class="choices" role="group" aria-label="Copy as">
+        ${all.map(
+          ({ id, title }) =>
+            html`<button aria-pressed=${id === one.id} data-snippet=${id} @click=${() => this.#choose(id)}>
+              ${title}
+            </button>`,
+        )}
+        <button id="copy" class="copy" @click=${() => this.#copy(one.code)}>
+          ${this.isCopied ? "Copied" : "Copy"}
+        </button>
+      </div>
+      <pre tabindex="0" aria-label="${one.title}"><code data-language=${one.language}>${one.code}</code></pre>
+    </div>`;
+  }
+
+  update() {
+    this.isCopied = false;
+  }
+
+  #choose(id) {
+    this.chosen = id;
+    this.isCopied = false;
+    this.context.redraw();
+  }
+
+  async #copy(code) {
+    await navigator.clipboard.writeText(code);
+    this.isCopied = true;
+    this.context.redraw();
+  }
+}
