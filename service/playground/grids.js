@@ -172,17 +172,20 @@ export function plainGrid({ name, label, rows, columns, values, classOf = () => 
 }
 
 function grid(picture, panel, options) {
-  const { name, title } = options;
+  const { name, title, cellOf, tabStop } = options;
   const range = (count) => Array.from({ length: count }, (_, index) => index);
+  const rows = range(panel.rows).map((row) => range(panel.columns).map((column) => cellOf(panel.index(row, column))));
+  const isStop = (cell) => tabStop?.tensor === cell.tensor && tabStop.index === cell.index;
+  const stop = rows.flat().find(isStop) ?? rows[0]?.[0]; // each grid is one stop of the Tab key
   const label = [title, panel.title].filter(Boolean).join(", ");
   return html`<div class="panel">
     ${panel.title ? html`<div class="panel-title">${panel.title}</div>` : nothing}
     <table role="grid" aria-label=${label} data-tensor=${name} aria-readonly=${!options.isEditable}>
       <tbody>
-        ${range(panel.rows).map(
-          (row) =>
+        ${rows.map(
+          (cells, row) =>
             html`<tr role="row">
-              ${range(panel.columns).map((column) => cellTemplate(picture, panel, row, column, options))}
+              ${cells.map((cell, column) => cellTemplate(picture, cell, { ...options, row, column, isStop: cell === stop }))}
             </tr>`,
         )}
       </tbody>
@@ -190,16 +193,9 @@ function grid(picture, panel, options) {
   </div>`;
 }
 
-function cellTemplate(
-  picture,
-  panel,
-  row,
-  column,
-  { name, cellOf, marks, most, isEditable, editing, tabStop, hidesNumbers },
-) {
-  const cell = cellOf(panel.index(row, column));
+function cellTemplate(picture, cell, { row, column, marks, most, isEditable, editing, isStop, hidesNumbers }) {
+  const { index } = cell;
   const isOfPadding = cell.tensor === "frame";
-  const index = cell.index;
   const classes = [
     marks.of(cell.tensor, index),
     cell.frame !== undefined ? marks.of("frame", cell.frame) : "",
@@ -208,19 +204,19 @@ function cellTemplate(
   const isEdited = editing && editing.tensor === cell.tensor && editing.index === index;
   const text = isOfPadding && showsNothing(picture) ? "" : hidesNumbers ? "?" : short(cell.value);
   const where = `row ${row}, column ${column}${isOfPadding ? ", padding" : ""}`;
-  const isStop = tabStop && tabStop.tensor === cell.tensor && tabStop.index === index;
+  const content = isEdited
+    ? html`<input class="editor" aria-label="new value, ${where}" .value=${full(cell.value)} />`
+    : text;
   return html`<td
     role="gridcell"
     class=${classes}
-    tabindex=${isStop || (!tabStop && row === 0 && column === 0) ? 0 : -1}
+    tabindex=${isStop ? 0 : -1}
     data-index=${isOfPadding ? nothing : index}
     data-frame=${isOfPadding ? index : (cell.frame ?? nothing)}
-    data-value=${full(cell.value)}
+    data-value=${hidesNumbers ? nothing : full(cell.value)}
     aria-label="${where}: ${text || "nothing"}"
     aria-readonly=${isOfPadding || !isEditable}
-  >
-    ${isEdited ? html`<input class="editor" aria-label="new value, ${where}" .value=${full(cell.value)} />` : text}
-  </td>`;
+  >${content}</td>`;
 }
 
 /** Only a layer with a weight multiplies its padding: what a pool has there, if anything, is no number of the sum. */

@@ -213,6 +213,7 @@ class Page {
     if (this.cell && !this.formulaOf) this.loadFormulas();
     document.documentElement.classList.toggle("present", Boolean(state?.present));
     render(pageTemplate(this), this.root);
+    fitCells(Boolean(state?.present));
     if (this.editing) this.root.querySelector(".editor")?.focus();
   }
 
@@ -363,6 +364,24 @@ class Page {
     await this.open(next.fragment);
     return this.change({ present }, true);
   }
+}
+
+/** In a lecture the whole picture is to be seen at once, as large as it can be. */
+function fitCells(isPresenting) {
+  const { style } = document.documentElement;
+  if (!isPresenting) return style.removeProperty("--cell");
+  const figures = [...document.querySelectorAll("#picture figure")];
+  const panels = figures.map((figure) => [...figure.querySelectorAll("table")]);
+  const beside = (tables) => Math.min(tables.length, Math.ceil(Math.sqrt(tables.length)));
+  const columns = panels.map(
+    (tables) => beside(tables) * Math.max(0, ...tables.map(({ rows }) => rows[0].cells.length)),
+  );
+  const rows = panels.map(
+    (tables) => Math.ceil(tables.length / beside(tables)) * Math.max(0, ...tables.map((table) => table.rows.length)),
+  );
+  const width = (innerWidth - 80 - 60 * figures.length) / columns.reduce((sum, count) => sum + count, 0);
+  const height = (innerHeight - 330) / Math.max(1, ...rows);
+  style.setProperty("--cell", `${Math.floor(Math.max(22, Math.min(72, width, height)))}px`);
 }
 
 new Page().start();
