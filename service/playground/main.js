@@ -31,36 +31,40 @@ const MAX_WAIT = 8; // seconds between two tries, while the service does not ans
 const RANDOM = [-4, 4];
 
 class Page {
+  // what the service said
+  ops = null;
+  layers = [];
+  picture = null;
+  problem = null; // the last Problem, if what is shown is not what was asked for
+  problems = []; // its findings
+  isStale = false; // whether the picture is one of parameters that were
+  isUnreachable = false;
+  asksForKey = false;
+  // what the visitor wants
+  state = null;
+  hovered = null; // cells: {tensor, index}
+  focused = null;
+  pinned = null;
+  editing = null;
+  isPainting = false;
+  brush = 1;
+  isDrawerOpen = false;
+  showsAnswers = false;
+  sentence = ""; // what is wrong with the link
+  said = ""; // to those who cannot see the picture
+  // what is loaded when it is needed
+  feature = null;
+  examples = null;
+  formulaOf = null;
+
+  changing = Promise.resolve(); // the last of the changes that are made one after the other
+  controller = new AbortController(); // of the calls for the latest state
+  wait = 1; // seconds
+  drawn = 0;
+
   constructor() {
     this.root = document.getElementById("page");
     this.service = new Service(new URL(".", document.baseURI).href.replace(/\/$/, ""));
-    Object.assign(this, {
-      layers: [],
-      ops: null,
-      state: null,
-      picture: null,
-      problem: null,
-      problems: [],
-      sentence: "",
-      isStale: false,
-      isUnreachable: false,
-      asksForKey: false,
-      hovered: null,
-      focused: null,
-      pinned: null,
-      editing: null,
-      isPainting: false,
-      brush: 1,
-      isDrawerOpen: false,
-      examples: null,
-      said: "",
-      showsAnswers: false,
-      feature: null,
-      wait: 1,
-      changing: Promise.resolve(),
-      controller: new AbortController(),
-    });
-    this.drawn = 0;
     this.root.replaceChildren();
     listen(this);
   }
@@ -174,7 +178,7 @@ class Page {
           return answer;
         };
         const picture = await computePicture(layer, layers, state, call);
-        [this.picture, this.isStale] = [picture, false];
+        Object.assign(this, { picture, isStale: false, problem: null, problems: [] });
         this.feature?.update?.();
         this.draw();
         await loadLinks(picture, layers, call, () => this.draw());
@@ -193,7 +197,7 @@ class Page {
     let seconds = 0;
     try {
       await task(signal);
-      Object.assign(this, { problem: null, problems: [], isUnreachable: false, asksForKey: false, wait: 1 });
+      Object.assign(this, { isUnreachable: false, asksForKey: false, wait: 1 });
     } catch (error) {
       if (isAborted(error) || signal.aborted) return false;
       this.isUnreachable = error instanceof Unreachable;
