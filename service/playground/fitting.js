@@ -7,7 +7,15 @@
  */
 import { DTYPES, sizeOf } from "./service.js";
 import {
-  axesOf, effective, isStar, laidOut, MOST_VALUES, resized, spatialCount, spatialRange, spelledOut,
+  axesOf,
+  effective,
+  isStar,
+  laidOut,
+  MOST_VALUES,
+  resized,
+  spatialCount,
+  spatialRange,
+  spelledOut,
 } from "./state.js";
 
 /** The tensor with another number of spatial axes: new ones come first, and the first ones go. */

@@ -9,8 +9,16 @@ import { DTYPES, decodeTensor, encodeTensor, flatIndex, positionOf, sizeOf } fro
 
 /** What a fragment leaves out. */
 export const DEFAULTS = {
-  op: "conv", view: "forward", parameters: {}, tensors: {},
-  item: 0, tab: "", by: "", cell: "", hide: [], present: false,
+  op: "conv",
+  view: "forward",
+  parameters: {},
+  tensors: {},
+  item: 0,
+  tab: "",
+  by: "",
+  cell: "",
+  hide: [],
+  present: false,
 };
 export const MOST_VALUES = 2 ** 20; // of one tensor
 
@@ -51,7 +59,10 @@ function json(value) {
   if (Array.isArray(value)) return `[${value.map(json).join()}]`;
   if (Object.is(value, -0)) return "-0";
   if (typeof value !== "object" || value === null) return JSON.stringify(value);
-  return `{${Object.keys(value).sort().map((key) => `${JSON.stringify(key)}:${json(value[key])}`).join()}}`;
+  return `{${Object.keys(value)
+    .sort()
+    .map((key) => `${JSON.stringify(key)}:${json(value[key])}`)
+    .join()}}`;
 }
 
 /** The text that `parameterValue` reads as this value; a word without quotes if it can be. */
@@ -109,11 +120,15 @@ export async function encodeFragment(state) {
   }
   for (const key of ["item", "tab", "by", "cell"]) put(key);
   if (state.present) items.push("present");
-  const names = Object.keys(state.tensors).filter((name) => state.tensors[name]).sort();
+  const names = Object.keys(state.tensors)
+    .filter((name) => state.tensors[name])
+    .sort();
   if (names.length) {
     const tensors = Object.fromEntries(names.map((name) => [name, written(state.tensors[name])]));
     const packed = await passed(
-      new TextEncoder().encode(JSON.stringify(tensors)), new CompressionStream("deflate-raw"), Infinity,
+      new TextEncoder().encode(JSON.stringify(tensors)),
+      new CompressionStream("deflate-raw"),
+      Infinity,
     );
     items.push(`data=${base64url(packed)}`);
   }
@@ -152,11 +167,15 @@ export async function decodeFragment(text) {
 }
 
 /** JSON has no word for NaN, infinities and -0: they are strings. */
-const writtenNumber = (value) =>
-  Object.is(value, -0) ? "-0" : Number.isFinite(value) ? value : String(value);
+const writtenNumber = (value) => (Object.is(value, -0) ? "-0" : Number.isFinite(value) ? value : String(value));
 const written = ({ dtype, shape, data }) => ({ dtype, shape, data: data.map(writtenNumber) });
 
-const SPECIAL = new Map([["NaN", NaN], ["Infinity", Infinity], ["-Infinity", -Infinity], ["-0", -0]]);
+const SPECIAL = new Map([
+  ["NaN", NaN],
+  ["Infinity", Infinity],
+  ["-Infinity", -Infinity],
+  ["-0", -0],
+]);
 
 const isSize = (value) => Number.isInteger(value) && value >= 0 && value <= MOST_VALUES;
 

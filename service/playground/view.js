@@ -1,7 +1,8 @@
 /** The page as a template of what is known: state, picture, problems. */
-import { parameterForm, sizesForm, unplaced } from "./controls.js";
+import { parameterForm, unplaced } from "./controls.js";
 import { full, Marks, markLinks, markMaxima, short, tensorGrids } from "./grids.js";
 import { MAX_CELLS, viewsOf } from "./picture.js";
+import { sizesForm } from "./sizes.js";
 import { html, nothing } from "./vendor/lit-html.js";
 
 const TABS = [
@@ -108,9 +109,8 @@ function examples(page) {
 
 function parameters(page) {
   const { layer, state, picture, problems } = page;
-  const operation = page.view.startsWith("grad_") ? layer.backward : layer.forward;
   const onChange = (changes) => page.change(changes);
-  const common = { operation, layer, state, problems, onChange };
+  const common = { operation: layer.forward, state, problems, onChange };
   return html`<aside id="side" class=${page.isDrawerOpen ? "open" : ""} aria-label="Parameters and sizes">
     <button
       id="drawer"
