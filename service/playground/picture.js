@@ -45,17 +45,16 @@ const isDifferentiated = (state) => state.view.startsWith("grad_");
  */
 export async function computePicture(layer, layers, state, call) {
   const operands = operandsOf(state);
-  const shapes = Object.fromEntries(Object.entries(operands).map(([name, tensor]) => [name, tensor.shape]));
-  const shape = await call(layer.shapePath, { ...state.parameters, shapes });
-  const resolved = shape.parameters;
-  const results = await call(layer.forward.path, { ...state.parameters, ...operands });
+  const answer = await call(layer.forward.path, { ...state.parameters, ...operands });
+  const { parameters: resolved, ...results } = answer;
   const { output } = results;
   const given = state.tensors.grad_output;
   const gradOutput = given && `${given.shape}` === `${output.shape}` ? given : filled(output.shape, 1);
   const view = viewsOf(layer).includes(state.view) ? state.view : "forward";
   if (layer.backward && isDifferentiated(state)) {
     const parameters = { ...state.parameters, ...wrt(layer.backward, view.slice("grad_".length)) };
-    Object.assign(results, await call(layer.backward.path, { ...parameters, ...operands, grad_output: gradOutput }));
+    const gradients = await call(layer.backward.path, { ...parameters, ...operands, grad_output: gradOutput });
+    Object.assign(results, without(gradients, ["parameters"]));
   }
   const picture = {
     layer,
@@ -69,7 +68,7 @@ export async function computePicture(layer, layers, state, call) {
     item: Math.min(state.item, output.shape[0] - 1),
     links: { all: [], complete: false },
   };
-  picture.frame = await framed(picture, layers, call, shape.padding);
+  picture.frame = await framed(picture, call);
   return picture;
 }
 
@@ -113,10 +112,11 @@ function kernelSizes(picture) {
  *   cell the cell of the item that it repeats, or -1; `kind` is "input", "padding" or "overhang" (where only windows of
  *   ceil_mode reach); `parameters` are those of the same windows over it.
  */
-async function framed(picture, layers, call, padding) {
-  const { layer, operands, parameters, spatialAxes, item } = picture;
+async function framed(picture, call) {
+  const { operands, parameters, spatialAxes, item } = picture;
+  const { padding } = parameters;
   const spatial = spatialPositions(axesOf(picture, "input"));
-  if (!padding || padding.length !== spatial.length) return null;
+  if (!Array.isArray(padding) || padding.length !== spatial.length) return null;
   const [kernel, output] = [kernelSizes(picture), picture.results.output];
   const perAxis = (value, axis) => [value].flat()[axis] ?? [value].flat()[0];
   const overhang = spatial.map((position, axis) => {

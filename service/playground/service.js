@@ -118,7 +118,8 @@ export class Service {
   }
 
   /**
-   * POST a body in which tensors stand as such; return the response likewise.
+   * POST a body in which tensors stand as such; return the response likewise, and in `parameters` the values that the
+   * service used for all of them.
    *
    * @param {string} path
    * @param {Record<string, unknown>} body
@@ -159,6 +160,7 @@ export class Service {
       throw new Unreachable(response ? `The service answered ${response.status} without JSON.` : "No answer.");
     }
     if (!response.ok) throw new Problem(answer, Number(response.headers.get("Retry-After") ?? 0));
-    return answer;
+    const parameters = response.headers.get("Convpool-Parameters");
+    return parameters ? { ...answer, parameters: JSON.parse(parameters) } : answer;
   }
 }
