@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,43 @@ MISSING_AXIS = (
     "trailing axis that the language dropped"
 )
 FLOATING = tuple(np.dtype(name) for name in ("float16", "float32", "float64"))
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The axes of a tensor in their order with each data format.
+
+    Parameters
+    ----------
+    channels_last, channels_first : tuple of str
+        What each axis is. A name with an asterisk in front stands for as many axes as there are spatial ones.
+
+    Examples
+    --------
+    >>> print(Layout(("N", "*spatial", "C"), ("N", "C", "*spatial")))
+    (N, *spatial, C), or (N, C, *spatial) with channels_first
+    >>> print(Layout(("C_out",), ("C_out",)))
+    (C_out,)
+    """
+
+    channels_last: tuple[str, ...]
+    channels_first: tuple[str, ...]
+
+    def axes(self, data_format: DataFormat) -> tuple[str, ...]:
+        """Return what each axis is with a data format."""
+        return self.channels_last if data_format == "channels_last" else self.channels_first
+
+    def text(self, data_format: DataFormat) -> str:
+        """Write the axes with a data format as a shape."""
+        axes = self.axes(data_format)
+        return f"({axes[0]},)" if len(axes) == 1 else f"({', '.join(axes)})"
+
+    def __str__(self) -> str:
+        last, first = self.text("channels_last"), self.text("channels_first")
+        return last if last == first else f"{last}, or {first} with channels_first"
+
+
+ACTIVATIONS = Layout(("N", "*spatial", "C"), ("N", "C", "*spatial"))
 
 
 def as_operand(name: str, value: ArrayLike | None, dtypes: tuple[str, ...] = ()) -> NDArray[Any]:
@@ -95,14 +133,13 @@ def split_layer_shape(
         If there are not 1, 2 or 3 spatial axes, or not ``spatial_axes``, or a size other than the batch is 0.
     """
     sizes = checked_sequence(name, shape)
-    layout = "(N, *spatial, C)" if data_format == "channels_last" else "(N, C, *spatial)"
     if not MIN_RANK <= len(sizes) - 2 <= MAX_RANK or len(sizes) - 2 != (spatial_axes or len(sizes) - 2):
         needed = "3, 4 or 5" if spatial_axes is None else str(spatial_axes + 2)
         is_one_short = len(sizes) + 1 == (3 if spatial_axes is None else spatial_axes + 2)
         raise (MissingAxisError if is_one_short else ShapeError)(
             name,
             "must have",
-            f"{needed} axes: {layout}",
+            f"{needed} axes: {ACTIVATIONS.text(data_format)}",
             got=number_of(len(sizes), "axis", "axes"),
             reason="" if spatial_axes is None else f"as spatial_axes={spatial_axes} says",
             hint=MISSING_AXIS if is_one_short else "",

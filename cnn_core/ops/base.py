@@ -14,12 +14,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..geometry import AnyWindows
 from ..kernels.cost import Costs
-from ..operands import accumulation_dtype, as_operand, common_dtype, require_shape
+from ..operands import ACTIVATIONS, Layout, accumulation_dtype, as_operand, common_dtype, require_shape
 from ..parameters import DataFormat, Direction, Framework, TakenAlgorithm, canonical_fields, optional, parameter
 from ..runtime.blas import one_blas_thread
 from .rules import DATA_FORMAT, FRAMEWORK, SPATIAL_AXES
 
-__all__ = ["INPUT", "Op", "Operand", "ResolvedOp", "computation"]
+__all__ = ["INPUT", "ONE_VALUE", "Op", "Operand", "ResolvedOp", "computation"]
 
 Arguments = ParamSpec("Arguments")
 Returned = TypeVar("Returned")
@@ -33,6 +33,8 @@ class Operand:
     Parameters
     ----------
     name, description : str
+    layout : Layout
+        Its axes. Where it may be one value as well, that has none.
     optional : bool
     dtypes : tuple of str
         The types that it may have; empty if it takes part in the op's common floating type.
@@ -42,12 +44,14 @@ class Operand:
 
     name: str
     description: str
+    layout: Layout
     optional: bool = False
     dtypes: tuple[str, ...] = ()
     type_of: str = ""
 
 
-INPUT = Operand("input", "Activations: (N, *spatial, C), or (N, C, *spatial) with channels_first.")
+ONE_VALUE = Layout((), ())
+INPUT = Operand("input", f"Activations: {ACTIVATIONS}.", ACTIVATIONS)
 
 
 @dataclass(frozen=True)
@@ -89,9 +93,9 @@ class Op(ABC):
     """Base of all ops.
 
     A subclass is a frozen dataclass. Its fields, declared with ``parameter``, are checked when it is created; its class
-    attributes say what it computes, which operands it takes, which of them have gradients, what its results are called
-    and which defaults other frameworks have; it defines ``resolve``, ``forward`` and, if it has gradients,
-    ``backward``.
+    attributes say what it computes, which operands it takes, which of them have gradients, what its results are called,
+    how its output is laid out and which defaults other frameworks have; it defines ``resolve``, ``forward`` and, if it
+    has gradients, ``backward``.
 
     A framework's defaults are taken when the op is created, and only for parameters that are omitted or None. An
     existing op has every parameter set, so ``dataclasses.replace(op, framework="torch")`` changes nothing else.
@@ -102,6 +106,7 @@ class Op(ABC):
     operands: ClassVar[tuple[Operand, ...]]
     differentiable: ClassVar[tuple[str, ...]]
     results: ClassVar[tuple[str, ...]] = ("output",)
+    output_layout: ClassVar[Layout] = ACTIVATIONS
     framework_defaults: ClassVar[Mapping[Framework, Mapping[str, Any]]] = {
         "torch": {"data_format": "channels_first"},
         "onnx": {"data_format": "channels_first"},

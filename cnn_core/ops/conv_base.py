@@ -17,18 +17,28 @@ from ..kernels.channel_sums import channel_sums
 from ..kernels.conv.problem import ConvProblem, conv_problem
 from ..kernels.conv.select import taken
 from ..kernels.passes import converted
-from ..operands import accumulation_dtype, channels_last_view, checked_sequence, common_dtype, describe_shape
+from ..operands import Layout, accumulation_dtype, channels_last_view, checked_sequence, common_dtype, describe_shape
 from ..parameters import Algorithm, Direction, Framework, Padding, PerAxis, TakenAlgorithm, parameter, subset_of
 from .base import INPUT, Op, Operand, ResolvedOp, computation
 from .docstrings import documented
 from .rules import ALGORITHM, DILATION_TEXT, GROUPS, PADDING, POSITIVE_PER_AXIS, SAME_TEXT, STRIDE_TEXT
-from .weight_layout import Weight, split_weight_shape
+from .weight_layout import WEIGHT_AXES, Weight, split_weight_shape
 
-__all__ = ["WEIGHT", "ConvGradients", "Convolution", "DifferentiableConvolution", "checked_bias_shape"]
+__all__ = [
+    "OUTPUT_AXES",
+    "OUTPUT_CHANNELS",
+    "WEIGHT",
+    "ConvGradients",
+    "Convolution",
+    "DifferentiableConvolution",
+    "checked_bias_shape",
+]
 
 Array = NDArray[Any]
 
-WEIGHT = Operand("weight", "Kernels: (*kernel, C/groups, C_out), or (C_out, C/groups, *kernel) with channels_first.")
+WEIGHT = Operand("weight", f"Kernels: {WEIGHT_AXES}.", WEIGHT_AXES)
+OUTPUT_CHANNELS = Layout(("C_out",), ("C_out",))
+OUTPUT_AXES = Layout(("N", "*spatial", "C_out"), ("N", "C_out", "*spatial"))
 
 
 class ConvGradients(NamedTuple):
@@ -57,6 +67,7 @@ class ResolvedConvolution(ResolvedOp[Windows]):
 class Convolution(Op):
     """Base of the convolution ops: windows of an input meet a weight, group by group."""
 
+    output_layout: ClassVar[Layout] = OUTPUT_AXES
     framework_defaults: ClassVar[Mapping[Framework, Mapping[str, Any]]] = {"jax": {"data_format": "channels_first"}}
 
     stride: PerAxis = parameter(POSITIVE_PER_AXIS, STRIDE_TEXT, 1)
@@ -136,7 +147,8 @@ class DifferentiableConvolution(Convolution):
         WEIGHT,
         Operand(
             "bias",
-            "One value for each output channel: (C_out,), or (1, ..., 1, C_out) with as many axes as input.",
+            f"One value for each output channel: {OUTPUT_CHANNELS}, or (1, ..., 1, C_out) with as many axes as input.",
+            OUTPUT_CHANNELS,
             optional=True,
         ),
     )

@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .base import Operand, computation
+from .base import ONE_VALUE, Operand, computation
+from .conv_base import OUTPUT_CHANNELS
 from .docstrings import documented
 from .quantized_base import BYTES, INPUT, WEIGHT, QuantizedConvolution
 
@@ -46,11 +47,17 @@ class ConvInteger(QuantizedConvolution):
         INPUT,
         WEIGHT,
         Operand(
-            "input_zero_point", "Zero point of input: one value of its type; 0 if not given.", True, BYTES, "input"
+            "input_zero_point",
+            "Zero point of input: one value of its type; 0 if not given.",
+            ONE_VALUE,
+            True,
+            BYTES,
+            "input",
         ),
         Operand(
             "weight_zero_point",
             "Zero point of weight: one value of its type, or one for each output channel; 0 if not given.",
+            OUTPUT_CHANNELS,
             True,
             BYTES,
             "weight",

@@ -16,17 +16,19 @@ from ..geometry import Windows, resolve_transposed
 from ..kernels.conv import correlate, correlate_grad_input, correlate_grad_weight
 from ..kernels.conv.costs import conv_costs
 from ..kernels.cost import Cost, Costs
-from ..operands import layer_shape, split_layer_shape
+from ..operands import ACTIVATIONS, Layout, layer_shape, split_layer_shape
 from ..parameters import Algorithm, Direction, Framework, OutputPadding, Padding, PerAxis, optional, parameter
 from .base import Operand, ResolvedOp
-from .conv_base import DifferentiableConvolution, ResolvedConvolution, checked_bias_shape
+from .conv_base import OUTPUT_AXES, DifferentiableConvolution, ResolvedConvolution, checked_bias_shape
 from .docstrings import documented
 from .rules import OUTPUT_PADDING, PADDING, POSITIVE_PER_AXIS
-from .weight_layout import explains_layout, split_weight_shape
+from .weight_layout import WEIGHT_AXES, explains_layout, split_weight_shape
 
 __all__ = ["ConvTranspose"]
 
 Array = NDArray[Any]
+
+OUTPUT_CHANNELS = Layout(("C",), ("C",))
 
 
 @documented
@@ -59,18 +61,21 @@ class ConvTranspose(DifferentiableConvolution):
         "kernel; what no window reaches is 0, plus the bias."
     )
     operands: ClassVar[tuple[Operand, ...]] = (
-        Operand("input", "Activations: (N, *spatial, C_out), or (N, C_out, *spatial) with channels_first."),
+        Operand("input", f"Activations: {OUTPUT_AXES}.", OUTPUT_AXES),
         Operand(
             "weight",
-            "Kernels of the convolution that is transposed: (*kernel, C/groups, C_out), or (C_out, C/groups, *kernel) "
-            "with channels_first; C_out are the channels of input, C those of output.",
+            f"Kernels of the convolution that is transposed: {WEIGHT_AXES}; C_out are the channels of input, C those "
+            "of output.",
+            WEIGHT_AXES,
         ),
         Operand(
             "bias",
-            "One value for each output channel: (C,), or (1, ..., 1, C) with as many axes as input.",
+            f"One value for each output channel: {OUTPUT_CHANNELS}, or (1, ..., 1, C) with as many axes as input.",
+            OUTPUT_CHANNELS,
             optional=True,
         ),
     )
+    output_layout: ClassVar[Layout] = ACTIVATIONS
     framework_defaults: ClassVar[Mapping[Framework, Mapping[str, Any]]] = {
         "tensorflow": {"output_padding": "to_stride"},
         # lax.conv_transpose, whose layout is not that of lax.conv_general_dilated

@@ -15,7 +15,7 @@ from ..errors import ParameterError, describe
 from ..geometry import AdaptiveAxis, AnyWindows, resolve_transposed
 from ..kernels.cost import Cost, Costs
 from ..kernels.passes import contiguous, parts
-from ..operands import checked_sequence, common_dtype, layer_shape, require_shape, split_layer_shape
+from ..operands import ACTIVATIONS, checked_sequence, common_dtype, layer_shape, require_shape, split_layer_shape
 from ..parameters import Direction, Framework, Padding, PerAxis, one_per_axis, optional, parameter
 from .base import Operand, ResolvedOp
 from .docstrings import documented
@@ -59,8 +59,8 @@ class MaxUnpool(Indexed):
     )
 
     operands: ClassVar[tuple[Operand, ...]] = (
-        Operand("input", "Pooled values: (N, *spatial, C), or (N, C, *spatial) with channels_first."),
-        Operand("indices", "The index of each value: of input's shape.", dtypes=INDEX_DTYPES),
+        Operand("input", f"Pooled values: {ACTIVATIONS}.", ACTIVATIONS),
+        Operand("indices", "The index of each value: of input's shape.", ACTIVATIONS, dtypes=INDEX_DTYPES),
     )
     differentiable: ClassVar[tuple[str, ...]] = ("input",)
     framework_defaults: ClassVar[Mapping[Framework, Mapping[str, Any]]] = {"onnx": {"stride": 1}}

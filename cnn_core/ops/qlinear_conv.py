@@ -11,7 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import OperandError
 from ..kernels.requantize import requantized
-from .base import Operand, computation
+from .base import ONE_VALUE, Operand, computation
+from .conv_base import OUTPUT_CHANNELS
 from .docstrings import documented
 from .quantized_base import BYTES, INPUT, WEIGHT, QuantizedConvolution
 
@@ -50,21 +51,35 @@ class QLinearConv(QuantizedConvolution):
     )
     operands: ClassVar[tuple[Operand, ...]] = (
         INPUT,
-        Operand("input_scale", "Scale of input: one value.", dtypes=FLOATS),
-        Operand("input_zero_point", "Zero point of input: one value of its type.", dtypes=BYTES, type_of="input"),
+        Operand("input_scale", "Scale of input: one value.", ONE_VALUE, dtypes=FLOATS),
+        Operand(
+            "input_zero_point", "Zero point of input: one value of its type.", ONE_VALUE, dtypes=BYTES, type_of="input"
+        ),
         WEIGHT,
-        Operand("weight_scale", "Scale of weight: one value, or one for each output channel.", dtypes=FLOATS),
+        Operand(
+            "weight_scale",
+            "Scale of weight: one value, or one for each output channel.",
+            OUTPUT_CHANNELS,
+            dtypes=FLOATS,
+        ),
         Operand(
             "weight_zero_point",
             "Zero point of weight: one value of its type, or one for each output channel.",
+            OUTPUT_CHANNELS,
             dtypes=BYTES,
             type_of="weight",
         ),
-        Operand("output_scale", "Scale of output: one value.", dtypes=FLOATS),
-        Operand("output_zero_point", "Zero point of output: one value; its type is that of output.", dtypes=BYTES),
+        Operand("output_scale", "Scale of output: one value.", ONE_VALUE, dtypes=FLOATS),
+        Operand(
+            "output_zero_point",
+            "Zero point of output: one value; its type is that of output.",
+            ONE_VALUE,
+            dtypes=BYTES,
+        ),
         Operand(
             "bias",
-            "One value for each output channel: (C_out,); in units of input_scale * weight_scale.",
+            f"One value for each output channel: {OUTPUT_CHANNELS}; in units of input_scale * weight_scale.",
+            OUTPUT_CHANNELS,
             optional=True,
             dtypes=("int32",),
         ),

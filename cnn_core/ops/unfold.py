@@ -17,6 +17,7 @@ from ..kernels.cost import Cost, Costs
 from ..kernels.folding import fold, patch_costs, unfold
 from ..kernels.passes import converted
 from ..operands import (
+    Layout,
     accumulation_dtype,
     as_operand,
     channels_last_view,
@@ -33,6 +34,8 @@ from .docstrings import documented
 from .rules import DILATION_TEXT, LIST_PER_AXIS, PADDING, POSITIVE_PER_AXIS, SAME_TEXT, STRIDE_TEXT
 
 __all__ = ["Fold", "Unfold"]
+
+PATCHES = Layout(("N", "windows", "kernel * C"), ("N", "C * kernel", "windows"))
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,7 @@ class Unfold(PatchOp):
     )
 
     operands: ClassVar[tuple[Operand, ...]] = (INPUT,)
+    output_layout: ClassVar[Layout] = PATCHES
 
     def resolve(self, input_shape: Sequence[int]) -> ResolvedOp[Windows]:  # noqa: D102
         batch, spatial, channels = split_layer_shape("input", input_shape, self.data_format, self.spatial_axes)
@@ -165,9 +169,7 @@ class Fold(PatchOp):
         "Each element of a patch is added to where `Unfold` takes it from; what comes from the padding is left out."
     )
 
-    operands: ClassVar[tuple[Operand, ...]] = (
-        Operand("input", "Patches: (N, windows, kernel * C), or (N, C * kernel, windows) with channels_first."),
-    )
+    operands: ClassVar[tuple[Operand, ...]] = (Operand("input", f"Patches: {PATCHES}.", PATCHES),)
 
     output_size: tuple[int, ...] = parameter(LIST_PER_AXIS, "The spatial sizes of the output.")
 
@@ -185,8 +187,7 @@ class Fold(PatchOp):
 
     def resolve(self, input_shape: Sequence[int]) -> ResolvedOp[Windows]:  # noqa: D102
         shape = checked_sequence("input", input_shape)
-        last = self.data_format == "channels_last"
-        layout = "(N, windows, kernel * C)" if last else "(N, C * kernel, windows)"
+        last, layout = self.data_format == "channels_last", PATCHES.text(self.data_format)
         if len(shape) != 3:
             got = number_of(len(shape), "axis", "axes")
             raise ShapeError("input", "must have", f"3 axes: {layout}", got=got)

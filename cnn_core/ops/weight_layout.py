@@ -7,13 +7,13 @@ import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar, cast, get_args
 
 from ..errors import ConvpoolError, ShapeError, number_of
-from ..operands import checked_sequence, require_sizes, split_layer_shape
+from ..operands import Layout, checked_sequence, require_sizes, split_layer_shape
 from ..parameters import DataFormat
 
-__all__ = ["Weight", "explains_layout", "split_weight_shape"]
+__all__ = ["WEIGHT_AXES", "Weight", "explains_layout", "split_weight_shape"]
 
 Arguments = ParamSpec("Arguments")
 Returned = TypeVar("Returned")
@@ -27,9 +27,9 @@ WEIGHT_LAYOUTS = {
 }
 """Layouts of weights that are in use, with the order of their axes: kernel, input channels, output channels."""
 
+WEIGHT_AXES = Layout(("*kernel", "C/groups", "C_out"), ("C_out", "C/groups", "*kernel"))
 OWN_LAYOUTS: dict[DataFormat, str] = {
-    "channels_last": "(*kernel, C/groups, C_out)",
-    "channels_first": "(C_out, C/groups, *kernel)",
+    data_format: WEIGHT_AXES.text(data_format) for data_format in get_args(DataFormat)
 }
 """The layout that a weight has with each data format."""
 
@@ -128,7 +128,7 @@ def _layout_hints(
         "C/groups": f"C/groups={weight.group_channels}",
         "C_out": f"C_out={weight.features}",
     }
-    reading = ", ".join(sizes[axis] for axis in OWN_LAYOUTS[op.data_format].strip("()").split(", "))
+    reading = ", ".join(sizes[axis] for axis in WEIGHT_AXES.axes(op.data_format))
     yield f"weight {weight.shape} is read as ({reading})"
     fitting = []
     for data_format, own in OWN_LAYOUTS.items():

@@ -38,9 +38,6 @@ window an input may be."""
 PRESENT = (True, True, True, False)
 """Whether an operand is there that a layer can do without."""
 
-PATCH = "kernel * C"
-"""Role of the axis of Fold's input that has the elements of a window."""
-
 PER_CHANNEL = ("weight_scale", "weight_zero_point")
 """Operands that have one value for all output channels or one for each."""
 
@@ -58,19 +55,11 @@ def ranks_of(operand: str, axes: int, *, is_folded: bool) -> set[int]:
 
 def roles_of(op: Op, operand: str, rank: int) -> tuple[str, ...]:
     """Return what each axis of an operand is, in the layout of an op."""
-    spatial, kernel = (tuple(f"{name} axis {axis}" for axis in range(rank)) for name in ("spatial", "kernel"))
-    first = op.data_format == "channels_first"
-    is_transposed = isinstance(op, ConvTranspose)
-    if operand in ("input", "indices"):
-        if isinstance(op, Fold):
-            return ("N", PATCH, "windows") if first else ("N", "windows", PATCH)
-        channels = "C_out" if is_transposed else "C"
-        return ("N", channels, *spatial) if first else ("N", *spatial, channels)
-    if operand == "weight":
-        return ("C_out", "C/groups", *kernel) if first else (*kernel, "C/groups", "C_out")
-    if operand == "bias":
-        return ("C",) if is_transposed else ("C_out",)
-    return ()
+    layout = next(each.layout for each in op.operands if each.name == operand)
+    roles: list[str] = []
+    for axis in layout.axes(op.data_format):
+        roles += [f"{axis[1:]} axis {number}" for number in range(rank)] if axis.startswith("*") else [axis]
+    return tuple(roles)
 
 
 @dataclass(frozen=True)
@@ -172,7 +161,9 @@ def _draw_main(sizes: _Sizes, op: Op, rank: int, batch: int) -> dict[str, tuple[
         return _draw_convolution(sizes, op, rank, batch)
     if isinstance(op, Fold):
         taps = math.prod(one_per_axis("kernel_size", op.kernel_size, rank))
-        channels = sizes.multiple(PATCH, taps, CHANNELS)
+        _, *axes = roles_of(op, "input", rank)
+        patch = next(role for role in axes if role != "windows")
+        channels = sizes.multiple(patch, taps, CHANNELS)
         windows = resolve_windows(
             one_per_axis("output_size", op.output_size, rank),
             op.kernel_size,

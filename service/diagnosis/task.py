@@ -89,7 +89,7 @@ class CheckTask:
     @functools.cached_property
     def operand_names(self) -> tuple[str, ...]:
         """The operands of forward and backward, then the claimed tensors."""
-        gradient = (GRAD_OUTPUT.name,) if len(self.entry.operations) > 1 else ()
+        gradient = (GRAD_OUTPUT,) if len(self.entry.operations) > 1 else ()
         given = (operand.name for operand in self.entry.operands)
         return (*given, *gradient, *(f"{CLAIMED}{name}" for name in self.claimable))
 
@@ -152,13 +152,13 @@ class CheckTask:
             expected = " or ".join(f"{CLAIMED}{name}" for name in self.claimable)
             findings.append(Finding.of("", "there is nothing to check", got="no claimed tensor", expected=expected))
         gradients = [name for name in claimed if name.startswith(f"{CLAIMED}grad_")]
-        if gradients and GRAD_OUTPUT.name not in tensors:
+        if gradients and GRAD_OUTPUT not in tensors:
             findings.append(
                 Finding.of(
-                    f"/{GRAD_OUTPUT.name}",
+                    f"/{GRAD_OUTPUT}",
                     f"{gradients[0]} needs the gradient that it was computed from",
                     got="nothing",
-                    expected=f"{GRAD_OUTPUT.name}, of the output's shape",
+                    expected=f"{GRAD_OUTPUT}, of the output's shape",
                 )
             )
         return findings
@@ -178,16 +178,16 @@ class CheckTask:
             fault = "this pooling has no indices"
             raise InvalidRequest.of(f"/{CLAIMED}indices", fault, got=f"{CLAIMED}indices", expected="mode=max with it")
         operands: Tensors = {}
-        for operand in (*self.entry.operands, GRAD_OUTPUT):
+        for operand in (*self.entry.operands, self.entry.grad_output):
             array = tensors.get(operand.name)
             if array is not None:
                 operands[operand.name] = array if operand.dtypes else converted(array)
         layer = Layer(self.entry, op, operands)
-        gradient, output = operands.get(GRAD_OUTPUT.name), layer.resolved.output_shape
+        gradient, output = operands.get(GRAD_OUTPUT), layer.resolved.output_shape
         if gradient is not None and gradient.ndim != len(output):
-            fault = f"{GRAD_OUTPUT.name} must have as many axes as the output"
+            fault = f"{GRAD_OUTPUT} must have as many axes as the output"
             got, expected = number_of(gradient.ndim, "axis", "axes"), f"{len(output)} axes, those of {list(output)}"
-            raise InvalidRequest.of(f"/{GRAD_OUTPUT.name}", fault, got=got, expected=expected)
+            raise InvalidRequest.of(f"/{GRAD_OUTPUT}", fault, got=got, expected=expected)
         largest = layer.elements(claimed) + _size(operands) + _size(claimed)
         return Claim(dataclasses.replace(layer, room=max(MIN_ROOM, 2 * largest)), claimed, accumulation)
 
@@ -195,7 +195,7 @@ class CheckTask:
         layer = claim.layer
         own = _size(layer.tensors) + layer.elements(claim.tensors)
         loops = COPIES * min(MAX_TAPS, layer.resolved.multiply_accumulates)
-        types = {name: array.dtype for name, array in layer.tensors.items() if name != GRAD_OUTPUT.name}
+        types = {name: array.dtype for name, array in layer.tensors.items() if name != GRAD_OUTPUT}
         itemsize = layer.op.computation_dtype(computable_types(layer.op, self.entry.operands, types)).itemsize
         return Prediction(
             parameters=self.entry.resolved_parameters(layer.op, layer.resolved, itemsize),

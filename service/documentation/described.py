@@ -16,7 +16,7 @@ from ..diagnosis import CLAIMED, CheckTask, diagnose
 from ..diagnosis.task import ACCUMULATION
 from ..http.negotiation import checkable_codecs, readable_codecs
 from ..operations.catalogue import CATALOGUE, OPERATIONS
-from ..operations.operation import GRAD_OUTPUT, CatalogueEntry, Operation
+from ..operations.operation import CatalogueEntry, Operation
 from .examples import SERVER, check_example, example
 from .parameters import request_properties, type_name
 
@@ -63,7 +63,7 @@ def described_check(entry: CatalogueEntry) -> DescribedOperation:
     """Return what codecs need to document the check of a layer."""
     parameters, tensors = check_example(entry)
     task = CheckTask(entry, 0)
-    of_layer = {operand.name: operand for operand in (*entry.operands, GRAD_OUTPUT)}
+    of_layer = {operand.name: operand for operand in (*entry.operands, entry.grad_output)}
     operands = [
         DescribedOperand(
             name, operand_text(of_layer[name]), name in task.required_operands, bool(of_layer[name].dtypes)

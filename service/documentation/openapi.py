@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -270,6 +271,7 @@ def _listed(operation: Operation) -> dict[str, Any]:
                 "name": operand.name,
                 "required": not operand.optional,
                 "description": operand.description,
+                "axes": asdict(operand.layout),
                 "dtypes": list(operand.dtypes or OPERAND_DTYPES),
             }
             for operand in operation.operands

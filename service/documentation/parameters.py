@@ -26,6 +26,10 @@ __all__ = [
 ]
 
 
+ONLY_WITH = "x-only-with"
+"""Keyword of the schema of a parameter that not every op of its layer has: the values of the selector that have it."""
+
+
 @functools.cache
 def parameter_properties(operation: Operation) -> dict[str, Any]:
     """Return the JSON schema of every parameter that an op of the layer has."""
@@ -37,8 +41,10 @@ def parameter_properties(operation: Operation) -> dict[str, Any]:
     for properties in schemas.values():
         for name, schema in properties.items():
             having = [value for value, others in schemas.items() if name in others]
-            only = f" Only with {selector}={' or '.join(having)}." if len(having) < len(ops) else ""
-            merged.setdefault(name, {**schema, "description": f"{schema.get('description', '')}{only}"})
+            text, only = schema.get("description", ""), {}
+            if len(having) < len(ops):
+                text, only = f"{text} Only with {selector}={' or '.join(having)}.", {ONLY_WITH: {selector: having}}
+            merged.setdefault(name, {**schema, "description": text, **only})
     return merged
 
 
@@ -87,7 +93,9 @@ def request_properties(operation: Operation) -> dict[str, Any]:
 
 def _values(schema: Mapping[str, Any]) -> dict[str, Any]:
     """Return the schema of a parameter's values, without what only one operation says of it."""
-    return without_null({key: value for key, value in schema.items() if key not in ("default", "description")})
+    return without_null(
+        {key: value for key, value in schema.items() if key not in ("default", "description", ONLY_WITH)}
+    )
 
 
 @functools.cache

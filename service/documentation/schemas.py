@@ -94,6 +94,12 @@ OPERATIONS_SCHEMA = _object(
                                 "name": STRING,
                                 "required": {"type": "boolean"},
                                 "description": STRING,
+                                "axes": _object(
+                                    "OperandAxes",
+                                    {"channels_last": STRINGS, "channels_first": STRINGS},
+                                    "Its axes in their order with each data_format; *spatial and *kernel stand for as "
+                                    "many axes as there are spatial ones. One value has no axes.",
+                                ),
                                 "dtypes": {"type": "array", "items": DTYPE_SCHEMA},
                             },
                             "A tensor that a request holds.",
@@ -102,7 +108,8 @@ OPERATIONS_SCHEMA = _object(
                     "parameters": {
                         "title": "ParametersSchema",
                         "type": "object",
-                        "description": "JSON schema of the parameters.",
+                        "description": "JSON schema of the parameters. x-only-with of one of them has, by the name of "
+                        "another parameter, the values with which alone it is accepted.",
                         "additionalProperties": True,
                     },
                     "framework_defaults": {

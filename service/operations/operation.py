@@ -28,9 +28,10 @@ from .prediction import OperandTypes, Prediction, predicted
 from .task import Plan
 from .unknown_names import unknown_names
 
-__all__ = ["CatalogueEntry", "Operation", "ParsedCall"]
+__all__ = ["GRAD_OUTPUT", "CatalogueEntry", "Operation", "ParsedCall"]
 
-GRAD_OUTPUT = Operand("grad_output", "Gradient with respect to the output: of the output's shape.")
+GRAD_OUTPUT = "grad_output"
+"""Name of the operand that only backward has."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +62,12 @@ class CatalogueEntry:
     def operands(self) -> tuple[Operand, ...]:
         """The operands of forward; the same for all ops of a layer."""
         return next(iter(self.ops.values())).operands
+
+    @functools.cached_property
+    def grad_output(self) -> Operand:
+        """The operand that backward has beside those of forward."""
+        layout = next(iter(self.ops.values())).output_layout
+        return Operand(GRAD_OUTPUT, "Gradient with respect to the output: of the output's shape.", layout)
 
     @functools.cached_property
     def forward(self) -> Operation:
@@ -158,7 +165,7 @@ class Operation:
     def operands(self) -> tuple[Operand, ...]:
         """The tensors that a request holds."""
         given = self.entry.operands
-        return given if self.direction == "forward" else (GRAD_OUTPUT, *given)
+        return given if self.direction == "forward" else (self.entry.grad_output, *given)
 
     @functools.cached_property
     def results(self) -> tuple[str, ...]:
@@ -232,7 +239,7 @@ class Operation:
         if self.direction == "forward" and len(self.entry.operations) > 1:
             of_backward = Operation(self.entry, "backward")
             only = f"belongs to {of_backward.path}, not to this call"
-            general |= dict.fromkeys([GRAD_OUTPUT.name, "wrt"], only)
+            general |= dict.fromkeys([GRAD_OUTPUT, "wrt"], only)
         return {
             op: general
             | {
