@@ -1,46 +1,50 @@
 /**
- * The form of a layer's parameters, made of GET /ops, and what its controls have in common with those of the sizes.
+ * The forms at the side: a control for each parameter of a layer and for the size of each operand, made of GET /ops.
  *
  * What is typed is not judged here: it goes to the service, and what the service finds wrong stands at the control.
  */
-import { effective, parameterText, parameterValue } from "./state.js";
+import { sizeOf } from "./service.js";
+import {
+  alternatives,
+  applies,
+  axesLabel,
+  axesOf,
+  defaultOf,
+  effective,
+  isNumeric,
+  MOST_VALUES,
+  parameterText,
+  parameterValue,
+  parsedShape,
+  resolvedText,
+  spatialCount,
+  spatialRange,
+  stepped,
+  wordsOf,
+} from "./state.js";
 import { html, nothing } from "./vendor/lit-html.js";
 
 /** @typedef {import("./service.js").Finding} Finding */
 
 /** Parameters that are asked for often, in their order, and those that stand below "more"; others come before both. */
-const OFTEN = [
-  "mode",
-  "kernel_size",
-  "stride",
-  "padding",
-  "padding_mode",
-  "dilation",
-  "groups",
-  "ceil_mode",
-  "output_padding",
-  "output_size",
-  "ties",
-  "count_include_pad",
-  "norm_type",
-];
-const SELDOM = [
-  "framework",
-  "data_format",
-  "algorithm",
-  "index_scheme",
-  "storage_order",
-  "return_indices",
-  "divisor_override",
-];
+const OFTEN = (
+  "mode kernel_size stride padding padding_mode dilation groups ceil_mode output_padding output_size ties " +
+  "count_include_pad norm_type"
+).split(" ");
+const SELDOM = "framework data_format algorithm index_scheme storage_order return_indices divisor_override".split(" ");
 
-/** The text of the field that is being edited, and the value that it stands for. */
+const FLOATS = ["float64", "float32"];
+
+/** The text of the parameter's field that is being edited, and the value that it stands for. */
 let typing = { name: "" };
+
+/** The text of the size's field that is being edited, and the tensors when that began. */
+let sizing = { name: "" };
 
 // Problems
 
 /** The name of the parameter or the operand that a finding is about. */
-export function nameOf({ pointer = "" }) {
+function nameOf({ pointer = "" }) {
   const [, first, second] = pointer.split("/");
   return first === "shapes" ? second : first;
 }
@@ -71,27 +75,27 @@ function toggleHelp({ currentTarget }) {
   currentTarget.setAttribute("aria-expanded", String(!help.hidden));
 }
 
+function question(id, about) {
+  return html`<button
+    type="button"
+    class="ask"
+    aria-label="What is ${about}?"
+    aria-expanded="false"
+    aria-controls=${helpOf(id)}
+    @click=${toggleHelp}
+  >
+    ?
+  </button>`;
+}
+
 /** A control in its frame; `control` is given what ties it to help and problems. */
-export function field({ id, label, about, help, findings, note = "", control }) {
+function field({ id, label, about, help, findings, note = "", control }) {
   const described = [help && helpOf(id), findings.length && problemOf(id)].filter(Boolean).join(" ");
   const ties = { id, described: described || nothing, invalid: findings.length > 0, problem: problemOf(id) };
   return html`<div class="field ${findings.length ? "wrong" : ""}">
     <div class="head">
       <label for=${id}>${label}</label>
-      ${
-        help
-          ? html`<button
-              type="button"
-              class="ask"
-              aria-label="What is ${about}?"
-              aria-expanded="false"
-              aria-controls=${helpOf(id)}
-              @click=${toggleHelp}
-            >
-              ?
-            </button>`
-          : nothing
-      }
+      ${help ? question(id, about) : nothing}
     </div>
     ${control(ties)} ${help ? html`<p class="help" id=${helpOf(id)} hidden>${help}</p>` : nothing}
     ${note ? html`<p class="resolved">${note}</p>` : nothing}
@@ -101,7 +105,7 @@ export function field({ id, label, about, help, findings, note = "", control }) 
   </div>`;
 }
 
-export function select({ name, options, value, onChoose, ties }) {
+function select({ name, options, value, onChoose, ties }) {
   return html`<select
     id=${ties.id}
     name=${name}
@@ -114,58 +118,31 @@ export function select({ name, options, value, onChoose, ties }) {
   </select>`;
 }
 
+function textInput({ ties, name, value, placeholder, list = nothing, mode = "text", isDisabled = false, on }) {
+  return html`<input
+    type="text"
+    id=${ties.id}
+    name=${name}
+    .value=${value}
+    placeholder=${placeholder}
+    list=${list}
+    inputmode=${mode}
+    autocomplete="off"
+    autocapitalize="off"
+    spellcheck="false"
+    ?disabled=${isDisabled}
+    aria-invalid=${ties.invalid}
+    aria-errormessage=${ties.invalid ? ties.problem : nothing}
+    aria-describedby=${ties.described}
+    @focus=${on.focus}
+    @input=${on.input}
+    @keydown=${on.keydown}
+    @change=${on.change}
+    @blur=${on.blur}
+  />`;
+}
+
 // Parameters
-
-/** The alternatives of a schema, without null. */
-const alternatives = (schema) =>
-  (schema.anyOf ?? schema.oneOf ?? [schema])
-    .flatMap((one) => (one === schema ? [one] : alternatives(one)))
-    .filter(({ type }) => type !== "null");
-
-const isNumeric = ({ type }) => type === "integer" || type === "number";
-
-/** Whether a parameter is one of the layer as its selector is set. */
-function applies(operation, schema, parameters) {
-  return Object.entries(schema["x-only-with"] ?? {}).every(([selector, values]) =>
-    values.includes(effective(operation, parameters, selector)),
-  );
-}
-
-/** The parameters after one is set, or left out if it is undefined, without those that do not apply any more. */
-function withParameter(operation, parameters, name, value) {
-  const { [name]: _, ...others } = parameters;
-  const all = value === undefined ? others : { ...others, [name]: value };
-  const { properties } = operation.parameters;
-  const kept = Object.entries(all).filter(([key]) => {
-    const applied = applies(operation, properties[key] ?? {}, parameters);
-    return key === name || !applied || applies(operation, properties[key] ?? {}, all);
-  });
-  return Object.fromEntries(kept);
-}
-
-/** "2,2" of [2, 2]: whether a list repeats one value, and so says no more than it. */
-function repeats(list, value) {
-  return Array.isArray(list)
-    ? list.every((entry, index) => repeats(entry, Array.isArray(value) ? value[index] : value))
-    : Object.is(list, value);
-}
-
-/** What the service made of a parameter, where that is not what stands in the control. */
-function resolvedNote(context, name) {
-  const { operation, state, resolved, isWrong } = context;
-  const made = resolved?.[name];
-  const asked = effective(operation, state.parameters, name);
-  if (isWrong || made === undefined || made === null || repeats(made, asked)) return "";
-  return `${asked === undefined || asked === null ? name : `${name} ${parameterText(asked)}`} → ${parameterText(made)}`;
-}
-
-/** "default (zeros)", or whose it is. */
-function defaultLabel(operation, parameters, name) {
-  const value = effective(operation, { framework: parameters.framework }, name);
-  const isOfFramework = value !== effective(operation, {}, name);
-  const text = value === undefined || value === null ? "none" : parameterText(value);
-  return `${isOfFramework ? `${parameters.framework}'s ` : ""}default (${text})`;
-}
 
 function choice(context, name, schema) {
   const { operation, state, set, isRequired } = context;
@@ -175,15 +152,15 @@ function choice(context, name, schema) {
   const text = given === undefined || given === null ? "" : parameterText(given);
   if (text && !texts.includes(text)) texts.push(text);
   const options = texts.map((one) => [one, one]);
-  if (!isRequired || !text)
-    options.unshift(["", isRequired ? "choose…" : defaultLabel(operation, state.parameters, name)]);
+  if (!isRequired) options.unshift(["", defaultOf(operation, state.parameters, name).label]);
+  else if (!text) options.unshift(["", "choose…"]);
   const onChoose = (chosen) => set(name, chosen === "" ? undefined : parameterValue(chosen));
   return (ties) => select({ name, options, value: text, onChoose, ties });
 }
 
 function checkbox(context, name) {
   const { operation, state, set } = context;
-  const byDefault = effective(operation, { framework: state.parameters.framework }, name);
+  const { value: byDefault } = defaultOf(operation, state.parameters, name);
   const isChecked = effective(operation, state.parameters, name) === true;
   return (ties) =>
     html`<span class="check">
@@ -201,31 +178,11 @@ function checkbox(context, name) {
     </span>`;
 }
 
-const wordsOf = (schema) => alternatives(schema).flatMap((one) => one.enum ?? []);
-
-/** The number that a step starts from, or undefined where the value is not one number. */
-function steppedFrom(context, name, { minimum = 0 }) {
-  const { operation, state, resolved } = context;
-  const given = state.parameters[name];
-  if (given !== undefined && given !== null) return Number.isFinite(given) ? given : undefined;
-  const value = effective(operation, state.parameters, name) ?? resolved?.[name];
-  const [first] = [value].flat(Infinity);
-  if (Number.isFinite(first) && repeats(value, first)) return first;
-  return value === undefined || value === null ? minimum - 1 : undefined;
-}
-
 function textField(context, name, schema) {
   const { operation, state, set } = context;
   const numeric = alternatives(schema).find(isNumeric);
   const words = wordsOf(schema);
-  const from = numeric && steppedFrom(context, name, numeric);
-  const stepped = (step) => {
-    const next = from + step;
-    return numeric.not?.enum?.includes(next) ? next + step : next;
-  };
-  const { minimum = -Infinity, maximum = Infinity } = numeric ?? {};
-  const canStep = (step) => from !== undefined && stepped(step) >= minimum && stepped(step) <= maximum;
-  const step = (by) => canStep(by) && set(name, stepped(by));
+  const next = (by) => numeric && stepped(operation, state.parameters, context.resolved, name, numeric, by);
   const given = state.parameters[name];
   const isTyped = typing.name === name && Object.is(JSON.stringify(typing.value), JSON.stringify(given));
   const onInput = ({ target }) => {
@@ -235,50 +192,36 @@ function textField(context, name, schema) {
   };
   const onKey = (event) => {
     const by = { ArrowUp: 1, ArrowDown: -1 }[event.key];
-    if (!by || words.length || !canStep(by)) return;
+    if (!by || words.length || next(by) === undefined) return;
     event.preventDefault();
-    step(by);
+    set(name, next(by));
   };
-  const byDefault = effective(operation, { framework: state.parameters.framework }, name);
   const button = (by, sign, verb) =>
     html`<button
       type="button"
       class="step"
       tabindex="-1"
       aria-label="${verb} ${name}"
-      ?disabled=${!canStep(by)}
-      @click=${() => step(by)}
+      ?disabled=${next(by) === undefined}
+      @click=${() => set(name, next(by))}
     >
       ${sign}
     </button>`;
+  const option = (word) => html`<option value=${word}></option>`;
   return (ties) =>
     html`<span class="stepped">
       ${numeric ? button(-1, "−", "decrease") : nothing}
-      <input
-        type="text"
-        id=${ties.id}
-        name=${name}
-        .value=${isTyped ? typing.text : given === undefined ? "" : parameterText(given)}
-        placeholder=${byDefault === undefined || byDefault === null ? "" : parameterText(byDefault)}
-        list=${words.length ? `words-${name}` : nothing}
-        inputmode=${alternatives(schema).length === 1 && numeric?.minimum >= 0 ? "decimal" : "text"}
-        autocomplete="off"
-        autocapitalize="off"
-        spellcheck="false"
-        ?required=${context.isRequired}
-        aria-invalid=${ties.invalid}
-        aria-errormessage=${ties.invalid ? ties.problem : nothing}
-        aria-describedby=${ties.described}
-        @input=${onInput}
-        @keydown=${onKey}
-        @blur=${() => (typing = { name: "" })}
-      />
+      ${textInput({
+        ties,
+        name,
+        value: isTyped ? typing.text : given === undefined ? "" : parameterText(given),
+        placeholder: defaultOf(operation, state.parameters, name).text,
+        list: words.length ? `words-${name}` : nothing,
+        mode: alternatives(schema).length === 1 && numeric?.minimum >= 0 ? "decimal" : "text",
+        on: { input: onInput, keydown: onKey, blur: () => (typing = { name: "" }) },
+      })}
       ${numeric ? button(1, "+", "increase") : nothing}
-      ${
-        words.length
-          ? html`<datalist id="words-${name}">${words.map((word) => html`<option value=${word}></option>`)}</datalist>`
-          : nothing
-      }
+      ${words.length ? html`<datalist id="words-${name}">${words.map(option)}</datalist>` : nothing}
     </span>`;
 }
 
@@ -286,7 +229,6 @@ function parameterField(context, name) {
   const schema = context.operation.parameters.properties[name] ?? {};
   const findings = context.problems.filter((finding) => nameOf(finding) === name);
   const isRequired = (context.operation.parameters.required ?? []).includes(name);
-  const inner = { ...context, isRequired, isWrong: findings.length > 0 };
   const kinds = alternatives(schema);
   const make =
     kinds.length === 1 && kinds[0].enum ? choice : kinds.every(({ type }) => type === "boolean") ? checkbox : textField;
@@ -296,8 +238,8 @@ function parameterField(context, name) {
     about: name,
     help: schema.description,
     findings,
-    note: resolvedNote(inner, name),
-    control: make(inner, name, schema),
+    note: findings.length ? "" : resolvedText(context.operation, context.state.parameters, context.resolved, name),
+    control: make({ ...context, isRequired }, name, schema),
   });
 }
 
@@ -314,7 +256,9 @@ function parameterField(context, name) {
 export function parameterForm({ operation, state, problems, resolved, onChange }) {
   const { properties } = operation.parameters;
   const set = (name, value) =>
-    onChange(({ parameters }) => ({ parameters: withParameter(operation, parameters, name, value) }));
+    onChange(({ parameters: { [name]: _, ...others } }) => ({
+      parameters: value === undefined ? others : { ...others, [name]: value },
+    }));
   const context = { operation, state, problems, resolved, set };
   const isShown = (name) => name in state.parameters || applies(operation, properties[name], state.parameters);
   const known = Object.keys(properties).filter((name) => name !== "spatial_axes"); // among the sizes
@@ -339,5 +283,117 @@ export function parameterForm({ operation, state, problems, resolved, onChange }
           </details>`
         : nothing
     }
+  </form>`;
+}
+
+// Sizes
+
+function sizeField({ operation, state, problems, onChange }, operand) {
+  const { name, required, description } = operand;
+  const tensor = state.tensors[name];
+  const id = `size:${name}`;
+  const axes = axesOf(operation, operand, state.parameters);
+  const setPresent = (isPresent) =>
+    onChange(({ tensors: { [name]: _, ...others } }) => ({
+      tensors: isPresent ? { ...others, [name]: null } : others,
+    }));
+  const shown = tensor?.shape.join("x") ?? "";
+  const isTyped = sizing.name === id && parsedShape(sizing.text)?.join("x") === shown;
+  const onFocus = ({ target }) => (sizing = { name: id, text: target.value, tensors: state.tensors });
+  const onInput = ({ target }, isDone) => {
+    // Each size that is typed starts from what was there before: 5, 51 and 5 again leave the values as they were.
+    sizing = { ...sizing, name: id, text: target.value, tensors: sizing.tensors ?? state.tensors };
+    const shape = parsedShape(target.value);
+    const fits = shape && sizeOf(shape) <= MOST_VALUES && (shape.length > 0 || axes?.length === 0);
+    target.setCustomValidity(fits ? "" : `sizes with x between them, as ${shown}, of at most ${MOST_VALUES} values`);
+    if (!fits || (shape.length !== tensor.shape.length && !isDone)) return; // of another rank: not before it is whole
+    const { tensors } = sizing;
+    onChange(() => ({ tensors, sizes: { [name]: shape } }));
+  };
+  const onDone = (event) => {
+    onInput(event, true);
+    event.target.reportValidity();
+  };
+  const onBlur = ({ target }) => {
+    sizing = { name: "" };
+    if (!target.validity.valid) target.value = shown;
+    target.setCustomValidity("");
+  };
+  return field({
+    id,
+    label: html`${name} <span class="axes">${axesLabel(axes, tensor?.shape)}</span>`,
+    about: name,
+    help: description,
+    findings: problems.filter((finding) => nameOf(finding) === name),
+    control: (ties) =>
+      html`<span class="stepped">
+        ${
+          required
+            ? nothing
+            : html`<input
+                type="checkbox"
+                name="has:${name}"
+                aria-label="with ${name}"
+                .checked=${Boolean(tensor)}
+                @change=${({ target }) => setPresent(target.checked)}
+              />`
+        }
+        ${textInput({
+          ties,
+          name: id,
+          value: isTyped ? sizing.text : shown,
+          placeholder: tensor ? "one value" : "none",
+          isDisabled: !tensor,
+          on: { focus: onFocus, input: (event) => onInput(event, false), change: onDone, blur: onBlur },
+        })}
+      </span>`,
+  });
+}
+
+/** A select with a field around it. */
+function chosen({ name, help, choices, value, findings, onChoose }) {
+  const options = (choices.includes(value) ? choices : [value, ...choices]).map((one) => [one, one]);
+  const control = (ties) => select({ name, options, value, onChoose, ties });
+  return field({ id: `choice-${name}`, label: name, about: name, help, findings, control });
+}
+
+function spatialAxes({ operation, state, problems, onChange }) {
+  const name = "spatial_axes";
+  const [least, most] = spatialRange(operation);
+  const counts = operation.operands.map((operand) =>
+    spatialCount(state.tensors[operand.name]?.shape, axesOf(operation, operand, state.parameters)),
+  );
+  return chosen({
+    name,
+    help: operation.parameters.properties[name].description,
+    choices: Array.from({ length: most - least + 1 }, (_, index) => String(least + index)),
+    value: String(counts.find((one) => one !== undefined) ?? state.parameters[name] ?? ""),
+    findings: problems.filter((finding) => nameOf(finding) === name),
+    onChoose: (text) => onChange(({ parameters }) => ({ parameters: { ...parameters, [name]: Number(text) } })),
+  });
+}
+
+/**
+ * The form of the operands: their sizes, which of them there are, and their dtype.
+ *
+ * @param {object} options  as of `parameterForm`
+ */
+export function sizesForm(options) {
+  const { operation, state, onChange } = options;
+  const [first] = operation.operands;
+  const takesFloats = state.tensors[first.name] && FLOATS.every((one) => first.dtypes.includes(one));
+  const dtype = {
+    name: "dtype",
+    help: "The type of the numbers that the service computes with.",
+    choices: FLOATS,
+    value: state.tensors[first.name]?.dtype,
+    findings: [],
+    onChoose: (chosen) => onChange({ dtype: chosen }),
+  };
+  return html`<form id="sizes" autocomplete="off" aria-label="Sizes" @submit=${(event) => event.preventDefault()}>
+    <h2>Sizes</h2>
+    ${operation.operands.map((operand) => sizeField(options, operand))}
+    ${operation.parameters.properties.spatial_axes ? spatialAxes(options) : nothing}
+    ${takesFloats ? chosen(dtype) : nothing}
   </form>`;
 }

@@ -5,18 +5,117 @@
  * How operands hang together is read from the names of their axes in GET /ops: axes of one name have one size, and
  * "C/groups" has that of C by the parameter groups.
  */
-import { DTYPES, sizeOf } from "./service.js";
-import {
-  axesOf,
-  effective,
-  isStar,
-  laidOut,
-  MOST_VALUES,
-  resized,
-  spatialCount,
-  spatialRange,
-  spelledOut,
-} from "./state.js";
+import { DTYPES, flatIndex, positionOf, sizeOf } from "./service.js";
+import { applies, axesOf, effective, isStar, MOST_VALUES, spatialCount, spatialRange } from "./state.js";
+
+/** @typedef {import("./service.js").Tensor} Tensor */
+
+/** The parameters without those that applied before and no longer do. */
+function applicable(operation, parameters, before) {
+  const { properties } = operation.parameters;
+  const stays = ([name]) =>
+    !applies(operation, properties[name] ?? {}, before) || applies(operation, properties[name] ?? {}, parameters);
+  return Object.fromEntries(Object.entries(parameters).filter(stays));
+}
+
+/** A tensor of a JSON body: nested lists, or dtype, shape and data. */
+function tensorOf(value) {
+  const shape = value?.shape ?? [];
+  if (!value?.shape) for (let list = value; Array.isArray(list); list = list[0]) shape.push(list.length);
+  return { dtype: value?.dtype ?? "float64", shape, data: [value?.data ?? value].flat(Infinity).map(Number) };
+}
+
+/** See `changed` in state.js. */
+export async function make(state, layer, { sizes = {}, dtype, ...changes }, fetchExample) {
+  if (dtype) return { ...state, tensors: cast(layer.forward, state.tensors, dtype) };
+  const isOther = (changes.op ?? state.op) !== state.op;
+  let { tensors = isOther ? {} : state.tensors, parameters = isOther ? {} : state.parameters } = changes;
+  if (changes.parameters && !isOther) parameters = applicable(layer.forward, parameters, state.parameters);
+  const next = { ...state, ...(isOther && { item: 0, by: "", cell: "" }), ...changes, tensors, parameters };
+  if (Object.keys(tensors).length) return fitted(isOther ? next : state, next, layer, sizes, !changes.tensors);
+  const rest = { ...(await fetchExample(next.op)) };
+  const example = {};
+  for (const { name } of layer.forward.operands) {
+    if (rest[name] !== undefined) example[name] = tensorOf(rest[name]);
+    delete rest[name];
+  }
+  const before = { ...next, tensors: example, parameters: rest };
+  return fitted(before, { ...before, parameters: { ...rest, ...parameters } }, layer, sizes, true);
+}
+
+/** A small integer for a new cell, always the same at a position. */
+function newValue(dtype, position) {
+  let hash = 17;
+  for (const coordinate of position) hash = Math.imul(hash ^ coordinate, 0x9e3779b1) ^ (hash >>> 13);
+  hash = Math.imul(hash ^ (hash >>> 15), 0x85ebca6b) >>> 16;
+  return dtype.startsWith("u") ? hash % 10 : (hash % 9) - 4;
+}
+
+/**
+ * The tensor cut or extended at the end of each axis; axes are counted from the last.
+ *
+ * @param {Tensor} tensor
+ * @param {number[]} shape
+ * @param {(dtype: string, position: number[]) => number} [fill]  what stands in a new cell
+ * @returns {Tensor}
+ */
+export function resized(tensor, shape, fill = newValue) {
+  const { dtype } = tensor;
+  const missing = Array(Math.max(0, shape.length - tensor.shape.length)).fill(1);
+  const kept = [...missing, ...tensor.shape.slice(Math.max(0, tensor.shape.length - shape.length))];
+  const data = Array.from({ length: sizeOf(shape) }, (_, index) => {
+    const position = positionOf(shape, index);
+    const known = sizeOf(tensor.shape) > 0 && position.every((coordinate, axis) => coordinate < kept[axis]);
+    return known ? tensor.data[flatIndex(kept, position)] : fill(dtype, position);
+  });
+  return { dtype, shape: [...shape], data };
+}
+
+/** Names of all axes of a rank, "*spatial" replaced by one name for each; null if the rank does not agree. */
+function spelledOut(axes, rank) {
+  const count = axes.some(isStar) ? rank - axes.length + 1 : 0;
+  if (count < 0 || (!axes.some(isStar) && rank !== axes.length)) return null;
+  return axes.flatMap((axis) => (isStar(axis) ? Array.from({ length: count }, (_, index) => axis + index) : [axis]));
+}
+
+/**
+ * The tensor with its axes in another order.
+ *
+ * @param {Tensor} tensor
+ * @param {string[]} from  names as GET /ops has them: ["N", "*spatial", "C"]; "kernel * C" is one axis of two
+ * @param {string[]} to
+ * @param {Record<string, number>} [factors]  the sizes of axes such as the kernel in "kernel * C"
+ * @returns {Tensor} as it is, if its rank is not that of the names
+ */
+export function laidOut(tensor, from, to, factors = {}) {
+  const [before, after] = [from, to].map((axes) => spelledOut(axes, tensor.shape.length));
+  if (!before || !after) return tensor;
+  const parts = before.flatMap((axis, index) => partsOf(axis, tensor.shape[index], factors));
+  const partsAfter = after.map((axis) => {
+    const names = axis.split(" * ");
+    return (parts.some(({ name }) => name === names[0]) ? names : [names.sort().join(" * ")]).map((name) =>
+      parts.findIndex((part) => part.name === name),
+    );
+  });
+  const order = partsAfter.flat();
+  if (order.includes(-1)) return tensor;
+  const [inner, moved] = [parts.map(({ size }) => size), order.map((index) => parts[index].size)];
+  const source = Array(order.length);
+  const data = Array.from({ length: tensor.data.length }, (_, index) => {
+    positionOf(moved, index).forEach((coordinate, axis) => (source[order[axis]] = coordinate));
+    return tensor.data[flatIndex(inner, source)];
+  });
+  return { dtype: tensor.dtype, shape: partsAfter.map((indices) => sizeOf(indices.map((one) => inner[one]))), data };
+}
+
+/** The parts of an axis, which are several where it is a product and all sizes but one are known. */
+function partsOf(axis, size, factors) {
+  const names = axis.split(" * ");
+  const known = sizeOf(names.map((name) => factors[name] ?? 1));
+  const isSplit = names.filter((name) => !(name in factors)).length === 1 && size % known === 0;
+  if (!isSplit) return [{ name: names.sort().join(" * "), size }];
+  return names.map((name) => ({ name, size: factors[name] ?? size / known }));
+}
 
 /** The tensor with another number of spatial axes: new ones come first, and the first ones go. */
 function withSpatialCount(tensor, axes, count) {
@@ -49,7 +148,7 @@ function withEntries(value, before, count) {
  * @param {Record<string, number[]>} sizes  shapes that operands are to take
  * @param {boolean} canLayOut  whether the operands are still in the layout of `before`
  */
-export function fitted(before, state, layer, sizes, canLayOut) {
+function fitted(before, state, layer, sizes, canLayOut) {
   const fitting = new Fitting(before, state, layer);
   const isLaidOut = canLayOut && fitting.layOut();
   const isSized = Object.keys(sizes).length > 0;
@@ -187,4 +286,15 @@ class Fitting {
     } else if (!spelledOut(this.axes[name], this.tensors[name].shape.length)) return;
     this.resize(name, shape);
   }
+}
+
+/** The tensors, those of the first operand's dtype as another one where the operation takes it. */
+function cast(operation, tensors, dtype) {
+  const before = tensors[operation.operands[0].name].dtype;
+  const entries = Object.entries(tensors).map(([name, tensor]) => {
+    const { dtypes = [dtype] } = operation.operands.find((operand) => operand.name === name) ?? {};
+    if (tensor.dtype !== before || !dtypes.includes(dtype)) return [name, tensor];
+    return [name, { ...tensor, dtype, data: dtype === "float32" ? tensor.data.map(Math.fround) : tensor.data }];
+  });
+  return Object.fromEntries(entries);
 }

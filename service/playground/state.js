@@ -3,7 +3,7 @@
  *
  * Nothing here knows a layer: how operands hang together is read from their axes in GET /ops.
  */
-import { DTYPES, decodeTensor, encodeTensor, flatIndex, positionOf, sizeOf } from "./service.js";
+import { DTYPES, decodeTensor, encodeTensor, sizeOf } from "./service.js";
 
 /** @typedef {import("./service.js").Tensor} Tensor */
 
@@ -257,85 +257,7 @@ async function passed(bytes, stream, most) {
 const base64url = (bytes) =>
   encodeTensor({ dtype: "uint8", data: bytes }).base64.replaceAll("+", "-").replaceAll("/", "_").replace(/=+$/, "");
 
-// Tensors of another shape
-
-/** A small integer for a new cell, always the same at a position. */
-function newValue(dtype, position) {
-  let hash = 17;
-  for (const coordinate of position) hash = Math.imul(hash ^ coordinate, 0x9e3779b1) ^ (hash >>> 13);
-  hash = Math.imul(hash ^ (hash >>> 15), 0x85ebca6b) >>> 16;
-  return dtype.startsWith("u") ? hash % 10 : (hash % 9) - 4;
-}
-
-/**
- * The tensor cut or extended at the end of each axis; axes are counted from the last.
- *
- * @param {Tensor} tensor
- * @param {number[]} shape
- * @param {(dtype: string, position: number[]) => number} [fill]  what stands in a new cell
- * @returns {Tensor}
- */
-export function resized(tensor, shape, fill = newValue) {
-  const { dtype } = tensor;
-  const missing = Array(Math.max(0, shape.length - tensor.shape.length)).fill(1);
-  const kept = [...missing, ...tensor.shape.slice(Math.max(0, tensor.shape.length - shape.length))];
-  const data = Array.from({ length: sizeOf(shape) }, (_, index) => {
-    const position = positionOf(shape, index);
-    const known = sizeOf(tensor.shape) > 0 && position.every((coordinate, axis) => coordinate < kept[axis]);
-    return known ? tensor.data[flatIndex(kept, position)] : fill(dtype, position);
-  });
-  return { dtype, shape: [...shape], data };
-}
-
-export const isStar = (axis) => axis.startsWith("*"); // the spatial axes in order: "*spatial", "*kernel"
-
-/** Names of all axes of a rank, "*spatial" replaced by one name for each; null if the rank does not agree. */
-export function spelledOut(axes, rank) {
-  const count = axes.some(isStar) ? rank - axes.length + 1 : 0;
-  if (count < 0 || (!axes.some(isStar) && rank !== axes.length)) return null;
-  return axes.flatMap((axis) => (isStar(axis) ? Array.from({ length: count }, (_, index) => axis + index) : [axis]));
-}
-
-/**
- * The tensor with its axes in another order.
- *
- * @param {Tensor} tensor
- * @param {string[]} from  names as GET /ops has them: ["N", "*spatial", "C"]; "kernel * C" is one axis of two
- * @param {string[]} to
- * @param {Record<string, number>} [factors]  the sizes of axes such as the kernel in "kernel * C"
- * @returns {Tensor} as it is, if its rank is not that of the names
- */
-export function laidOut(tensor, from, to, factors = {}) {
-  const [before, after] = [from, to].map((axes) => spelledOut(axes, tensor.shape.length));
-  if (!before || !after) return tensor;
-  const parts = before.flatMap((axis, index) => partsOf(axis, tensor.shape[index], factors));
-  const partsAfter = after.map((axis) => {
-    const names = axis.split(" * ");
-    return (parts.some(({ name }) => name === names[0]) ? names : [names.sort().join(" * ")]).map((name) =>
-      parts.findIndex((part) => part.name === name),
-    );
-  });
-  const order = partsAfter.flat();
-  if (order.includes(-1)) return tensor;
-  const [inner, moved] = [parts.map(({ size }) => size), order.map((index) => parts[index].size)];
-  const source = Array(order.length);
-  const data = Array.from({ length: tensor.data.length }, (_, index) => {
-    positionOf(moved, index).forEach((coordinate, axis) => (source[order[axis]] = coordinate));
-    return tensor.data[flatIndex(inner, source)];
-  });
-  return { dtype: tensor.dtype, shape: partsAfter.map((indices) => sizeOf(indices.map((one) => inner[one]))), data };
-}
-
-/** The parts of an axis, which are several where it is a product and all sizes but one are known. */
-function partsOf(axis, size, factors) {
-  const names = axis.split(" * ");
-  const known = sizeOf(names.map((name) => factors[name] ?? 1));
-  const isSplit = names.filter((name) => !(name in factors)).length === 1 && size % known === 0;
-  if (!isSplit) return [{ name: names.sort().join(" * "), size }];
-  return names.map((name) => ({ name, size: factors[name] ?? size / known }));
-}
-
-// Operands that fit after a change
+// Parameters and operands as GET /ops describes them
 
 /** The value of a parameter: given, or the default of the framework that is given, or the service's own. */
 export function effective(operation, parameters, name) {
@@ -345,6 +267,13 @@ export function effective(operation, parameters, name) {
   return parameters[name] ?? ofFramework[name] ?? operation.parameters.properties[name]?.default;
 }
 
+/** Whether a parameter is one of the layer as its selector is set. */
+export function applies(operation, schema, parameters) {
+  return Object.entries(schema["x-only-with"] ?? {}).every(([selector, values]) =>
+    values.includes(effective(operation, parameters, selector)),
+  );
+}
+
 /** Axes of an operand in the layout that the parameters give, or null where GET /ops does not tell. */
 export function axesOf(operation, operand, parameters) {
   const format = String(effective(operation, parameters, "data_format"));
@@ -352,6 +281,8 @@ export function axesOf(operation, operand, parameters) {
   const layouts = operand?.axes ?? {};
   return layouts[Object.hasOwn(layouts, format) ? format : layout] ?? null;
 }
+
+export const isStar = (axis) => axis.startsWith("*"); // the spatial axes in order: "*spatial", "*kernel"
 
 /** The number of spatial axes of a shape; undefined where it has none or its rank is wrong. */
 export function spatialCount(shape, axes) {
@@ -366,42 +297,93 @@ export function spatialRange(operation) {
   return [minimum, maximum];
 }
 
-/** A tensor of a JSON body: nested lists, or dtype, shape and data. */
-function tensorOf(value) {
-  const shape = value?.shape ?? [];
-  if (!value?.shape) for (let list = value; Array.isArray(list); list = list[0]) shape.push(list.length);
-  return { dtype: value?.dtype ?? "float64", shape, data: [value?.data ?? value].flat(Infinity).map(Number) };
+// What controls say
+
+/** The alternatives of a schema, without null. */
+export const alternatives = (schema) =>
+  (schema.anyOf ?? schema.oneOf ?? [schema])
+    .flatMap((one) => (one === schema ? [one] : alternatives(one)))
+    .filter(({ type }) => type !== "null");
+
+export const isNumeric = ({ type }) => type === "integer" || type === "number";
+
+/** "2,2" of [2, 2]: whether a list repeats one value, and so says no more than it. */
+function repeats(list, value) {
+  return Array.isArray(list)
+    ? list.every((entry, index) => repeats(entry, Array.isArray(value) ? value[index] : value))
+    : Object.is(list, value);
 }
+
+/** The values of a schema that are words. */
+export const wordsOf = (schema) => alternatives(schema).flatMap((one) => one.enum ?? []);
+
+/** What the service made of a parameter, as "padding same → [[0,1],[0,1]]", where that says more than the control. */
+export function resolvedText(operation, parameters, resolved, name) {
+  const made = resolved?.[name];
+  const asked = effective(operation, parameters, name);
+  if (made === undefined || made === null || repeats(made, asked)) return "";
+  return `${asked === undefined || asked === null ? name : `${name} ${parameterText(asked)}`} → ${parameterText(made)}`;
+}
+
+/** The default of a parameter as the control has it, with the framework that it is of. */
+export function defaultOf(operation, { framework }, name) {
+  const value = effective(operation, { framework }, name);
+  const whose = value === effective(operation, {}, name) ? "" : `${framework}'s `;
+  const text = value === undefined || value === null ? "" : parameterText(value);
+  return { value, text, label: `${whose}default (${text || "none"})` };
+}
+
+/** What a step by 1 or -1 makes of a parameter; undefined where its value is not one number, or there is no other. */
+export function stepped(operation, parameters, resolved, name, numeric, by) {
+  const { minimum = -Infinity, maximum = Infinity } = numeric;
+  const value =
+    parameters[name] ?? effective(operation, parameters, name) ?? resolved?.[name] ?? Math.max(minimum, 1) - 1;
+  const [first] = parameters[name] ? [value] : [value].flat(Infinity);
+  const next = numeric.not?.enum?.includes(first + by) ? first + 2 * by : first + by;
+  const isNumber = Number.isFinite(first) && repeats(value, first);
+  return isNumber && next >= minimum && next <= maximum ? next : undefined;
+}
+
+/** "1x5x5x1" as sizes, or null. */
+export function parsedShape(text) {
+  const sizes = text.trim() === "" ? [] : text.trim().split(/\s*[x×,]\s*/i);
+  return sizes.every((size) => /^\d{1,7}$/.test(size)) ? sizes.map(Number) : null;
+}
+
+/** "N × H × W × C". */
+export function axesLabel(axes, shape) {
+  if (!axes) return "";
+  if (!axes.length) return "one value";
+  const count = spatialCount(shape, axes);
+  const spatial = count <= 3 ? ["D", "H", "W"].slice(3 - count) : ["…"];
+  const names = axes.flatMap((axis) =>
+    axis === "*spatial" ? spatial : axis.startsWith("*") ? spatial.map((name) => `${axis.slice(1)} ${name}`) : [axis],
+  );
+  return names.join(" × ");
+}
+
+// Changes
 
 /**
  * The state after a change, its operands made to fit.
  *
+ * - A parameter that others hang on, as the mode: those that do not apply any more are left out.
  * - Another op, or no operands yet: those of its example, and the parameters that are not given too.
  * - Another layout, by data_format or framework: the values of the operands are laid out anew.
  * - `sizes: {input: [1, 7, 7, 1]}`, or operands of other shapes: the others take the sizes that hang together with it.
  * - Another number of spatial axes or of groups: likewise.
  * - An operand that is null: one is made that fits.
+ * - `dtype: "float32"`: operands that have the dtype of the first take this one, where they can.
  *
  * What cannot fit (channels that the groups do not divide) stays as it is: the service says what is wrong.
  *
  * @param {object} state
  * @param {object} layer  of the new state, so of `changes.op` if that is given
- * @param {object} changes  parts of the state, and `sizes`
+ * @param {object} changes  parts of the state, and `sizes` or `dtype`
  * @param {(op: string) => Promise<object>} fetchExample  GET /examples/{op}_forward/request.json
  * @returns {Promise<object>}
  */
-export async function changed(state, layer, { sizes = {}, ...changes }, fetchExample) {
-  const { fitted } = await import("./fitting.js"); // not needed until something changes
-  const isOther = (changes.op ?? state.op) !== state.op;
-  const { tensors = isOther ? {} : state.tensors, parameters = isOther ? {} : state.parameters } = changes;
-  const next = { ...state, ...(isOther && { item: 0, by: "", cell: "" }), ...changes, tensors, parameters };
-  if (Object.keys(tensors).length) return fitted(isOther ? next : state, next, layer, sizes, !changes.tensors);
-  const rest = { ...(await fetchExample(next.op)) };
-  const example = {};
-  for (const { name } of layer.forward.operands) {
-    if (rest[name] !== undefined) example[name] = tensorOf(rest[name]);
-    delete rest[name];
-  }
-  const before = { ...next, tensors: example, parameters: rest };
-  return fitted(before, { ...before, parameters: { ...rest, ...parameters } }, layer, sizes, true);
+export async function changed(state, layer, changes, fetchExample) {
+  const { make } = await import("./fitting.js"); // not needed until something changes
+  return make(state, layer, changes, fetchExample);
 }

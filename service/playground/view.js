@@ -1,8 +1,7 @@
 /** The page as a template of what is known: state, picture, problems. */
-import { parameterForm, unplaced } from "./controls.js";
+import { parameterForm, sizesForm, unplaced } from "./controls.js";
 import { full, Marks, markLinks, markMaxima, short, tensorGrids } from "./grids.js";
 import { MAX_CELLS, viewsOf } from "./picture.js";
-import { sizesForm } from "./sizes.js";
 import { html, nothing } from "./vendor/lit-html.js";
 
 const TABS = [
