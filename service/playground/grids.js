@@ -196,9 +196,12 @@ function grid(picture, panel, options) {
 function cellTemplate(picture, cell, { row, column, marks, most, isEditable, editing, isStop, hidesNumbers }) {
   const { index } = cell;
   const isOfPadding = cell.tensor === "frame";
+  const [own, ofFrame] = [marks.of(cell.tensor, index), cell.frame === undefined ? "" : marks.of("frame", cell.frame)];
+  // a cell that is used where the padding repeats it, and not where it stands
+  const isSource = cell.frame !== undefined && own.includes("lit") && !ofFrame.includes("lit") && !own.includes("here");
   const classes = [
-    marks.of(cell.tensor, index),
-    cell.frame !== undefined ? marks.of("frame", cell.frame) : "",
+    own,
+    isSource ? "source" : ofFrame,
     isOfPadding ? paddingClass(picture, cell) : tint(cell.value, most),
   ].join(" ");
   const isEdited = editing && editing.tensor === cell.tensor && editing.index === index;
@@ -216,7 +219,9 @@ function cellTemplate(picture, cell, { row, column, marks, most, isEditable, edi
     data-value=${hidesNumbers ? nothing : full(cell.value)}
     aria-label="${where}: ${text || "nothing"}"
     aria-readonly=${isOfPadding || !isEditable}
-  >${content}</td>`;
+  >
+    ${content}
+  </td>`;
 }
 
 /** Only a layer with a weight multiplies its padding: what a pool has there, if anything, is no number of the sum. */

@@ -38,6 +38,7 @@ class Page {
   problem = null; // the last Problem, if what is shown is not what was asked for
   problems = []; // its findings
   isStale = false; // whether the picture is one of parameters that were
+  isBusy = false; // whether calls for the latest state are still to come
   isUnreachable = false;
   asksForKey = false;
   // what the visitor wants
@@ -167,7 +168,7 @@ class Page {
   async refresh() {
     this.controller.abort();
     this.controller = new AbortController();
-    this.isStale = true;
+    this.isStale = this.isBusy = true;
     this.draw();
     const { state, layer, layers } = this;
     const isDone = await this.attempt(
@@ -186,6 +187,8 @@ class Page {
       () => this.refresh(),
     );
     if (!isDone) return;
+    this.isBusy = false;
+    this.draw();
     this.drawn += 1;
     document.documentElement.dataset.ready = String(this.drawn);
   }

@@ -117,6 +117,7 @@ async function framed(picture, call) {
   const { padding } = parameters;
   const spatial = spatialPositions(axesOf(picture, "input"));
   if (!Array.isArray(padding) || padding.length !== spatial.length) return null;
+  if ("output_padding" in parameters || "output_size" in parameters) return null; // the padding is one of the output
   const [kernel, output] = [kernelSizes(picture), picture.results.output];
   const perAxis = (value, axis) => [value].flat()[axis] ?? [value].flat()[0];
   const overhang = spatial.map((position, axis) => {
@@ -131,9 +132,11 @@ async function framed(picture, call) {
   const shape = [...input.shape];
   spatial.forEach((position, axis) => (shape[position] += padding[axis][0] + padding[axis][1] + overhang[axis]));
   const explicit = { ...without(geometry(picture), NOT_GEOMETRY), padding: 0, spatial_axes: spatialAxes };
-  if (!(await haveSameWindows(picture, explicit, shape, call))) return null; // the padding is not one of the input
+  const outputShape = await shapeOverFrame(picture, explicit, shape, call);
+  if (!outputShape) return null;
 
-  const frame = { tensor: filled(shape), source: [], kind: [], parameters: explicit };
+  const empty = operands.input_zero_point?.data[0] ?? 0; // what counts as nothing
+  const frame = { tensor: filled(shape, empty), source: [], kind: [], parameters: explicit, outputShape };
   for (let index = 0; index < frame.tensor.data.length; index++) {
     const position = positionOf(shape, index);
     let kind = "input";
@@ -144,7 +147,7 @@ async function framed(picture, call) {
     });
     frame.kind[index] = kind;
     frame.source[index] = kind === "input" ? flatIndex(input.shape, position) : -1;
-    frame.tensor.data[index] = kind === "input" ? input.data[frame.source[index]] : 0;
+    if (kind === "input") frame.tensor.data[index] = input.data[frame.source[index]];
   }
   if ((parameters.padding_mode ?? "zeros") !== "zeros") await fillPadding(picture, frame, input, padding, call);
   return frame;
@@ -160,15 +163,24 @@ function geometry(picture) {
   );
 }
 
-async function haveSameWindows(picture, parameters, inputShape, call) {
+/**
+ * The shape of the output over the frame, or null if the windows over it are others: a layer may pad its output.
+ *
+ * Where ceil_mode leaves out a window that would begin in the padding, the frame has one window more.
+ */
+async function shapeOverFrame(picture, parameters, inputShape, call) {
   const { layer, operands, results } = picture;
   const shapes = Object.fromEntries(Object.entries(operands).map(([name, tensor]) => [name, tensor.shape]));
   shapes.input = [operands.input.shape[0], ...inputShape.slice(1)];
+  const own = results.output.shape;
+  const most = picture.parameters.ceil_mode ? 1 : 0;
   try {
-    const { output_shape } = await call(layer.shapePath, { ...parameters, shapes });
-    return `${output_shape}` === `${results.output.shape}`;
+    const { output_shape: shape } = await call(layer.shapePath, { ...parameters, shapes });
+    const isSame =
+      shape.length === own.length && shape.every((size, axis) => size >= own[axis] && size <= own[axis] + most);
+    return isSame ? shape : null;
   } catch (error) {
-    if (error.status === 422) return false;
+    if (error.status === 422) return null;
     throw error;
   }
 }
@@ -283,11 +295,14 @@ function standIn(picture, layers) {
 
 /** The gradient of each of some output cells of the item with respect to the input. */
 async function rows(picture, probe, first, end, call) {
-  const outputShape = picture.results.output.shape;
+  const ownShape = [1, ...picture.results.output.shape.slice(1)];
+  const probeShape = [1, ...(probe.frame?.outputShape ?? ownShape).slice(1)];
   const count = end - first;
-  const size = sizeOf(outputShape.slice(1));
-  const gradOutput = filled([count, ...outputShape.slice(1)]);
-  for (let row = 0; row < count; row++) gradOutput.data[row * size + first + row] = 1;
+  const size = sizeOf(probeShape);
+  const gradOutput = filled([count, ...probeShape.slice(1)]);
+  for (let row = 0; row < count; row++) {
+    gradOutput.data[row * size + flatIndex(probeShape, positionOf(ownShape, first + row))] = 1;
+  }
   const operands = Object.entries(probe.operands).map(([name, tensor]) => [
     name,
     name !== "weight" && tensor.shape[0] === 1 && tensor.shape.length > 1 ? repeated(tensor, count) : tensor,
@@ -305,10 +320,11 @@ async function rows(picture, probe, first, end, call) {
 /** Which bias each output cell has: biases of 1, 2, 3, … on their own. */
 async function biasLinks(picture, call) {
   const { layer, state, operands, results } = picture;
-  if (!operands.bias || operands.bias.dtype !== "float64") return [];
+  const bias = operands.bias ?? results.grad_bias;
+  if (!bias?.dtype.startsWith("float")) return [];
   const body = { ...state.parameters };
-  for (const [name, tensor] of Object.entries(operands)) body[name] = { ...tensor, data: tensor.data.map(() => 0) };
-  body.bias.data = body.bias.data.map((_, index) => index + 1);
+  for (const [name, tensor] of Object.entries(operands)) body[name] = filled(tensor.shape);
+  body.bias = { ...filled(bias.shape), data: bias.data.map((_, index) => index + 1) };
   const { output } = await call(layer.forward.path, body);
   return output.data.slice(0, sizeOf(results.output.shape.slice(1))).map((value) => value - 1);
 }

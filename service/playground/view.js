@@ -176,7 +176,7 @@ function pictureTemplate(page) {
       id="picture"
       class="${page.isStale ? "stale" : ""}"
       aria-label="The layer"
-      aria-busy=${page.isStale}
+      aria-busy=${page.isBusy}
       data-links=${picture.links.complete}
     >
       ${operands.map((name, index) => html`${index ? operator(picture, name) : nothing}${figure(name)}`)}
