@@ -26,7 +26,7 @@ const VERSION = "v1";
 const MOST_BYTES = 2 ** 25; // of JSON: MOST_VALUES numbers of full length are 2^24 and some
 const MOST_TEXT = 4096; // characters of a parameter
 const MOST_TENSORS = 16;
-const SLICE = 1024; // bytes that are decompressed at a time: at most 1 MB at once comes out of them
+const SLICE = 4096; // bytes that are decompressed at a time: at most 4 MB come out of them
 
 /** A link that cannot be read; the message is a sentence for the reader. */
 export class FragmentError extends Error {}
@@ -129,6 +129,7 @@ export async function encodeFragment(state) {
       new TextEncoder().encode(JSON.stringify(tensors)),
       new CompressionStream("deflate-raw"),
       Infinity,
+      Infinity,
     );
     items.push(`data=${base64url(packed)}`);
   }
@@ -205,7 +206,7 @@ async function unpacked(text) {
     bytes = Uint8Array.from(
       decodeTensor({ dtype: "uint8", base64: text.replaceAll("-", "+").replaceAll("_", "/") }).data,
     );
-    bytes = await passed(bytes, new DecompressionStream("deflate-raw"), MOST_BYTES);
+    bytes = await passed(bytes, new DecompressionStream("deflate-raw"), MOST_BYTES, SLICE);
   } catch (error) {
     throw error instanceof FragmentError ? error : damaged("its data cannot be decompressed");
   }
@@ -232,11 +233,11 @@ function isTooNested(bytes) {
 }
 
 /** Bytes that went through a stream of transformation, in slices, so that little of a bomb is made. */
-async function passed(bytes, stream, most) {
+async function passed(bytes, stream, most, slice) {
   let first = 0;
   const source = new ReadableStream({
     pull(controller) {
-      if (first < bytes.length) controller.enqueue(bytes.slice(first, (first += SLICE)));
+      if (first < bytes.length) controller.enqueue(bytes.slice(first, (first += slice)));
       else controller.close();
     },
   });
