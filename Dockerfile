@@ -10,6 +10,7 @@ COPY pyproject.toml hatch_build.py README.md ./
 COPY convpool/ convpool/
 COPY cnn_core/ cnn_core/
 COPY service/ service/
+COPY docs/ docs/
 RUN /build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir wheels . \
  && /build/bin/pip --python /opt/convpool/bin/python install --no-cache-dir --no-index --no-deps wheels/*.whl
 

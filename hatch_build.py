@@ -1,4 +1,4 @@
-"""Builds the wheel: ``cnn_core`` and ``service`` become parts of the package ``convpool``.
+"""Builds the wheel: ``cnn_core``, ``service`` and the pages of ``docs`` become parts of the package ``convpool``.
 
 In a checkout the two are packages of their own, and what is between them is imported by name: ``from cnn_core import
 Conv``. An installed package with such a name would break, and be broken by, every other ``service`` on the path.
@@ -14,6 +14,7 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 PACKAGES = ("convpool", "cnn_core", "service")
+PICTURE = re.compile(r"!\[[^\]]*\]\(([\w.-]+)\)")
 IMPORT_OF_CORE = re.compile(r"^( *)from cnn_core\b", re.MULTILINE)
 
 
@@ -30,9 +31,18 @@ class WheelLayout(BuildHookInterface):  # type: ignore[type-arg]
             target = packed if name == "convpool" else packed / name
             ignored = shutil.ignore_patterns("__pycache__")
             shutil.copytree(Path(self.root) / name, target, dirs_exist_ok=True, ignore=ignored)
+        self._copy_pages(packed / "docs")
         for path in packed.rglob("*.py"):
             path.write_text(IMPORT_OF_CORE.sub(r"\1from convpool.cnn_core", path.read_text("utf-8")), "utf-8")
         build_data["force_include"][str(packed)] = "convpool"
+
+    def _copy_pages(self, target: Path) -> None:
+        """Copy the pages that the service shows, and the pictures in them."""
+        target.mkdir()
+        for page in (Path(self.root) / "docs").glob("*.md"):
+            shutil.copy(page, target)
+            for picture in PICTURE.findall(page.read_text("utf-8")):
+                shutil.copy(page.parent / picture, target)
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:  # noqa: ARG002
         """Remove the copies."""

@@ -21,6 +21,7 @@ from cnn_core import __version__
 from .codecs import JSON_CODEC
 from .documentation import openapi as documentation
 from .documentation.api_keys import with_api_keys
+from .documentation.pages import documentation_pages
 from .documentation.playground import playground_documents
 from .http.api_keys import OPEN_FOLDERS, OPEN_PATHS, ApiKeyMiddleware, ApiKeys
 from .http.connections import CONNECTIONS, Connections, descriptors
@@ -202,7 +203,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     of_page = page_headers(documentation.PAGE)
     app.add_api_route("/docs", lambda: HTMLResponse(documentation.PAGE, headers=of_page), include_in_schema=False)
     app.add_api_route("/docs/", lambda: RedirectResponse("../docs"), include_in_schema=False)
-    for path, page_or_file in playground_documents().items():
+    for path, page_or_file in {**playground_documents(), **documentation_pages()}.items():
         app.add_route(path, page_or_file.endpoint, include_in_schema=False)
     document = documentation.document(app)
     if settings.root_path:

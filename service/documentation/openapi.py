@@ -71,7 +71,8 @@ Convolution and pooling layers, forward and backward, exact enough to check your
   it has the format of the request if that is {in_kind}, else {one} for one result and {several} for several.
 * **Parameters** go {places}; each of them in one place only. In a query or a form a value is JSON,
   or a bare word where it is a string: `stride=[2,1]`, `padding=same`. An unknown parameter is an error, never ignored.
-* **See a layer compute** in the [playground]({SERVER}/), forward and backward, with numbers that you change.
+* **See a layer compute** in the [playground]({SERVER}/), forward and backward, with numbers that you change; the
+  rules that frameworks differ in are in [Where frameworks disagree]({SERVER}/docs/where-frameworks-disagree.md).
 * The curl commands below call {SERVER} and are for bash. With brackets in a URL curl needs `-g`.
 * **Errors** are `{PROBLEM_MEDIA_TYPE}` (RFC 9457) with a list of what is wrong: pointer, message, got, expected.
 * Every response has an **X-Request-ID**, by which the server's log and traces know the request: the one that came with

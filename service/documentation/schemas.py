@@ -207,7 +207,10 @@ REPORT_SCHEMA = _object(
                         **OBJECT,
                         "description": "What makes the service agree, if sent with the request; empty if nothing does.",
                     },
-                    "rule": {"type": "string", "description": "Where the rule is described, in the project's files."},
+                    "rule": {
+                        "type": "string",
+                        "description": "Where the rule is described: the path of a page of this server.",
+                    },
                 },
                 "A mistake that leads to what was claimed.",
             ),

@@ -23,10 +23,10 @@ __all__ = ["OPEN_FOLDERS", "OPEN_PATHS", "ApiKeyMiddleware", "ApiKeys", "ApiKeys
 OPEN_PATHS = frozenset(
     (
         *("/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready"),
-        *("/", "/docs", "/docs/", "/openapi.json"),
+        *("/", "/docs", "/openapi.json"),
     )
 )
-OPEN_FOLDERS = ("/playground/", "/static-offline-docs/", "/examples/")
+OPEN_FOLDERS = ("/playground/", "/docs/", "/static-offline-docs/", "/examples/")
 """What a probe calls, and what the pages / and /docs consist of and link to: it is the same for everybody, and no
 request to it computes anything."""
 

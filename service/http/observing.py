@@ -29,7 +29,6 @@ __all__ = ["ObservingMiddleware", "operation_labels"]
 SERVICE_PATHS = {
     "/": "docs",
     "/docs": "docs",
-    "/docs/": "docs",
     "/openapi.json": "docs",
     "/ops": "docs",
     "/metrics": "metrics",
@@ -39,6 +38,7 @@ PREFIXES = {
     "/v2/health/": "health",
     "/v2": "v2:metadata",
     "/playground/": "docs",
+    "/docs/": "docs",
     "/examples/": "docs",
     "/static-offline-docs/": "docs",
 }

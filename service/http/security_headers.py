@@ -14,7 +14,7 @@ FOR_ALL_RESPONSES = [("X-Content-Type-Options", "nosniff")]
 INLINE_SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 
 
-def page_headers(page: str) -> dict[str, str]:
+def page_headers(page: str, *, has_scripts: bool = True) -> dict[str, str]:
     """Return the headers of a page that loads scripts, styles and pictures from its own origin, and calls it.
 
     Parameters
@@ -22,15 +22,16 @@ def page_headers(page: str) -> dict[str, str]:
     page : str
         HTML. Its inline scripts are allowed by their digests, so that a script that something else brings into the
         page does not run.
+    has_scripts : bool
+        Whether it may run scripts, and call the service, at all.
     """
     digests = (hashlib.sha256(script.encode()).digest() for script in INLINE_SCRIPT.findall(page))
     inline = [f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests]
     policy = (
         "default-src 'none'",
-        " ".join(("script-src 'self'", *inline)),
+        *((" ".join(("script-src 'self'", *inline)), "connect-src 'self'") if has_scripts else ()),
         "style-src 'self'",
         "img-src 'self' blob: data:",
-        "connect-src 'self'",
         "base-uri 'none'",
         "form-action 'none'",
         "frame-ancestors 'none'",

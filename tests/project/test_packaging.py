@@ -138,6 +138,25 @@ def test_the_wheel_has_the_files_of_the_playground(installed: Path) -> None:
     assert files(installed / "packages" / "convpool") == files(PROJECT)
 
 
+def test_the_wheel_has_the_pages_and_the_pictures_in_them(installed: Path) -> None:
+    pages = {path.name: path.read_text() for path in (PROJECT / "docs").glob("*.md")}
+    pictures = {name for page in pages.values() for name in re.findall(r"!\[.*?\]\((.*?)\)", page)}
+    copied = {path.name for path in (installed / "packages" / "convpool" / "docs").iterdir()}
+    assert copied == set(pages) | pictures
+    script = (
+        "from convpool.service.documentation.pages import documentation_pages; "
+        "print('/docs/where-frameworks-disagree.md' in documentation_pages())"
+    )
+    assert run_installed(installed, "-c", script) == "True\n"
+
+
+def test_the_image_is_built_with_what_the_wheel_is_built_from() -> None:
+    copied = re.findall(r"^COPY (\w+)/ \1/$", (PROJECT / "Dockerfile").read_text(), re.MULTILINE)
+    allowed = re.findall(r"^!(\w+)/(?:\*\.(\w+))?$", (PROJECT / ".dockerignore").read_text(), re.MULTILINE)
+    assert {"convpool", "cnn_core", "service", "docs"} <= set(copied) == {folder for folder, _ in allowed}
+    assert {suffix for folder, suffix in allowed if folder == "docs"} == {"md", "png"}
+
+
 def test_the_wheel_needs_numpy_alone_and_says_what_serving_needs(installed: Path) -> None:
     (metadata,) = (installed / "packages").glob("convpool-*.dist-info/METADATA")
     required = re.findall(r"^Requires-Dist: (.*)$", metadata.read_text(), re.MULTILINE)
