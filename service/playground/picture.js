@@ -64,7 +64,6 @@ export async function computePicture(layer, layers, state, call) {
     results,
     gradOutput,
     parameters: resolved,
-    padding: shape.padding,
     spatialAxes: resolved.spatial_axes,
     item: Math.min(state.item, output.shape[0] - 1),
     links: { all: [], complete: false },

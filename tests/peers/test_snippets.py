@@ -18,7 +18,7 @@ from tests.declarations import BY_NAME
 from tests.peers.tally import Tally
 from tests.snippets import Layer, code_for, draw, integers
 
-CASES = {"torch": 24, "onnx": 30, "jax": 6, "tensorflow": 12}
+CASES = {"torch": 24, "onnx": 30, "jax": 4, "tensorflow": 12}
 ABSENT = {
     "torch": {"conv_integer", "qlinear_conv"},
     "onnx": {"unfold"},

@@ -41,8 +41,12 @@ export function layerOf(picture) {
   const stride = filled(parameters.stride ?? kernel, rank);
   const dilation = filled(parameters.dilation ?? 1, rank);
   const extent = kernel.map((size, axis) => (size - 1) * dilation[axis] + 1);
-  const { padding } = picture; // resolved, where that of the parameters may still be "same"
   const sizes = isImage ? spatialOf(input.shape) : filled(parameters.output_size, rank);
+  const spans = sizes.map((size, axis) => (size - 1) * stride[axis] + extent[axis]);
+  const isSized = op === "conv_transpose" && parameters.framework === "onnx" && parameters.output_size;
+  const padding = isSized
+    ? paddingForSize(parameters, spans)
+    : filled(parameters.padding ?? 0, rank).map((sides) => filled(sides, 2));
   const fitting = sizes.map((size, axis) => {
     const [before, after] = padding[axis];
     return Math.floor((size + before + after - extent[axis]) / stride[axis]) + 1;
@@ -78,6 +82,16 @@ export function layerOf(picture) {
     channels: image.shape[channelsFirst ? 1 : image.shape.length - 1],
     taps: product(kernel),
   };
+}
+
+/** What ONNX cuts off a transposed convolution's output of a given size: an odd element at the start, but for "same". */
+function paddingForSize({ padding, output_padding, output_size }, spans) {
+  const [more, wanted] = [output_padding ?? 0, output_size].map((values) => filled(values, spans.length));
+  return spans.map((span, axis) => {
+    const total = Math.max(0, span + more[axis] - wanted[axis]);
+    const half = Math.floor(total / 2);
+    return padding === "same" ? [half, total - half] : [total - half, half];
+  });
 }
 
 const zeros = ({ dtype, shape, data }) => ({ dtype, shape, data: data.map(() => 0) });
