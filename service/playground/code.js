@@ -10,9 +10,11 @@ export class Code {
   }
 
   template() {
-    const { service, layer, state, picture } = this.context;
+    const { service, picture } = this.context;
     if (!picture) return "";
-    const all = snippets({ base: service.base, layer, state, picture });
+    if (picture !== this.picture) this.all = snippets({ base: service.base, picture });
+    this.picture = picture;
+    const { all } = this;
     const one = all.find(({ id }) => id === this.chosen) ?? all[0];
     return html`<div class="code">
       <div class="choices" role="group" aria-label="Copy as">
