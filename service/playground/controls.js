@@ -35,11 +35,21 @@ const SELDOM = "framework data_format algorithm index_scheme storage_order retur
 
 const FLOATS = ["float64", "float32"];
 
-/** The text of the parameter's field that is being edited, and the value that it stands for. */
-let typing = { name: "" };
+/**
+ * The field that is being edited: its text, the values (as text) that the state has had meanwhile by it, and for a size
+ * the tensors when that began. The state follows what is typed a moment later, and must not overwrite it then.
+ */
+let editing = { name: "", values: new Set() };
 
-/** The text of the size's field that is being edited, and the tensors when that began. */
-let sizing = { name: "" };
+function edited(name, text, value) {
+  const { values, ...others } = editing.name === name ? editing : { values: new Set() };
+  editing = { ...others, name, text, values: values.add(value) };
+}
+
+const endEditing = () => (editing = { name: "", values: new Set() });
+
+/** What a field shows: what is typed in it, unless the state has got its value from elsewhere. */
+const textOf = (name, value, text) => (editing.name === name && editing.values.has(value) ? editing.text : text);
 
 // Problems
 
@@ -134,7 +144,6 @@ function textInput({ ties, name, value, placeholder, list = nothing, mode = "tex
     aria-invalid=${ties.invalid}
     aria-errormessage=${ties.invalid ? ties.problem : nothing}
     aria-describedby=${ties.described}
-    @focus=${on.focus}
     @input=${on.input}
     @keydown=${on.keydown}
     @change=${on.change}
@@ -184,17 +193,21 @@ function textField(context, name, schema) {
   const words = wordsOf(schema);
   const next = (by) => numeric && stepped(operation, state.parameters, context.resolved, name, numeric, by);
   const given = state.parameters[name];
-  const isTyped = typing.name === name && Object.is(JSON.stringify(typing.value), JSON.stringify(given));
   const onInput = ({ target }) => {
     const text = target.value.trim();
-    typing = { name, text: target.value, value: text === "" ? undefined : parameterValue(text) };
-    set(name, typing.value);
+    const value = text === "" ? undefined : parameterValue(text);
+    edited(name, target.value, JSON.stringify(value));
+    set(name, value);
+  };
+  const step = (by) => {
+    endEditing();
+    set(name, next(by));
   };
   const onKey = (event) => {
     const by = { ArrowUp: 1, ArrowDown: -1 }[event.key];
     if (!by || words.length || next(by) === undefined) return;
     event.preventDefault();
-    set(name, next(by));
+    step(by);
   };
   const button = (by, sign, verb) =>
     html`<button
@@ -203,7 +216,7 @@ function textField(context, name, schema) {
       tabindex="-1"
       aria-label="${verb} ${name}"
       ?disabled=${next(by) === undefined}
-      @click=${() => set(name, next(by))}
+      @click=${() => step(by)}
     >
       ${sign}
     </button>`;
@@ -214,11 +227,11 @@ function textField(context, name, schema) {
       ${textInput({
         ties,
         name,
-        value: isTyped ? typing.text : given === undefined ? "" : parameterText(given),
+        value: textOf(name, JSON.stringify(given), given === undefined ? "" : parameterText(given)),
         placeholder: defaultOf(operation, state.parameters, name).text,
         list: words.length ? `words-${name}` : nothing,
         mode: alternatives(schema).length === 1 && numeric?.minimum >= 0 ? "decimal" : "text",
-        on: { input: onInput, keydown: onKey, blur: () => (typing = { name: "" }) },
+        on: { input: onInput, keydown: onKey, blur: endEditing },
       })}
       ${numeric ? button(1, "+", "increase") : nothing}
       ${words.length ? html`<datalist id="words-${name}">${words.map(option)}</datalist>` : nothing}
@@ -298,16 +311,16 @@ function sizeField({ operation, state, problems, onChange }, operand) {
       tensors: isPresent ? { ...others, [name]: null } : others,
     }));
   const shown = tensor?.shape.join("x") ?? "";
-  const isTyped = sizing.name === id && parsedShape(sizing.text)?.join("x") === shown;
-  const onFocus = ({ target }) => (sizing = { name: id, text: target.value, tensors: state.tensors });
   const onInput = ({ target }, isDone) => {
     // Each size that is typed starts from what was there before: 5, 51 and 5 again leave the values as they were.
-    sizing = { ...sizing, name: id, text: target.value, tensors: sizing.tensors ?? state.tensors };
+    const tensors = (editing.name === id && editing.tensors) || state.tensors;
+    edited(id, target.value, shown);
+    editing.tensors = tensors;
     const shape = parsedShape(target.value);
     const fits = shape && sizeOf(shape) <= MOST_VALUES && (shape.length > 0 || axes?.length === 0);
     target.setCustomValidity(fits ? "" : `sizes with x between them, as ${shown}, of at most ${MOST_VALUES} values`);
     if (!fits || (shape.length !== tensor.shape.length && !isDone)) return; // of another rank: not before it is whole
-    const { tensors } = sizing;
+    editing.values.add(shape.join("x"));
     onChange(() => ({ tensors, sizes: { [name]: shape } }));
   };
   const onDone = (event) => {
@@ -315,7 +328,7 @@ function sizeField({ operation, state, problems, onChange }, operand) {
     event.target.reportValidity();
   };
   const onBlur = ({ target }) => {
-    sizing = { name: "" };
+    endEditing();
     if (!target.validity.valid) target.value = shown;
     target.setCustomValidity("");
   };
@@ -341,10 +354,10 @@ function sizeField({ operation, state, problems, onChange }, operand) {
         ${textInput({
           ties,
           name: id,
-          value: isTyped ? sizing.text : shown,
+          value: textOf(id, shown, shown),
           placeholder: tensor ? "one value" : "none",
           isDisabled: !tensor,
-          on: { focus: onFocus, input: (event) => onInput(event, false), change: onDone, blur: onBlur },
+          on: { input: (event) => onInput(event, false), change: onDone, blur: onBlur },
         })}
       </span>`,
   });

@@ -3,7 +3,7 @@
  *
  * Nothing here knows a layer: how operands hang together is read from their axes in GET /ops.
  */
-import { DTYPES, decodeTensor, encodeTensor, sizeOf } from "./service.js";
+import { DTYPES, decodeTensor, encodeTensor, sizeOf, Unreachable } from "./service.js";
 
 /** @typedef {import("./service.js").Tensor} Tensor */
 
@@ -365,6 +365,8 @@ export function axesLabel(axes, shape) {
 
 // Changes
 
+let fitting = null; // the module, once it is asked for
+
 /**
  * The state after a change, its operands made to fit.
  *
@@ -383,8 +385,13 @@ export function axesLabel(axes, shape) {
  * @param {object} changes  parts of the state, and `sizes` or `dtype`
  * @param {(op: string) => Promise<object>} fetchExample  GET /examples/{op}_forward/request.json
  * @returns {Promise<object>}
+ * @throws {Unreachable} or what `fetchExample` throws
  */
 export async function changed(state, layer, changes, fetchExample) {
-  const { make } = await import("./fitting.js"); // not needed until something changes
-  return make(state, layer, changes, fetchExample);
+  // not needed until something changes
+  fitting ??= import("./fitting.js").catch(() => {
+    fitting = null;
+    throw new Unreachable("No answer.");
+  });
+  return (await fitting).make(state, layer, changes, fetchExample);
 }

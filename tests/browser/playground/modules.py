@@ -6,7 +6,8 @@ from typing import Any
 
 from playwright.sync_api import Page
 
-BLANK = "<!doctype html><meta charset=utf-8><title>blank</title><div id=page></div>"
+BLANK = """<!doctype html><html lang=en><meta charset=utf-8><title>blank</title>
+<link rel=stylesheet href=/playground/style.css><div id=page></div>"""
 IMPORT = """async (names) => {
   const modules = await Promise.all(names.map((name) => import(`/playground/${name}.js`)));
   Object.assign(window, ...modules);
