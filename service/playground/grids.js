@@ -5,7 +5,7 @@ import { html, nothing } from "./vendor/lit-html.js";
 
 const LEVELS = 4; // of the tint on either side of zero
 
-const AXIS_WORDS = { C: "channel", "C/groups": "channel", C_out: "kernel", "*spatial0": "slice", "*kernel0": "slice" };
+const AXIS_WORDS = { C: "channel", "C/groups": "channel", "*spatial0": "slice", "*kernel0": "slice" };
 
 /** A number as it fits in a cell: integers whole, others to five digits. */
 export function short(value) {
@@ -32,6 +32,8 @@ export function panelsOf(axes, shape, item = 0) {
     .map((_, index) => index)
     .filter((index) => index !== down && index !== across && axes[index] !== "N")
     .sort((a, b) => (axes[b] === "C_out") - (axes[a] === "C_out"));
+  const word = (axis) =>
+    axis === "C_out" ? (axes.includes("*kernel0") ? "kernel" : "channel") : (AXIS_WORDS[axis] ?? axis);
   let positions = [[]];
   for (const axis of others)
     positions = positions.flatMap((before) => Array.from({ length: shape[axis] }, (_, at) => [...before, at]));
@@ -41,7 +43,7 @@ export function panelsOf(axes, shape, item = 0) {
     return {
       title: others
         .filter((axis) => shape[axis] > 1)
-        .map((axis) => `${AXIS_WORDS[axes[axis]] ?? axes[axis]} ${place[axis]}`)
+        .map((axis) => `${word(axes[axis])} ${place[axis]}`)
         .join(", "),
       rows: down === undefined ? 1 : shape[down],
       columns: across === undefined ? 1 : shape[across],

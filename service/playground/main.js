@@ -55,7 +55,8 @@ class Page {
   said = ""; // to those who cannot see the picture
   // what is loaded when it is needed
   feature = null;
-  examples = null;
+  examples = null; // {title, fragment, note}
+  example = null; // the one that is shown
   formulaOf = null;
 
   changing = Promise.resolve(); // the last of the changes that are made one after the other
@@ -101,6 +102,7 @@ class Page {
   /** Show the state that a fragment holds. */
   async open(fragment) {
     this.sentence = "";
+    this.example = this.examples?.find((one) => one.fragment === fragment) ?? null;
     let given = START;
     try {
       if (fragment.length > 1) given = await decodeFragment(fragment);
@@ -151,6 +153,7 @@ class Page {
     );
     if (made.op) this.pinned = null;
     const computes = ["op", "view", "parameters", "tensors", "item"].some((name) => state[name] !== this.state[name]);
+    if (["op", "parameters", "tensors"].some((name) => state[name] !== this.state[name])) this.example = null;
     this.state = state;
     this.remember(isStep);
     if (computes) this.refresh();
@@ -354,8 +357,6 @@ class Page {
     this.draw();
   }
 
-  closeMenu = () => document.getElementById("examples")?.removeAttribute("open");
-
   /** A clicker's keys: from cell to cell of the result, then to the next example. */
   async step(direction) {
     const [name] = shownResults(this.picture);
@@ -364,12 +365,17 @@ class Page {
     const at = this.pinned?.tensor === name ? this.pinned.index - first + direction : direction > 0 ? 0 : size - 1;
     if (at >= 0 && at < size) return this.pin({ tensor: name, index: first + at });
     await this.loadExamples();
-    const current = this.examples.findIndex(({ fragment }) => fragment === this.example);
-    const next = this.examples[(current + direction + this.examples.length) % this.examples.length];
-    this.example = next.fragment;
+    const count = this.examples.length;
+    return this.openExample(this.examples[(this.examples.indexOf(this.example) + direction + count) % count]);
+  }
+
+  /** Show an example; a lecture goes on as one. */
+  async openExample({ fragment }) {
     const { present } = this.state;
-    await this.open(next.fragment);
-    return this.change({ present }, true);
+    document.getElementById("examples")?.removeAttribute("open");
+    history.pushState(null, "", fragment);
+    await this.open(fragment);
+    if (present) await this.change({ present });
   }
 }
 

@@ -50,7 +50,7 @@ export function pageTemplate(page) {
     <div id="body">
       ${isHidden("parameters") ? nothing : parameters(page)}
       <main>
-        ${away(page)} ${problemBox(page)}
+        ${away(page)} ${problemBox(page)} ${page.example && !isHidden("examples") ? exampleNote(page.example) : nothing}
         ${state.view === "compare" ? panel(page, "compare") : picture ? pictureTemplate(page) : nothing}
         ${isHidden("tabs") || state.present ? nothing : tabs(page)}
       </main>
@@ -92,16 +92,21 @@ function header(page) {
   </header>`;
 }
 
+const exampleNote = ({ title, note }) => html`<p id="note"><b>${title}.</b> ${note}</p>`;
+
 function examples(page) {
   return html`<details id="examples" @toggle=${(event) => event.target.open && page.loadExamples()}>
     <summary>Examples</summary>
     <ul>
-      ${(page.examples ?? []).map(
-        ({ title, fragment, note }) =>
-          html`<li>
-            <a href=${fragment} @click=${page.closeMenu}><b>${title}</b> <span>${note}</span></a>
-          </li>`,
-      )}
+      ${(page.examples ?? []).map((example) => {
+        const open = (event) => {
+          event.preventDefault();
+          page.openExample(example);
+        };
+        return html`<li>
+          <a href=${example.fragment} @click=${open}><b>${example.title}</b> <span>${example.note}</span></a>
+        </li>`;
+      })}
     </ul>
   </details>`;
 }
