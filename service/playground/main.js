@@ -152,8 +152,9 @@ class Page {
       () => this.change(changes, isStep),
     );
     if (made.op) this.pinned = null;
-    const computes = ["op", "view", "parameters", "tensors", "item"].some((name) => state[name] !== this.state[name]);
-    if (["op", "parameters", "tensors"].some((name) => state[name] !== this.state[name])) this.example = null;
+    const isOther = !isSameLayer(state, this.state);
+    const computes = isOther || state.view !== this.state.view || state.item !== this.state.item;
+    if (isOther) this.example = null;
     this.state = state;
     this.remember(isStep);
     if (computes) this.refresh();
@@ -223,7 +224,8 @@ class Page {
     if (this.cell && !this.formulaOf) this.loadFormulas();
     document.documentElement.classList.toggle("present", Boolean(state?.present));
     render(pageTemplate(this), this.root);
-    fitCells(Boolean(state?.present));
+    if (state?.present) import("./present.js").then(({ fitCells }) => fitCells());
+    else document.documentElement.style.removeProperty("--cell");
     if (this.editing) this.root.querySelector(".editor")?.focus();
   }
 
@@ -379,22 +381,11 @@ class Page {
   }
 }
 
-/** In a lecture the whole picture is to be seen at once, as large as it can be. */
-function fitCells(isPresenting) {
-  const { style } = document.documentElement;
-  if (!isPresenting) return style.removeProperty("--cell");
-  const figures = [...document.querySelectorAll("#picture figure")];
-  const panels = figures.map((figure) => [...figure.querySelectorAll("table")]);
-  const beside = (tables) => Math.min(tables.length, Math.ceil(Math.sqrt(tables.length)));
-  const columns = panels.map(
-    (tables) => beside(tables) * Math.max(0, ...tables.map(({ rows }) => rows[0].cells.length)),
-  );
-  const rows = panels.map(
-    (tables) => Math.ceil(tables.length / beside(tables)) * Math.max(0, ...tables.map((table) => table.rows.length)),
-  );
-  const width = (innerWidth - 80 - 60 * figures.length) / columns.reduce((sum, count) => sum + count, 0);
-  const height = (innerHeight - 330) / Math.max(1, ...rows);
-  style.setProperty("--cell", `${Math.floor(Math.max(22, Math.min(72, width, height)))}px`);
+/** Whether two states are of one layer with the same parameters and operands. */
+function isSameLayer(one, other) {
+  const names = Object.keys({ ...one.tensors, ...other.tensors });
+  const isSameParameters = JSON.stringify(one.parameters) === JSON.stringify(other.parameters);
+  return one.op === other.op && isSameParameters && names.every((name) => one.tensors[name] === other.tensors[name]);
 }
 
 new Page().start();
