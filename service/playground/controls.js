@@ -85,11 +85,11 @@ function toggleHelp({ currentTarget }) {
   currentTarget.setAttribute("aria-expanded", String(!help.hidden));
 }
 
-function question(id, about) {
+function question(id, name) {
   return html`<button
     type="button"
     class="ask"
-    aria-label="What is ${about}?"
+    aria-label="What is ${name}?"
     aria-expanded="false"
     aria-controls=${helpOf(id)}
     @click=${toggleHelp}
@@ -99,13 +99,13 @@ function question(id, about) {
 }
 
 /** A control in its frame; `control` is given what ties it to help and problems. */
-function field({ id, label, about, help, findings, note = "", control }) {
+function field({ id, name, label = name, help, findings, note = "", control }) {
   const described = [help && helpOf(id), findings.length && problemOf(id)].filter(Boolean).join(" ");
   const ties = { id, described: described || nothing, invalid: findings.length > 0, problem: problemOf(id) };
   return html`<div class="field ${findings.length ? "wrong" : ""}">
     <div class="head">
       <label for=${id}>${label}</label>
-      ${help ? question(id, about) : nothing}
+      ${help ? question(id, name) : nothing}
     </div>
     ${control(ties)} ${help ? html`<p class="help" id=${helpOf(id)} hidden>${help}</p>` : nothing}
     ${note ? html`<p class="resolved">${note}</p>` : nothing}
@@ -247,8 +247,7 @@ function parameterField(context, name) {
     kinds.length === 1 && kinds[0].enum ? choice : kinds.every(({ type }) => type === "boolean") ? checkbox : textField;
   return field({
     id: `parameter-${name}`,
-    label: name,
-    about: name,
+    name,
     help: schema.description,
     findings,
     note: findings.length ? "" : resolvedText(context.operation, context.state.parameters, context.resolved, name),
@@ -281,21 +280,17 @@ export function parameterForm({ operation, state, problems, resolved, onChange }
   const fields = (names) => names.map((name) => (isShown(name) ? parameterField(context, name) : nothing));
   const seldom = among(SELDOM);
   const isOpen = seldom.some((name) => name in state.parameters || problems.some((one) => nameOf(one) === name));
+  const more = html`<details class="more" ?open=${isOpen}>
+    <summary>More</summary>
+    ${fields(seldom)}
+  </details>`;
   return html`<form
     id="parameters"
     autocomplete="off"
     aria-label="Parameters"
     @submit=${(event) => event.preventDefault()}
   >
-    ${fields(foreign)} ${fields(other)} ${fields(among(OFTEN))}
-    ${
-      seldom.length
-        ? html`<details class="more" ?open=${isOpen}>
-            <summary>More</summary>
-            ${fields(seldom)}
-          </details>`
-        : nothing
-    }
+    ${fields(foreign)} ${fields(other)} ${fields(among(OFTEN))} ${seldom.length ? more : nothing}
   </form>`;
 }
 
@@ -306,68 +301,60 @@ function sizeField({ operation, state, problems, onChange }, operand) {
   const tensor = state.tensors[name];
   const id = `size:${name}`;
   const axes = axesOf(operation, operand, state.parameters);
-  const setPresent = (isPresent) =>
-    onChange(({ tensors: { [name]: _, ...others } }) => ({
-      tensors: isPresent ? { ...others, [name]: null } : others,
-    }));
+  const setPresent = ({ target: { checked } }) =>
+    onChange(({ tensors: { [name]: _, ...others } }) => ({ tensors: checked ? { ...others, [name]: null } : others }));
   const shown = tensor?.shape.join("x") ?? "";
-  const onInput = ({ target }, isDone) => {
+  const onInput = ({ target }, isDone = false) => {
     // Each size that is typed starts from what was there before: 5, 51 and 5 again leave the values as they were.
     const tensors = (editing.name === id && editing.tensors) || state.tensors;
     edited(id, target.value, shown);
     editing.tensors = tensors;
     const shape = parsedShape(target.value);
-    const fits = shape && sizeOf(shape) <= MOST_VALUES && (shape.length > 0 || axes?.length === 0);
+    const fits = shape && sizeOf(shape) <= MOST_VALUES && (shape.length > 0 || !(axes?.length > 1));
     target.setCustomValidity(fits ? "" : `sizes with x between them, as ${shown}, of at most ${MOST_VALUES} values`);
+    if (isDone) target.reportValidity();
     if (!fits || (shape.length !== tensor.shape.length && !isDone)) return; // of another rank: not before it is whole
     editing.values.add(shape.join("x"));
     onChange(() => ({ tensors, sizes: { [name]: shape } }));
-  };
-  const onDone = (event) => {
-    onInput(event, true);
-    event.target.reportValidity();
   };
   const onBlur = ({ target }) => {
     endEditing();
     if (!target.validity.valid) target.value = shown;
     target.setCustomValidity("");
   };
+  const presence = html`<input
+    type="checkbox"
+    name="has:${name}"
+    aria-label="with ${name}"
+    .checked=${Boolean(tensor)}
+    @change=${setPresent}
+  />`;
   return field({
     id,
     label: html`${name} <span class="axes">${axesLabel(axes, tensor?.shape)}</span>`,
-    about: name,
+    name,
     help: description,
     findings: problems.filter((finding) => nameOf(finding) === name),
     control: (ties) =>
       html`<span class="stepped">
-        ${
-          required
-            ? nothing
-            : html`<input
-                type="checkbox"
-                name="has:${name}"
-                aria-label="with ${name}"
-                .checked=${Boolean(tensor)}
-                @change=${({ target }) => setPresent(target.checked)}
-              />`
-        }
+        ${required ? nothing : presence}
         ${textInput({
           ties,
           name: id,
           value: textOf(id, shown, shown),
           placeholder: tensor ? "one value" : "none",
           isDisabled: !tensor,
-          on: { input: (event) => onInput(event, false), change: onDone, blur: onBlur },
+          on: { input: onInput, change: (event) => onInput(event, true), blur: onBlur },
         })}
       </span>`,
   });
 }
 
 /** A select with a field around it. */
-function chosen({ name, help, choices, value, findings, onChoose }) {
+function chosen({ name, help, choices, value, findings = [], onChoose }) {
   const options = (choices.includes(value) ? choices : [value, ...choices]).map((one) => [one, one]);
   const control = (ties) => select({ name, options, value, onChoose, ties });
-  return field({ id: `choice-${name}`, label: name, about: name, help, findings, control });
+  return field({ id: `choice-${name}`, name, help, findings, control });
 }
 
 function spatialAxes({ operation, state, problems, onChange }) {
@@ -400,7 +387,6 @@ export function sizesForm(options) {
     help: "The type of the numbers that the service computes with.",
     choices: FLOATS,
     value: state.tensors[first.name]?.dtype,
-    findings: [],
     onChoose: (chosen) => onChange({ dtype: chosen }),
   };
   return html`<form id="sizes" autocomplete="off" aria-label="Sizes" @submit=${(event) => event.preventDefault()}>

@@ -105,7 +105,7 @@ def test_every_parameter_and_operand_has_a_control_with_its_description(page: Pa
         if all(mode.get(selector) in values for selector, values in only.items()):
             control = forms.control(name)
             expect(control).to_have_accessible_description(schema["description"])
-            label = control.evaluate("(one) => one.labels[0].innerText")
+            label = control.evaluate("(one) => one.labels[0].textContent")
             assert label.split()[0] == name.removeprefix("size:")
         else:
             expect(forms.control(name)).to_have_count(0)
