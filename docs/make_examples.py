@@ -96,7 +96,7 @@ EXAMPLES = [
     Example(
         "Padding with zeros",
         "All inputs and weights are 1, so that an output is the number of real cells in its window: 9 inside, 6 "
-        "at an edge, 4 in a corner. That is why the borders of a padded output are darker.",
+        "at an edge, 4 in a corner. That is why borders come out weaker with padding.",
         "conv",
         {"padding": 1},
         {"input": image(np.ones((4, 4))), "weight": kernel(np.ones((3, 3)))},

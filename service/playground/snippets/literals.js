@@ -5,7 +5,7 @@
 
 /** @typedef {import("../service.js").Tensor} Tensor */
 
-const WIDTH = 100;
+const WIDTH = 80;
 const hexadecimal = (number, digits) => number.toString(16).padStart(digits, "0");
 
 /** A value as JSON, which is JavaScript too. No "!" either, which an interactive shell would expand. */
