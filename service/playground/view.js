@@ -184,19 +184,21 @@ function pictureTemplate(page) {
       aria-busy=${page.isBusy}
       data-links=${picture.links.complete}
     >
-      ${operands.map((name, index) => html`${index ? operator(picture, name) : nothing}${figure(name)}`)}
-      <span class="operator" aria-hidden="true">→</span>
-      ${results.map(figure)}
+      ${operands.map((name, index) => term(index ? signOf(picture, name) : "", figure(name)))}
+      ${results.map((name, index) => term(index ? "" : "→", figure(name)))}
     </section>
     ${state.hide.includes("formula") || hidesAnswers ? nothing : formula(page)} ${toolbar(page, hidesAnswers)}`;
 }
 
+/** A figure with the sign before it, which stay together where a line ends. */
+const term = (sign, figure) =>
+  sign ? html`<div class="term"><span class="operator" aria-hidden="true">${sign}</span>${figure}</div>` : figure;
+
 /** The sign before an operand, if it stands in a product or a sum. */
-function operator(picture, name) {
+function signOf(picture, name) {
   const { view, operands } = picture;
   const isFactor = name === "weight" || (name === "input" && view.startsWith("grad_"));
-  const sign = !operands.weight ? "" : isFactor ? "∗" : name === "bias" ? "+" : "";
-  return sign ? html`<span class="operator" aria-hidden="true">${sign}</span>` : nothing;
+  return !operands.weight ? "" : isFactor ? "∗" : name === "bias" ? "+" : "";
 }
 
 function tooLarge(picture, name) {
