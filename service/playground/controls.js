@@ -32,7 +32,6 @@ const OFTEN = (
   "count_include_pad norm_type"
 ).split(" ");
 const SELDOM = "framework data_format algorithm index_scheme storage_order return_indices divisor_override".split(" ");
-
 const FLOATS = ["float64", "float32"];
 
 /**
@@ -239,9 +238,11 @@ function textField(context, name, schema) {
 }
 
 function parameterField(context, name) {
-  const schema = context.operation.parameters.properties[name] ?? {};
-  const findings = context.problems.filter((finding) => nameOf(finding) === name);
-  const isRequired = (context.operation.parameters.required ?? []).includes(name);
+  const { operation, state, problems, resolved, resolvedOf } = context;
+  const schema = operation.parameters.properties[name] ?? {};
+  const findings = problems.filter((finding) => nameOf(finding) === name);
+  const isRequired = (operation.parameters.required ?? []).includes(name);
+  const isAsked = JSON.stringify(resolvedOf?.[name]) !== JSON.stringify(state.parameters[name]);
   const kinds = alternatives(schema);
   const make =
     kinds.length === 1 && kinds[0].enum ? choice : kinds.every(({ type }) => type === "boolean") ? checkbox : textField;
@@ -250,7 +251,7 @@ function parameterField(context, name) {
     name,
     help: schema.description,
     findings,
-    note: findings.length ? "" : resolvedText(context.operation, context.state.parameters, context.resolved, name),
+    note: findings.length || isAsked ? "" : resolvedText(operation, state.parameters, resolved, name),
     control: make({ ...context, isRequired }, name, schema),
   });
 }
@@ -263,15 +264,16 @@ function parameterField(context, name) {
  * @param {object} options.state
  * @param {Finding[]} options.problems  of the service's answer to the state
  * @param {Record<string, unknown>} [options.resolved]  the parameters as POST /{layer}/shape completes them
+ * @param {Record<string, unknown>} [options.resolvedOf]  the parameters of the state that `resolved` answers
  * @param {(change: (state: object) => object) => void} options.onChange  takes what makes changes of the state as it is
  */
-export function parameterForm({ operation, state, problems, resolved, onChange }) {
+export function parameterForm({ operation, state, problems, resolved, resolvedOf, onChange }) {
   const { properties } = operation.parameters;
   const set = (name, value) =>
     onChange(({ parameters: { [name]: _, ...others } }) => ({
       parameters: value === undefined ? others : { ...others, [name]: value },
     }));
-  const context = { operation, state, problems, resolved, set };
+  const context = { operation, state, problems, resolved, resolvedOf, set };
   const isShown = (name) => name in state.parameters || applies(operation, properties[name], state.parameters);
   const known = Object.keys(properties).filter((name) => name !== "spatial_axes"); // among the sizes
   const foreign = Object.keys(state.parameters).filter((name) => !(name in properties)); // to be removed

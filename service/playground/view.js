@@ -115,6 +115,7 @@ function parameters(page) {
   const { layer, state, picture, problems } = page;
   const onChange = (changes) => page.change(changes);
   const common = { operation: layer.forward, state, problems, onChange };
+  const isRefused = unplaced(problems, layer.forward).length < problems.length; // what a closed drawer would hide
   return html`<aside id="side" class=${page.isDrawerOpen ? "open" : ""} aria-label="Parameters and sizes">
     <button
       id="drawer"
@@ -122,9 +123,12 @@ function parameters(page) {
       aria-controls="parameters"
       @click=${() => page.toggleDrawer()}
     >
-      Parameters
+      Parameters${isRefused ? ": the service refuses one" : ""}
     </button>
-    <div class="forms">${parameterForm({ ...common, resolved: picture?.parameters })} ${sizesForm(common)}</div>
+    <div class="forms">
+      ${parameterForm({ ...common, resolved: picture?.parameters, resolvedOf: picture?.state.parameters })}
+      ${sizesForm(common)}
+    </div>
   </aside>`;
 }
 

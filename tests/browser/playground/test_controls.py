@@ -30,11 +30,13 @@ FORMS = """async ([op, more, problems, resolved, edit]) => {
     });
   };
   window.settle = () => last;
+  let resolvedOf = state.parameters;
   window.draw = (findings = problems, completed = resolved) => {
     problems = findings;
+    if (completed !== resolved) resolvedOf = state.parameters;
     resolved = completed;
     const common = { operation: layer.forward, state, problems, onChange };
-    const forms = [parameterForm({ ...common, resolved }), sizesForm(common)];
+    const forms = [parameterForm({ ...common, resolved, resolvedOf }), sizesForm(common)];
     render(html`${forms}`, document.getElementById("page"));
     document.getElementById("page").dataset.drawn = made.length;
   };
@@ -272,7 +274,9 @@ def test_what_the_service_made_of_a_parameter(page: Page) -> None:
     expect(notes).to_have_text(["stride → [2,2]", "padding same → [[0,1],[0,1]]"])
     forms.control("padding").fill("0,1")
     forms.settled()
-    expect(notes).to_have_text(["stride → [2,2]", "padding [0,1] → [[0,1],[0,1]]"])
+    expect(notes).to_have_text(["stride → [2,2]"])  # the service has not answered to the other yet
+    forms.resolve(**made | {"padding": [[0, 0], [1, 2]]})
+    expect(notes).to_have_text(["stride → [2,2]", "padding [0,1] → [[0,0],[1,2]]"])
     forms.resolve(padding=[[0, 0], [1, 1]])
     expect(notes).to_have_count(0)
 
