@@ -62,8 +62,8 @@ test-browser: $(BROWSER)/.ready ## Check /docs in headless Chromium (Debian's pa
 test-peers: $(PEERS)/.ready ## Compare with PyTorch, and check what docs/where-frameworks-disagree.md says about the others.
 	$(PEERS)/bin/python -m pytest tests/peers $(PYTEST_ARGS)
 
-test-tensorflow: $(TENSORFLOW)/.ready ## Check what docs/where-frameworks-disagree.md says about TensorFlow (2 GB).
-	$(TENSORFLOW)/bin/python -m pytest tests/peers/test_disagreements.py $(PYTEST_ARGS)
+test-tensorflow: $(TENSORFLOW)/.ready ## Check what the docs, and the code that the playground offers, say about TensorFlow (2 GB).
+	$(TENSORFLOW)/bin/python -m pytest tests/peers/test_disagreements.py tests/peers/test_snippets.py $(PYTEST_ARGS)
 
 # The server runs with the locked dependencies, some of which the clients need in other versions.
 test-clients: $(CLIENTS)/.ready $(DEV)/.ready ## Call /v2 with the clients of Triton and KServe (900 MB).

@@ -198,8 +198,10 @@ function core(call, picture) {
   if (!call.result && picture.results.indices)
     lines.push("print(result.output.tolist())", "print(result.indices.tolist())");
   else lines.push(`print(result${isNamed ? `.${call.result}` : ""}.tolist())`);
+  const { operands: described } = picture.layer.forward;
   const operands = call.operands.map(([name, tensor]) => {
-    const more = tensor.dtype === "float64" ? "" : `, np.${tensor.dtype}`;
+    const takesIntegers = described.find((one) => one.name === name)?.dtypes.includes("int64") ?? true;
+    const more = tensor.dtype === "float64" && takesIntegers ? "" : `, np.${tensor.dtype}`;
     return `${name} = np.array(${nested(tensor)}${more})`;
   });
   const imports = ["import numpy as np", `from cnn_core import ${type}  # installed by pip: from convpool.cnn_core`];

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,8 @@ import pytest
 from tests.declarations import BY_NAME
 from tests.peers.tally import Tally
 from tests.snippets import Layer, code_for, draw, integers
+
+pytestmark = pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
 
 CASES = {"torch": 24, "onnx": 30, "jax": 4, "tensorflow": 12}
 ABSENT = {
@@ -29,7 +32,7 @@ ABSENT = {
 MODULES = {"torch": "torch", "onnx": "onnxruntime", "jax": "jax", "tensorflow": "tensorflow"}
 ROUNDED = {"avg", "lp"}
 """Layers that divide or take roots; ONNX Runtime does that in float32."""
-TOLERANCES = {"onnx": 1e-6}
+TOLERANCES = {"onnx": 1e-6, "tensorflow": 1e-6}
 
 
 def printed(code: str) -> list[Any]:

@@ -4,8 +4,11 @@ import { isPadded, isQuantized, missing, outputPadding, upTo } from "./layer.js"
 
 const LAYERS = { conv, conv_transpose: convTranspose, max: maxPool, avg: avgPool, unfold };
 
-/** @param layer  See layerOf. @returns {{imports: string[], operands: string[], lines: string[]}} */
-export function tensorflow(layer) {
+const POOLS = ["max", "avg"];
+
+/** @param given  See layerOf. @returns {{imports: string[], operands: string[], lines: string[]}} */
+export function tensorflow(given) {
+  const layer = given.rank === 3 && POOLS.includes(given.op) ? { ...given, dtype: "float32" } : given; // all that it has
   if (isQuantized(layer)) missing("TensorFlow has no such quantized layer.");
   const build = LAYERS[layer.op] ?? missing("TensorFlow has no such layer.");
   const { before = [], expression } = build(layer);
@@ -59,18 +62,21 @@ function checkDilation(layer) {
 
 function conv(layer) {
   checkDilation(layer);
-  const { padding, stride, dilation, parameters } = layer;
+  const { rank, padding, stride, dilation, parameters } = layer;
   const mode = parameters.padding_mode ?? "zeros";
   if (isPadded(padding) && !["zeros", "reflect"].includes(mode))
     missing(`TensorFlow has no padding mode like ${mode}.`);
   const x = padded(last(layer, "input"), padding, mode === "reflect" ? 'mode="REFLECT"' : "");
+  // tf.nn.convolution takes no stride with a dilation; its gradient of three axes needs to be told the data_format
+  const isBoth = isDilated(layer) && stride.some((one) => one > 1);
   const convolved = (image, weight) =>
     called(
-      "tf.nn.convolution",
+      isBoth ? `tf.nn.conv${rank}d` : "tf.nn.convolution",
       image,
       weight,
-      `strides=${list(stride)}`,
-      'padding="VALID"',
+      list(stride),
+      '"VALID"',
+      rank === 3 ? 'data_format="NDHWC"' : "",
       isDilated(layer) ? `dilations=${list(dilation)}` : "",
     );
   const expression = withBias(layer, byGroup(parameters.groups, x, weightOf(layer), convolved));
