@@ -112,7 +112,7 @@ export function markLinks(picture, cell, marks, isPinned) {
 }
 
 /** The largest finite absolute value, which has the strongest tint. */
-const largest = (data) =>
+export const largest = (data) =>
   data.reduce((most, value) => (Math.abs(value) > most && Number.isFinite(value) ? Math.abs(value) : most), 0);
 
 function tint(value, most) {
@@ -147,19 +147,34 @@ export function tensorGrids(picture, { name, title, ...options }) {
   </figure>`;
 }
 
-/** Numbers as one grid, for pictures of their own (compare, learn): `values` in C order. */
-export function plainGrid({ name, label, rows, columns, values, classOf = () => "", hidesNumbers = false }) {
-  const most = largest(values);
-  const cell = (index) =>
-    html`<td
+/**
+ * Numbers as one grid, for pictures of their own (compare, learn): `values` in C order. A cell's number in its tensor is
+ * `indexOf` its number in the grid; classes, and words for who does not see them, go by that.
+ */
+export function plainGrid({
+  name,
+  label,
+  rows,
+  columns,
+  values,
+  most = largest(values),
+  indexOf = (cell) => cell,
+  classOf = () => "",
+  wordOf = () => "",
+}) {
+  const cell = (at) => {
+    const [index, value] = [indexOf(at), values[at]];
+    const word = wordOf(index);
+    return html`<td
       role="gridcell"
-      tabindex="-1"
+      tabindex=${at ? -1 : 0}
       data-index=${index}
-      data-value=${full(values[index])}
-      class="${classOf(index)}${tint(values[index], most)}"
+      data-value=${full(value)}
+      class="${classOf(index)}${tint(value, most)}"
     >
-      ${hidesNumbers ? "?" : short(values[index])}
+      ${short(value)}${word ? html`<span class="for-screen-readers">, ${word}</span>` : nothing}
     </td>`;
+  };
   const range = (count) => Array.from({ length: count }, (_, index) => index);
   return html`<table role="grid" aria-label=${label} data-tensor=${name}>
     <tbody>

@@ -49,6 +49,7 @@ export function listen(page) {
   root.addEventListener("keydown", (event) => {
     if (event.target.matches(".editor")) editorKey(page, event);
     else if (cellAt(event.target)) gridKey(page, event);
+    else if (event.target.matches("[role=gridcell]")) moveInGrid(event);
     else if (event.target.matches("[role=tab]")) tabKey(event);
   });
   document.addEventListener("keydown", (event) => pageKey(page, event));
@@ -70,7 +71,8 @@ function focusCell(page, { tensor, index }) {
   page.root.querySelector(`[data-tensor="${tensor}"] [data-index="${index}"]`)?.focus();
 }
 
-function gridKey(page, event) {
+/** Follow the keys that move in a grid; returns whether this was one. */
+function moveInGrid(event) {
   const cell = event.target.closest("[role=gridcell]");
   const row = cell.parentElement,
     rows = row.parentElement.rows;
@@ -83,8 +85,16 @@ function gridKey(page, event) {
     Home: () => (event.ctrlKey ? rows[0] : row).cells[0],
     End: () => [...(event.ctrlKey ? rows[rows.length - 1] : row).cells].at(-1),
   }[event.key];
-  if (target) target()?.focus();
-  else if (event.key === "Enter" || event.key === " ") page.pin(cellAt(cell));
+  if (!target) return false;
+  target()?.focus();
+  event.preventDefault();
+  return true;
+}
+
+function gridKey(page, event) {
+  if (moveInGrid(event)) return;
+  const cell = event.target.closest("[role=gridcell]");
+  if (event.key === "Enter" || event.key === " ") page.pin(cellAt(cell));
   else if (event.key === "F2") page.edit(cellAt(cell));
   else if (/^[-0-9.]$/.test(event.key) && page.state.tab === "type") return;
   else return;

@@ -1,10 +1,10 @@
 /** The page: a state, the picture that the service makes of it, and what the visitor does. */
-import { computePicture, layersOf, linkKey, loadLinks, tensorOf, viewsOf } from "./picture.js";
+import { computePicture, isSameLayer, layersOf, linkKey, loadLinks, tensorOf, viewsOf } from "./picture.js";
 import { isAborted, Problem, Service, sizeOf, Unreachable } from "./service.js";
 import { changed, DEFAULTS, decodeFragment, encodeFragment } from "./state.js";
 import { listen } from "./interaction.js";
 import { render } from "./vendor/lit-html.js";
-import { pageTemplate, shownResults } from "./view.js";
+import { Features, pageTemplate, shownResults } from "./view.js";
 
 const START = {
   op: "conv",
@@ -18,14 +18,6 @@ const START = {
     },
     weight: { dtype: "float64", shape: [3, 3, 1, 1], data: [1, 0, -1, 2, 0, -2, 1, 0, -1] },
   },
-};
-const FEATURES = {
-  compare: "Compare",
-  learn: "Learn",
-  image: "ImageLab",
-  overlap: "Overlap",
-  table: "Tables",
-  code: "Code",
 };
 const MAX_WAIT = 8; // seconds between two tries, while the service does not answer
 const RANDOM = [-4, 4];
@@ -54,7 +46,7 @@ class Page {
   sentence = ""; // what is wrong with the link
   said = ""; // to those who cannot see the picture
   // what is loaded when it is needed
-  feature = null;
+  features = new Features(this);
   examples = null; // {title, fragment, note}
   example = null; // the one that is shown
   formulaOf = null;
@@ -184,7 +176,7 @@ class Page {
         };
         const picture = await computePicture(layer, layers, state, call);
         Object.assign(this, { picture, isStale: false, problem: null, problems: [] });
-        this.feature?.update?.();
+        this.features.update();
         this.draw();
         await loadLinks(picture, layers, call, () => this.draw());
       },
@@ -223,6 +215,7 @@ class Page {
     const { state } = this;
     if (this.cell && !this.formulaOf) this.loadFormulas();
     document.documentElement.classList.toggle("present", Boolean(state?.present));
+    this.features.close();
     render(pageTemplate(this), this.root);
     if (state?.present) import("./present.js").then(({ fitCells }) => fitCells());
     else document.documentElement.style.removeProperty("--cell");
@@ -234,43 +227,6 @@ class Page {
     const { formulaOf } = await import("./formula.js");
     this.formulaOf = formulaOf;
     this.draw();
-  }
-
-  /** What a tab or the view Compare shows: a module of its own, asked for when it is first needed. */
-  panelTemplate(name) {
-    if (this.feature?.name !== name) {
-      this.feature?.stop?.();
-      const placeholder = (this.feature = { name });
-      import(`./${name}.js`).then((loaded) => {
-        if (this.feature !== placeholder) return;
-        this.feature = new loaded[FEATURES[name]](this.context());
-        this.feature.name = name;
-        this.feature.start?.();
-        this.draw();
-      });
-    }
-    return this.feature.template?.() ?? "";
-  }
-
-  context() {
-    const page = this;
-    return {
-      service: page.service,
-      get ops() {
-        return page.ops;
-      },
-      get layer() {
-        return page.layer;
-      },
-      get state() {
-        return page.state;
-      },
-      get picture() {
-        return page.picture;
-      },
-      change: (changes) => page.change(changes),
-      redraw: () => page.draw(),
-    };
   }
 
   setValue({ tensor, index }, value) {
@@ -379,13 +335,6 @@ class Page {
     await this.open(fragment);
     if (present) await this.change({ present });
   }
-}
-
-/** Whether two states are of one layer with the same parameters and operands. */
-function isSameLayer(one, other) {
-  const names = Object.keys({ ...one.tensors, ...other.tensors });
-  const isSameParameters = JSON.stringify(one.parameters) === JSON.stringify(other.parameters);
-  return one.op === other.op && isSameParameters && names.every((name) => one.tensors[name] === other.tensors[name]);
 }
 
 new Page().start();

@@ -29,6 +29,13 @@ export function layersOf(ops) {
   });
 }
 
+/** Whether two states are of one layer with the same parameters and operands. */
+export function isSameLayer(one, other) {
+  const names = Object.keys({ ...one.tensors, ...other.tensors });
+  const isSameParameters = JSON.stringify(one.parameters) === JSON.stringify(other.parameters);
+  return one.op === other.op && isSameParameters && names.every((name) => one.tensors[name] === other.tensors[name]);
+}
+
 /** What can be shown of a layer. */
 export const viewsOf = (layer) => ["forward", ...(layer.backward?.results ?? []), "compare"];
 

@@ -95,7 +95,7 @@ const READERS = {
   view: pattern(/^\w{1,64}$/, "view must be the name of a view"),
   item: (text) => Number(pattern(/^\d{1,9}$/, "item must be a number")(text)),
   tab: pattern(/^\w{0,64}$/, "tab must be a name"),
-  by: pattern(/^\w{0,64}$/, "by must be the name of a parameter"),
+  by: pattern(/^(\w{1,64}(:\w{1,64})?)?$/, "by must be the name of a parameter, or with a result as ties:grad_input"),
   cell: pattern(/^(\w{1,64}:\d{1,9})?$/, "cell must be a tensor and a number, as output:7"),
   present: (text) => pattern(/^(1|true|)$/, "present takes no value")(text) === text,
 };

@@ -13,6 +13,16 @@ const TABS = [
   ["errors", "Errors"],
 ];
 
+/** The classes of their modules. */
+const FEATURES = {
+  compare: "Compare",
+  learn: "Learn",
+  image: "ImageLab",
+  overlap: "Overlap",
+  table: "Tables",
+  code: "Code",
+};
+
 /** What a view is called in the header. */
 export function viewTitle(view) {
   if (view.startsWith("grad_")) return `∂${view.slice("grad_".length)}`;
@@ -298,4 +308,65 @@ function errors({ problem }) {
   return html`<pre tabindex="0">${JSON.stringify(problem.document, null, 2)}</pre>`;
 }
 
-const panel = (page, name) => page.panelTemplate(name);
+const panel = (page, name) => page.features.template(name);
+
+/** What the tabs and the view Compare show: modules of their own, each asked for when it is first needed. */
+export class Features {
+  #open = new Map(); // by name
+
+  constructor(page) {
+    this.page = page;
+  }
+
+  template(name) {
+    if (!Object.hasOwn(FEATURES, name)) return ""; // a link may say anything
+    if (!this.#open.has(name)) this.#load(name);
+    return this.#open.get(name).template?.() ?? "";
+  }
+
+  async #load(name) {
+    const placeholder = {};
+    this.#open.set(name, placeholder);
+    const loaded = await import(`./${name}.js`).catch(() => null);
+    if (this.#open.get(name) !== placeholder) return; // it was closed before it had come
+    const missing = { template: () => "The service did not send this part of the page. Open it again." };
+    const feature = loaded ? new loaded[FEATURES[name]](contextOf(this.page)) : missing;
+    this.#open.set(name, feature);
+    feature.start?.();
+    this.page.draw();
+  }
+
+  /** There is a new picture. */
+  update() {
+    for (const feature of this.#open.values()) feature.update?.();
+  }
+
+  /** Stop what is no longer shown. */
+  close() {
+    const { state } = this.page;
+    for (const [name, feature] of [...this.#open]) {
+      if (name === state?.tab || name === state?.view) continue;
+      this.#open.delete(name);
+      feature.stop?.();
+    }
+  }
+}
+
+/** What a feature sees of the page, always as it is now. */
+const contextOf = (page) => ({
+  service: page.service,
+  get ops() {
+    return page.ops;
+  },
+  get layer() {
+    return page.layer;
+  },
+  get state() {
+    return page.state;
+  },
+  get picture() {
+    return page.picture;
+  },
+  change: (changes) => page.change(changes),
+  redraw: () => page.draw(),
+});

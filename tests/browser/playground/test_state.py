@@ -82,7 +82,7 @@ STATES = st.fixed_dictionaries(
         "tensors": st.dictionaries(WORD, tensors(), max_size=3),
         "item": st.integers(0, 10**9 - 1),
         "tab": WORD | st.just(""),
-        "by": WORD | st.just(""),
+        "by": WORD | st.just("") | st.builds("{}:{}".format, WORD, WORD),
         "cell": st.just("") | st.builds("{}:{}".format, WORD, st.integers(0, 10**9 - 1)),
         "hide": st.lists(TEXT, max_size=3),
         "present": st.booleans(),
