@@ -156,7 +156,8 @@ function away(page) {
 function problemBox(page) {
   const { problem, problems, layer, sentence } = page;
   if (page.asksForKey) return keyForm(page);
-  const findings = layer ? unplaced(problems, layer.forward) : problems;
+  const hasControls = layer && !page.state.hide.includes("parameters");
+  const findings = hasControls ? unplaced(problems, layer.forward) : problems;
   const lines = findings.map(({ message }) => message);
   if (problem && !problems.length) lines.push(problem.message);
   if (sentence) lines.push(sentence);
