@@ -46,6 +46,7 @@ function edited(name, text, value) {
 }
 
 const endEditing = () => (editing = { name: "", values: new Set() });
+addEventListener("hashchange", endEditing); // a link, or Back: what was typed before it is no longer meant
 
 /** What a field shows: what is typed in it, unless the state has got its value from elsewhere. */
 const textOf = (name, value, text) => (editing.name === name && editing.values.has(value) ? editing.text : text);

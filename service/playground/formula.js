@@ -92,7 +92,8 @@ function productTerms(picture, links) {
   const { bias, input_zero_point: inputZero, weight_zero_point: weightZero, weight } = picture.operands;
   const less = (value, zero) => (zero ? `(${short(value)} − ${short(zero)})` : factor(value));
   const perChannel = (tensor, link) => tensor?.data[tensor.data.length > 1 ? channelOfWeight(picture, link) : 0];
-  const products = links.map((link) => {
+  const factors = links.filter((link) => link.weight >= 0); // a transposed convolution may have a bias alone
+  const products = factors.map((link) => {
     const value = less(valueOfInput(picture, link), inputZero?.data[0]);
     return `${value}×${less(weight.data[link.weight], perChannel(weightZero, link))}`;
   });
@@ -127,10 +128,7 @@ function ties(picture, links) {
 function gradientTerms(picture, links, cell) {
   const gradOutput = picture.gradOutput.data;
   const offset = itemOffset(picture, "grad_output");
-  const note =
-    picture.gradOutput.shape[0] > 1 && linkKey(cell.tensor) !== "input"
-      ? `Terms of item ${picture.item} of the batch.`
-      : "";
+  const isSummed = picture.gradOutput.shape[0] > 1 && linkKey(cell.tensor) !== "input"; // over the batch
   const factors = {
     input: (link) => link.coefficient,
     weight: (link) => valueOfInput(picture, link),
@@ -145,7 +143,9 @@ function gradientTerms(picture, links, cell) {
       (link) =>
         `${factor(gradOutput[link.output + offset])}${linkKey(cell.tensor) === "bias" ? "" : `×${factor(factors(link))}`}`,
     );
-  return { terms: joined(terms, " + "), note };
+  const sum = joined(terms, " + ");
+  if (!isSummed) return { terms: sum, note: "" };
+  return { terms: `${sum} + …`, note: `The dots are the terms of the other items; item ${picture.item} is shown.` };
 }
 
 function reach(picture, links, cell) {

@@ -155,8 +155,9 @@ class Page {
 
   /** Write the state into the address, as a step that Back undoes if it is one. */
   async remember(isStep = false) {
-    const state = { ...this.state, cell: this.pinned ? `${this.pinned.tensor}:${this.pinned.index}` : "" };
-    const fragment = await encodeFragment(state);
+    const { state, pinned } = this;
+    const fragment = await encodeFragment({ ...state, cell: pinned ? `${pinned.tensor}:${pinned.index}` : "" });
+    if (state !== this.state || pinned !== this.pinned) return; // something newer is shown, and remembered
     if (fragment !== location.hash) history[isStep ? "pushState" : "replaceState"](null, "", fragment);
   }
 

@@ -257,6 +257,8 @@ function link(picture, probe, output, bias, window, coefficients) {
     const coefficient = coefficients ? (input < 0 ? 0 : coefficients[input]) : own;
     links.all.push({ output, frame: probe.frame ? index : -1, input, weight, bias, coefficient });
   });
+  const isOfBiasAlone = bias >= 0 && window.every((value) => value === 0);
+  if (isOfBiasAlone) links.all.push({ output, frame: -1, input: -1, weight: -1, bias, coefficient: 0 });
 }
 
 /** How to ask for the windows; null if no layer answers that. */
@@ -351,7 +353,7 @@ const KEYS = {
 const ITEM_TENSORS = ["output", "grad_output", "indices", "input", "grad_input"];
 
 /** The key of a link under which a tensor's cells stand, or undefined. */
-export const linkKey = (tensor) => KEYS[tensor];
+export const linkKey = (tensor) => (Object.hasOwn(KEYS, tensor) ? KEYS[tensor] : undefined);
 
 /** The number of cells before those of the shown item. */
 export function itemOffset(picture, name) {

@@ -33,7 +33,8 @@ const viewLabel = (view) => (view.startsWith("grad_") ? `gradient of ${view.slic
 
 /** The operands beside which the result of a view stands. */
 export function shownOperands(picture) {
-  const names = Object.keys(picture.operands);
+  const given = picture.layer.forward.operands.map(({ name }) => name); // in the order of the sum, not of a link
+  const names = given.filter((name) => picture.operands[name]);
   if (!picture.view.startsWith("grad_")) return names;
   const differentiated = picture.view.slice("grad_".length);
   if (differentiated === "bias") return ["grad_output"];

@@ -1,4 +1,4 @@
-"""The page /docs as the tests use it."""
+"""Pages as the tests use them: what they ask for, and /docs."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ CALLS = [operation.path for operation in OPERATIONS] + [f"/{layer.name}/shape" f
 CONV_OUTPUT = [[[[-3.5], [-3.5], [3.5]], [[-3.5], [-3.5], [6.5]], [[7.5], [8.5], [9.5]]]]
 
 
-class DocsPage:
-    """The page, with all that it asks for and complains about."""
+class RecordedPage:
+    """A page, with all that it asks for and complains about."""
 
     def __init__(self, page: Page) -> None:
         self.page = page
@@ -54,6 +54,16 @@ class DocsPage:
         response = request.response()
         if response is None or response.status >= 400:
             self.complaints.append(f"refused: {request.url}")
+
+    def assert_clean(self, base_url: str) -> None:
+        """Nothing was complained about, and nobody but the service was asked."""
+        assert self.complaints == []
+        assert self.requested
+        assert [url for url in self.requested if not url.startswith(f"{base_url}/")] == []
+
+
+class DocsPage(RecordedPage):
+    """The page /docs."""
 
     def open(self, base_url: str, path: str = "/docs") -> None:
         self.page.goto(base_url + path)
@@ -97,11 +107,6 @@ class DocsPage:
         """Close an operation again."""
         block.locator(".opblock-summary-path").click()
         expect(block.locator(".opblock-body")).to_have_count(0)
-
-    def assert_clean(self, base_url: str) -> None:
-        assert self.complaints == []
-        assert self.requested
-        assert [url for url in self.requested if not url.startswith(f"{base_url}/")] == []
 
 
 def of_example(server_url: str, path: str) -> Any:

@@ -8,6 +8,7 @@ import pytest
 from playwright.sync_api import BrowserContext
 
 from tests.browser.playground.bare import Bare
+from tests.browser.playground.playground import Playground
 
 
 @pytest.fixture
@@ -17,3 +18,21 @@ def bare(context: BrowserContext, server_url: str) -> Iterator[Bare]:
         bare = Bare(page, server_url)
         yield bare
         assert bare.complaints == []
+
+
+@pytest.fixture
+def playground(context: BrowserContext, server_url: str) -> Iterator[Playground]:
+    """A new page of its own, not yet open."""
+    with context.new_page() as page:
+        yield Playground(page, server_url)
+
+
+@pytest.fixture(scope="module")
+def shared(context: BrowserContext, server_url: str) -> Iterator[Playground]:
+    """One page whose fragment is changed for layer after layer."""
+    with context.new_page() as page:
+        playground = Playground(page, server_url)
+        playground.open()
+        playground.load_formulas()
+        yield playground
+        playground.assert_sound()
