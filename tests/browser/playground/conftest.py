@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import BrowserContext
+from playwright.sync_api import BrowserContext, Page
 
 from tests.browser.playground.bare import Bare
+from tests.browser.playground.modules import blank_page
 from tests.browser.playground.playground import Playground
 
 
@@ -36,3 +37,10 @@ def shared(context: BrowserContext, server_url: str) -> Iterator[Playground]:
         playground.load_formulas()
         yield playground
         playground.assert_sound()
+
+
+@pytest.fixture(scope="module")
+def forms_page(context: BrowserContext, server_url: str) -> Iterator[Page]:
+    """A page that has nothing but the modules of the forms."""
+    with context.new_page() as page:
+        yield blank_page(page, server_url, "service", "state", "controls", "vendor/lit-html")
