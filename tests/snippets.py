@@ -80,7 +80,9 @@ def encoded(array: AnyArray) -> dict[str, Any]:
     return {"dtype": array.dtype.name, "shape": array.shape, "base64": base64.b64encode(little.tobytes()).decode()}
 
 
-def draw(declaration: Declaration, count: int, number: int, change: Callable[[Case], Case]) -> list[Layer]:
+def draw(
+    declaration: Declaration, count: int, number: int, change: Callable[[Case], Case], *, examples: bool = True
+) -> list[Layer]:
     """Draw cases, the same for the same number, after the examples; of each the output and every gradient is a layer.
 
     Parameters
@@ -104,7 +106,8 @@ def draw(declaration: Declaration, count: int, number: int, change: Callable[[Ca
 
     collect()
     layers = []
-    for case in map(change, [with_gradient(declaration, case) for case in declaration.examples.values()] + cases):
+    first = [with_gradient(declaration, case) for case in declaration.examples.values()] if examples else []
+    for case in map(change, first + cases):
         if any(array.size == 0 for array in case.operands.values()):
             continue
         forward = declaration.computed(case)
