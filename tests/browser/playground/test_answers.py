@@ -57,7 +57,7 @@ def test_an_answer_of_a_proxy_is_no_answer(shared: Playground, answer: Any) -> N
         ({"dilation": 9}, ""),
         ({"groups": 2}, ""),
         ({"stride": 0, "padding": -1}, "/padding"),
-        ({"padding": 5, "padding_mode": "reflect"}, "/padding"),
+        ({"padding": 5, "padding_mode": "reflect"}, "/input"),
         ({"spatial_axes": 3}, ""),
     ],
 )

@@ -205,8 +205,8 @@ MUTATIONS = [
     Mutation(
         "a problem stands at the other controls",
         "controls.js",
-        "context.problems.filter((finding) => nameOf(finding) === name)",
-        "context.problems.filter((finding) => nameOf(finding) !== name)",
+        "const findings = problems.filter((finding) => nameOf(finding) === name)",
+        "const findings = problems.filter((finding) => nameOf(finding) !== name)",
         problem,
     ),
     Mutation(
