@@ -39,6 +39,8 @@ def test_the_page_opens_with_the_first(context: BrowserContext, server_url: str)
 
 def test_the_menu_opens_every_one_without_a_problem(context: BrowserContext, server_url: str) -> None:
     with context.new_page() as page:
+        exceptions: list[str] = []
+        page.on("pageerror", lambda error: exceptions.append(str(error)))
         open_page(page, f"{server_url}/")
         for number, example in enumerate(EXAMPLES):
             drawn = int(page.locator("html").get_attribute("data-ready") or 0)
@@ -50,3 +52,4 @@ def test_the_menu_opens_every_one_without_a_problem(context: BrowserContext, ser
             problems = page.locator("#problem, .problem, #unreachable")
             assert [text for text in problems.all_inner_texts() if text.strip()] == [], example["title"]
             assert page.url == f"{server_url}/{example['fragment']}"
+        assert exceptions == []
