@@ -56,8 +56,8 @@ format: $(DEV)/.ready ## Format the code and apply the safe lint fixes.
 test-run: $(SERVICE)/.ready $(DEV)/.ready ## Test a server that runs in the environment of `make run`.
 	CONVPOOL_TEST_PYTHON=$(SERVICE)/bin/python $(DEV)/bin/python -m pytest tests/project/test_readme.py $(PYTEST_ARGS)
 
-test-browser: $(BROWSER)/.ready ## Check /docs in headless Chromium (Debian's package chromium).
-	$(BROWSER)/bin/python -m pytest tests/browser $(PYTEST_ARGS)
+test-browser: $(BROWSER)/.ready ## Check the pages in headless Chromium (Debian's package chromium).
+	$(BROWSER)/bin/python -m pytest --numprocesses 2 --dist loadfile tests/browser $(PYTEST_ARGS)
 
 test-peers: $(PEERS)/.ready ## Compare with PyTorch, and check what docs/where-frameworks-disagree.md says about the others.
 	$(PEERS)/bin/python -m pytest tests/peers $(PYTEST_ARGS)

@@ -33,12 +33,6 @@ def test_the_page_lists_every_operation(docs: DocsPage, server_url: str) -> None
     docs.assert_clean(server_url)
 
 
-def test_the_root_leads_to_the_page(docs: DocsPage, server_url: str) -> None:
-    docs.open(server_url, "/")
-    assert docs.page.url == f"{server_url}/docs"
-    docs.assert_clean(server_url)
-
-
 def test_the_page_asks_nobody_else_under_a_public_name(docs: DocsPage, server_url: str) -> None:
     base_url = server_url.replace("127.0.0.1", PUBLIC_NAME)
     docs.open(base_url)
