@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
+from ..codecs import JSON_CODEC
 from ..http.documents import Document
 from ..http.security_headers import page_headers
 
@@ -16,7 +17,7 @@ FOLDER = Path(__file__).parents[1] / "playground"
 PAGE = "index.html"
 
 MEDIA_TYPES: Mapping[str, str] = MappingProxyType(
-    {".js": "text/javascript", ".css": "text/css", ".json": "application/json", ".LICENSE": "text/plain"}
+    {".js": "text/javascript", ".css": "text/css", ".json": JSON_CODEC.media_type, ".LICENSE": "text/plain"}
 )
 """By what the name of a file ends with; another one (an editor's copy, say) is not served."""
 
