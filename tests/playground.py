@@ -14,7 +14,7 @@ from tests.declarations.declaration import Case
 from tests.oracle.windows import AnyArray
 from tests.pages import PROJECT
 
-__all__ = ["PLAYGROUND", "array", "computed", "opened"]
+__all__ = ["PLAYGROUND", "array", "computed", "made_by_the_page", "opened"]
 
 PLAYGROUND = PROJECT / "service" / "playground"
 
@@ -31,7 +31,7 @@ const all = [];
 for (const fragment of JSON.parse(readFileSync(0, "utf-8"))) {
   const state = { ...DEFAULTS, ...(await decodeFragment(fragment)) };
   const layer = layers.find(({ name }) => name === state.op);
-  const picture = await computePicture(layer, layers, state, (path, body) => service.call(path, body));
+  const picture = await computePicture(layer, state, (path, body) => service.call(path, body));
   all.push({ state, results: picture.results, gradOutput: picture.gradOutput });
 }
 process.stdout.write(JSON.stringify(all));
@@ -40,12 +40,16 @@ process.stdout.write(JSON.stringify(all));
 
 def opened(fragments: Sequence[str], server_url: str) -> list[dict[str, Any]]:
     """Return the state that each fragment stands for, and the results that the page shows of it."""
-    command = ["node", "--input-type=module", "--eval", PROGRAM, str(PLAYGROUND), server_url]
-    given = json.dumps(list(fragments))
-    ended = subprocess.run(command, input=given, capture_output=True, text=True, check=False, timeout=60)
-    assert ended.returncode == 0, ended.stderr
-    pictures: list[dict[str, Any]] = json.loads(ended.stdout)
+    pictures: list[dict[str, Any]] = made_by_the_page(PROGRAM, list(fragments), server_url)
     return pictures
+
+
+def made_by_the_page(program: str, given: Any, server_url: str) -> Any:
+    """Return what a program in Node makes of JSON with the page's modules, whose folder and server it gets."""
+    command = ["node", "--input-type=module", "--eval", program, str(PLAYGROUND), server_url]
+    ended = subprocess.run(command, input=json.dumps(given), capture_output=True, text=True, check=False, timeout=120)
+    assert ended.returncode == 0, ended.stderr
+    return json.loads(ended.stdout)
 
 
 def array(tensor: dict[str, Any]) -> AnyArray:

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-import json
-import subprocess
 from collections.abc import Callable, Sequence
 from itertools import repeat
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,8 +13,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from tests.declarations.declaration import Case, Declaration
 from tests.oracle.windows import AnyArray
-
-PLAYGROUND = Path(__file__).parents[1] / "service" / "playground"
+from tests.playground import made_by_the_page
 
 # Reads states whose tensors are base64, lets the page's modules make their pictures, and writes the snippets for each.
 PROGRAM = """
@@ -32,7 +28,7 @@ const all = [];
 for (const { base, state, parameters } of JSON.parse(readFileSync(0, "utf-8"))) {
   for (const [name, tensor] of Object.entries(state.tensors)) state.tensors[name] = decodeTensor(tensor);
   const layer = layers.find(({ name }) => name === state.op);
-  const picture = await computePicture(layer, layers, state, (path, body) => service.call(path, body));
+  const picture = await computePicture(layer, state, (path, body) => service.call(path, body));
   if (parameters) picture.state = { ...state, parameters };
   all.push(Object.fromEntries(snippets({ base, picture }).map(({ id, code }) => [id, code])));
 }
@@ -142,10 +138,7 @@ def code_for(
         {"base": base, "state": layer.state(), "parameters": changed}
         for layer, base, changed in zip(layers, bases or repeat(server_url), parameters or repeat(None), strict=False)
     ]
-    command = ["node", "--input-type=module", "--eval", PROGRAM, str(PLAYGROUND), server_url]
-    ended = subprocess.run(command, input=json.dumps(given), capture_output=True, text=True, check=False, timeout=120)
-    assert ended.returncode == 0, ended.stderr
-    codes: list[dict[str, str]] = json.loads(ended.stdout)
+    codes: list[dict[str, str]] = made_by_the_page(PROGRAM, given, server_url)
     return codes
 
 

@@ -9,7 +9,8 @@ function cellAt(element) {
   return { tensor: cell.closest("table").dataset.tensor, index: Number(cell.dataset.index) };
 }
 
-const isSame = (one, other) => one?.tensor === other?.tensor && one?.index === other?.index;
+/** Whether two cells are the same. */
+export const isSame = (one, other) => one?.tensor === other?.tensor && one?.index === other?.index;
 
 /** Have a page follow pointer and keyboard. */
 export function listen(page) {
@@ -96,7 +97,6 @@ function gridKey(page, event) {
   const cell = event.target.closest("[role=gridcell]");
   if (event.key === "Enter" || event.key === " ") page.pin(cellAt(cell));
   else if (event.key === "F2") page.edit(cellAt(cell));
-  else if (/^[-0-9.]$/.test(event.key) && page.state.tab === "type") return;
   else return;
   event.preventDefault();
 }

@@ -2,7 +2,7 @@
 import { computePicture, isSameLayer, layersOf, linkKey, loadLinks, tensorOf, viewsOf } from "./picture.js";
 import { isAborted, Problem, Service, sizeOf, Unreachable } from "./service.js";
 import { changed, DEFAULTS, decodeFragment, encodeFragment } from "./state.js";
-import { listen } from "./interaction.js";
+import { isSame, listen } from "./interaction.js";
 import { render } from "./vendor/lit-html.js";
 import { Features, pageTemplate, shownResults } from "./view.js";
 
@@ -103,9 +103,10 @@ class Page {
     }
     const { tensors, ...asked } = { ...DEFAULTS, ...given };
     const layer = this.layers.find(({ name }) => name === asked.op);
-    if (!layer) this.sentence = `There is no layer ${asked.op}.`;
-    if (!layer) this.state = { ...DEFAULTS, ...START };
-    else if (Object.keys(tensors).length) this.state = { ...asked, tensors };
+    if (!layer) {
+      this.sentence = `There is no layer ${asked.op}.`;
+      this.state = { ...DEFAULTS, ...START };
+    } else if (Object.keys(tensors).length) this.state = { ...asked, tensors };
     else {
       const isDone = await this.attempt(
         async () => (this.state = await this.fitted(DEFAULTS, asked)),
@@ -175,7 +176,7 @@ class Page {
           signal.throwIfAborted(); // it may have come while something newer was asked for
           return answer;
         };
-        const picture = await computePicture(layer, layers, state, call);
+        const picture = await computePicture(layer, state, call);
         Object.assign(this, { picture, isStale: false, problem: null, problems: [] });
         this.features.update();
         this.draw();
@@ -244,7 +245,7 @@ class Page {
   }
 
   pin(cell) {
-    this.pinned = cell && this.pinned?.tensor === cell.tensor && this.pinned.index === cell.index ? null : cell;
+    this.pinned = isSame(this.pinned, cell) ? null : cell;
     this.say();
     this.remember();
     this.draw();

@@ -50,7 +50,7 @@ const isDifferentiated = (state) => state.view.startsWith("grad_");
  * @param {(path: string, body: object) => Promise<object>} call
  * @throws what the call throws
  */
-export async function computePicture(layer, layers, state, call) {
+export async function computePicture(layer, state, call) {
   const operands = operandsOf(state);
   const answer = await call(layer.forward.path, { ...state.parameters, ...operands });
   const { parameters: resolved, ...results } = answer;
@@ -81,7 +81,7 @@ export async function computePicture(layer, layers, state, call) {
 
 const wrt = (operation, operand) => (operation.parameters.properties.wrt ? { wrt: [operand] } : {});
 
-/** The names of the axes of a tensor of the picture, "*spatial" and "*kernel" written out; [] if it has others. */
+/** The names of the axes of a tensor of the picture, "*spatial" and "*kernel" written out, or what they are counted by. */
 export function axesOf(picture, name) {
   const { layer, parameters, spatialAxes } = picture;
   const operands = [...(layer.backward?.operands ?? []), ...layer.forward.operands];
@@ -218,9 +218,7 @@ export async function loadLinks(picture, layers, call, onProgress) {
   try {
     await loadAll(picture, layers, call, onProgress);
   } catch (error) {
-    if (error.status !== 422) throw error;
-    picture.links.problem = error; // a layer whose items cannot be probed side by side: it is shown without links
-    onProgress();
+    if (error.status !== 422) throw error; // a layer whose items cannot be probed side by side is shown without links
   }
 }
 
@@ -263,7 +261,7 @@ function link(picture, probe, output, bias, window, coefficients) {
 
 /** How to ask for the windows; null if no layer answers that. */
 function probeOf(picture, layers) {
-  const { layer, state, frame, operands, item } = picture;
+  const { layer, state, frame, operands } = picture;
   const asked = layer.backward ? layer : standIn(picture, layers);
   if (!asked) return null;
   const input = frame?.tensor ?? filled([1, ...operands.input.shape.slice(1)]);

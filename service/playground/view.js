@@ -1,7 +1,7 @@
 /** The page as a template of what is known: state, picture, problems. */
 import { parameterForm, sizesForm, unplaced } from "./controls.js";
 import { full, Marks, markLinks, markMaxima, short, tensorGrids } from "./grids.js";
-import { MAX_CELLS, viewsOf } from "./picture.js";
+import { MAX_CELLS, tensorOf, viewsOf } from "./picture.js";
 import { html, nothing } from "./vendor/lit-html.js";
 
 const TABS = [
@@ -218,7 +218,7 @@ function signOf(picture, name) {
 }
 
 function tooLarge(picture, name) {
-  const tensor = name === "grad_output" ? picture.gradOutput : (picture.operands[name] ?? picture.results[name]);
+  const tensor = tensorOf(picture, name);
   const count = tensor.data.length / (tensor.shape.length > 1 && name !== "weight" ? Math.max(1, tensor.shape[0]) : 1);
   if (count <= MAX_CELLS) return null;
   return html`<figure class="tensor" data-name=${name}>

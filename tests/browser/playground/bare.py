@@ -45,7 +45,7 @@ window.open = async ({ module, name, state, picture }) => {
     },
     async compute() {
       const call = (path, body) => service.call(path, body);
-      this.picture = await computePicture(this.layer, layers, this.state, call);
+      this.picture = await computePicture(this.layer, this.state, call);
     },
     redraw() { render(window.panel.template(), place); this.drawings += 1; },
   };
