@@ -17,12 +17,13 @@ CLIENTS := .venv-clients
 GENERATORS := .venv-generators
 SUPPLY := .venv-supply
 FUZZ := .venv-fuzz
+SCALE := .venv-scale
 BENCH_SERVICE := .venv-bench-service
 BENCH_PEERS := .venv-bench-litserve .venv-bench-bentoml
 PIP := -m pip install --quiet --disable-pip-version-check
 
 .PHONY: help run test test-exhaustive test-all check format test-run test-browser test-peers test-tensorflow test-clients \
-  test-generators sbom audit bench bench-service chaos soak fuzz lock clean
+  test-generators test-scale sbom audit bench bench-service chaos soak fuzz lock clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -71,6 +72,9 @@ test-clients: $(CLIENTS)/.ready $(DEV)/.ready ## Call /v2 with the clients of Tr
 
 test-generators: $(GENERATORS)/.ready ## Generate clients from /openapi.json, and run them (needs Node, npm and a JDK).
 	$(GENERATORS)/bin/python -m pytest tests/generators $(PYTEST_ARGS)
+
+test-scale: $(SCALE)/.ready ## Run several servers behind HAProxy and on Ray, and arrays on Dask (needs haproxy; 1.2 GB).
+	$(SCALE)/bin/python -m pytest tests/scale $(PYTEST_ARGS)
 
 sbom: $(SUPPLY)/.ready ## Write the software bill of materials of the service, convpool.cdx.json (CycloneDX).
 	PYTHONWARNINGS=ignore $(SUPPLY)/bin/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible \
@@ -175,6 +179,11 @@ $(FUZZ)/.ready: requirements/dev.txt requirements/fuzz.txt
 	$(@D)/bin/python $(PIP) -r requirements/fuzz.txt
 	$(install_project)
 
+$(SCALE)/.ready: requirements/dev.txt requirements/scale.txt
+	$(call create_environment,$<)
+	$(@D)/bin/python $(PIP) -r requirements/scale.txt
+	$(install_project)
+
 $(BENCH_SERVICE)/.ready: requirements/service.txt requirements/build.txt requirements/bench-service.txt
 	$(call create_environment,$(filter-out requirements/bench-%,$^))
 	$(@D)/bin/python $(PIP) -r requirements/bench-service.txt
@@ -187,5 +196,5 @@ $(BENCH_PEERS:=/.ready): .venv-%/.ready: requirements/%.txt
 	touch $@
 
 clean: ## Remove environments and caches.
-	rm -rf $(SERVICE) $(DEV) $(BROWSER) $(PEERS) $(TENSORFLOW) $(CLIENTS) $(GENERATORS) $(SUPPLY) $(FUZZ) $(BENCH_SERVICE) $(BENCH_PEERS)
+	rm -rf $(SERVICE) $(DEV) $(BROWSER) $(PEERS) $(TENSORFLOW) $(CLIENTS) $(GENERATORS) $(SUPPLY) $(FUZZ) $(SCALE) $(BENCH_SERVICE) $(BENCH_PEERS)
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*
