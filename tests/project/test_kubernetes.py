@@ -6,6 +6,7 @@ That they are valid, and what Kustomize makes of them, is tested by tests/scale/
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
 import signal
 import subprocess
@@ -24,7 +25,8 @@ from tests.clients import free_port, running_server
 from tests.manifests import BASE, KSERVE, KUBERNETES, PROJECT, Manifest, container_of, load, number_of_bytes, pod_of
 from tests.project.test_deploy import ALERTS, documented, metrics_in
 from tests.service.metrics import Scrape, samples
-from tests.service.test_serving import BODY, assert_answer, wait_until
+from tests.service.test_serving import BODY, JSON, assert_answer, await_the_interim_response, head, wait_until
+from tests.service.test_shutdown import connected
 
 COMPOSE = yaml.safe_load((PROJECT / "docker-compose.yml").read_text())["services"]["convpool"]
 IMAGE = (PROJECT / "Dockerfile").read_text()
@@ -246,6 +248,20 @@ def test_probes_and_prometheus_need_no_api_key(tmp_path: Path) -> None:
         assert refused.status_code == 401
         assert [pod.probe(name) for name in PROBES] == [200, 200, 200]
         wait_until(lambda: pod.answered() == 1)
+
+
+def test_the_autoscaler_counts_requests_but_no_scrapes_and_no_probes(running: Running) -> None:
+    """The scrape itself is a request in progress, and would count as load of each replica."""
+    metric = metrics_in(SCALED["spec"]["triggers"][0]["metadata"]["query"]).pop()
+    assert running.probe("readinessProbe") == 200
+    assert running.scrape().sum(metric) == 0
+    with contextlib.ExitStack() as stack:
+        for number in range(1, 4):
+            upload = stack.enter_context(connected(running.urls["http"]))
+            upload.sendall(head(JSON, "Content-Length: 100000", "Expect: 100-continue"))
+            await_the_interim_response(upload)
+            wait_until(functools.partial(lambda expected: running.scrape().sum(metric) == expected, number))
+    wait_until(lambda: running.scrape().sum(metric) == 0)
 
 
 def test_no_request_is_lost_when_a_pod_is_deleted_under_load(running: Running) -> None:
