@@ -14,7 +14,7 @@ import pydantic
 import pytest
 import yaml
 from cloudcoil.models.keda.v1alpha1 import ScaledObject
-from cloudcoil.models.prometheus_operator.v1 import PodMonitor
+from cloudcoil.models.prometheus_operator.v1 import PodMonitor, PrometheusRule
 
 from tests.manifests import (
     BASE,
@@ -33,7 +33,11 @@ from tests.manifests import (
 OLDEST, NEWEST = "1.27", "1.37"
 """Versions of Kubernetes: docs/scaling.md names the oldest."""
 
-CUSTOM = {"keda.sh/v1alpha1/ScaledObject": ScaledObject, "monitoring.coreos.com/v1/PodMonitor": PodMonitor}
+CUSTOM = {
+    "keda.sh/v1alpha1/ScaledObject": ScaledObject,
+    "monitoring.coreos.com/v1/PodMonitor": PodMonitor,
+    "monitoring.coreos.com/v1/PrometheusRule": PrometheusRule,
+}
 """Models of those who define these kinds, made from their definitions."""
 
 SCALING = (PROJECT / "docs" / "scaling.md").read_text()
@@ -143,6 +147,13 @@ def test_a_mistake_is_refused(kind: str, spoil: Callable[[Manifest], None]) -> N
     spoil(manifest)
     with pytest.raises(InvalidManifestError):
         validate(manifest, NEWEST)
+
+
+def test_the_alerts_are_the_specification_of_a_rule_of_the_prometheus_operator() -> None:
+    """As the docs say."""
+    spec = yaml.safe_load((PROJECT / "deploy" / "prometheus" / "alerts.yml").read_text())
+    rule = {"apiVersion": "monitoring.coreos.com/v1", "kind": "PrometheusRule", "metadata": {"name": "convpool"}}
+    validate({**rule, "spec": spec}, NEWEST)
 
 
 def test_what_there_is() -> None:
