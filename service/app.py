@@ -24,7 +24,13 @@ from .documentation.api_keys import with_api_keys
 from .documentation.pages import documentation_pages
 from .documentation.playground import playground_documents
 from .http.api_keys import OPEN_FOLDERS, OPEN_PATHS, ApiKeyMiddleware, ApiKeys
-from .http.connections import CONNECTIONS, Connections, descriptors
+from .http.connections import (
+    CONNECTIONS,
+    MANAGEMENT_CONNECTIONS,
+    MAX_MANAGEMENT_CONNECTIONS,
+    Connections,
+    descriptors,
+)
 from .http.cross_origin import CrossOriginMiddleware
 from .http.documents import Document
 from .http.error_responses import error_response, install_error_handlers
@@ -167,7 +173,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         connections = Connections(settings, descriptors(settings.max_connections))
         _show(app.state.admission, connections)
         async with observed(settings.workers, tracer):
-            yield {READINESS: readiness, MANAGEMENT: management, CONNECTIONS: connections}
+            yield {
+                READINESS: readiness,
+                MANAGEMENT: management,
+                CONNECTIONS: connections,
+                MANAGEMENT_CONNECTIONS: Connections(settings, MAX_MANAGEMENT_CONNECTIONS),
+            }
         gc.unfreeze()
         gc.set_threshold(*thresholds)
         sys.setswitchinterval(interval)

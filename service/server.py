@@ -20,7 +20,7 @@ import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from .http.connections import CONNECTIONS, IDLE_SECONDS
+from .http.connections import CONNECTIONS, IDLE_SECONDS, MANAGEMENT_CONNECTIONS
 from .http.management import MANAGEMENT
 from .http.readiness import READINESS
 from .http.security_headers import FOR_ALL_RESPONSES
@@ -132,6 +132,7 @@ class Server(uvicorn.Server):
         if listener.is_management:
             config = copy.copy(config)
             config.loaded_app = ProxyHeadersMiddleware(state[MANAGEMENT], config.forwarded_allow_ips)
+            state = {**state, CONNECTIONS: state[MANAGEMENT_CONNECTIONS]}
         protocol: Callable[..., asyncio.Protocol] = config.http_protocol_class
         tls = None if listener.path else self._tls
         return await asyncio.get_running_loop().create_server(
@@ -181,7 +182,7 @@ class Server(uvicorn.Server):
     def say_not_ready(self) -> None:
         """Let the health checks say from now on that the service is not ready, and responses close connections."""
         self.lifespan.state[READINESS].is_ready = False
-        self.lifespan.state[CONNECTIONS].begin_shutdown()
+        self._close_after_responses()
 
     def end(self, *, at_once: bool = False) -> None:
         """Finish what was begun, then end.
@@ -197,7 +198,7 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: Any = None) -> None:  # noqa: ARG002
         """Stop accepting, finish the requests in progress, and end the application."""
-        self.lifespan.state[CONNECTIONS].begin_shutdown()
+        self._close_after_responses()
         await self.stop_accepting()
         asyncio.get_running_loop().call_later(0 if self._is_urgent else IDLE_SECONDS, self._end_idle_connections)
         try:
@@ -213,6 +214,10 @@ class Server(uvicorn.Server):
             await self._until(lambda: not self.server_state.tasks, GIVING_UP_SECONDS)
         if not self.force_exit:
             await self.lifespan.shutdown()
+
+    def _close_after_responses(self) -> None:
+        for name in (CONNECTIONS, MANAGEMENT_CONNECTIONS):
+            self.lifespan.state[name].begin_shutdown()
 
     def _end_idle_connections(self) -> None:
         for connection in list(self.server_state.connections):

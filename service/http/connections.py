@@ -1,4 +1,4 @@
-"""All connections of one process: how many there may be, and which one makes room for another."""
+"""The connections of one process: how many there may be, and which one makes room for another."""
 
 from __future__ import annotations
 
@@ -10,16 +10,29 @@ from typing import Protocol
 
 from ..settings import Settings
 
-__all__ = ["CONNECTIONS", "Connection", "Connections", "descriptors"]
+__all__ = [
+    "CONNECTIONS",
+    "MANAGEMENT_CONNECTIONS",
+    "MAX_MANAGEMENT_CONNECTIONS",
+    "Connection",
+    "Connections",
+    "descriptors",
+]
 
 CONNECTIONS = "convpool.connections"
 """Where in the state of the application's lifespan the connections are."""
 
-RESERVED = 32
-"""Descriptors for everything but connections: listening sockets, the event loop, logs, files."""
+MANAGEMENT_CONNECTIONS = "convpool.management_connections"
+"""Where those to the management port are: clients of the main port must not keep probes and Prometheus out."""
+
+MAX_MANAGEMENT_CONNECTIONS = 16
 
 MARGIN = 16
 """Connections above the limit, which are told that there are too many."""
+
+RESERVED = 32 + MAX_MANAGEMENT_CONNECTIONS + MARGIN
+"""Descriptors for everything but connections to the main port: the management port's, listening sockets, the event
+loop, logs, files."""
 
 IDLE_SECONDS = 1.0
 """How long connections without a request stay open when the server shuts down. A client that is about to use its

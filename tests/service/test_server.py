@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import socket
 import ssl
 import warnings
@@ -16,11 +18,12 @@ import trustme
 from cryptography.hazmat.primitives import serialization
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
+from service.http.connections import MAX_MANAGEMENT_CONNECTIONS
 from service.listeners import CannotStart
 from service.server import configuration, tls_context
 from service.settings import Settings
 from tests.clients import free_port, running_server
-from tests.service.test_serving import JSON, assert_answer, assert_problem, head, received
+from tests.service.test_serving import JSON, assert_answer, assert_problem, await_the_interim_response, head, received
 
 SECONDS = 60.0
 REQUEST = {"input": [[[[1], [2]], [[3], [4]]]], "weight": [[[[10]]]], "bias": [0.5]}
@@ -141,6 +144,33 @@ def test_the_management_port_has_metrics_and_health(secured: tuple[str, str], ce
         assert_problem(client.get(f"{main}/metrics"), 404)
         assert_problem(client.get(f"{management}/ops"), 404)
         assert_problem(client.post(f"{management}/conv/forward", json=REQUEST), 404)
+
+
+def test_the_management_port_answers_when_all_connections_are_taken() -> None:
+    """Or Kubernetes would restart a server that is merely full, and Prometheus would take it for dead."""
+    management = f"http://127.0.0.1:{(port := free_port())}"
+    with (
+        running_server("--max-connections", "3", "--management-port", str(port)) as (url, process),
+        contextlib.ExitStack() as stack,
+    ):
+        address = httpx.URL(url)
+        uploads = [
+            stack.enter_context(socket.create_connection((address.host, address.port or 0), timeout=SECONDS))
+            for _ in range(3)
+        ]
+        for upload in uploads:
+            upload.sendall(head(JSON, "Content-Length: 1000", "Expect: 100-continue"))
+            await_the_interim_response(upload)
+        assert httpx.get(f"{url}/health/ready", timeout=SECONDS).status_code == 503
+        with contextlib.ExitStack() as waiting:  # nor do connections without a request keep others out there
+            for _ in range(MAX_MANAGEMENT_CONNECTIONS + 1):
+                waiting.enter_context(socket.create_connection(("127.0.0.1", port), timeout=SECONDS))
+            for path in ("/health/live", "/health/ready", "/metrics"):
+                assert httpx.get(management + path, timeout=SECONDS).status_code == 200
+        process.send_signal(signal.SIGINT)
+        for upload in uploads:
+            upload.close()
+        assert process.wait(SECONDS) == 0
 
 
 def test_workers_share_the_management_port() -> None:
