@@ -1,4 +1,4 @@
-"""A Ray cluster of several nodes on this machine, with the service on it: in a process of its own, which takes commands.
+"""A Ray cluster of several nodes on this machine, with the service on it, in a process of its own that takes commands.
 
 Ray reads its environment when it is imported, and leaves processes behind where a test fails: a process for each
 cluster has its own environment, and all that it has started can be found by one variable in it, and ended.
@@ -122,18 +122,20 @@ def _command_line(pid: int) -> str:
 
 
 @contextlib.contextmanager
-def ray_cluster(nodes: int = 2, **environment: str) -> Iterator[RayCluster]:
+def ray_cluster(nodes: int = 2, *, haproxy: bool = False, **environment: str) -> Iterator[RayCluster]:
     """Yield a cluster of a head node, with Ray Serve's proxy on it, and nodes with one processor each.
 
     Parameters
     ----------
     nodes : int
+    haproxy : bool
+        Whether Ray lets HAProxy send requests to the replicas, in place of its own proxy.
     **environment : str
         More variables for all processes of the cluster.
     """
     folder = tempfile.mkdtemp(prefix="ray")  # short: the paths of sockets are below it
     own = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "CONVPOOL_"))}
-    full = {**own, **LIGHT, MARK: folder, **environment}
+    full = {**own, **LIGHT, MARK: folder, **(_haproxy(folder) if haproxy else {}), **environment}
     log = Path(folder) / "driver.log"
     command = [sys.executable, "-m", "tests.scale.ray_cluster", str(nodes)]
     try:
@@ -148,12 +150,34 @@ def ray_cluster(nodes: int = 2, **environment: str) -> Iterator[RayCluster]:
                 process.communicate(timeout=SECONDS)  # the end of its commands is the end of the cluster
                 until(lambda: not _pids(folder), 20.0)
             except BaseException:
-                print(log.read_text()[-5000:], file=sys.stderr)
+                sys.stderr.write(log.read_text()[-5000:])
                 raise
             finally:
                 _kill_all(folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _haproxy(folder: str) -> dict[str, str]:
+    """Return the variables of HAProxy mode, with ports and files that no other cluster on this machine has."""
+    start = free_port()
+    own = Path(folder) / "haproxy"
+    return {
+        "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        "RAY_SERVE_HAPROXY_NBTHREAD": "1",
+        "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
+        "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": "65536",
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
+        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(start),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(start + 100),
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(own / "haproxy.cfg"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(own / "admin.sock"),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(own),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(own / "server-state"),
+        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(own / "metrics.sock"),
+    }
 
 
 def _kill_all(folder: str) -> None:
@@ -222,14 +246,14 @@ def main() -> None:
     replies, sys.stdout = os.fdopen(os.dup(1), "w", buffering=1), sys.stderr
     os.dup2(2, 1)
     cluster = _Cluster(int(sys.argv[1]))
-    print(json.dumps(cluster.ready), file=replies)
+    replies.write(f"{json.dumps(cluster.ready)}\n")
     for line in sys.stdin:
         command, arguments = json.loads(line)
         try:
             reply = getattr(cluster, command)(**arguments) or {}
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  (the test reports it)
             reply = {"error": f"{command}: {error!r}"}
-        print(json.dumps(reply), file=replies)
+        replies.write(f"{json.dumps(reply)}\n")
     cluster.close()
 
 
