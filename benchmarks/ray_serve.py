@@ -1,4 +1,4 @@
-"""Ray Serve beside the service's own server: ``python -m benchmarks.ray_serve`` in the environment of ``make test-scale``.
+"""Ray Serve beside the service's own server: ``python -m benchmarks.ray_serve``, in the environment of test-scale.
 
 Prints the median times of a small and of a 6 MB request, one after the other, and what two replicas do in a second
 against one, where each may use a share of a processor.

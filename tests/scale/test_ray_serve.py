@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -28,6 +32,8 @@ HEAVY = Call("heavy", "/conv/forward", {"input": normal(1, 224, 224, 16), "weigh
 
 LONG = HEAVY._replace(operands={"input": normal(1, 224, 224, 16), "weight": normal(41, 41, 16, 96)})
 """Six times that."""
+
+POOL = {"mode": "max", "kernel_size": 1, "input": [[[[1]]]]}
 
 ANSWERS = [
     ("GET", "/ops", {}),
@@ -135,6 +141,12 @@ def test_a_client_that_leaves_ends_its_computation(cluster: RayCluster, http: ht
     assert metric("convpool_memory_charged_bytes") == 0
 
 
+@pytest.mark.parametrize("arguments", [{"replica": 2}, {"replicas": 0}, {"replicas": 3, "max_replicas": 2}])
+def test_arguments_that_are_none_are_refused(cluster: RayCluster, arguments: dict[str, int]) -> None:
+    with pytest.raises(AssertionError, match="validation error for Arguments"):
+        cluster.deploy(**arguments)
+
+
 # ---------------------------------------------------------------------------------------------------------- overload
 
 
@@ -197,6 +209,31 @@ def test_a_node_killed_under_load(cluster: RayCluster) -> None:
     once = kill_a_node_under_load(cluster)
     assert set(once.statuses) <= {200, 503}
     assert all("the replica has ended" in failure for failure in once.failures)
+
+
+def test_the_command_of_ray_starts_it_below_a_prefix(cluster: RayCluster, http: httpx.Client) -> None:
+    cluster.deploy(replicas=1)
+    serve = Path(sys.executable).with_name("serve")
+    command = [serve, "run", "--address", cluster.address, "--name", "other", "--route-prefix", "/layers"]
+    environment = {**cluster.environment, "CONVPOOL_MAX_BODY_BYTES": "1000", "CONVPOOL_KEEP_ALIVE": "7"}
+    with subprocess.Popen(
+        [*command, "convpool.ray_serve:app", "replicas=1"], env=environment, stderr=subprocess.PIPE, text=True
+    ) as process:
+        log: list[str] = []
+        reader = threading.Thread(target=lambda: log.extend(process.stderr or ()))
+        reader.start()
+        try:
+            url = f"{cluster.base_url}/layers"
+            until(lambda: http.get(f"{url}/health/ready").json() == http.get(f"{cluster.base_url}/health/ready").json())
+            response = http.post(f"{url}/pool/forward", **payloads.json_body(POOL))
+            assert response.json() == {"output": [[[[1.0]]]]}
+            refused = http.post(f"{url}/pool/forward", **payloads.json_body({**POOL, "more": "x" * 1000}))
+            assert (refused.status_code, refused.headers["content-type"]) == (413, payloads.PROBLEM)
+        finally:
+            process.send_signal(signal.SIGINT)  # which ends Serve on the whole cluster: this test is its last
+            process.wait(60)
+            reader.join(60)
+    assert any("Without effect on Ray Serve" in line and "CONVPOOL_KEEP_ALIVE" in line for line in log)
 
 
 # ------------------------------------------------------------------------------------------------------ HAProxy mode
