@@ -63,6 +63,7 @@ class RayCluster:
     def __init__(self, process: subprocess.Popen[str], environment: dict[str, str]) -> None:
         self._process = process
         self.environment = environment
+        self._deployed: tuple[dict[str, str], dict[str, Any]] = ({}, {})
         ready = self._reply()
         self.base_url, self.address = str(ready["base_url"]), str(ready["address"])
 
@@ -82,8 +83,12 @@ class RayCluster:
         return self._reply()
 
     def deploy(self, environment: dict[str, str] | None = None, **arguments: Any) -> None:
-        """Deploy the service anew, with these CONVPOOL_ variables and arguments, and wait until it serves."""
-        self.ask("deploy", environment=environment or {}, arguments=arguments)
+        """Deploy the service with these CONVPOOL_ variables and arguments, unless it is, and wait until it serves."""
+        wanted = (environment or {}, arguments)
+        if wanted != self._deployed:
+            self._deployed = ({}, {})
+            self.ask("deploy", environment=wanted[0], arguments=arguments)
+            self._deployed = wanted
 
     @property
     def replicas(self) -> int:

@@ -125,6 +125,36 @@ def test_a_large_result_whole_and_compressed(
         assert_same(response, client.post("/conv/forward", **options), str(more))
 
 
+# ------------------------------------------------------------------------------------------------------ a node's end
+
+
+def kill_a_node_under_load(cluster: RayCluster) -> Load:
+    """Return what clients that do not retry have seen, after one of two nodes was killed."""
+    cluster.deploy(replicas=2)
+    with Load(cluster.base_url, clients=4) as once, Load(cluster.base_url, clients=2, retrying=True) as again:
+        for happens in (lambda: None, cluster.kill_node):
+            happens()
+            once.wait_for_more(10)
+            again.wait_for_more(10)
+    assert not once.wrong
+    assert not again.wrong
+    assert not again.failures
+    # at most what was in flight: one request of each client
+    assert len({failure.partition(":")[0] for failure in once.failures}) == len(once.failures), once.failures
+    return once
+
+
+def test_a_node_killed_under_load(cluster: RayCluster) -> None:
+    once = kill_a_node_under_load(cluster)
+    assert set(once.statuses) <= {200, 503}
+    assert all("the replica has ended" in failure for failure in once.failures)
+    cluster.add_node()
+    until(lambda: cluster.replicas == 2)
+
+
+# --------------------------------------------------------------------------------------------------- one replica
+
+
 def test_a_client_that_leaves_ends_its_computation(cluster: RayCluster, http: httpx.Client) -> None:
     cluster.deploy(replicas=1)
 
@@ -182,33 +212,6 @@ def test_replicas_come_with_the_load_and_go(cluster: RayCluster) -> None:
     until(lambda: cluster.replicas == 1)
     assert not load.wrong
     assert not load.failures
-
-
-# ------------------------------------------------------------------------------------------------------ a node's end
-
-
-def kill_a_node_under_load(cluster: RayCluster) -> Load:
-    """Return what clients that do not retry have seen, after one of two nodes was killed and replaced."""
-    cluster.deploy(replicas=2)
-    with Load(cluster.base_url, clients=4) as once, Load(cluster.base_url, clients=2, retrying=True) as again:
-        for happens in (lambda: None, cluster.kill_node, cluster.add_node):
-            happens()
-            once.wait_for_more(10)
-            again.wait_for_more(10)
-        until(lambda: cluster.replicas == 2)
-        once.wait_for_more()
-    assert not once.wrong
-    assert not again.wrong
-    assert not again.failures
-    # at most what was in flight: one request of each client
-    assert len({failure.partition(":")[0] for failure in once.failures}) == len(once.failures), once.failures
-    return once
-
-
-def test_a_node_killed_under_load(cluster: RayCluster) -> None:
-    once = kill_a_node_under_load(cluster)
-    assert set(once.statuses) <= {200, 503}
-    assert all("the replica has ended" in failure for failure in once.failures)
 
 
 def test_the_command_of_ray_starts_it_below_a_prefix(cluster: RayCluster, http: httpx.Client) -> None:
