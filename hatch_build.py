@@ -15,11 +15,11 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 PACKAGES = ("convpool", "cnn_core", "service")
 PICTURE = re.compile(r"!\[[^\]]*\]\(([\w.-]+)\)")
-IMPORT_OF_CORE = re.compile(r"^( *)from cnn_core\b", re.MULTILINE)
+IMPORT = re.compile(r"^( *)from (cnn_core|service)\b", re.MULTILINE)
 
 
 class WheelLayout(BuildHookInterface):  # type: ignore[type-arg]
-    """Copies the packages into one, with imports that say where the core then is."""
+    """Copies the packages into one, with imports that say where the others then are."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Prepare the files that go into the wheel; an editable install takes the checkout as it is."""
@@ -33,7 +33,7 @@ class WheelLayout(BuildHookInterface):  # type: ignore[type-arg]
             shutil.copytree(Path(self.root) / name, target, dirs_exist_ok=True, ignore=ignored)
         self._copy_pages(packed / "docs")
         for path in packed.rglob("*.py"):
-            path.write_text(IMPORT_OF_CORE.sub(r"\1from convpool.cnn_core", path.read_text("utf-8")), "utf-8")
+            path.write_text(IMPORT.sub(r"\1from convpool.\2", path.read_text("utf-8")), "utf-8")
         build_data["force_include"][str(packed)] = "convpool"
 
     def _copy_pages(self, target: Path) -> None:
