@@ -16,7 +16,9 @@ from typing import NamedTuple
 import httpx
 import pytest
 import trustme
+import yaml
 
+from service.settings import Settings
 from tests.clients import free_port, running_server
 from tests.service.test_serving import wait_until
 
@@ -59,11 +61,47 @@ def program(name: str) -> str:
     return found
 
 
+@pytest.mark.parametrize("listen", ["http", "https"])
+@pytest.mark.parametrize("servers", ["one", "replicas"])
+def test_haproxy_s_files_go_together(tmp_path: Path, authority: trustme.CA, listen: str, servers: str) -> None:
+    certificate = tmp_path / "all.pem"
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(str(certificate))
+    files = [part for name in ("common", listen, servers) for part in ("-f", str(DEPLOY / "haproxy" / f"{name}.cfg"))]
+    checked = subprocess.run(
+        [program("haproxy"), "-c", "-dW", *files],  # a warning is an error
+        env={**os.environ, "CERTIFICATE": str(certificate)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert checked.returncode == 0, checked.stderr
+
+
+def test_compose_starts_haproxy_as_it_starts_replicas() -> None:
+    services = yaml.safe_load((DEPLOY.parent / "docker-compose.yml").read_text())["services"]
+    balancer, replica = services["haproxy"], services["replica"]
+    named = [Path(part).name for part in balancer["command"] if part.endswith(".cfg")]
+    assert all((DEPLOY / "haproxy" / name).exists() for name in named)
+    assert named == ["common.cfg", "http.cfg", "replicas.cfg"]
+    assert balancer["environment"]["MAX_REQUESTS"] == replica["environment"]["CONVPOOL_MAX_REQUESTS"]
+    settings = Settings()
+    grace, delay = float(replica["stop_grace_period"][:-1]), float(replica["environment"]["CONVPOOL_SHUTDOWN_DELAY"])
+    assert grace > delay + settings.graceful_shutdown
+    common = (DEPLOY / "haproxy" / "common.cfg").read_text()
+    assert f"presetenv MAX_REQUESTS {settings.max_requests} " in common
+    assert f"presetenv QUEUE_TIMEOUT {settings.queue_timeout:.0f}s " in common
+    for hardened in (balancer, replica):
+        assert hardened["read_only"]
+        assert hardened["cap_drop"] == ["ALL"]
+        assert {"mem_limit", "pids_limit", "security_opt"} <= set(hardened)
+
+
 def haproxy(folder: Path, listen: str, server: str, certificate: trustme.LeafCert) -> Proxy:
-    executable, configuration = program("haproxy"), str(DEPLOY / "haproxy" / "haproxy.cfg")
+    executable = program("haproxy")
+    files = [part for name in ("common", "https", "one") for part in ("-f", str(DEPLOY / "haproxy" / f"{name}.cfg"))]
     certificate.private_key_and_cert_chain_pem.write_to_path(str(folder / "all.pem"))
     environment = {"LISTEN": listen, "CONVPOOL_SERVER": server, "CERTIFICATE": str(folder / "all.pem")}
-    return Proxy([executable, "-db", "-f", configuration], [executable, "-c", "-f", configuration], environment)
+    return Proxy([executable, "-db", *files], [executable, "-c", *files], environment)
 
 
 def nginx(folder: Path, listen: str, server: str, certificate: trustme.LeafCert) -> Proxy:

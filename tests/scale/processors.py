@@ -26,8 +26,8 @@ class Share:
         Of the group in each hierarchy: one in version 2 of control groups; ``cpu`` and ``cpuacct`` in version 1.
     """
 
-    def __init__(self, folders: list[Path]) -> None:
-        self.folders = folders
+    def __init__(self, folders: list[Path], period: float = PERIOD) -> None:
+        self.folders, self._period = folders, period
 
     def add(self, pid: int) -> None:
         """Put a process, with all of its threads, into the group; those that it starts later are in it, too."""
@@ -36,7 +36,7 @@ class Share:
 
     def limit(self, processors: float) -> None:
         """Let the group use this many processors from now on."""
-        period, quota = round(PERIOD * MICROSECONDS), round(processors * PERIOD * MICROSECONDS)
+        period, quota = round(self._period * MICROSECONDS), round(processors * self._period * MICROSECONDS)
         if (limit := self.folders[0] / "cpu.max").exists():
             limit.write_text(f"{quota} {period}")
         else:
@@ -54,13 +54,15 @@ class Share:
 
 
 @contextlib.contextmanager
-def share(processors: float) -> Iterator[Share]:
+def share(processors: float, period: float = PERIOD) -> Iterator[Share]:
     """Yield a new group of processes; at the end, those that are left in it go back to where they came from.
 
     Parameters
     ----------
     processors : float
         How many of them its processes may use together, such as 0.3.
+    period : float
+        Seconds in which they may use that share of them; what is left over is lost.
 
     Raises
     ------
@@ -74,7 +76,7 @@ def share(processors: float) -> Iterator[Share]:
             for parent in parents:
                 (parent / name).mkdir()
                 folders.append(parent / name)
-            group = Share(folders)
+            group = Share(folders, period)
             group.limit(processors)
         except OSError as error:
             pytest.skip(f"no quota of processors can be set by control groups here: {error}")

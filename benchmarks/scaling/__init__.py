@@ -1,0 +1,1 @@
+"""How much one replica computes, what that costs, and how many of them a load needs."""
