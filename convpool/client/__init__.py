@@ -3,6 +3,7 @@
 from ..cases import Case, Cases, CasesError
 from .clients import AsyncClient, Client
 from .errors import (
+    BadGateway,
     BodyTimeout,
     Busy,
     CallError,
@@ -23,6 +24,7 @@ from .retries import Retries
 
 __all__ = [
     "AsyncClient",
+    "BadGateway",
     "BodyTimeout",
     "Busy",
     "CallError",

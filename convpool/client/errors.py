@@ -12,6 +12,7 @@ import httpx
 
 __all__ = [
     "KINDS",
+    "BadGateway",
     "BodyTimeout",
     "Busy",
     "CallError",
@@ -135,6 +136,10 @@ class TooManyRequests(Problem):
     """As much of the server is used from this address as one may have."""
 
 
+class BadGateway(Problem):
+    """A proxy got no response from the server behind it, such as one that is being replaced."""
+
+
 class Busy(Problem):
     """The server cannot take the call now."""
 
@@ -148,6 +153,7 @@ KINDS: dict[int, type[Problem]] = {
     415: UnsupportedMediaType,
     422: InvalidRequest,
     429: TooManyRequests,
+    502: BadGateway,
     503: Busy,
 }
 """The kinds by status; any other status is a plain ``Problem``."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from .errors import Busy, CallError, Problem, ServerGone, TooManyRequests
+from .errors import BadGateway, Busy, CallError, Problem, ServerGone, TooManyRequests
 
 __all__ = ["Retries"]
 
@@ -46,7 +46,7 @@ class Retries:
         CallError
             The error itself, if it would not go away, or has lasted too long.
         """
-        if not isinstance(error, (Busy, TooManyRequests, ServerGone)) or attempt >= self.attempts:
+        if not isinstance(error, (BadGateway, Busy, TooManyRequests, ServerGone)) or attempt >= self.attempts:
             raise error
         asked = error.retry_after or 0.0 if isinstance(error, Problem) else 0.0
         # those that were refused together would come back together: some wait longer

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 from convpool.client import (
     AsyncClient,
+    BadGateway,
     Busy,
     CallError,
     Client,
@@ -49,6 +50,7 @@ def test_every_kind_of_problem_is_an_exception_of_its_name() -> None:
     ours = {status: kind.__name__ for status, kind in errors.KINDS.items()}
     theirs = {kind.status: problem.__name__ for problem, kind in KINDS.items()}
     theirs |= {422: "InvalidRequest", 429: "TooManyRequests"}  # ConvpoolError and AddressLimit, as their titles say
+    theirs |= {502: "BadGateway"}  # which only a proxy says
     assert ours == theirs
 
 
@@ -114,6 +116,7 @@ def both_call(transport: httpx.MockTransport, retries: Retries = AT_ONCE) -> Ite
         busy(format_datetime(datetime.now(UTC) - timedelta(hours=1), usegmt=True), status=429),
         busy("when it suits"),
         busy(),
+        httpx.Response(502, text="<html>"),  # of a proxy whose server has ended
         httpx.ConnectError("refused"),
         httpx.ConnectTimeout("too late"),
         httpx.ReadError("reset"),
@@ -169,7 +172,7 @@ def test_a_call_is_repeated_over_a_socket_too() -> None:
         (httpx.Response(413), TooLarge),
         (httpx.Response(500, text="<html>"), Problem),
         (httpx.Response(422, headers={"Content-Type": "application/problem+json"}, text="["), InvalidRequest),
-        (httpx.Response(502), Problem),
+        (httpx.Response(504), Problem),
         (httpx.ReadTimeout("slow"), TimedOut),
         (busy("3600"), Busy),
         (httpx.Response(200, headers={"Content-Type": "text/html"}, text="<html>"), CallError),
@@ -188,6 +191,7 @@ def test_repeating_ends() -> None:
     endless: dict[type[CallError], httpx.Response | Exception] = {
         Busy: busy(),
         TooManyRequests: busy(status=429),
+        BadGateway: httpx.Response(502),
         ServerGone: httpx.ConnectError("refused"),
     }
     for kind, response in endless.items():
