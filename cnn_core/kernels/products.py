@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from .passes import checked
 
-__all__ = ["multiplication", "multiply", "multiply_transposed", "parts_of_rows"]
+__all__ = ["multiplication", "multiply", "multiply_transposed", "padded_elements", "parts_of_rows"]
 
 Array = NDArray[Any]
 
@@ -31,24 +31,93 @@ add one after the other."""
 MIN_ROWS = 100
 """With fewer rows at a time, reading the small matrix again takes longer than packing it."""
 
+MULTIPLE = 12
+"""The kernels of OpenBLAS compute this many rows, or a divisor of it, at a time, and what is left over by other
+instructions, which add in another order. So each product has a multiple of it, if need be with rows that others have,
+too."""
+
+MAX_ROWS = 2**62
+"""No limit."""
+
+MAX_CACHED_SIZES = 1024
+
 MAX_MATRICES = 2**15
 """At most this many matrices are multiplied by one call, so that a computation can stop between calls."""
 
 
 def multiply(left: Array, right: Array, out: Array) -> None:
-    """Write ``left @ right``; as of ``multiplication``."""
+    """Write ``left @ right``, each row with the bits that it has in a product with any other rows.
+
+    Parameters
+    ----------
+    left : ndarray, shape (..., P, K)
+        Of contiguous rows, as are the others: BLAS adds in another order where it must transpose.
+    right : ndarray, shape (..., K, N)
+    out : ndarray, shape (..., P, N)
+    """
     rows, inner = left.shape[-2:]
     if left.ndim > 2 and len(left) > MAX_MATRICES:
         for some in checked(_some(len(left))):
             multiply(left[some], right[some], out[some])
-    elif _rows_at_once(rows, inner, right.shape[-1]) == rows:  # without the views of parts
-        np.matmul(left, right, out=out)
+        return
+    least, most = _rows_of_products(inner, right.shape[-1])
+    if rows < least:
+        _multiply_padded(left, right, out, least)
+        return
+    whole = rows - rows % MULTIPLE
+    if whole <= most:
+        if whole == rows:
+            np.matmul(left, right, out=out)
+            return
+        np.matmul(left[..., :whole, :], right, out=out[..., :whole, :])
     else:
-        multiplication(left, right.shape, out)(right)
+        least = _multiply_by_part(left, right, out, most)
+    if least:
+        # the last rows together with some that were multiplied before, and get the same bits again
+        np.matmul(left[..., rows - least :, :], right, out=out[..., rows - least :, :])
+
+
+def _multiply_by_part(left: Array, right: Array, out: Array, most: int) -> int:
+    """Multiply parts of equally many rows; return how many rows at the end are to be multiplied besides."""
+    rows = left.shape[-2]
+    at_once = _rounded_up(-(-rows // -(-rows // most)))
+    rest = rows % at_once
+    np.matmul(_by_part(left, at_once), right[..., None, :, :], out=_by_part(out, at_once))
+    return _rounded_up(rest)
+
+
+def _multiply_padded(left: Array, right: Array, out: Array, least: int) -> None:
+    """Multiply few rows as if there were more, of zeros."""
+    rows = left.shape[-2]
+    padded = np.zeros((*left.shape[:-2], least, left.shape[-1]), dtype=left.dtype)
+    padded[..., :rows, :] = left
+    out[...] = np.matmul(padded, right)[..., :rows, :]
+
+
+def padded_elements(inner: int, columns: int) -> int:
+    """Return the elements that ``multiply`` allocates at most, for each matrix of a stack."""
+    return _rows_of_products(inner, columns)[0] * (inner + columns)
+
+
+def _rounded_up(rows: int) -> int:
+    return -(-rows // MULTIPLE) * MULTIPLE
+
+
+@functools.lru_cache(maxsize=MAX_CACHED_SIZES)
+def _rows_of_products(inner: int, columns: int) -> tuple[int, int]:
+    """Return how many rows a product with a matrix must have, and may have, so that all are added in one order."""
+    most = MAX_PRODUCTS // max(1, inner * columns)
+    if columns == 1:
+        return MULTIPLE, MAX_ROWS
+    if most < MIN_ROWS:
+        return _rounded_up(most + 1), MAX_ROWS
+    return MULTIPLE, max(MULTIPLE, most - most % MULTIPLE)
 
 
 def multiplication(left: Array, shape: tuple[int, ...], out: Array) -> Callable[[Array], object]:
     """Return a function that writes ``left @ right`` for a right matrix; all views are created in advance.
+
+    The bits of a row may differ with the number of rows.
 
     Parameters
     ----------
