@@ -31,7 +31,7 @@ add one after the other."""
 MIN_ROWS = 100
 """With fewer rows at a time, reading the small matrix again takes longer than packing it."""
 
-MULTIPLE = 12
+MULTIPLE = 24
 """The kernels of OpenBLAS compute this many rows, or a divisor of it, at a time, and what is left over by other
 instructions, which add in another order. So each product has a multiple of it, if need be with rows that others have,
 too."""
