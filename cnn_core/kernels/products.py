@@ -1,5 +1,8 @@
 """Products of a long matrix with a small one, some rows at a time.
 
+BLAS adds the products of a row in an order that depends on how many rows there are. An output must not depend on what
+else is computed with it, so ``multiply`` takes only such numbers of rows that all are added in the same order.
+
 BLAS copies both matrices of a large product into an order of its own. For few columns that takes as long as the
 products, and OpenBLAS leaves it out where a product has at most a million of them: (25,000 x 147) @ (147 x 64) runs at
 115 GFLOP/s as one product, and at 150 as products of 100 rows each, which NumPy calls BLAS for one after the other.
@@ -31,15 +34,15 @@ add one after the other."""
 MIN_ROWS = 100
 """With fewer rows at a time, reading the small matrix again takes longer than packing it."""
 
-MULTIPLE = 24
-"""The kernels of OpenBLAS compute this many rows, or a divisor of it, at a time, and what is left over by other
+ROWS_OF_NARROW, ROWS_OF_WIDE = 24, 8
+"""The kernels of OpenBLAS compute so many rows, or a divisor of it, at a time, and what is left over by other
 instructions, which add in another order. So each product has a multiple of it, if need be with rows that others have,
-too."""
+too: with fewer columns than MIN_WIDE, or more."""
+
+MIN_WIDE = 16
 
 MAX_ROWS = 2**62
 """No limit."""
-
-MAX_CACHED_SIZES = 1024
 
 MAX_MATRICES = 2**15
 """At most this many matrices are multiplied by one call, so that a computation can stop between calls."""
@@ -60,58 +63,53 @@ def multiply(left: Array, right: Array, out: Array) -> None:
         for some in checked(_some(len(left))):
             multiply(left[some], right[some], out[some])
         return
-    least, most = _rows_of_products(inner, right.shape[-1])
-    if rows < least:
-        _multiply_padded(left, right, out, least)
-        return
-    whole = rows - rows % MULTIPLE
-    if whole <= most:
-        if whole == rows:
-            np.matmul(left, right, out=out)
-            return
-        np.matmul(left[..., :whole, :], right, out=out[..., :whole, :])
+    multiple, least, most = _rows_of_products(inner, right.shape[-1])
+    if rows >= least and not rows % multiple and rows <= most:
+        np.matmul(left, right, out=out)
+    elif rows < least or (least > multiple and rows < 2 * least):
+        _multiply_padded(left, right, out, max(least, _rounded_up(rows, multiple)))
     else:
-        least = _multiply_by_part(left, right, out, most)
-    if least:
-        # the last rows together with some that were multiplied before, and get the same bits again
-        np.matmul(left[..., rows - least :, :], right, out=out[..., rows - least :, :])
+        if rows <= most:
+            whole = rows - rows % multiple
+            np.matmul(left[..., :whole, :], right, out=out[..., :whole, :])
+        else:
+            at_once = _rounded_up(-(-rows // -(-rows // most)), multiple)
+            np.matmul(_by_part(left, at_once), right[..., None, :, :], out=_by_part(out, at_once))
+            least = _rounded_up(rows % at_once, multiple)
+        if least:
+            # the last rows together with some that were multiplied before, and get the same bits again
+            first = rows - least
+            np.matmul(left[..., first:, :], right, out=out[..., first:, :])
 
 
-def _multiply_by_part(left: Array, right: Array, out: Array, most: int) -> int:
-    """Multiply parts of equally many rows; return how many rows at the end are to be multiplied besides."""
-    rows = left.shape[-2]
-    at_once = _rounded_up(-(-rows // -(-rows // most)))
-    rest = rows % at_once
-    np.matmul(_by_part(left, at_once), right[..., None, :, :], out=_by_part(out, at_once))
-    return _rounded_up(rest)
-
-
-def _multiply_padded(left: Array, right: Array, out: Array, least: int) -> None:
+def _multiply_padded(left: Array, right: Array, out: Array, count: int) -> None:
     """Multiply few rows as if there were more, of zeros."""
-    rows = left.shape[-2]
-    padded = np.zeros((*left.shape[:-2], least, left.shape[-1]), dtype=left.dtype)
+    *ahead, rows, inner = left.shape
+    padded = np.empty((*ahead, count, inner), dtype=left.dtype)
     padded[..., :rows, :] = left
+    padded[..., rows:, :] = 0
     out[...] = np.matmul(padded, right)[..., :rows, :]
 
 
 def padded_elements(inner: int, columns: int) -> int:
     """Return the elements that ``multiply`` allocates at most, for each matrix of a stack."""
-    return _rows_of_products(inner, columns)[0] * (inner + columns)
+    multiple, least, _ = _rows_of_products(inner, columns)
+    return (2 * least if least > multiple else least) * (inner + columns)
 
 
-def _rounded_up(rows: int) -> int:
-    return -(-rows // MULTIPLE) * MULTIPLE
+def _rounded_up(rows: int, multiple: int) -> int:
+    return -(-rows // multiple) * multiple
 
 
-@functools.lru_cache(maxsize=MAX_CACHED_SIZES)
-def _rows_of_products(inner: int, columns: int) -> tuple[int, int]:
-    """Return how many rows a product with a matrix must have, and may have, so that all are added in one order."""
+def _rows_of_products(inner: int, columns: int) -> tuple[int, int, int]:
+    """Return of what the rows of a product are a multiple, at least and at most, so that all are added in one order."""
     most = MAX_PRODUCTS // max(1, inner * columns)
-    if columns == 1:
-        return MULTIPLE, MAX_ROWS
+    if columns == 1:  # NumPy multiplies by a vector
+        return ROWS_OF_NARROW, ROWS_OF_NARROW, MAX_ROWS
+    multiple = ROWS_OF_NARROW if columns < MIN_WIDE else ROWS_OF_WIDE
     if most < MIN_ROWS:
-        return _rounded_up(most + 1), MAX_ROWS
-    return MULTIPLE, max(MULTIPLE, most - most % MULTIPLE)
+        return multiple, _rounded_up(most + 1, multiple), MAX_ROWS
+    return multiple, multiple, max(multiple, most - most % multiple)
 
 
 def multiplication(left: Array, shape: tuple[int, ...], out: Array) -> Callable[[Array], object]:

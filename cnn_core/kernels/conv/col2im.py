@@ -27,7 +27,7 @@ from ...runtime.threads import run_blocks, thread_count
 from ...runtime.workspace import Workspace, view_cache_elements
 from ..cost import MOVED_ELEMENT, STEP
 from ..passes import checked, contiguous, fill
-from ..products import multiply
+from ..products import multiply, padded_elements
 from .depthwise import DEPTHWISE, depthwise_work
 from .patches import group_matrices, split_channels
 from .problem import ConvProblem, Division, Layout, WindowBlock, cached_per_problem, conv_problem
@@ -104,6 +104,11 @@ class Col2im:
                 along = -(-along // _turns(problem)) * problem.windows.axes[-1].kernel_size
         per_thread += math.prod(ahead) * along * problem.channels
         units = _units(problem)
+        if not _goes_by_tap(problem):
+            features = problem.features // problem.groups
+            columns = {problem.taps * (channels.stop - channels.start) for _, _, channels in units}
+            padded = max((padded_elements(features, count) for count in columns), default=0)
+            per_thread += problem.groups * padded
         per_thread += _view_factor(problem) * view_cache_elements(division.steps * len(units))
         # the weight matrices of all units, and a temporary copy of those of one unit
         matrices = problem.weights + -(-problem.weights // _cuts(problem))

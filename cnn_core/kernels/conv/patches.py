@@ -121,10 +121,10 @@ def split_channels(array: Array, groups: int) -> Array:
 
 
 def by_group(array: Array, groups: int) -> Array | None:
-    """View (n, *o, channels) as one matrix (P, channels/G) of contiguous rows for each group; None if that needs a copy.
+    """View (n, *o, channels) as one matrix (P, channels/G) for each group; None if that needs a copy.
 
-    BLAS would take other rows, too, but add in another order: results would depend on the layout, which is that of the
-    caller's array.
+    The rows are contiguous. BLAS would take others, too, but add in another order, so that results would depend on how
+    the caller's array lies in memory.
     """
     if array.strides[-1] != array.itemsize and array.shape[-1] > 1:
         return None
