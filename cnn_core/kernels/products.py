@@ -34,10 +34,10 @@ add one after the other."""
 MIN_ROWS = 100
 """With fewer rows at a time, reading the small matrix again takes longer than packing it."""
 
-ROWS_OF_NARROW, ROWS_OF_WIDE = 24, 8
+ROWS_OF_VECTORS, ROWS_OF_NARROW, ROWS_OF_WIDE = 48, 24, 8
 """The kernels of OpenBLAS compute so many rows, or a divisor of it, at a time, and what is left over by other
 instructions, which add in another order. So each product has a multiple of it, if need be with rows that others have,
-too: with fewer columns than MIN_WIDE, or more."""
+too: times a vector, with fewer columns than MIN_WIDE, or with more."""
 
 MIN_WIDE = 16
 
@@ -105,7 +105,7 @@ def _rows_of_products(inner: int, columns: int) -> tuple[int, int, int]:
     """Return of what the rows of a product are a multiple, at least and at most, so that all are added in one order."""
     most = MAX_PRODUCTS // max(1, inner * columns)
     if columns == 1:  # NumPy multiplies by a vector
-        return ROWS_OF_NARROW, ROWS_OF_NARROW, MAX_ROWS
+        return ROWS_OF_VECTORS, ROWS_OF_VECTORS, MAX_ROWS
     multiple = ROWS_OF_NARROW if columns < MIN_WIDE else ROWS_OF_WIDE
     if most < MIN_ROWS:
         return multiple, _rounded_up(most + 1, multiple), MAX_ROWS

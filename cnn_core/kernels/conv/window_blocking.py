@@ -79,8 +79,7 @@ class WindowBlocking:
         target = _by_block(problem, output)
         written = np.empty((*blocked.positions, blocked.features), dtype=output.dtype) if target is None else target
         IM2COL_GEMM.forward(blocked, input, _banded_weight(problem, weight), by_window, written)
-        windows = written.reshape(*problem.positions[:-1], -1, problem.features)
-        windows = windows[..., : problem.positions[-1], :]
+        windows = _each_window(problem, written)
         if target is None:
             copy(output, windows)
         if not is_all_finite(windows):
@@ -95,6 +94,9 @@ class WindowBlocking:
         IM2COL_GEMM.grad_weight(blocked, input, _blocked_gradient(problem, grad_output), gradient)
         # what belongs to the zeros of the banded weight does not count
         np.add.reduce(_bands(problem, gradient), axis=0, out=grad_weight)
+        # windows beyond the last one may have infinite elements of the input, times zero
+        if problem.positions[-1] % _block_width(problem) and not is_all_finite(grad_weight):
+            IM2COL_GEMM.grad_weight(problem, input, grad_output, grad_weight)
 
     def forward_workspace(self, problem: ConvProblem) -> int:
         """Return the elements of the banded weight and of the output, which may be computed again."""
@@ -104,7 +106,9 @@ class WindowBlocking:
 
     def grad_weight_workspace(self, problem: ConvProblem) -> int:
         """Return the elements of the banded weight's gradient and of grad_output, if it must be copied."""
-        return _blocked_elements(problem) + IM2COL_GEMM.grad_weight_workspace(_blocked_problem(problem))
+        blocked = _blocked_problem(problem)
+        kernel = max(IM2COL_GEMM.grad_weight_workspace(problem), IM2COL_GEMM.grad_weight_workspace(blocked))
+        return _blocked_elements(problem) + kernel
 
     def work(self, problem: ConvProblem) -> int:
         """Return the work without blocking, which is faster where it is taken."""
@@ -205,9 +209,15 @@ def _blocked_gradient(problem: ConvProblem, grad_output: Array) -> Array:
         return gradient
     blocked = _blocked_problem(problem)
     gradient = np.zeros((*blocked.positions, blocked.features), dtype=grad_output.dtype)
-    windows = gradient.reshape(*problem.positions[:-1], -1, problem.features)
-    copy(windows[..., : problem.positions[-1], :], grad_output)
+    copy(_each_window(problem, gradient), grad_output)
     return gradient
+
+
+def _each_window(problem: ConvProblem, of_blocks: Array) -> Array:
+    """View what is of the wider windows as (N, *O, F)."""
+    *ahead, last = problem.positions
+    windows = _block_width(problem) * of_blocks.shape[-2]
+    return of_blocks.reshape(*ahead, windows, problem.features)[..., :last, :]
 
 
 def _by_block(problem: ConvProblem, windows: Array) -> Array | None:

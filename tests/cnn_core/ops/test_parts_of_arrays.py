@@ -32,7 +32,7 @@ JOINED = 8
 TYPES = [each for each in ("float16", "float32", "float64") if adds_rows_alike(each.replace("16", "32"))]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Case:
     """A convolution, channels-last; padding has a pair for each axis."""
 
@@ -41,6 +41,10 @@ class Case:
     weight: Array
     bias: Array | None
     grad_output: Array
+
+    def __repr__(self) -> str:
+        dtype = self.input.dtype
+        return f"{dtype} {self.input.shape} * {self.weight.shape} bias {self.bias is not None} {self.parameters}"
 
     def axis(self, axis: int, padding: list[int]) -> dict[str, Any]:
         """Return the parameters with another padding of one axis."""

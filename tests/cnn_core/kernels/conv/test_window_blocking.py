@@ -294,6 +294,8 @@ LARGE: dict[str, tuple[dict[str, Any], tuple[int, ...], tuple[int, ...]]] = {
     "5 x 5": ({}, (64, 28, 28, 1), (5, 5, 1, 6)),
     "5 x 5, padded": ({"padding": 2}, (16, 28, 28, 1), (5, 5, 1, 6)),
     "7 x 7, strided": ({"padding": 3, "stride": 2}, (3, 90, 92, 3), (7, 7, 3, 16)),
+    "a prime number of windows": ({}, (16, 28, 27, 1), (5, 5, 1, 6)),
+    "one image": ({}, (1, 28, 28, 1), (5, 5, 1, 6)),
     "dilated": ({"padding": 2, "dilation": 2}, (4, 40, 40, 2), (3, 3, 2, 4)),
     "1-D": ({"padding": 1}, (4, 3000, 2), (3, 2, 4)),
     "3-D": ({"padding": 1}, (2, 12, 14, 20, 1), (3, 3, 3, 1, 8)),
@@ -322,11 +324,10 @@ def test_large_layers_of_few_channels_are_widened(name: str, data_format: str) -
 
 
 OTHERS: dict[str, tuple[dict[str, Any], tuple[int, ...], tuple[int, ...]]] = {
-    "few windows": ({}, (2, 28, 28, 1), (5, 5, 1, 6)),
+    "few windows along the last axis": ({}, (64, 28, 11, 1), (5, 5, 1, 6)),
     "many features": ({}, (16, 28, 28, 1), (5, 5, 1, 17)),
     "many channels": ({}, (16, 28, 28, 7), (5, 5, 7, 6)),
     "groups": ({"groups": 2}, (16, 28, 28, 2), (5, 5, 1, 6)),
-    "a prime number of windows": ({}, (16, 28, 27, 1), (5, 5, 1, 6)),
 }
 
 
