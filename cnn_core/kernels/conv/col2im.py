@@ -30,7 +30,7 @@ from ..passes import checked, contiguous, fill
 from ..products import multiply, padded_elements
 from .depthwise import DEPTHWISE, depthwise_work
 from .patches import group_matrices, split_channels
-from .problem import ConvProblem, Division, Layout, WindowBlock, cached_per_problem, conv_problem
+from .problem import ConvProblem, Division, Layout, WindowBlock, cached_per_problem
 
 __all__ = ["COL2IM", "Col2im"]
 
@@ -107,8 +107,7 @@ class Col2im:
         if not _goes_by_tap(problem):
             features = problem.features // problem.groups
             columns = {problem.taps * (channels.stop - channels.start) for _, _, channels in units}
-            padded = max((padded_elements(features, count) for count in columns), default=0)
-            per_thread += problem.groups * padded
+            per_thread += problem.groups * max((padded_elements(features, each) for each in columns), default=0)
         per_thread += _view_factor(problem) * view_cache_elements(division.steps * len(units))
         # the weight matrices of all units, and a temporary copy of those of one unit
         matrices = problem.weights + -(-problem.weights // _cuts(problem))
@@ -130,11 +129,10 @@ COL2IM = Col2im()
 def _division(problem: ConvProblem) -> Division:
     """Return the blocks of windows that are scattered at a time.
 
-    The gradient of an element is a sum for each block that covers it, of which some windows at a time are added. So how
-    the windows of an image are divided follows from that image alone: it has the same bits in a batch of any size.
+    An element's gradient is a sum of one sum for each block. So how an image is divided follows from that image alone.
     """
     divided = _tap_division if _goes_by_tap(problem) else _patch_division
-    of_one, of_all = divided(_of_one_image(problem)), divided(problem)
+    of_one, of_all = divided(problem.one_image), divided(problem)
     positions = math.prod(of_one.counts)
     limit = of_one.bytes_per_position * positions
     if positions == math.prod(of_one.positions):
@@ -143,14 +141,9 @@ def _division(problem: ConvProblem) -> Division:
 
 
 @cached_per_problem
-def _of_one_image(problem: ConvProblem) -> ConvProblem:
-    return conv_problem(1, problem.weight_shape, problem.groups, problem.windows, problem.itemsize)
-
-
-@cached_per_problem
 def _goes_by_tap(problem: ConvProblem) -> bool:
     """Return whether each tap is computed by itself, and not a patch at a time."""
-    problem = _of_one_image(problem)
+    problem = problem.one_image
     return DEPTHWISE.supports(problem) or _patch_steps(problem) > FEWER_STEPS * _tap_steps(problem)
 
 

@@ -46,6 +46,9 @@ MAX_FEATURES = 16
 MAX_RUN = 32
 """Maximum elements of adjacent taps: longer runs are copied about as fast as memory allows."""
 
+MAX_JOINED_RUN = 256
+"""Maximum elements of a wider window along the last axis: with taps far apart, most of its weight would be zeros."""
+
 MIN_WINDOWS = 8
 """With fewer windows along the last axis, making the banded weight takes longer than it saves."""
 
@@ -164,7 +167,8 @@ def _block_width(problem: ConvProblem) -> int:
         return 1
     fastest = 1
     for width in WIDTHS:
-        if width * problem.features <= MAX_COLUMNS and _time(problem, width) * MIN_GAIN < _time(problem, fastest):
+        fits = width * problem.features <= MAX_COLUMNS and problem.channels * _extent(problem, width) <= MAX_JOINED_RUN
+        if fits and _time(problem, width) * MIN_GAIN < _time(problem, fastest):
             fastest = width
     return fastest
 
