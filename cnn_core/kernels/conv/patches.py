@@ -61,6 +61,8 @@ class PatchSource:
     ) -> None:
         windows, self._groups, self._dtype = layout.windows, problem.groups, memory.dtype
         self._is_pointwise = is_pointwise(problem) and not with_ones
+        # times a vector, BLAS adds rows that do not follow each other in memory in another order
+        self._is_wide = problem.features > problem.groups
         self._channels = weight_slice[-1] if weight_slice else slice(None)
         self._block = PaddedBlock(padded, layout.images, windows, (problem.channels,))
         rank = len(windows.axes)
@@ -87,7 +89,7 @@ class PatchSource:
         """Return the patches of a block of the input: one matrix (P, k*c) for each group."""
         if self._is_pointwise and block.dtype == self._dtype:
             matrices = by_group(block, self._groups)
-            if matrices is not None:
+            if matrices is not None and (self._is_wide or matrices[0].flags.c_contiguous):
                 return matrices[..., self._channels]
         if must_clear:
             self._ones.fill(1)
@@ -121,7 +123,13 @@ def split_channels(array: Array, groups: int) -> Array:
 
 
 def by_group(array: Array, groups: int) -> Array | None:
-    """View (n, *o, channels) as one matrix (P, channels/G) for each group; None if that needs a copy."""
+    """View (n, *o, channels) as one matrix (P, channels/G) for each group; None if that needs a copy.
+
+    The rows are contiguous. BLAS would take others, too, but add in another order, so that results would depend on how
+    the caller's array lies in memory.
+    """
+    if array.strides[-1] != array.itemsize and array.shape[-1] > 1:
+        return None
     shape = (math.prod(array.shape[:-1]), groups, array.shape[-1] // groups)
     try:
         return array.reshape(shape, copy=False).transpose(1, 0, 2)
