@@ -21,7 +21,7 @@ depend on the size of the array: see docs/scaling.md.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from cnn_core import ConvGradients, MaxPoolResult
@@ -113,9 +113,7 @@ def backward(
     values = bound(op, (input, *operands), named)
     wanted = op.differentiable if wrt is None else subset_of(op.differentiable).check("wrt", wrt)
     call = _Call(op, values, grad_output)
-    gradients = {
-        f"grad_{name}": _grad_input(call) if name == "input" else _gradient_of_whole(call, name) for name in wanted
-    }
+    gradients = {f"grad_{name}": GRADIENTS[name](call) for name in wanted}
     return gradients["grad_input"] if len(op.differentiable) == 1 else ConvGradients(**gradients)
 
 
@@ -191,20 +189,30 @@ def _grad_input(call: _Call) -> da.Array:
     return fold(gradient, padding, op.padding_mode).astype(op.gradient_dtype(dtypes)).rechunk(chunks)
 
 
-def _gradient_of_whole(call: _Call, wrt: str) -> da.Array:
-    op, (layer, padding) = call.op, over_padded_input(call.layer)
-    arrays = call.arrays
+def _grad_weight(call: _Call) -> da.Array:
+    layer, padding = over_padded_input(call.layer)
+    input = call.arrays["input"]
     if padding:
-        arrays = arrays | {"input": pad(arrays["input"], padding, op.padding_mode)}
-    sources = {name: graphs.Source(array) for name, array in arrays.items()}
+        input = pad(input, padding, call.op.padding_mode)
+    of_output, of_input = graphs.Source(call.arrays["grad_output"]), graphs.Source(input)
 
     def task(box: Box) -> tuple[Any, list[Any]]:
-        compute, of_output, of_input = layer.summand(wrt, box)
-        arguments = [graphs.Read(sources["grad_output"], of_output)]
-        return compute, arguments if wrt == "bias" else [*arguments, graphs.Read(sources["input"], of_input)]
+        compute, output_box, input_box = layer.grad_weight_summand(box)
+        return compute, [graphs.Read(of_output, output_box), graphs.Read(of_input, input_box)]
 
-    of_windows = arrays["input" if layer.is_transposed else "grad_output"].chunks
-    shape = layer.resolved.gradient_shapes[wrt]
-    prefix = f"{type(op).__name__.lower()}-grad-{wrt}"
-    boxes = itertools.product(*map(ranges, of_windows))
-    return graphs.summed(prefix, call.token(wrt), boxes, shape, layer.gradient_dtype, task)
+    return _summed(call, "weight", of_input if layer.is_transposed else of_output, task)
+
+
+def _grad_bias(call: _Call) -> da.Array:
+    of_output, compute = graphs.Source(call.arrays["grad_output"]), call.layer.grad_bias_summand()
+    return _summed(call, "bias", of_output, lambda box: (compute, [graphs.Read(of_output, box)]))
+
+
+def _summed(call: _Call, name: str, chunked: graphs.Source, task: Callable[[Box], tuple[Any, list[Any]]]) -> da.Array:
+    """Return the sum of the summands of the chunks of an array."""
+    boxes = itertools.product(*map(ranges, chunked.array.chunks))
+    shape, dtype = call.layer.resolved.gradient_shapes[name], call.layer.gradient_dtype
+    return graphs.summed(f"{type(call.op).__name__.lower()}-grad-{name}", call.token(name), boxes, shape, dtype, task)
+
+
+GRADIENTS = {"input": _grad_input, "weight": _grad_weight, "bias": _grad_bias}

@@ -26,7 +26,7 @@ from cnn_core.ops.pool_base import Pool
 from cnn_core.ops.unfold import PatchOp
 
 from .spans import Range, Span, chunks_of_elements, chunks_of_windows, over_elements, over_windows
-from .tasks import BackwardTask, ForwardTask, Indices, Like, Placement
+from .tasks import BackwardTask, BiasTask, ForwardTask, Indices, Like, Placement
 
 __all__ = ["Box", "Layer", "axis_names"]
 
@@ -139,34 +139,33 @@ class Layer:
         task = BackwardTask(self._part_op(placed), "input", self._operands("input", part), placement=placement)
         return task, self._box(box, [span.windows for span in placed], output), part
 
-    def summand(self, wrt: str, box: Box) -> tuple[BackwardTask, Box, Box]:
-        """Return what computes a box's summand of the gradient of a weight or bias, with the boxes that it needs.
+    def grad_weight_summand(self, box: Box) -> tuple[BackwardTask, Box, Box]:
+        """Return what computes a box's summand of grad_weight, with the boxes of grad_output and of the input it needs.
 
         Parameters
         ----------
-        wrt : {"weight", "bias"}
         box : Box
-            Of the windows: of grad_output, or of the input for a transposed layer. The boxes of all of them together
-            give all summands.
-
-        Returns
-        -------
-        BackwardTask
-            Its result is of the type that sums are computed in; for a bias, of float64.
-        Box, Box
-            Of grad_output and of the input; of the latter only the shape matters for a bias.
+            Of the windows: of grad_output, or of the input for a transposed layer. The summands of boxes that make up
+            all of it make up the gradient. They are of the type that sums are computed in.
         """
         spans = self._over_windows(box)
         elements, zeros = [span.elements for span in spans], self._zeros(spans)
         if self.is_transposed:
-            boxes = self._box(box, elements, self.resolved.output_shape), box
-            all_zeros = (zeros, ())
+            boxes, all_zeros = (self._box(box, elements, self.resolved.output_shape), box), (zeros, ())
         else:
-            boxes = box, self._box(box, elements, self.shapes["input"])
-            all_zeros = ((), zeros)
-        dtype = np.dtype(np.float64) if wrt == "bias" else accumulation_dtype(self.gradient_dtype)
-        operands = self._operands(wrt, boxes[1])
-        return BackwardTask(self._part_op(spans), wrt, operands, zeros=all_zeros, dtype=dtype), *boxes
+            boxes, all_zeros = (box, self._box(box, elements, self.shapes["input"])), ((), zeros)
+        task = BackwardTask(
+            self._part_op(spans),
+            "weight",
+            self._operands("weight", boxes[1]),
+            zeros=all_zeros,
+            dtype=accumulation_dtype(self.gradient_dtype),
+        )
+        return task, *boxes
+
+    def grad_bias_summand(self) -> BiasTask:
+        """Return what computes the summand of grad_bias of any box of grad_output, which is all that it needs."""
+        return BiasTask(self.op.data_format, self.resolved.gradient_shapes["bias"])
 
     @functools.cached_property
     def gradient_dtype(self) -> np.dtype[Any]:

@@ -51,7 +51,7 @@ def over_windows(axis: AxisWindows, start: int, stop: int) -> Span:
     inside, part = axis.block(start, stop)
     overhang = axis.overhang if stop == axis.output_size else 0
     windows, elements, padding = (start, stop), (inside.start, inside.stop), (part.before, part.after - overhang)
-    if part.last_start >= part.size:  # also if there is no element
+    if part.size == 0 or part.last_start >= part.size:
         return Span(windows, elements, zeros=padding)
     return Span(windows, elements, padding, overhangs=overhang > 0)
 

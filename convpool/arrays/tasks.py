@@ -5,18 +5,23 @@ They are objects of a few hundred bytes, so that they can be sent to other machi
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
-from cnn_core import ConvTranspose, MaxPoolResult, MaxUnpool
+from cnn_core import ConvTranspose, MaxPoolResult, MaxUnpool, OperandError
+from cnn_core.kernels.channel_sums import channel_sums
+from cnn_core.operands import channels_last_view
 from cnn_core.ops.base import Op
 from cnn_core.ops.indices import ElementIndices
+from cnn_core.parameters import DataFormat
 
-__all__ = ["BackwardTask", "ForwardTask", "Indices", "Like", "Placement"]
+__all__ = ["BackwardTask", "BiasTask", "ForwardTask", "Indices", "Like", "Placement"]
 
 Array = NDArray[Any]
 Shape = tuple[int, ...]
@@ -105,7 +110,23 @@ class Indices:
 
     def of_part(self, indices: Array) -> Array:
         """Return the indices of the part's images for those of the whole; they are negative before the part."""
+        if not self._before:
+            return indices
         return indices.astype(np.int64 if indices.dtype.kind in "iu" else np.float64) - self._before
+
+    @contextlib.contextmanager
+    def of_own_images(self) -> Iterator[None]:
+        """Let an error say what it may come from, if indices count the whole tensor."""
+        try:
+            yield
+        except OperandError as error:
+            if self.counted.scheme == "tensor":
+                error.add_hint(
+                    f"where chunks begin with image {self.image}, an index less {self._before}, as with "
+                    "index_scheme=tensor it must be of an image of its own chunk; if it is of another one, rechunk the "
+                    "input and the indices: rechunk({0: -1})"
+                )
+            raise
 
 
 @dataclass(frozen=True)
@@ -137,9 +158,10 @@ class ForwardTask:
         if self.zeros:
             given = None if self.zero_point is None else operands[self.zero_point - 1]
             input = np.pad(input, self.zeros, constant_values=0 if given is None else given.item())
-        if isinstance(self.op, MaxUnpool) and self.indices is not None:
-            operands = (self.indices.of_part(operands[0]), *operands[1:])
         op: Any = self.op
+        if isinstance(op, MaxUnpool) and self.indices is not None:
+            with self.indices.of_own_images():
+                return op.forward(input, self.indices.of_part(operands[0]))
         if isinstance(op, ConvTranspose) and self.placement is not None:
             bias = operands[1] if len(operands) > 1 else None
             channels = (-1, *(1,) * (len(self.placement.shape) - 2)) if op.data_format == "channels_first" else (-1,)
@@ -167,7 +189,7 @@ class BackwardTask:
     zeros : tuple of (tuple of (before, after))
         Padding that grad_output, and the input, get as elements.
     dtype : dtype, optional
-        What grad_output is converted to before anything is computed, so that sums are not rounded.
+        What grad_output is converted to before anything is computed, so that a summand is not rounded.
     placement : Placement, optional
         If more is computed, or less, than the part.
     indices : Indices, optional
@@ -178,7 +200,7 @@ class BackwardTask:
     wrt: str
     operands: tuple[Like | None, ...]
     zeros: tuple[tuple[tuple[int, int], ...], ...] = ((), ())
-    dtype: DTypeLike = None
+    dtype: np.dtype[Any] | None = None
     placement: Placement | None = None
     indices: Indices | None = None
 
@@ -189,7 +211,8 @@ class BackwardTask:
         rest = iter(given)
         operands = [next(rest) if like is None else like.zeros() for like in self.operands]
         if isinstance(self.op, MaxUnpool) and self.indices is not None:
-            operands[1] = self.indices.of_part(operands[1])
+            with self.indices.of_own_images():
+                return self.op.backward(grad_output, operands[0], self.indices.of_part(operands[1]))
         grad_output, operands[0] = (
             np.pad(array, zeros) if zeros else array
             for array, zeros in zip((grad_output, operands[0]), self.zeros, strict=True)
@@ -202,3 +225,23 @@ class BackwardTask:
         else:
             gradient = getattr(op.backward(grad_output, *operands, wrt=(self.wrt,)), f"grad_{self.wrt}")
         return gradient if self.placement is None else self.placement.of(gradient)
+
+
+@dataclass(frozen=True, slots=True)
+class BiasTask:
+    """One summand of the gradient of a bias: the sums of a part of grad_output over all axes but its channels.
+
+    Parameters
+    ----------
+    data_format : str
+    shape : tuple of int
+        Of the bias.
+    """
+
+    data_format: DataFormat
+    shape: Shape
+
+    def __call__(self, grad_output: Array) -> Array:
+        """Return the sums in float64."""
+        with np.errstate(all="ignore"):
+            return channel_sums(channels_last_view(grad_output, self.data_format)).reshape(self.shape)

@@ -6,8 +6,6 @@ exact in any order.
 
 from __future__ import annotations
 
-import dataclasses
-import pickle
 from typing import Any
 
 import dask
@@ -17,9 +15,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from convpool import AvgPool, Conv, ConvInteger, ConvTranspose, LpPool, MaxPool, MaxUnpool, ShapeError, Unfold
+from convpool import MaxPool, MaxUnpool
 from convpool.arrays.dask import backward, forward
-from convpool.arrays.operands import ChunkError
 from convpool.arrays.parts import Layer
 from tests.declarations import DECLARATIONS
 from tests.declarations.declaration import Case, Declaration
@@ -48,14 +45,27 @@ def integers(array: Any, dtype: str, *, factor: int = 1) -> Any:
 
 def with_integers(declaration: Declaration, case: Case, dtype: str) -> Case:
     typed = {operand.name for operand in declaration.op.operands if operand.dtypes}
-    operands = {
-        name: array if name in typed else integers(array, dtype) for name, array in case.operands.items()
-    }
+    operands = {name: array if name in typed else integers(array, dtype) for name, array in case.operands.items()}
     gradient = case.grad_output
     if gradient is not None:
         gradient = integers(gradient, dtype, factor=1 if dtype == "float16" else MULTIPLE)
-    parameters = {"algorithm": "direct", **case.parameters} if declaration.layer in {"conv", "conv_transpose"} else case.parameters
+    if declaration.op is MaxUnpool:
+        operands["indices"] = of_own_images(operands["indices"], case)
+    parameters = (
+        {"algorithm": "direct", **case.parameters}
+        if declaration.layer in {"conv", "conv_transpose"}
+        else case.parameters
+    )
     return Case(parameters, operands, gradient)
+
+
+def of_own_images(indices: Any, case: Case) -> Any:
+    """Indices of index_scheme=tensor that name elements of their own images."""
+    if case.parameters.get("index_scheme") != "tensor" or not len(indices):
+        return indices
+    assert case.grad_output is not None
+    image = case.grad_output[0].size
+    return indices % image + image * np.arange(len(indices)).reshape(-1, *(1,) * (indices.ndim - 1))
 
 
 def chunkings(data: st.DataObject, shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
@@ -70,7 +80,9 @@ def chunkings(data: st.DataObject, shape: tuple[int, ...], axes: tuple[int, ...]
 
 def layer_of(op: Any, operands: dict[str, Any]) -> Layer:
     return Layer(
-        op, {name: array.shape for name, array in operands.items()}, {name: array.dtype for name, array in operands.items()}
+        op,
+        {name: array.shape for name, array in operands.items()},
+        {name: array.dtype for name, array in operands.items()},
     )
 
 
@@ -91,7 +103,8 @@ def require_equal(lazy: da.Array, expected: Any) -> None:
     assert computed.dtype == expected.dtype
     np.testing.assert_array_equal(computed, expected)
     assert [part.shape for part in dask.compute(*lazy.to_delayed().ravel())] == [
-        tuple(lazy.chunks[axis][position] for axis, position in enumerate(index)) for index in np.ndindex(lazy.numblocks)
+        tuple(lazy.chunks[axis][position] for axis, position in enumerate(index))
+        for index in np.ndindex(lazy.numblocks)
     ]
 
 
@@ -116,7 +129,9 @@ def test_forward(declaration: Declaration, data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize(
-    "declaration", [each for each in DECLARATIONS if each.backward is not None], ids=lambda declaration: declaration.name
+    "declaration",
+    [each for each in DECLARATIONS if each.backward is not None],
+    ids=lambda declaration: declaration.name,
 )
 @given(data=st.data())
 @many
