@@ -38,7 +38,7 @@ try:
     from dask.base import tokenize
 
     from . import graphs
-    from .source_padding import fold, over_padded_input, pad, padded_chunks
+    from .source_padding import over_padded_input
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
         f"convpool.arrays.dask needs {error.name}, which is not installed: pip install 'convpool[dask]'",
@@ -152,7 +152,7 @@ def _forward(call: _Call) -> Any:
     chunks = call.layer.output_chunks(call.arrays["input"].chunks)
     arrays = call.arrays
     if padding:
-        arrays = arrays | {"input": pad(arrays["input"], padding, op.padding_mode)}
+        arrays = arrays | {"input": padding.pad(arrays["input"])}
     sources = {name: graphs.Source(array) for name, array in arrays.items()}
 
     def task(box: Box) -> tuple[Any, list[Any]]:
@@ -168,7 +168,7 @@ def _forward(call: _Call) -> Any:
 
 
 def _grad_input(call: _Call) -> da.Array:
-    op, dtypes = call.op, {name: array.dtype for name, array in call.arrays.items()}
+    op = call.op
     # what is folded must not have been rounded before
     layer, padding = over_padded_input(call.layer, grad_output=accumulation_dtype(call.layer.gradient_dtype))
     chunks = call.arrays["input"].chunks
@@ -183,17 +183,17 @@ def _grad_input(call: _Call) -> da.Array:
         return compute, arguments
 
     prefix, token = f"{type(op).__name__.lower()}-grad-input", call.token("input")
-    gradient = graphs.computed(prefix, token, padded_chunks(chunks, padding), layer.gradient_dtype, task)
-    if not padding:
-        return gradient
-    return fold(gradient, padding, op.padding_mode).astype(op.gradient_dtype(dtypes)).rechunk(chunks)
+    if padding is None:
+        return graphs.computed(prefix, token, chunks, layer.gradient_dtype, task)
+    gradient = graphs.computed(prefix, token, padding.padded_chunks(chunks), layer.gradient_dtype, task)
+    return padding.fold(gradient).astype(call.layer.gradient_dtype).rechunk(chunks)
 
 
 def _grad_weight(call: _Call) -> da.Array:
     layer, padding = over_padded_input(call.layer)
     input = call.arrays["input"]
     if padding:
-        input = pad(input, padding, call.op.padding_mode)
+        input = padding.pad(input)
     of_output, of_input = graphs.Source(call.arrays["grad_output"]), graphs.Source(input)
 
     def task(box: Box) -> tuple[Any, list[Any]]:

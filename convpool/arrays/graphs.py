@@ -130,7 +130,8 @@ def computed(
         Takes a box of the array and returns what computes it, and its arguments: Read, Source for a whole array, or a
         value.
     """
-    name, graph, sources = f"{prefix}-{token}", {}, set[Source]()
+    name, sources = f"{prefix}-{token}", set[Source]()
+    graph: Graph = {}
     along = [ranges(sizes) for sizes in chunks]
     for index in itertools.product(*(range(len(sizes)) for sizes in chunks)):
         box = tuple(parts[position] for parts, position in zip(along, index, strict=True))
@@ -161,7 +162,8 @@ def summed(
     The summands are added in float64, in the order of the boxes, some neighbours at a time, then these sums likewise:
     in the same order however many workers there are, and in whichever order these finish.
     """
-    name, graph, sources = f"{prefix}-{token}", {}, set[Source]()
+    name, sources = f"{prefix}-{token}", set[Source]()
+    graph: Graph = {}
     keys: list[Any] = []
     for number, box in enumerate(boxes):
         keys.append((f"{prefix}-summand-{token}", number))

@@ -150,10 +150,11 @@ class Layer:
         """
         spans = self._over_windows(box)
         elements, zeros = [span.elements for span in spans], self._zeros(spans)
+        none: tuple[Range, ...] = ()
         if self.is_transposed:
-            boxes, all_zeros = (self._box(box, elements, self.resolved.output_shape), box), (zeros, ())
+            boxes, all_zeros = (self._box(box, elements, self.resolved.output_shape), box), (zeros, none)
         else:
-            boxes, all_zeros = (box, self._box(box, elements, self.shapes["input"])), ((), zeros)
+            boxes, all_zeros = (box, self._box(box, elements, self.shapes["input"])), (none, zeros)
         task = BackwardTask(
             self._part_op(spans),
             "weight",
