@@ -57,6 +57,7 @@ class Layer:
 
     def __init__(self, op: Op, shapes: Mapping[str, Shape], dtypes: Mapping[str, np.dtype[Any]]) -> None:
         self.op, self.shapes, self.dtypes = op, shapes, dtypes
+        self._ops: dict[Any, Op] = {}
         for operand in op.operands:
             if operand.name in dtypes:
                 accepted = (dtypes[operand.type_of].name,) if operand.type_of in dtypes else operand.dtypes
@@ -190,17 +191,23 @@ class Layer:
 
     def _part_op(self, spans: Sequence[Span]) -> Op:
         """Return the op with the padding of a part, and with indices within its plane."""
+        padding, overhangs = tuple(span.padding for span in spans), any(span.overhangs for span in spans)
+        if (padding, overhangs) not in self._ops:  # most parts have the padding of many others
+            self._ops[padding, overhangs] = self._changed_op(padding, overhangs=overhangs)
+        return self._ops[padding, overhangs]
+
+    def _changed_op(self, padding: tuple[Range, ...], *, overhangs: bool) -> Op:
         changes: dict[str, Any] = {}
         if isinstance(self.op, MaxPool) and self.op.return_indices:
             changes |= {"index_scheme": "plane", "storage_order": "row_major"}
-        if spans:
-            changes["padding"] = tuple(span.padding for span in spans)
+        if padding:
+            changes["padding"] = padding
             if isinstance(self.op, ConvTranspose):
                 changes |= {"output_padding": 0, "output_size": None}
             elif isinstance(self.op, Conv):
                 changes["padding_mode"] = "zeros"
             elif isinstance(self.op, Pool):
-                changes["ceil_mode"] = any(span.overhangs for span in spans)
+                changes["ceil_mode"] = overhangs
         return dataclasses.replace(self.op, **changes) if changes else self.op
 
     def _over_windows(self, box: Box) -> list[Span]:

@@ -6,6 +6,8 @@ exact in any order.
 
 from __future__ import annotations
 
+import doctest
+import importlib
 import pickle
 import subprocess
 import sys
@@ -36,6 +38,7 @@ from convpool.arrays.operands import ChunkError
 from convpool.arrays.parts import Layer
 from tests.declarations import DECLARATIONS
 from tests.declarations.declaration import Case, Declaration
+from tests.scale.sections import example
 
 CHUNKED = {"input", "indices"}
 MULTIPLE = 2**4 * 3**3 * 5 * 7
@@ -377,3 +380,16 @@ def test_without_dask_the_error_says_what_to_install() -> None:
     script = "import sys; sys.modules['dask'] = None; import convpool.arrays.dask"
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert "pip install 'convpool[dask]'" in ended.stderr.splitlines()[-1]
+
+
+def test_the_example_in_the_docs(capsys: pytest.CaptureFixture[str]) -> None:
+    code, output = example("Dask")
+    exec(code, {})
+    assert capsys.readouterr().out == output
+
+
+@pytest.mark.parametrize("name", ["dask", "parts", "spans"])
+def test_the_examples_in_docstrings(name: str) -> None:
+    tried = doctest.testmod(importlib.import_module(f"convpool.arrays.{name}"))
+    assert tried.attempted
+    assert not tried.failed

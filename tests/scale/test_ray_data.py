@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +29,7 @@ from convpool import (
     Unfold,
 )
 from convpool.arrays.ray import backward, backward_sums, forward
+from tests.scale.sections import example
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Ray uses what it, and what it stands on, has deprecated
 
@@ -164,3 +167,15 @@ def test_what_is_wrong_with_rows_is_said_when_they_are_computed() -> None:
         forward(MaxPool(kernel_size=2), ray.data.from_items(images, override_num_blocks=1)).take_all()
     with pytest.raises(Exception, match="image must be a column of the dataset; got the columns input, number"):
         forward(MaxPool(kernel_size=2), dataset(input=integers(IMAGES, 4, 4, 1)), input="image").take_all()
+
+
+def test_the_example_in_the_docs(capsys: pytest.CaptureFixture[str]) -> None:
+    code, output = example("Ray Data")
+    exec(code, {})
+    assert capsys.readouterr().out == output
+
+
+def test_without_ray_the_error_says_what_to_install() -> None:
+    script = "import sys; sys.modules['ray'] = None; import convpool.arrays.ray"
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert "pip install 'convpool[ray]'" in ended.stderr.splitlines()[-1]
