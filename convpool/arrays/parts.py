@@ -47,7 +47,7 @@ class Layer:
     shapes : mapping of str to tuple of int
         Of the operands of forward that are given, by name.
     dtypes : mapping of str to dtype
-        The same, and that of grad_output for gradients.
+        The same, and that of grad_output for gradients, which it is converted to.
 
     Raises
     ------
@@ -137,7 +137,13 @@ class Layer:
         if placed is None:
             return BackwardTask(self.op, "input", (), placement=placement), None, box
         part = self._box(box, [span.elements for span in placed], shape)
-        task = BackwardTask(self._part_op(placed), "input", self._operands("input", part), placement=placement)
+        task = BackwardTask(
+            self._part_op(placed),
+            "input",
+            self._operands("input", part),
+            dtype=self.dtypes["grad_output"],
+            placement=placement,
+        )
         return task, self._box(box, [span.windows for span in placed], output), part
 
     def grad_weight_summand(self, box: Box) -> tuple[BackwardTask, Box, Box]:

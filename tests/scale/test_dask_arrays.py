@@ -21,6 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from convpool import (
+    AvgPool,
     Conv,
     ConvInteger,
     ConvTranspose,
@@ -393,3 +394,52 @@ def test_the_examples_in_docstrings(name: str) -> None:
     tried = doctest.testmod(importlib.import_module(f"convpool.arrays.{name}"))
     assert tried.attempted
     assert not tried.failed
+
+
+@pytest.mark.parametrize("count_include_pad", [False, True])
+def test_windows_that_hang_over_the_end_or_start_in_the_padding(*, count_include_pad: bool) -> None:
+    """What hangs over along one axis does not count, padding does; along the other, windows are beyond the input."""
+    parameters = {"kernel_size": (3, 2), "stride": (2, 1), "ceil_mode": True, "count_include_pad": count_include_pad}
+    image = integers_of(2, 6, 5, 1)
+    for padding in [((0, 0), (0, 1)), *([((1, 0), (0, 3)), ((0, 1), (2, 4))] if count_include_pad else [])]:
+        op = AvgPool(padding=padding, **parameters)
+        lazy = forward(op, da.from_array(image, chunks=(1, (2, 2, 2), (2, 2, 1), 1)))
+        require_equal(lazy, op.forward(image))
+        expected = op.backward(36 * np.ones(lazy.shape), image)
+        require_equal(
+            backward(op, 36 * da.ones(lazy.shape, chunks=(2, 1, 2, 1)), da.from_array(image, chunks=(1, 4, 2, 1))),
+            expected,
+        )
+
+
+@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+@pytest.mark.parametrize("scheme", ["plane", "image", "tensor"])
+@pytest.mark.parametrize("order", ["row_major", "column_major"])
+def test_indices_are_those_of_the_whole(order: Any, scheme: Any, data_format: Any) -> None:
+    op = MaxPool(
+        kernel_size=2, padding=1, return_indices=True, storage_order=order, index_scheme=scheme, data_format=data_format
+    )
+    array = np.random.default_rng(0).permutation(4 * 6 * 5 * 7).reshape(4, 6, 5, 7).astype("float64")
+    lazy = forward(op, da.from_array(array, chunks=(3, 2, (1, 1, 3), (4, 3))))
+    for computed, expected in zip(lazy, op.forward(array), strict=True):
+        require_equal(computed, expected)
+
+
+@pytest.mark.parametrize(
+    "op", [Conv(padding=2, padding_mode="reflect"), Conv(padding=2, padding_mode="replicate"), ConvTranspose()]
+)
+def test_gradients_in_float16_are_rounded_once(op: Any) -> None:
+    """Summands have more digits than float16 holds, and so has what is folded."""
+    random = np.random.default_rng(0)
+    images, weight = (
+        random.integers(0, 90, (3, 14, 13, 2)).astype("float16"),
+        random.integers(0, 400, (3, 3, 2, 2)).astype("float16"),
+    )
+    gradient = random.integers(0, 3, op.output_shape(images.shape, weight.shape)).astype("float16")
+    chunks = (2, 5, 4, 2)
+    lazy = backward(op, da.from_array(gradient, chunks=chunks), da.from_array(images, chunks=chunks), weight)
+    whole = op.backward(gradient, images, weight)
+    assert 2048 < abs(whole.grad_input).max() < np.inf
+    assert 2048 < abs(whole.grad_weight).max() < np.inf
+    for computed, expected in zip(lazy, whole, strict=True):
+        require_equal(computed, expected)
