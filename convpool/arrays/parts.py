@@ -79,6 +79,10 @@ class Layer:
         return (0, *spatial, *channels)
 
     @property
+    def _ceil_mode(self) -> bool:
+        return isinstance(self.op, Pool) and self.op.ceil_mode
+
+    @property
     def _channel_axis(self) -> int:
         return 1 if self.op.data_format == "channels_first" else 1 + len(self.windows)
 
@@ -218,13 +222,18 @@ class Layer:
 
     def _over_windows(self, box: Box) -> list[Span]:
         along = self._spatial(box)
-        return [over_windows(axis, *part) for axis, part in zip(self.windows, along, strict=True)]
+        return [
+            over_windows(axis, *part, ceil_mode=self._ceil_mode) for axis, part in zip(self.windows, along, strict=True)
+        ]
 
     def _placed(self, box: Box) -> tuple[list[Span] | None, Placement]:
         """Return the windows over a box of elements, or None if there are none, and where what they cover is in it."""
         shape, dtype = tuple(stop - start for start, stop in box), self._result_dtype
         along = self._spatial(box)
-        spans = [over_elements(axis, *part) for axis, part in zip(self.windows, along, strict=True)]
+        spans = [
+            over_elements(axis, *part, ceil_mode=self._ceil_mode)
+            for axis, part in zip(self.windows, along, strict=True)
+        ]
         found = [span for span in spans if span is not None]
         if len(found) < len(spans):
             return None, Placement(shape, dtype)

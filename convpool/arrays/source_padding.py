@@ -7,6 +7,7 @@ its own, as the op itself makes one of NumPy.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
 
 import dask.array as da
@@ -108,7 +109,6 @@ def _total(copies: da.Array, axis: int) -> da.Array:
     if not copies.shape[axis]:
         return copies
     chunks = tuple((1,) if along == axis else sizes for along, sizes in enumerate(copies.chunks))
-    together = copies.rechunk({axis: -1})
-    return da.map_blocks(
-        np.sum, together, axis=axis, keepdims=True, dtype=np.float64, chunks=chunks, meta=np.empty((0,) * copies.ndim)
-    )
+    # dtype would be an argument of map_blocks
+    total = functools.partial(np.sum, axis=axis, keepdims=True, dtype=np.float64)
+    return da.map_blocks(total, copies.rechunk({axis: -1}), chunks=chunks, meta=np.empty((0,) * copies.ndim))

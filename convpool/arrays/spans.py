@@ -40,8 +40,15 @@ class Span:
     overhangs: bool = False
 
 
-def over_windows(axis: AxisWindows, start: int, stop: int) -> Span:
+def over_windows(axis: AxisWindows, start: int, stop: int, *, ceil_mode: bool = False) -> Span:
     """Return the windows from start to stop with the elements that they cover.
+
+    Parameters
+    ----------
+    axis : AxisWindows
+    start, stop : int
+    ceil_mode : bool
+        Whether the op may drop windows that start beyond the axis, so that their padding has to be elements.
 
     Examples
     --------
@@ -51,13 +58,16 @@ def over_windows(axis: AxisWindows, start: int, stop: int) -> Span:
     inside, part = axis.block(start, stop)
     overhang = axis.overhang if stop == axis.output_size else 0
     windows, elements, padding = (start, stop), (inside.start, inside.stop), (part.before, part.after - overhang)
-    if part.size == 0 or part.last_start >= part.size:
+    if part.size == 0 or (ceil_mode and part.last_start >= part.size):
         return Span(windows, elements, zeros=padding)
     return Span(windows, elements, padding, overhangs=overhang > 0)
 
 
-def over_elements(axis: AxisWindows, start: int, stop: int) -> Span | None:
+def over_elements(axis: AxisWindows, start: int, stop: int, *, ceil_mode: bool = False) -> Span | None:
     """Return the windows that have taps in the elements from start to stop, with all elements that they cover.
+
+    For the whole axis they are all windows, those in the padding too: kernels that differ in the order of additions are
+    chosen by the windows.
 
     Returns
     -------
@@ -65,7 +75,11 @@ def over_elements(axis: AxisWindows, start: int, stop: int) -> Span | None:
         None if no window reaches them, or there are none.
     """
     first, last = axis.reaching(start, stop)
-    return over_windows(axis, first, last) if start < stop and first < last else None
+    if (start, stop) == (0, axis.size):
+        whole = over_windows(axis, 0, axis.output_size, ceil_mode=ceil_mode)
+        if not any(whole.zeros):
+            return whole
+    return over_windows(axis, first, last, ceil_mode=ceil_mode) if start < stop and first < last else None
 
 
 def ranges(chunks: Sequence[int]) -> list[Range]:
