@@ -1,5 +1,8 @@
 """Products of a long matrix with a small one, some rows at a time.
 
+BLAS adds the products of a row in an order that depends on how many rows there are. An output must not depend on what
+else is computed with it, so ``multiply`` takes only such numbers of rows that all are added in the same order.
+
 BLAS copies both matrices of a large product into an order of its own. For few columns that takes as long as the
 products, and OpenBLAS leaves it out where a product has at most a million of them: (25,000 x 147) @ (147 x 64) runs at
 115 GFLOP/s as one product, and at 150 as products of 100 rows each, which NumPy calls BLAS for one after the other.
@@ -17,7 +20,7 @@ from numpy.typing import NDArray
 
 from .passes import checked
 
-__all__ = ["multiplication", "multiply", "multiply_transposed", "parts_of_rows"]
+__all__ = ["multiplication", "multiply", "multiply_transposed", "padded_elements", "parts_of_rows"]
 
 Array = NDArray[Any]
 
@@ -31,24 +34,88 @@ add one after the other."""
 MIN_ROWS = 100
 """With fewer rows at a time, reading the small matrix again takes longer than packing it."""
 
+ROWS_OF_VECTORS, ROWS_OF_NARROW, ROWS_OF_WIDE = 48, 24, 8
+"""The kernels of OpenBLAS compute so many rows, or a divisor of it, at a time, and what is left over by other
+instructions, which add in another order. So each product has a multiple of it, if need be with rows that others have,
+too: times a vector, with fewer columns than MIN_WIDE, or with more."""
+
+MIN_WIDE = 16
+
+MAX_ROWS = 2**62
+"""No limit."""
+
 MAX_MATRICES = 2**15
 """At most this many matrices are multiplied by one call, so that a computation can stop between calls."""
 
 
 def multiply(left: Array, right: Array, out: Array) -> None:
-    """Write ``left @ right``; as of ``multiplication``."""
+    """Write ``left @ right``, each row with the bits that it has in a product with any other rows.
+
+    Parameters
+    ----------
+    left : ndarray, shape (..., P, K)
+        Of contiguous rows, as are the others: BLAS adds in another order where it must transpose.
+    right : ndarray, shape (..., K, N)
+    out : ndarray, shape (..., P, N)
+    """
     rows, inner = left.shape[-2:]
     if left.ndim > 2 and len(left) > MAX_MATRICES:
         for some in checked(_some(len(left))):
             multiply(left[some], right[some], out[some])
-    elif _rows_at_once(rows, inner, right.shape[-1]) == rows:  # without the views of parts
+        return
+    multiple, least, most = _rows_of_products(inner, right.shape[-1])
+    if rows >= least and not rows % multiple and rows <= most:
         np.matmul(left, right, out=out)
+    elif rows < least or (least > multiple and rows < 2 * least):
+        _multiply_padded(left, right, out, max(least, _rounded_up(rows, multiple)))
     else:
-        multiplication(left, right.shape, out)(right)
+        if rows <= most:
+            whole = rows - rows % multiple
+            np.matmul(left[..., :whole, :], right, out=out[..., :whole, :])
+        else:
+            at_once = _rounded_up(-(-rows // -(-rows // most)), multiple)
+            np.matmul(_by_part(left, at_once), right[..., None, :, :], out=_by_part(out, at_once))
+            least = _rounded_up(rows % at_once, multiple)
+        if least:
+            # the last rows together with some that were multiplied before, and get the same bits again
+            first = rows - least
+            np.matmul(left[..., first:, :], right, out=out[..., first:, :])
+
+
+def _multiply_padded(left: Array, right: Array, out: Array, count: int) -> None:
+    """Multiply few rows as if there were more, of zeros."""
+    *ahead, rows, inner = left.shape
+    padded = np.empty((*ahead, count, inner), dtype=left.dtype)
+    padded[..., :rows, :] = left
+    padded[..., rows:, :] = 0
+    out[...] = np.matmul(padded, right)[..., :rows, :]
+
+
+def padded_elements(inner: int, columns: int) -> int:
+    """Return the elements that ``multiply`` allocates at most, for each matrix of a stack."""
+    multiple, least, _ = _rows_of_products(inner, columns)
+    return (2 * least if least > multiple else least) * (inner + columns)
+
+
+def _rounded_up(rows: int, multiple: int) -> int:
+    return -(-rows // multiple) * multiple
+
+
+def _rows_of_products(inner: int, columns: int) -> tuple[int, int, int]:
+    """Return of what the rows of a product are a multiple, at least and at most, so that all are added in one order."""
+    most = MAX_PRODUCTS // max(1, inner * columns)
+    if columns == 1:  # NumPy multiplies by a vector
+        return ROWS_OF_VECTORS, ROWS_OF_VECTORS, MAX_ROWS
+    multiple = ROWS_OF_NARROW if columns < MIN_WIDE else ROWS_OF_WIDE
+    if most < MIN_ROWS:
+        return multiple, _rounded_up(most + 1, multiple), MAX_ROWS
+    return multiple, multiple, max(multiple, most - most % multiple)
 
 
 def multiplication(left: Array, shape: tuple[int, ...], out: Array) -> Callable[[Array], object]:
     """Return a function that writes ``left @ right`` for a right matrix; all views are created in advance.
+
+    The bits of a row may differ with the number of rows.
 
     Parameters
     ----------

@@ -12,6 +12,7 @@ Axes in comments as in ``im2col_gemm``.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from abc import ABC, abstractmethod
@@ -26,7 +27,7 @@ from ...runtime.threads import run_blocks, thread_count
 from ...runtime.workspace import Workspace, view_cache_elements
 from ..cost import MOVED_ELEMENT, STEP
 from ..passes import checked, contiguous, fill
-from ..products import multiply
+from ..products import multiply, padded_elements
 from .depthwise import DEPTHWISE, depthwise_work
 from .patches import group_matrices, split_channels
 from .problem import ConvProblem, Division, Layout, WindowBlock, cached_per_problem
@@ -103,6 +104,10 @@ class Col2im:
                 along = -(-along // _turns(problem)) * problem.windows.axes[-1].kernel_size
         per_thread += math.prod(ahead) * along * problem.channels
         units = _units(problem)
+        if not _goes_by_tap(problem):
+            features = problem.features // problem.groups
+            columns = {problem.taps * (channels.stop - channels.start) for _, _, channels in units}
+            per_thread += problem.groups * max((padded_elements(features, each) for each in columns), default=0)
         per_thread += _view_factor(problem) * view_cache_elements(division.steps * len(units))
         # the weight matrices of all units, and a temporary copy of those of one unit
         matrices = problem.weights + -(-problem.weights // _cuts(problem))
@@ -112,7 +117,7 @@ class Col2im:
         """Return the work of the products, of adding patches, and of the interpreter."""
         positions = math.prod(problem.positions)
         products = depthwise_work(problem) if DEPTHWISE.supports(problem) else positions * problem.weights
-        steps = _tap_steps(problem) if _goes_by_tap(problem) else _patch_steps(problem)
+        steps = _division(problem).steps * (problem.taps if _goes_by_tap(problem) else _addition_count(problem))
         moved = positions * problem.taps * problem.channels + problem.copied_elements(_division(problem))
         return products + MOVED_ELEMENT * moved + STEP * steps
 
@@ -122,13 +127,23 @@ COL2IM = Col2im()
 
 @cached_per_problem
 def _division(problem: ConvProblem) -> Division:
-    """Return the blocks of windows that are scattered at a time."""
-    return _tap_division(problem) if _goes_by_tap(problem) else _patch_division(problem)
+    """Return the blocks of windows that are scattered at a time.
+
+    An element's gradient is a sum of one sum for each block. So how an image is divided follows from that image alone.
+    """
+    divided = _tap_division if _goes_by_tap(problem) else _patch_division
+    of_one, of_all = divided(problem.one_image), divided(problem)
+    positions = math.prod(of_one.counts)
+    limit = of_one.bytes_per_position * positions
+    if positions == math.prod(of_one.positions):
+        limit = max(limit, of_all.limit)
+    return dataclasses.replace(of_all, limit=limit)
 
 
 @cached_per_problem
 def _goes_by_tap(problem: ConvProblem) -> bool:
     """Return whether each tap is computed by itself, and not a patch at a time."""
+    problem = problem.one_image
     return DEPTHWISE.supports(problem) or _patch_steps(problem) > FEWER_STEPS * _tap_steps(problem)
 
 
@@ -199,7 +214,8 @@ def _units(problem: ConvProblem) -> list[Unit]:
     all_groups, all_channels = slice(0, problem.groups), slice(0, problem.group_channels)
     if problem.groups > 1:
         return [(some, groups, all_channels) for some in images for groups in _cut(problem.groups, count, MIN_CHANNELS)]
-    channels = _cut(problem.group_channels, count, MIN_CHANNELS)
+    # as for one image, since products with fewer columns may be added in another order
+    channels = _cut(problem.group_channels, MIN_UNITS, MIN_CHANNELS)
     return [(some, all_groups, chosen) for some in images for chosen in channels]
 
 

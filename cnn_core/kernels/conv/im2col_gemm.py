@@ -31,7 +31,7 @@ from ...runtime.workspace import Workspace, view_cache_elements
 from ..cost import MOVED_ELEMENT, STEP
 from ..outer_sum import MAX_CACHED_ELEMENTS
 from ..passes import checked
-from ..products import multiply, multiply_transposed, parts_of_rows
+from ..products import multiply, multiply_transposed, padded_elements, parts_of_rows
 from .patches import (
     PatchSource,
     by_group,
@@ -138,9 +138,12 @@ class Im2colGemm:
             np.add.reduce(totals, axis=0, out=grad_weight)
 
     def forward_workspace(self, problem: ConvProblem) -> int:
-        """Return the elements of the weight's matrices, and of each thread's patches."""
+        """Return the elements of the weight's matrices, and of each thread's patches, with and without padding."""
         division = _division(problem)
         per_thread = _index_elements(problem, division) + view_cache_elements(division.steps)
+        inner, columns = problem.taps * problem.group_channels, problem.features // problem.groups
+        # a bias is a row more
+        per_thread += problem.groups * max(padded_elements(rows, columns) for rows in (inner, inner + 1))
         return 2 * problem.weights + thread_count(division.steps) * (per_thread + sum(_forward_elements(problem)))
 
     def grad_weight_workspace(self, problem: ConvProblem) -> int:

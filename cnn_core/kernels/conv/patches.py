@@ -121,7 +121,13 @@ def split_channels(array: Array, groups: int) -> Array:
 
 
 def by_group(array: Array, groups: int) -> Array | None:
-    """View (n, *o, channels) as one matrix (P, channels/G) for each group; None if that needs a copy."""
+    """View (n, *o, channels) as one matrix (P, channels/G) for each group; None if that needs a copy.
+
+    The rows are contiguous. BLAS would take others, too, but add in another order, so that results would depend on how
+    the caller's array lies in memory.
+    """
+    if array.strides[-1] != array.itemsize and array.shape[-1] > 1:
+        return None
     shape = (math.prod(array.shape[:-1]), groups, array.shape[-1] // groups)
     try:
         return array.reshape(shape, copy=False).transpose(1, 0, 2)

@@ -136,6 +136,11 @@ class ConvProblem:
         return {}
 
     @functools.cached_property
+    def one_image(self) -> ConvProblem:
+        """The same for a batch of one image."""
+        return conv_problem(1, self.weight_shape, self.groups, self.windows, self.itemsize)
+
+    @functools.cached_property
     def taps(self) -> int:
         """Taps of a window."""
         return math.prod(self.weight_shape[:-2])

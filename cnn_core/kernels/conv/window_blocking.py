@@ -9,8 +9,11 @@ zeros elsewhere.
                        as one        . 1 2 3
 
 There are more products, by the ratio of the extents, but fewer and longer runs to copy, and more columns. What is added
-to each sum in addition to its own products is zeros. Zero times infinity is not zero: a result that is not all finite
-is computed again without blocking.
+to each sum in addition to its own products is zeros. Zero times infinity is not zero: results that are not finite are
+computed again without blocking.
+
+How many windows are joined follows from the layer alone, and whether any are from the size of the last axis, not from
+the batch. Windows beyond the last one are computed, too, and left out.
 
 LeNet's layers take 1.5 to 2.6 times as long without this, others 0.8 to 1.3 times (docs/decisions/0013).
 
@@ -28,7 +31,7 @@ from numpy.typing import NDArray
 
 from ...geometry import Windows
 from ..finite import is_all_finite
-from ..passes import contiguous, copy
+from ..passes import copy, parts
 from .col2im import COL2IM
 from .im2col_gemm import IM2COL_GEMM
 from .problem import ConvProblem, cached_per_problem, conv_problem
@@ -43,11 +46,20 @@ MAX_FEATURES = 16
 MAX_RUN = 32
 """Maximum elements of adjacent taps: longer runs are copied about as fast as memory allows."""
 
-MIN_POSITIONS = 2**12
-"""With fewer windows, making the banded weight takes longer than it saves."""
+MAX_JOINED_RUN = 256
+"""Maximum elements of a wider window along the last axis: with taps far apart, most of its weight would be zeros."""
+
+MIN_WINDOWS = 8
+"""With fewer windows along the last axis, making the banded weight takes longer than it saves."""
 
 MAX_COLUMNS = 128
 """Maximum number of columns; wider products are not faster."""
+
+WIDTHS = (1, 2, 4, 8)
+"""How many windows may be joined: numbers that divide the usual sizes of outputs."""
+
+MIN_GAIN = 1.05
+"""More windows are joined if that is faster by at least this ratio; fewer leave fewer over at the end."""
 
 COPIED_RUN, COPIED_ELEMENT = 3.0, 0.1
 """Nanoseconds for copying a run of a patch, and in addition for each of its elements."""
@@ -66,17 +78,17 @@ class WindowBlocking:
     def forward(self, problem: ConvProblem, input: Array, weight: Array, bias: Array | None, output: Array) -> None:
         """Write the cross-correlation."""
         blocked = _blocked_problem(problem)
-        by_window = None if bias is None else np.tile(bias, _block_width(problem))
-        shape = (*blocked.positions, blocked.features)
-        try:
-            target = output.reshape(shape, copy=False)
-        except ValueError:  # its channels are not contiguous
-            target = np.empty(shape, dtype=output.dtype)
-        IM2COL_GEMM.forward(blocked, input, _banded_weight(problem, weight), by_window, target)
-        if not is_all_finite(target):
-            IM2COL_GEMM.forward(problem, input, weight, bias, output)
-        elif not np.may_share_memory(target, output):
-            copy(output, target.reshape(output.shape))
+        by_window = None if bias is None else np.concatenate([bias] * _block_width(problem))
+        target = _by_block(problem, output)
+        written = np.empty((*blocked.positions, blocked.features), dtype=output.dtype) if target is None else target
+        IM2COL_GEMM.forward(blocked, input, _banded_weight(problem, weight), by_window, written)
+        windows = _each_window(problem, written)
+        if target is None:
+            copy(output, windows)
+        if not is_all_finite(windows):
+            unblocked = np.empty_like(output)
+            IM2COL_GEMM.forward(problem, input, weight, bias, unblocked)
+            _replace_not_finite(output, unblocked)
 
     def grad_weight(self, problem: ConvProblem, input: Array, grad_output: Array, grad_weight: Array) -> None:
         """Write the gradient with respect to the weight."""
@@ -85,16 +97,21 @@ class WindowBlocking:
         IM2COL_GEMM.grad_weight(blocked, input, _blocked_gradient(problem, grad_output), gradient)
         # what belongs to the zeros of the banded weight does not count
         np.add.reduce(_bands(problem, gradient), axis=0, out=grad_weight)
+        # windows beyond the last one may have infinite elements of the input, times zero
+        if problem.positions[-1] % _block_width(problem) and not is_all_finite(grad_weight):
+            IM2COL_GEMM.grad_weight(problem, input, grad_output, grad_weight)
 
     def forward_workspace(self, problem: ConvProblem) -> int:
         """Return the elements of the banded weight and of the output, which may be computed again."""
         blocked = _blocked_problem(problem)
         kernel = max(IM2COL_GEMM.forward_workspace(problem), IM2COL_GEMM.forward_workspace(blocked))
-        return _blocked_elements(problem) + kernel
+        return _blocked_elements(problem) + math.prod(problem.positions) * problem.features + kernel
 
     def grad_weight_workspace(self, problem: ConvProblem) -> int:
         """Return the elements of the banded weight's gradient and of grad_output, if it must be copied."""
-        return _blocked_elements(problem) + IM2COL_GEMM.grad_weight_workspace(_blocked_problem(problem))
+        blocked = _blocked_problem(problem)
+        kernel = max(IM2COL_GEMM.grad_weight_workspace(problem), IM2COL_GEMM.grad_weight_workspace(blocked))
+        return _blocked_elements(problem) + kernel
 
     def work(self, problem: ConvProblem) -> int:
         """Return the work without blocking, which is faster where it is taken."""
@@ -111,12 +128,16 @@ class BlockedCol2im:
         gradient = _blocked_gradient(problem, grad_output)
         COL2IM.grad_input(_blocked_problem(problem), gradient, _banded_weight(problem, weight), bias, grad_input)
         if not is_all_finite(grad_input):
-            COL2IM.grad_input(problem, grad_output, weight, bias, grad_input)
+            unblocked = np.empty_like(grad_input)
+            COL2IM.grad_input(problem, grad_output, weight, bias, unblocked)
+            _replace_not_finite(grad_input, unblocked)
 
     def workspace(self, problem: ConvProblem) -> int:
         """Return the elements of the banded weight and of grad_output, if it must be copied."""
         kernel = max(COL2IM.workspace(problem), COL2IM.workspace(_blocked_problem(problem)))
-        return _blocked_elements(problem) + kernel
+        # what is computed without blocking, where results are not finite
+        unblocked = problem.batch * math.prod(problem.windows.sizes) * problem.channels
+        return _blocked_elements(problem) + unblocked + kernel
 
     def work(self, problem: ConvProblem) -> int:
         """Return the work without blocking, which is faster where it is taken."""
@@ -129,23 +150,27 @@ BLOCKED_COL2IM = BlockedCol2im()
 
 def _blocked_elements(problem: ConvProblem) -> int:
     """Return the elements of a banded weight, and of an output or its gradient with contiguous channels."""
-    return _blocked_problem(problem).weights + math.prod(problem.positions) * problem.features
+    blocked = _blocked_problem(problem)
+    return blocked.weights + math.prod(blocked.positions) * blocked.features
 
 
 @cached_per_problem
 def _block_width(problem: ConvProblem) -> int:
-    """Return how many windows are joined to one: the fastest of the divisors of the output's size."""
+    """Return how many windows are joined to one: as many as are fastest."""
     last = problem.windows.axes[-1]
     if (
         problem.groups > 1
         or problem.features > MAX_FEATURES
         or problem.channels * last.kernel_size > MAX_RUN
-        or math.prod(problem.positions) < MIN_POSITIONS
+        or last.output_size < MIN_WINDOWS
     ):
         return 1
-    most = MAX_COLUMNS // problem.features
-    divisors = (count for count in range(1, most + 1) if last.output_size % count == 0)
-    return min(divisors, key=lambda count: _time(problem, count))
+    fastest = 1
+    for width in WIDTHS:
+        fits = width * problem.features <= MAX_COLUMNS and problem.channels * _extent(problem, width) <= MAX_JOINED_RUN
+        if fits and _time(problem, width) * MIN_GAIN < _time(problem, fastest):
+            fastest = width
+    return fastest
 
 
 def _time(problem: ConvProblem, width: int) -> float:
@@ -168,7 +193,7 @@ def _blocked_problem(problem: ConvProblem) -> ConvProblem:
     width, last = _block_width(problem), problem.windows.axes[-1]
     extent = _extent(problem, width)
     axis = dataclasses.replace(
-        last, kernel_size=extent, stride=width * last.stride, dilation=1, output_size=last.output_size // width
+        last, kernel_size=extent, stride=width * last.stride, dilation=1, output_size=-(-last.output_size // width)
     )
     weight_shape = (*problem.weight_shape[:-3], extent, problem.channels, width * problem.features)
     windows = Windows((*problem.windows.axes[:-1], axis))
@@ -182,12 +207,38 @@ def _banded_weight(problem: ConvProblem, weight: Array) -> Array:
 
 
 def _blocked_gradient(problem: ConvProblem, grad_output: Array) -> Array:
+    """Return grad_output as that of the wider windows, with zeros for windows beyond the last one."""
+    gradient = _by_block(problem, grad_output)
+    if gradient is not None:
+        return gradient
     blocked = _blocked_problem(problem)
-    shape = (*blocked.positions, blocked.features)
+    gradient = np.zeros((*blocked.positions, blocked.features), dtype=grad_output.dtype)
+    copy(_each_window(problem, gradient), grad_output)
+    return gradient
+
+
+def _each_window(problem: ConvProblem, of_blocks: Array) -> Array:
+    """View what is of the wider windows as (N, *O, F)."""
+    *ahead, last = problem.positions
+    windows = _block_width(problem) * of_blocks.shape[-2]
+    return of_blocks.reshape(*ahead, windows, problem.features)[..., :last, :]
+
+
+def _by_block(problem: ConvProblem, windows: Array) -> Array | None:
+    """View (N, *O, F) as that of the wider windows; None if some are left over, or the view needs a copy."""
+    blocked = _blocked_problem(problem)
+    if problem.positions[-1] % _block_width(problem):
+        return None
     try:
-        return grad_output.reshape(shape, copy=False)
+        return windows.reshape(*blocked.positions, blocked.features, copy=False)
     except ValueError:  # its channels are not contiguous
-        return contiguous(grad_output).reshape(shape)
+        return None
+
+
+def _replace_not_finite(results: Array, others: Array) -> None:
+    """Write others where results are not finite."""
+    for part in parts(results.shape, results.itemsize):
+        np.copyto(results[part], others[part], where=~np.isfinite(results[part]))
 
 
 def _bands(problem: ConvProblem, banded: Array) -> Array:

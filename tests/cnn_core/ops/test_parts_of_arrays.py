@@ -1,0 +1,210 @@
+"""A part of a batch or of an image has the bits that it has in the whole: of the output, and of grad_input.
+
+So what is computed by blocks, or image by image, equals what one call computes.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from cnn_core import Conv, ConvTranspose
+from tests.cnn_core.rows_alike import adds_rows_alike
+from tests.strategies import quick_settings
+
+Array = NDArray[Any]
+
+many_settings = settings(quick_settings, max_examples=150)
+very_many_settings = settings(quick_settings, max_examples=4000)
+
+MOST_SIZE = {1: 60, 2: 24, 3: 9}
+MOST_TAPS = {1: 12, 2: 5, 3: 3}
+JOINED = 8
+"""Windows of few channels are computed together with this many others along the last axis, at most."""
+
+TYPES = [each for each in ("float16", "float32", "float64") if adds_rows_alike(each.replace("16", "32"))]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Case:
+    """A convolution, channels-last; padding has a pair for each axis."""
+
+    parameters: dict[str, Any]
+    input: Array
+    weight: Array
+    bias: Array | None
+    grad_output: Array
+
+    def __repr__(self) -> str:
+        dtype = self.input.dtype
+        return f"{dtype} {self.input.shape} * {self.weight.shape} bias {self.bias is not None} {self.parameters}"
+
+    def axis(self, axis: int, padding: list[int]) -> dict[str, Any]:
+        """Return the parameters with another padding of one axis."""
+        changed = [list(pair) for pair in self.parameters["padding"]]
+        changed[axis] = padding
+        return {**self.parameters, "padding": changed}
+
+
+@st.composite
+def cases(draw: st.DrawFn, *, modes: bool = True) -> Case:
+    rank = draw(st.integers(1, 3))
+    kernel = [draw(st.integers(1, MOST_TAPS[rank])) for _ in range(rank)]
+    stride = [draw(st.sampled_from([1, 1, 2, 3])) for _ in range(rank)]
+    dilation = [draw(st.sampled_from([1, 1, 2])) for _ in range(rank)]
+    extents = [(taps - 1) * step + 1 for taps, step in zip(kernel, dilation, strict=True)]
+    sizes = [extent + draw(st.integers(0, MOST_SIZE[rank])) for extent in extents]
+    padding = [[draw(st.integers(0, taps - 1)) for _ in range(2)] for taps in kernel]
+    groups = draw(st.sampled_from([1, 1, 1, 2, 4]))
+    channels = groups * draw(st.sampled_from([1, 2, 3, 5, 8, 16, 17, 64 // groups]))
+    dtype = draw(st.sampled_from(TYPES))
+    features = groups * draw(st.sampled_from([1, 1, 2, 3, 4, 7, 16, 33, 64]))
+    parameters: dict[str, Any] = {"stride": stride, "dilation": dilation, "groups": groups, "padding": padding}
+    fits = all(max(pair) < size for pair, size in zip(padding, sizes, strict=True))
+    if modes and fits and any(map(any, padding)):
+        parameters["padding_mode"] = draw(st.sampled_from(["zeros", "zeros", "reflect", "circular", "replicate"]))
+    random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    input_shape = (draw(st.integers(2, 9)), *sizes, channels)
+    weight_shape = (*kernel, channels // groups, features)
+    operands = [random.standard_normal(shape).astype(dtype) for shape in (input_shape, weight_shape, (features,))]
+    shape = Conv(**parameters, data_format="channels_last").output_shape(input_shape, weight_shape)
+    bias = operands[2] if draw(st.booleans()) else None
+    return Case(parameters, operands[0], operands[1], bias, random.standard_normal(shape).astype(dtype))
+
+
+parts = st.tuples(st.integers(0, 2**16), st.integers(0, 2**16))
+
+
+def part_of(size: int, numbers: tuple[int, int]) -> slice:
+    start = numbers[0] % size
+    return slice(start, start + 1 + numbers[1] % (size - start))
+
+
+def assert_same_bits(part: Array | None, whole: Array | None, what: object) -> None:
+    assert part is not None
+    assert whole is not None
+    # no numbers are compared: 0 equals -0
+    assert np.ascontiguousarray(part).tobytes() == np.ascontiguousarray(whole).tobytes(), what
+
+
+def check_images(case: Case, numbers: tuple[int, int], *, first: bool, transposed: bool) -> None:
+    parameters = {**case.parameters, "data_format": "channels_first" if first else "channels_last"}
+    input, gradient, weight = case.input, case.grad_output, case.weight
+    if first:
+        input, gradient = (np.ascontiguousarray(np.moveaxis(each, -1, 1)) for each in (input, gradient))
+        weight = np.ascontiguousarray(np.moveaxis(weight, (-1, -2), (0, 1)))
+    conv = Conv(**parameters)
+
+    def forward(some: slice) -> Array:
+        return conv.forward(input[some], weight, case.bias)
+
+    def backward(some: slice) -> Array | None:
+        return conv.backward(gradient[some], input[some], weight, case.bias, wrt=["input"]).grad_input
+
+    def transpose(some: slice) -> Array:
+        sizes = input.shape[2:] if first else input.shape[1:-1]
+        return ConvTranspose(**parameters, output_size=sizes).forward(gradient[some], weight)
+
+    everything = slice(0, len(input))
+    for some in (part_of(len(input), numbers), slice(numbers[0] % len(input), numbers[0] % len(input) + 1)):
+        for computed in (forward, backward, *((transpose,) if transposed else ())):
+            whole = computed(everything)
+            assert whole is not None
+            assert_same_bits(computed(some), whole[some], (computed.__name__, some))
+
+
+def check_region(case: Case, axis: int, numbers: tuple[int, int]) -> None:
+    """Some outputs along one axis, from the part of the input that they need."""
+    axis %= len(case.parameters["stride"])
+    stride, (before, _) = case.parameters["stride"][axis], case.parameters["padding"][axis]
+    extent = (case.weight.shape[axis] - 1) * case.parameters["dilation"][axis] + 1
+    outputs, size = case.grad_output.shape[1 + axis], case.input.shape[1 + axis]
+    chosen = part_of(outputs, numbers)
+    if axis == case.input.ndim - 3 and outputs >= JOINED:  # the last axis
+        start = chosen.start // JOINED * JOINED
+        if outputs - start < JOINED:
+            start -= JOINED
+        chosen = slice(start, max(chosen.stop, start + JOINED))
+    low, high = chosen.start * stride - before, (chosen.stop - 1) * stride + extent - before
+    padding = [max(0, -low), max(0, high - size)]
+    part = (slice(None),) * (1 + axis) + (slice(max(0, low), min(size, high)),)
+    whole = Conv(**case.parameters, data_format="channels_last").forward(case.input, case.weight, case.bias)
+    if case.input[part].size == 0:  # windows in the padding alone
+        return
+    op = Conv(**case.axis(axis, padding), data_format="channels_last")
+    region = op.forward(case.input[part], case.weight, case.bias)
+    assert_same_bits(region, whole[(slice(None),) * (1 + axis) + (chosen,)], (axis, chosen))
+
+
+# --------------------------------------------------------------------------------------------------------------- tests
+
+
+@many_settings
+@given(cases(), parts, st.booleans())
+def test_images(case: Case, numbers: tuple[int, int], first: bool) -> None:
+    check_images(case, numbers, first=first, transposed="padding_mode" not in case.parameters)
+
+
+@many_settings
+@given(cases(modes=False), st.integers(0, 2), parts)
+def test_regions(case: Case, axis: int, numbers: tuple[int, int]) -> None:
+    check_region(case, axis, numbers)
+
+
+@pytest.mark.exhaustive
+@very_many_settings
+@given(cases(), parts, st.booleans())
+def test_images_of_many_layers(case: Case, numbers: tuple[int, int], first: bool) -> None:
+    check_images(case, numbers, first=first, transposed="padding_mode" not in case.parameters)
+
+
+@pytest.mark.exhaustive
+@very_many_settings
+@given(cases(modes=False), st.integers(0, 2), parts)
+def test_regions_of_many_layers(case: Case, axis: int, numbers: tuple[int, int]) -> None:
+    check_region(case, axis, numbers)
+
+
+@pytest.mark.parametrize("kernel", [(5, 5, 1, 6), (3, 3, 64, 64), (1, 1, 128, 100), (3, 3, 16, 1)])
+def test_large_images(kernel: tuple[int, ...]) -> None:
+    """Of many blocks, each of many products."""
+    random = np.random.default_rng(0)
+    input = random.standard_normal((3, 96, 100, kernel[2])).astype(np.float32)
+    weight = random.standard_normal(kernel).astype(np.float32)
+    if not adds_rows_alike("float32"):
+        input, weight = input.astype(float), weight.astype(float)
+    op = Conv(data_format="channels_last")
+    output = op.forward(input, weight)
+    gradient = random.standard_normal(output.shape).astype(input.dtype)
+    grad_input = op.backward(gradient, input, weight, wrt=["input"]).grad_input
+    assert grad_input is not None
+    for image in range(3):
+        some = slice(image, image + 1)
+        assert_same_bits(op.forward(input[some], weight), output[some], image)
+        part = op.backward(gradient[some], input[some], weight, wrt=["input"]).grad_input
+        assert_same_bits(part, grad_input[some], image)
+    for start, stop in ((0, 1), (5, 47), (40, output.shape[1])):
+        rows = input[:, start : stop + kernel[0] - 1]
+        assert_same_bits(op.forward(rows, weight), output[:, start:stop], (start, stop))
+    assert math.prod(output.shape[:3]) * math.prod(kernel) > 10**6
+
+
+def test_an_infinity_changes_no_other_output() -> None:
+    """Where windows are joined, those with an infinity are computed again, and no others."""
+    random = np.random.default_rng(0)
+    input, weight = random.standard_normal((2, 20, 24, 3)), random.standard_normal((3, 3, 3, 5))
+    op = Conv(data_format="channels_last")
+    finite = op.forward(input, weight)
+    input[1, 10, 11, 1] = np.inf
+    output = op.forward(input, weight)
+    differs = output != finite
+    assert differs[1, 8:11, 9:12].all()
+    differs[1, 8:11, 9:12] = False
+    assert not differs.any()
