@@ -21,6 +21,7 @@ from convpool import (
     ConvTranspose,
     MaxPool,
     MaxUnpool,
+    ShapeError,
 )
 from convpool.arrays.dask import backward, forward
 from convpool.arrays.parts import Layer
@@ -263,3 +264,30 @@ def test_random_values_differ_by_rounding_only(op: Any, dtype: str) -> None:
     for one, other, size in zip(lazy, [whole, op.backward(gradient, images, weight).grad_input], sizes, strict=True):
         bound = 2 * 9 * 5 * added_in * size + rounded_to * abs(other.astype("float64"))
         assert (abs(one.compute().astype("float64") - other) <= bound).all()
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_chunks_along_the_batch_have_the_bits_of_one_call_for_any_values(dtype: str, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    rank, groups = int(random.integers(1, 3)), int(random.choice([1, 1, 2, 4]))
+    channels, features = groups * int(random.integers(1, 9)), groups * int(random.choice([1, 4, 8, 40]))
+    spatial, kernel = random.integers(8, 30, rank).tolist(), random.integers(1, 6, rank).tolist()
+    parameters: dict[str, Any] = {"stride": random.integers(1, 4, rank), "dilation": random.integers(1, 3, rank)}
+    parameters |= {"padding": random.integers(0, 3, rank), "groups": groups, "algorithm": "direct"}
+    mode = str(random.choice(["zeros", "reflect", "replicate", "circular"]))
+    images = random.standard_normal((7, *spatial, channels)).astype(dtype)
+    for op, weight_axes in (
+        (Conv(padding_mode=mode, **parameters), (channels // groups, features)),
+        (ConvTranspose(**parameters), (features // groups, channels)),
+    ):
+        weight = random.standard_normal((*kernel, *weight_axes)).astype(dtype)
+        try:
+            whole: Any = op.forward(images, weight)
+        except ShapeError:  # larger than the input
+            continue
+        gradient = random.standard_normal(whole.shape).astype(dtype)
+        input = da.from_array(images, chunks=((1, 4, 2), *spatial, channels))
+        require_equal(forward(op, input, weight), whole)
+        lazy = backward(op, da.from_array(gradient, chunks=(3, *whole.shape[1:])), input, weight).grad_input
+        require_equal(lazy, op.backward(gradient, images, weight).grad_input)
