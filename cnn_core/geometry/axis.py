@@ -127,6 +127,16 @@ class AxisWindows(Axis):
         return max(self.before + self.size, (self.output_size - 1) * self.stride + self.extent)
 
     @property
+    def overhang(self) -> int:
+        """Elements by which the last window exceeds the padded input, as ceil_mode allows."""
+        return max(0, (self.output_size - 1) * self.stride + self.extent - self.before - self.size - self.after)
+
+    @property
+    def last_start(self) -> int:
+        """Index of the last window's first tap."""
+        return (self.output_size - 1) * self.stride - self.before
+
+    @property
     def output_padding(self) -> int:
         """Elements by which the input exceeds the span of the windows within the padding; for transposed ops."""
         return self.size - ((self.output_size - 1) * self.stride + self.extent - self.before - self.after)
@@ -199,6 +209,14 @@ class AxisWindows(Axis):
         windows = min(self.output_size, -(-self.before // self.stride))
         shifted = _floor_sum(windows, self.dilation, self.stride, self.dilation - self.size - self.before)
         return shifted != _floor_sum(windows, self.dilation, self.stride, -self.before)
+
+    def reaching(self, start: int, stop: int) -> tuple[int, int]:
+        """Return from which window to which, exclusively, they span some of the elements from start to stop.
+
+        Only these windows have taps there. Both numbers are the same if there are none.
+        """
+        first = max(0, (start + self.before - self.extent) // self.stride + 1)
+        return first, max(first, min(self.output_size, (stop - 1 + self.before) // self.stride + 1))
 
     def block(self, start: int, stop: int) -> tuple[slice, AxisWindows]:
         """Return the part of the input that the windows ``start`` to ``stop`` cover, and these windows over it."""

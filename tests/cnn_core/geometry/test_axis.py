@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from cnn_core.geometry import AdaptiveAxis, AxisWindows
+from cnn_core.geometry import AdaptiveAxis, AxisWindows, resolve_windows
 from cnn_core.geometry.axis import Axis
 
 LARGEST = 2**31 - 1
@@ -67,3 +69,32 @@ def require_pieces(axis: Axis, spans: list[tuple[int, int]]) -> None:
         )
         pairs += len(windows)
     assert pairs == axis.tap_count
+
+
+@st.composite
+def axes(draw: st.DrawFn) -> AxisWindows:
+    """Windows as the rules of the ops place them, those that hang over the end included."""
+    kernel, stride, dilation = (draw(st.integers(1, 4)) for _ in range(3))
+    before, after = draw(st.integers(0, 5)), draw(st.integers(0, 5))
+    size = draw(st.integers(max(1, (kernel - 1) * dilation + 1 - before - after), 20))
+    windows = resolve_windows(
+        (size,), kernel, stride=stride, padding=((before, after),), dilation=dilation, ceil_mode=draw(st.booleans())
+    )
+    return windows.axes[0]
+
+
+@given(axes(), st.data())
+@settings(deadline=None, max_examples=300)
+def test_windows_that_reach_some_elements(axis: AxisWindows, data: st.DataObject) -> None:
+    start = data.draw(st.integers(0, axis.size - 1))
+    stop = data.draw(st.integers(start + 1, axis.size))
+    first_taps = axis.starts().tolist()
+    spanning = [
+        window
+        for window, tap in enumerate(first_taps)
+        if tap < stop and tap + (axis.kernel_size - 1) * axis.dilation >= start
+    ]
+    first, end = axis.reaching(start, stop)
+    assert list(range(first, end)) == spanning
+    assert axis.last_start == first_taps[-1]
+    assert axis.overhang == max(0, first_taps[-1] + axis.extent - axis.size - axis.after)
