@@ -15,6 +15,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from .access_log import note_problem
 from .body import APPEND_TO_BODY, BODY_IS_HERE
+from .flow import break_off
 from .lifetime import Lifetime
 from .refusals import (
     CUT_SHORT,
@@ -32,7 +33,7 @@ from .refusals import (
     late_head,
     malformed,
 )
-from .responses import SEND_WHOLE
+from .responses import BREAK_OFF, READS_ON, SEND_WHOLE
 
 __all__ = ["MAX_PIPELINED", "Protocol"]
 
@@ -210,7 +211,8 @@ class Protocol(Lifetime):
         cycle.transport = self.outlet  # type: ignore[assignment]
         if self.closes:
             cycle.keep_alive = False
-        cycle.scope["state"][SEND_WHOLE] = self._send_whole
+        state = cycle.scope["state"]
+        state[SEND_WHOLE], state[BREAK_OFF] = self._send_whole, self._break_off
 
     @property
     def on_body(self) -> Callable[[bytes], None]:
@@ -264,6 +266,14 @@ class Protocol(Lifetime):
         cycle.on_response()
         return True
 
+    def _break_off(self) -> None:
+        """End the connection in the middle of a response, as ``BREAK_OFF`` says."""
+        if self.running is not None:
+            self.running.disconnected = True  # so that it is no error that the response is not complete
+            self.running.message_event.set()
+        if not self.transport.is_closing():
+            break_off(self.transport)
+
     def on_response_complete(self) -> None:
         """Go on with the next request of the connection, or refuse it."""
         self.server_state.total_requests += 1
@@ -314,6 +324,8 @@ class Protocol(Lifetime):
             self.transport.close()
         elif cycle.response_started:
             cycle.keep_alive = False
+            if READS_ON in cycle.scope["state"]:
+                self._break_off()
         else:
             # to the application, which waits for the rest of the body, the client is gone
             note_problem(self.scope, refusal.kind.title, refusal.kind.status)

@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 from ..codecs import Buffer
 from .body import BODY_IS_HERE
 
-__all__ = ["PARAMETERS_HEADER", "SEND_WHOLE", "BufferResponse"]
+__all__ = ["BREAK_OFF", "PARAMETERS_HEADER", "READS_ON", "SEND_WHOLE", "BufferResponse"]
 
 PARAMETERS_HEADER = "Convpool-Parameters"
 """Header of every result: the parameters as they were resolved, as a JSON object."""
@@ -20,6 +20,14 @@ CHUNK_BYTES = 2**20
 SEND_WHOLE = "convpool.send_whole"
 """Where in a scope's state our HTTP protocol has a function that sends a whole response, as a status, headers and a
 body, and returns whether it did. For a small response the two messages of ASGI take longer than everything else."""
+
+BREAK_OFF = "convpool.break_off"
+"""Where in a scope's state our HTTP protocol has a function that ends the connection at once, in the middle of a
+response whose rest cannot be sent."""
+
+READS_ON = "convpool.reads_on"
+"""Set in a scope's state by an application that needs the rest of the body after its response has begun: if the rest
+cannot come, the connection is broken off."""
 
 SMALL_BYTES = 2**16
 """Up to this size, joining the buffers takes less time than sending them one by one."""
