@@ -11,7 +11,7 @@ from http import HTTPStatus
 from typing import Any
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from .access_log import note_problem
 from .body import APPEND_TO_BODY, BODY_IS_HERE
@@ -33,7 +33,7 @@ from .refusals import (
     late_head,
     malformed,
 )
-from .responses import BREAK_OFF, READS_ON, SEND_WHOLE
+from .responses import BREAK_OFF, READ_ON, SEND_WHOLE
 
 __all__ = ["MAX_PIPELINED", "Protocol"]
 
@@ -71,6 +71,8 @@ class Protocol(Lifetime):
         self._has_begun = self._is_complete = False
         """Whether a request began, and whether one ended, in this read."""
         self._is_coded = self._is_offer = False
+        self._reads_on: RequestResponseCycle | None = None
+        """The request whose body is still read while the response is sent."""
         self._refusal: Refusal | None = None
         """To be sent once the responses before it are."""
 
@@ -212,7 +214,7 @@ class Protocol(Lifetime):
         if self.closes:
             cycle.keep_alive = False
         state = cycle.scope["state"]
-        state[SEND_WHOLE], state[BREAK_OFF] = self._send_whole, self._break_off
+        state[SEND_WHOLE], state[READ_ON], state[BREAK_OFF] = self._send_whole, self._read_on, self._break_off
 
     @property
     def on_body(self) -> Callable[[bytes], None]:
@@ -266,6 +268,12 @@ class Protocol(Lifetime):
         cycle.on_response()
         return True
 
+    def _read_on(self) -> None:
+        """Note that the application reads the body while it responds, as ``READ_ON`` says."""
+        self._reads_on = self.running
+        if self.running is not None and self.running is self.cycle and self._in_body:
+            self.running.keep_alive = self._is_kept()
+
     def _break_off(self) -> None:
         """End the connection in the middle of a response, as ``BREAK_OFF`` says."""
         if self.running is not None:
@@ -277,7 +285,7 @@ class Protocol(Lifetime):
     def on_response_complete(self) -> None:
         """Go on with the next request of the connection, or refuse it."""
         self.server_state.total_requests += 1
-        self.running = None
+        self.running = self._reads_on = None
         if self._lingering is not None or self.transport.is_closing():
             return
         if self.pipeline:
@@ -324,7 +332,7 @@ class Protocol(Lifetime):
             self.transport.close()
         elif cycle.response_started:
             cycle.keep_alive = False
-            if READS_ON in cycle.scope["state"]:
+            if self._reads_on is cycle:
                 self._break_off()
         else:
             # to the application, which waits for the rest of the body, the client is gone

@@ -34,11 +34,11 @@ from .arriving import ArrivingBody, BatchFile, FormBeforeBatch, form_before_batc
 from .body import disconnected
 from .compression import request_coding
 from .error_responses import error_response
-from .handler import TIMINGS, WORK_PER_BYTE_OF_MEMORY, TaskHandler, new_ticket
+from .handler import TIMINGS, WORK_PER_BYTE_OF_MEMORY, TaskHandler, forget_frames, new_ticket
 from .headers import RequestHeaders
 from .negotiation import refuse_unwritable, request_format
 from .request_parameters import merged, query_parameters
-from .responses import BREAK_OFF, PARAMETERS_HEADER, READS_ON, BufferResponse
+from .responses import BREAK_OFF, PARAMETERS_HEADER, READ_ON, BufferResponse
 
 __all__ = ["DUPLEX", "StreamHandler", "stream_codecs"]
 
@@ -190,7 +190,7 @@ class _Groups:
         self._compute_seconds, self._began = 0.0, time.perf_counter()
         self._gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._watching: asyncio.Future[None] | None = None
-        self._arriving = self._arrivals()
+        self._arriving: AsyncIterator[memoryview] | None = self._arrivals()
         self._next = self._filling()
 
     async def next(self) -> Buffer | None:
@@ -220,6 +220,9 @@ class _Groups:
     def close(self) -> None:
         """Wait for nothing any longer."""
         self._next.cancel()
+        self._arriving = (
+            None  # it refers to this: only the garbage collector, which comes rarely, would free its memory
+        )
         if self._watching is not None:
             self._watching.cancel()
 
@@ -243,7 +246,7 @@ class _Groups:
             self._compute_seconds += time.perf_counter() - began if began else 0.0
 
     def _filling(self) -> asyncio.Future[memoryview | None]:
-        task = asyncio.ensure_future(anext(self._arriving, None))
+        task = asyncio.ensure_future(_following(self._arriving))
         task.add_done_callback(self._on_filled)
         return task
 
@@ -308,7 +311,7 @@ class _DuplexResponse(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         """Send the response."""
         state = scope["state"]
-        state[READS_ON] = True
+        state.get(READ_ON, _ignore)()
         try:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             await send({"type": "http.response.body", "body": self._head, "more_body": True})
@@ -326,9 +329,18 @@ class _DuplexResponse(Response):
             state[BREAK_OFF]()
             if not isinstance(error, Exception):
                 raise
+            forget_frames(error)
         finally:
             self._groups.close()
             self._ticket.give_back()
+
+
+async def _following(arriving: AsyncIterator[memoryview] | None) -> memoryview | None:
+    return None if arriving is None else await anext(arriving, None)
+
+
+def _ignore() -> None:
+    """Do what another server than ours does."""
 
 
 def _is_duplex(parameters: dict[str, Any]) -> bool:
