@@ -115,8 +115,8 @@ class Settings(BaseSettings):
     )
     max_result_bytes: PositiveInt = Field(
         128 * MEBIBYTE,
-        description="Maximum total size of a response's tensors, and of their text in JSON; for a streamed batch, of the "
-        "result that is kept for a client that does not read while it sends.",
+        description="Maximum total size of a response's tensors, and of their text in JSON; for a streamed batch, of "
+        "the result that is kept for a client that does not read while it sends.",
     )
     max_workspace_bytes: PositiveInt = Field(
         512 * MEBIBYTE,

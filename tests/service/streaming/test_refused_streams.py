@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import orjson
@@ -15,6 +16,7 @@ from tests.clients import ApplicationClient, application_client
 from tests.service.streaming.exchanges import END, FORM, NPY, Sent, exchange, form, npy, split
 
 POOL = "mode=max&kernel_size=1"
+Parts = list[tuple[str, bytes | str]]
 IMAGES = np.ones((8, 16, 16, 4), "<f4")
 WEIGHT = npy(np.ones((3, 3, 4, 2), "<f4"))
 HEADER = npy(IMAGES)[: -IMAGES.nbytes]
@@ -36,7 +38,7 @@ def refused(sent: Sent, status: int, *words: str) -> None:
         assert word in problem["detail"], problem["detail"]
 
 
-def pooled(client: ApplicationClient, body: bytes, query: str = POOL, **options: bool) -> Sent:
+def pooled(client: ApplicationClient, body: bytes, query: str = POOL, **options: Any) -> Sent:
     return client.call(exchange("/pool/forward/stream", query, NPY, split(body, [5000]), **options))
 
 
@@ -123,7 +125,7 @@ def test_a_batch_that_no_memory_holds_is_only_as_large_as_what_comes(small: Appl
 
 def test_forms_in_another_order(small: ApplicationClient) -> None:
     batch = npy(IMAGES)
-    good = [("weight", WEIGHT), ("padding", "same"), ("input", batch)]
+    good: Parts = [("weight", WEIGHT), ("padding", "same"), ("input", batch)]
     assert convolved(small, form(good)).array.shape == (8, 16, 16, 2)
     refused(convolved(small, form([("input", batch), ("weight", WEIGHT)])), 422, "weight did not come before input")
     refused(convolved(small, form([*good, ("stride", "2")])), 422, "not the last part")

@@ -78,6 +78,11 @@ class Client:
         except OSError as error:
             self.error = type(error).__name__
 
+    def send_after(self, sending: threading.Thread, images: int) -> None:
+        """Send some more images once a thread has sent its own."""
+        sending.join(SECONDS)
+        self.send(images)
+
     def sending(self, images: int) -> threading.Thread:
         thread = threading.Thread(target=self.send, args=(images,))
         thread.start()
@@ -212,7 +217,7 @@ def test_two_streams_where_memory_is_for_one() -> None:
         other = second.sending(16)
         assert not select.select([second.socket], [], [], 0.5)[0]
         assert gauge(url, "memory_charged_bytes") == charged
-        sending_last = threading.Thread(target=lambda: (sending.join(), first.send(1)))
+        sending_last = threading.Thread(target=first.send_after, args=(sending, 1))
         sending_last.start()
         assert first.response()[1] == whole(16)
         sending_last.join(SECONDS)
@@ -230,7 +235,7 @@ def test_a_shutdown_in_the_middle(goes_on: bool) -> None:
         client.socket.recv(1, socket.MSG_PEEK)
         process.send_signal(signal.SIGTERM)
         if goes_on:
-            last = threading.Thread(target=lambda: (sending.join(), client.send(6)))
+            last = threading.Thread(target=client.send_after, args=(sending, 6))
             last.start()
             assert client.response()[1] == whole(16)
             last.join(SECONDS)
