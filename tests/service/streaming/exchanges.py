@@ -37,7 +37,8 @@ def form(parts: Iterable[tuple[str, bytes | str]]) -> bytes:
 
 def split(body: bytes, sizes: Iterable[int]) -> list[bytes]:
     """Cut a body into pieces of some sizes, over and over."""
-    every, pieces, start = list(sizes), [], 0
+    every, start = list(sizes), 0
+    pieces: list[bytes] = []
     while start < len(body):
         size = every[len(pieces) % len(every)]
         pieces.append(body[start : start + size])

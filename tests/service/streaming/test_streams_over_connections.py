@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -24,7 +25,7 @@ from tests.clients import running_server
 SECONDS = 60.0
 MIB = 2**20
 IMAGE = np.arange(2**18, dtype="<f4").reshape(512, 512, 1)  # 1 MiB
-LIMITS = {
+LIMITS: dict[str, Any] = {
     "CONVPOOL_MAX_BODY_BYTES": str(4 * MIB),
     "CONVPOOL_MAX_RESULT_BYTES": str(16 * MIB),
     "CONVPOOL_SEND_TIMEOUT": "1",
@@ -207,7 +208,7 @@ def test_a_client_that_leaves(server: tuple[str, subprocess.Popen[bytes]], query
 
 def test_two_streams_where_memory_is_for_one() -> None:
     """The second one waits, and is served once the first one has ended."""
-    memory = {"CONVPOOL_MAX_MEMORY_BYTES": str(56 * MIB), "CONVPOOL_QUEUE_TIMEOUT": "60"}
+    memory: dict[str, Any] = {"CONVPOOL_MAX_MEMORY_BYTES": str(56 * MIB), "CONVPOOL_QUEUE_TIMEOUT": "60"}
     with running_server(**LIMITS, **memory) as (url, _):
         first, second = Client(url, 16), Client(url, 16)
         sending = first.sending(15)
