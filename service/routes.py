@@ -18,6 +18,7 @@ from .diagnosis import CheckTask
 from .documentation import openapi as documentation
 from .documentation.cases import cases_route
 from .documentation.described import example_file
+from .documentation.streams import stream_route
 from .http.body import read_body
 from .http.cases import CasesHandler
 from .http.compression import decompressed, request_coding
@@ -29,9 +30,11 @@ from .http.negotiation import body_limit, refuse_unwritable, request_format
 from .http.readiness import Readiness
 from .http.request_parameters import merged, query_parameters
 from .http.responses import BufferResponse
+from .http.streaming import StreamHandler
 from .operations.catalogue import CATALOGUE, OPERATIONS
 from .operations.operation import CatalogueEntry
 from .operations.shapes import predict_shapes
+from .operations.streams import stream_task
 from .settings import Settings
 
 __all__ = ["build_health_router", "build_management_router", "build_router", "task_handlers"]
@@ -43,6 +46,7 @@ SHAPE_BODY_BYTES = 2**19
 def task_handlers(settings: Settings) -> dict[str, TaskHandler]:
     """Return the handler of each task by its path."""
     handlers: list[TaskHandler] = [OperationHandler(operation, settings) for operation in OPERATIONS]
+    handlers += [StreamHandler(task, settings) for task in map(stream_task, OPERATIONS) if task is not None]
     handlers += [CheckHandler(entry, settings) for entry in CATALOGUE]
     handlers += [CasesHandler(entry, settings) for entry in CATALOGUE]
     return {handler.task.path: handler for handler in handlers}
@@ -54,6 +58,10 @@ def build_router(handlers: Mapping[str, TaskHandler], settings: Settings) -> API
     for operation in OPERATIONS:
         endpoint = _task_endpoint(handlers[operation.path])
         router.add_api_route(operation.path, endpoint, methods=["POST"], **documentation.operation_route(operation))
+        stream = stream_task(operation)
+        if stream is not None:
+            endpoint = _task_endpoint(handlers[stream.path])
+            router.add_api_route(stream.path, endpoint, methods=["POST"], **stream_route(stream))
     for entry in CATALOGUE:
         check = CheckTask(entry, settings.max_work)
         endpoint = _task_endpoint(handlers[check.path])

@@ -102,7 +102,10 @@ class Settings(BaseSettings):
         description="Maximum share of the requests and of the memory that one client address may have; any more get a "
         "429. Behind a proxy, all clients may have the same address.",
     )
-    max_body_bytes: PositiveInt = Field(64 * MEBIBYTE, description="Maximum size of a request body, decompressed too.")
+    max_body_bytes: PositiveInt = Field(
+        64 * MEBIBYTE,
+        description="Maximum size of a request body, decompressed too; of a streamed batch, of one image.",
+    )
     max_json_bytes: PositiveInt = Field(
         32 * MEBIBYTE,
         description="Maximum size of a JSON body; parsed numbers take several times the memory of their text.",
@@ -111,7 +114,9 @@ class Settings(BaseSettings):
         128 * MEBIBYTE, description="Maximum total size of the decompressed members of an npz."
     )
     max_result_bytes: PositiveInt = Field(
-        128 * MEBIBYTE, description="Maximum total size of a response's tensors, and of their text in JSON."
+        128 * MEBIBYTE,
+        description="Maximum total size of a response's tensors, and of their text in JSON; for a streamed batch, of "
+        "the result that is kept for a client that does not read while it sends.",
     )
     max_workspace_bytes: PositiveInt = Field(
         512 * MEBIBYTE,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 from multipart import MultipartError, MultipartSegment, PushMultipartParser
@@ -19,7 +19,7 @@ from .npy import MAGIC, decode_npy, npy_files
 from .steps import find, find_all, steps
 from .text import MAX_VALUE, parse_text_parameters
 
-__all__ = ["MultipartCodec"]
+__all__ = ["MAX_PARTS", "MultipartCodec", "Part", "broken_form", "content_of"]
 
 MAX_PARTS = 64
 CHUNK_BYTES = 2**16
@@ -52,23 +52,7 @@ class MultipartCodec(Codec):
         return False
 
     def decode(self, body: bytearray, request: RequestContext, limits: Limits) -> Decoded:  # noqa: D102
-        tensors: dict[str, NDArray[Any]] = {}
-        fields: list[tuple[str, str | bytes]] = []
-        for name, content, has_file in _parts(body, request.options.get("boundary", "")):
-            if name not in request.operands:
-                limits.charge(2 * min(len(content), MAX_FIELD))
-                fields.append((name, _text(bytes(content[:MAX_FIELD]))))
-            elif not content:
-                continue  # a file that was not chosen in a browser's form
-            elif name in tensors:
-                fault = f"{name} is in the form more than once"
-                raise InvalidRequest.of(f"/{name}", fault, got="two parts", expected="one part")
-            elif not has_file and content[: len(MAGIC)] != MAGIC:
-                fault, hint = f"{name} is a field of text", f"with curl an @ sends the file: -F {name}=@{name}.npy"
-                raise UnreadablePayload.of(f"/{name}", fault, got="text", expected="an npy file", hint=hint)
-            else:
-                tensors[name] = decode_npy(content, name, limits)
-        return Decoded(tensors, parse_text_parameters(fields))
+        return content_of(_parts(body, request.options.get("boundary", "")), request.operands, limits)
 
     def example_files(self, operation: DescribedOperation) -> dict[str, ExampleFile]:  # noqa: D102
         return npy_files(operation.example_operands)
@@ -86,6 +70,42 @@ class MultipartCodec(Codec):
         # parameters may be fields too, but a page would ask for them twice if they were documented twice
         # without a title: openapi-generator refers to a named form, but makes no type of it
         return {"schema": {"type": "object", "properties": files, "required": operation.required_operands}}
+
+
+def content_of(parts: Iterable[Part], operands: Sequence[str], limits: Limits) -> Decoded:
+    """Return what the parts of a form hold: operands by their names, and parameters.
+
+    Raises
+    ------
+    UnreadablePayload, InvalidRequest
+    """
+    tensors: dict[str, NDArray[Any]] = {}
+    fields: list[tuple[str, str | bytes]] = []
+    for name, content, has_file in parts:
+        if name not in operands:
+            limits.charge(2 * min(len(content), MAX_FIELD))
+            fields.append((name, _text(bytes(content[:MAX_FIELD]))))
+        elif not content:
+            continue  # a file that was not chosen in a browser's form
+        elif name in tensors:
+            fault = f"{name} is in the form more than once"
+            raise InvalidRequest.of(f"/{name}", fault, got="two parts", expected="one part")
+        elif not has_file and content[: len(MAGIC)] != MAGIC:
+            fault, hint = f"{name} is a field of text", f"with curl an @ sends the file: -F {name}=@{name}.npy"
+            raise UnreadablePayload.of(f"/{name}", fault, got="text", expected="an npy file", hint=hint)
+        else:
+            tensors[name] = decode_npy(content, name, limits)
+    return Decoded(tensors, parse_text_parameters(fields))
+
+
+def broken_form() -> UnreadablePayload:
+    """Return the problem of a body that is not a form."""
+    return UnreadablePayload.of(
+        "",
+        "the body is not readable multipart/form-data: its boundary, a header or its end is missing or broken",
+        got="a broken form",
+        expected=f"the parts that the Content-Type's boundary announces, at most {MAX_PARTS}",
+    )
 
 
 def _parts(body: bytearray, boundary: str) -> list[Part]:
@@ -115,12 +135,7 @@ def _parts(body: bytearray, boundary: str) -> list[Part]:
                 if is_complete:
                     break  # what follows the last part is nothing that the parser takes
     except MultipartError:
-        raise UnreadablePayload.of(
-            "",
-            "the body is not readable multipart/form-data: its boundary, a header or its end is missing or broken",
-            got="a broken form",
-            expected=f"the parts that the Content-Type's boundary announces, at most {MAX_PARTS}",
-        ) from None
+        raise broken_form() from None
     return parts
 
 

@@ -13,7 +13,7 @@ import math
 import re
 import struct
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +38,19 @@ from .message import (
 )
 from .names import looks_like_json
 
-__all__ = ["LOOKS_LIKE_JSON", "MAGIC", "SENT_AS_TEXT", "NpyCodec", "decode_npy", "encode_npy", "npy_files"]
+__all__ = [
+    "LOOKS_LIKE_JSON",
+    "MAGIC",
+    "SENT_AS_TEXT",
+    "NpyCodec",
+    "NpyHead",
+    "decode_npy",
+    "encode_npy",
+    "npy_files",
+    "npy_head",
+    "npy_head_bytes",
+    "read_npy_head",
+]
 
 MAGIC = b"\x93NUMPY"
 FORMATS: dict[tuple[int, ...], tuple[struct.Struct, str]] = {
@@ -108,8 +120,74 @@ def decode_npy(content: memoryview, name: str, limits: Limits) -> NDArray[Any]:
     InvalidRequest
         If it has a type or a number of axes that no tensor may have.
     """
+    head = read_npy_head(content, name)
+    needed, present = head.data_bytes, len(content) - head.size
+    if needed != present:
+        raise _unreadable(
+            name,
+            f"its header promises {counted(needed, 'bytes of data')}",
+            f"{present} bytes of data",
+            f"{counted(needed, 'bytes of data')}",
+            content,
+        )
+    array = tensor_at(aligned(content, head.size), 0, head.dtype, head.shape, "F" if head.fortran_order else "C")
+    if not array.flags.c_contiguous:
+        limits.charge(array.nbytes)
+    return np.ascontiguousarray(array) if array.ndim else array
+
+
+class NpyHead(NamedTuple):
+    """What stands before the data of an npy file.
+
+    Parameters
+    ----------
+    dtype : dtype
+        As it is written, in the byte order of the file.
+    fortran_order : bool
+    shape : tuple of int
+    size : int
+        Bytes of the head: where the data starts.
+    """
+
+    dtype: np.dtype[Any]
+    fortran_order: bool
+    shape: tuple[int, ...]
+    size: int
+
+    @property
+    def data_bytes(self) -> int:
+        """Bytes of the data that follow."""
+        return self.dtype.itemsize * math.prod(self.shape)
+
+
+def npy_head_bytes(start: Buffer) -> int:
+    """Return how many bytes of an npy file its head takes, or are needed to tell, from those that there are.
+
+    It is never more than ``read_npy_head`` accepts; for what is no npy file, what there is tells that.
+    """
+    version = tuple(start[6:8])
+    if not MAGIC.startswith(bytes(start[: len(MAGIC)])) or (len(version) == 2 and version not in FORMATS):
+        return 0
+    length_field = FORMATS[version][0] if version in FORMATS else FORMATS[1, 0][0]
+    before = 8 + length_field.size
+    if len(start) < before:
+        return before
+    (length,) = length_field.unpack(start[8:before])
+    return before + min(int(length), MAX_HEADER)
+
+
+def read_npy_head(content: memoryview, name: str) -> NpyHead:
+    """Return the head of an npy file, whose type and shape are ones that a tensor may have.
+
+    Raises
+    ------
+    UnreadablePayload
+        If the bytes are not an npy file, or end within its header.
+    InvalidRequest
+        If it has a type or a number of axes that no tensor may have.
+    """
     header, start = _read_header(content, name)
-    description, fortran_order, shape = header["descr"], header["fortran_order"], header["shape"]
+    description, shape = header["descr"], header["shape"]
     dtype = DESCRIPTIONS.get(description) if isinstance(description, str) else None
     if dtype is None:
         got, hint = "a structured dtype", ""
@@ -119,19 +197,7 @@ def decode_npy(content: memoryview, name: str, limits: Limits) -> NDArray[Any]:
             hint = RAW_BFLOAT16 if description.endswith("V2") else ""
         raise InvalidRequest.of(f"/{name}", f"{name} has another dtype", got=got, expected=", ".join(DTYPES), hint=hint)
     require_plausible_shape(name, shape, dtype.itemsize)
-    needed, present = dtype.itemsize * math.prod(shape), len(content) - start
-    if needed != present:
-        raise _unreadable(
-            name,
-            f"its header promises {counted(needed, 'bytes of data')}",
-            f"{present} bytes of data",
-            f"{counted(needed, 'bytes of data')}",
-            content,
-        )
-    array = tensor_at(aligned(content, start), 0, dtype, shape, "F" if fortran_order else "C")
-    if not array.flags.c_contiguous:
-        limits.charge(array.nbytes)
-    return np.ascontiguousarray(array) if array.ndim else array
+    return NpyHead(dtype, header["fortran_order"], shape, start)
 
 
 def _read_header(content: memoryview, name: str) -> tuple[Mapping[str, Any], int]:
@@ -197,6 +263,11 @@ def encode_npy(array: NDArray[Any]) -> list[Buffer]:
     array = np.asarray(array, array.dtype.newbyteorder("<"), order="C")  # no axes stay none
     header = _written_header(array.dtype.str, array.shape)
     return [header, array.reshape(-1).data.cast("B")] if array.size else [header]
+
+
+def npy_head(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bytes:
+    """Return the head of an npy file, format 1.0, of a tensor in little-endian and C order."""
+    return _written_header(dtype.newbyteorder("<").str, shape)
 
 
 @functools.lru_cache(MAX_CACHED_HEADERS)

@@ -19,6 +19,7 @@ from ..http.responses import PARAMETERS_HEADER
 from ..operations.catalogue import CATALOGUE, OPERATIONS
 from ..operations.operation import CatalogueEntry, Operation
 from ..operations.shapes import DTYPE_SCHEMA, ShapeResponse, predict_shapes, shapes_model
+from ..operations.streams import stream_task
 from ..problems import Busy, Finding, InvalidRequest, RequestProblem, Unauthorized
 from . import v2
 from .components import with_components
@@ -51,6 +52,7 @@ __all__ = [
     "operation_route",
     "ops_route",
     "ready_route",
+    "result_headers",
     "shape_route",
 ]
 
@@ -138,7 +140,8 @@ def documented(name: str, summary: str, description: str, response: dict[str, An
     }
 
 
-def _result_headers() -> dict[str, Any]:
+def result_headers() -> dict[str, Any]:
+    """Return the documentation of the headers of a result."""
     description = "Every parameter as it was resolved, as a JSON object: the defaults, strides for each axis, padding "
     description += "for each side."
     return {PARAMETERS_HEADER: {"description": description, "schema": {"type": "string"}}, **OBSERVED_HEADERS}
@@ -157,7 +160,7 @@ def operation_route(operation: Operation) -> dict[str, Any]:
         "parameters": query_parameters(operation),
         "requestBody": {"required": True, "content": read},
     }
-    arguments["openapi_extra"]["responses"]["200"]["headers"] = _result_headers()
+    arguments["openapi_extra"]["responses"]["200"]["headers"] = result_headers()
     arguments["openapi_extra"]["responses"] |= PROBLEMS
     return arguments
 
@@ -220,7 +223,7 @@ def check_route(task: CheckTask) -> dict[str, Any]:
             "content": {codec.media_type: codec.request_content(described) for codec in codecs},
         },
     }
-    arguments["openapi_extra"]["responses"]["200"]["headers"] = _result_headers()
+    arguments["openapi_extra"]["responses"]["200"]["headers"] = result_headers()
     arguments["openapi_extra"]["responses"] |= PROBLEMS
     return arguments
 
@@ -251,7 +254,7 @@ def operation_list() -> dict[str, Any]:
 
 
 def _listed_layer(entry: CatalogueEntry) -> dict[str, Any]:
-    check = CheckTask(entry, 0)
+    check, stream = CheckTask(entry, 0), stream_task(entry.forward)
     return {
         "name": entry.name,
         "title": entry.title,
@@ -259,6 +262,7 @@ def _listed_layer(entry: CatalogueEntry) -> dict[str, Any]:
         "shape": f"/{entry.name}/shape",
         "cases": f"/{entry.name}/cases",
         "check": check.path,
+        **({"stream": stream.path} if stream else {}),
         "claims": [f"{CLAIMED}{name}" for name in check.claimable],
     }
 
@@ -294,8 +298,8 @@ def ops_route() -> dict[str, Any]:
     return documented(
         "list_operations",
         "List the operations",
-        "Every layer with its golden cases and its check, and every operation with its operands, its parameters as "
-        "JSON schema, and its results.",
+        "Every layer with its golden cases, its check and its streams, and every operation with its operands, its "
+        "parameters as JSON schema, and its results.",
         {JSON_CODEC.media_type: {"schema": OPERATIONS_SCHEMA}},
         "service",
     )

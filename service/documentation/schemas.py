@@ -74,9 +74,11 @@ OPERATIONS_SCHEMA = _object(
                     "shape": {"type": "string", "description": "Path of the call that predicts shapes."},
                     "cases": {"type": "string", "description": "Path of the call for golden cases to test against."},
                     "check": {"type": "string", "description": "Path of the call that says what is wrong with yours."},
+                    "stream": {"type": "string", "description": "Path of the call for batches larger than a request."},
                     "claims": {"type": "array", "items": STRING, "description": "What may be checked."},
                 },
                 "A layer, and where it is called.",
+                "stream",
             ),
         },
         "operations": {

@@ -14,7 +14,16 @@ from ..problems import BodyTimeout, TooLarge, UnreadablePayload
 from ..settings import Settings
 from .progress import Progress
 
-__all__ = ["APPEND_TO_BODY", "BODY_IS_HERE", "RECEIVED", "disconnected", "read_body"]
+__all__ = [
+    "APPEND_TO_BODY",
+    "BODY_IS_HERE",
+    "RECEIVED",
+    "content_length",
+    "disconnected",
+    "read_body",
+    "too_slow",
+    "wrong_length",
+]
 
 POLLING_SECONDS = 0.1
 
@@ -74,12 +83,12 @@ class _Arriving:
         """Take a message, and return whether more follow."""
         message = await self._receive()
         if message["type"] == "http.disconnect":
-            raise _wrong_length("the connection's end", "the whole body")
+            raise wrong_length("the connection's end", "the whole body")
         self.append(message.get("body", b""))
         if self._length is None:
             _require_room(self.size, self._limit)
         elif self.size > self._length:
-            raise _wrong_length("more", f"{self._length} bytes, as Content-Length says")
+            raise wrong_length("more", f"{self._length} bytes, as Content-Length says")
         if self.has_room:
             self._charge()
         return bool(message.get("more_body", False))
@@ -138,7 +147,7 @@ async def read_body(
     BodyTimeout
         If it does not arrive in time.
     """
-    length = _content_length(headers)
+    length = content_length(headers)
     _require_room(length or 0, limit)
     arriving = _Arriving(request, ticket, length, limit, as_view=as_view)
     try:
@@ -151,7 +160,7 @@ async def read_body(
             await ticket.admit_body(decode_memory(arriving.size))
         elif length is not None and arriving.size < length:
             # Also what happens where the server layer mistakes an "Upgrade: h2c" request for an empty one.
-            raise _wrong_length(f"{arriving.size} bytes", f"{length} bytes, as Content-Length says")
+            raise wrong_length(f"{arriving.size} bytes", f"{length} bytes, as Content-Length says")
     finally:
         arriving.state[RECEIVED] = arriving.size
     await ticket.take_place()
@@ -176,10 +185,15 @@ async def _rest(arriving: _Arriving, settings: Settings) -> None:
                 arriving.state[APPEND_TO_BODY] = arriving.append
                 timeout.reschedule(progress.deadline)
     except TimeoutError:
-        expected = f"{settings.min_transfer_rate} bytes per second, with pauses of at most {settings.body_timeout:g} s"
-        raise BodyTimeout.of("", "the body arrives too slowly", got="less", expected=expected) from None
+        raise too_slow(settings) from None
     finally:
         arriving.state.pop(APPEND_TO_BODY, None)  # the rest of a refused body is not kept
+
+
+def too_slow(settings: Settings) -> BodyTimeout:
+    """Return the problem of a body that does not arrive in time."""
+    expected = f"{settings.min_transfer_rate} bytes per second, with pauses of at most {settings.body_timeout:g} s"
+    return BodyTimeout.of("", "the body arrives too slowly", got="less", expected=expected)
 
 
 async def disconnected(request: Request) -> None:
@@ -188,7 +202,8 @@ async def disconnected(request: Request) -> None:
         await asyncio.sleep(POLLING_SECONDS)  # a server may return at once without a message
 
 
-def _content_length(headers: Mapping[str, str]) -> int | None:
+def content_length(headers: Mapping[str, str]) -> int | None:
+    """Return what Content-Length says, or None if there is none; raise UnreadablePayload if it is no number."""
     text = headers.get("content-length")
     if text is None:
         return None
@@ -204,5 +219,6 @@ def _require_room(size: int, limit: int) -> None:
         raise TooLarge.of("", "the body is larger than this server allows", got=got, expected=expected)
 
 
-def _wrong_length(got: str, expected: str) -> UnreadablePayload:
+def wrong_length(got: str, expected: str) -> UnreadablePayload:
+    """Return the problem of a body that ends too early or too late."""
     return UnreadablePayload.of("", "the body is incomplete or too long", got=got, expected=expected)

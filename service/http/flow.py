@@ -64,6 +64,7 @@ class Flow(FlowControl):
     def took(self, size: int) -> None:
         """Note that bytes came which do not complete a request; stop reading for a moment if they often are few."""
         if size > SMALL_READ:
+            self.small_reads = max(0, self.small_reads - 1)  # the last packet of what a client writes may be small
             return
         self.small_reads += 1
         excess = self.small_reads - FREE_READS

@@ -46,7 +46,7 @@ from .negotiation import (
 from .request_parameters import merged, query_parameters
 from .responses import PARAMETERS_HEADER, BufferResponse
 
-__all__ = ["TIMINGS", "Exchange", "OperationHandler", "TaskHandler", "new_ticket"]
+__all__ = ["TIMINGS", "Exchange", "OperationHandler", "TaskHandler", "forget_frames", "new_ticket"]
 
 SMALL_BINARY, SMALL_TEXT = 2**16, 2**14
 """Bytes of a body that is decoded on the event loop: some tenths of a millisecond; for text made to be slow, a few."""
@@ -112,7 +112,7 @@ class TaskHandler:
             response = await self.respond(request)
         except Exception as error:  # noqa: BLE001  (each gets the response that its kind has)
             response = error_response(request, error)
-            _forget_frames(error)
+            forget_frames(error)
         await response(scope, receive, send)
 
     async def respond(self, request: Request) -> Response:
@@ -253,7 +253,7 @@ def new_ticket(request: Request) -> Ticket:
     return Ticket(request.app.state.admission, client[0] if client else "")
 
 
-def _forget_frames(error: BaseException | None) -> None:
+def forget_frames(error: BaseException | None) -> None:
     """Let an exception that became a response no longer refer to the frames that it passed.
 
     They have the request's body, and refer to the exception in turn: only the garbage collector, which comes rarely,

@@ -11,10 +11,11 @@ from http import HTTPStatus
 from typing import Any
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from .access_log import note_problem
 from .body import APPEND_TO_BODY, BODY_IS_HERE
+from .flow import break_off
 from .lifetime import Lifetime
 from .refusals import (
     CUT_SHORT,
@@ -32,7 +33,7 @@ from .refusals import (
     late_head,
     malformed,
 )
-from .responses import SEND_WHOLE
+from .responses import BREAK_OFF, READ_ON, SEND_WHOLE
 
 __all__ = ["MAX_PIPELINED", "Protocol"]
 
@@ -70,6 +71,8 @@ class Protocol(Lifetime):
         self._has_begun = self._is_complete = False
         """Whether a request began, and whether one ended, in this read."""
         self._is_coded = self._is_offer = False
+        self._reads_on: RequestResponseCycle | None = None
+        """The request whose body is still read while the response is sent."""
         self._refusal: Refusal | None = None
         """To be sent once the responses before it are."""
 
@@ -210,7 +213,8 @@ class Protocol(Lifetime):
         cycle.transport = self.outlet  # type: ignore[assignment]
         if self.closes:
             cycle.keep_alive = False
-        cycle.scope["state"][SEND_WHOLE] = self._send_whole
+        state = cycle.scope["state"]
+        state[SEND_WHOLE], state[READ_ON], state[BREAK_OFF] = self._send_whole, self._read_on, self._break_off
 
     @property
     def on_body(self) -> Callable[[bytes], None]:
@@ -264,10 +268,24 @@ class Protocol(Lifetime):
         cycle.on_response()
         return True
 
+    def _read_on(self) -> None:
+        """Note that the application reads the body while it responds, as ``READ_ON`` says."""
+        self._reads_on = self.running
+        if self.running is not None and self.running is self.cycle and self._in_body:
+            self.running.keep_alive = self._is_kept()
+
+    def _break_off(self) -> None:
+        """End the connection in the middle of a response, as ``BREAK_OFF`` says."""
+        if self.running is not None:
+            self.running.disconnected = True  # so that it is no error that the response is not complete
+            self.running.message_event.set()
+        if not self.transport.is_closing():
+            break_off(self.transport)
+
     def on_response_complete(self) -> None:
         """Go on with the next request of the connection, or refuse it."""
         self.server_state.total_requests += 1
-        self.running = None
+        self.running = self._reads_on = None
         if self._lingering is not None or self.transport.is_closing():
             return
         if self.pipeline:
@@ -314,6 +332,8 @@ class Protocol(Lifetime):
             self.transport.close()
         elif cycle.response_started:
             cycle.keep_alive = False
+            if self._reads_on is cycle:
+                self._break_off()
         else:
             # to the application, which waits for the rest of the body, the client is gone
             note_problem(self.scope, refusal.kind.title, refusal.kind.status)

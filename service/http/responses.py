@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 from ..codecs import Buffer
 from .body import BODY_IS_HERE
 
-__all__ = ["PARAMETERS_HEADER", "SEND_WHOLE", "BufferResponse"]
+__all__ = ["BREAK_OFF", "PARAMETERS_HEADER", "READ_ON", "SEND_WHOLE", "BufferResponse"]
 
 PARAMETERS_HEADER = "Convpool-Parameters"
 """Header of every result: the parameters as they were resolved, as a JSON object."""
@@ -20,6 +20,15 @@ CHUNK_BYTES = 2**20
 SEND_WHOLE = "convpool.send_whole"
 """Where in a scope's state our HTTP protocol has a function that sends a whole response, as a status, headers and a
 body, and returns whether it did. For a small response the two messages of ASGI take longer than everything else."""
+
+BREAK_OFF = "convpool.break_off"
+"""Where in a scope's state our HTTP protocol has a function that ends the connection at once, in the middle of a
+response whose rest cannot be sent."""
+
+READ_ON = "convpool.read_on"
+"""Where in a scope's state our HTTP protocol has a function by which an application says, before its response begins,
+that it will read the body to its end: the connection can then be kept alive, and if the rest cannot come, it is broken
+off. Python's clients stop sending once a response says that it closes the connection."""
 
 SMALL_BYTES = 2**16
 """Up to this size, joining the buffers takes less time than sending them one by one."""

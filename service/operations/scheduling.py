@@ -90,7 +90,9 @@ class ComputePool:
         """Return the most work that threads do which take so much work; more belongs on other threads."""
         return next((most for most in self._lanes if work <= most), sys.maxsize)
 
-    async def run(self, function: Callable[[], Returned], work: int, gone: asyncio.Future[None]) -> Returned:
+    async def run(
+        self, function: Callable[[], Returned], work: int, gone: asyncio.Future[None], *, has_begun: bool = False
+    ) -> Returned:
         """Run a function on one of the threads; once it has started, this returns or raises after it has ended.
 
         Parameters
@@ -100,6 +102,9 @@ class ComputePool:
             What it will take, in multiply-accumulates.
         gone : future
             Done once the client no longer waits for the result: the function is then stopped at its next block.
+        has_begun : bool
+            Whether it goes on with something that was begun and cannot be tried again: it then waits as long as it
+            must, which is not for ever, as every computation ends, and none is overtaken again and again.
 
         Raises
         ------
@@ -117,7 +122,7 @@ class ComputePool:
             if lane is not None:
                 return await self._run(function, lane, gone)
             is_long = work > LONG_WORK
-            await self._turn(work, is_long, gone)
+            await self._turn(work, is_long, gone, None if has_begun else self._settings.queue_timeout)
             try:
                 return await self._run(function, self._threads, gone)
             finally:
@@ -160,7 +165,7 @@ class ComputePool:
             # an exception in them refers to this frame by its traceback: with the body, which it would keep in memory
             del started, result
 
-    async def _turn(self, work: int, is_long: bool, gone: asyncio.Future[None]) -> None:
+    async def _turn(self, work: int, is_long: bool, gone: asyncio.Future[None], seconds: float | None) -> None:
         """Wait until it is this computation's turn; ``_end`` must follow."""
         loop = asyncio.get_running_loop()
         turn = _Turn(loop.time() + work / WORK_PER_SECOND, next(self._numbers), is_long, loop.create_future())
@@ -168,7 +173,6 @@ class ComputePool:
         self._start_next()
         if turn.comes.done():
             return
-        seconds = self._settings.queue_timeout
         awaited: tuple[asyncio.Future[Any], ...] = (turn.comes, gone)
         try:
             await asyncio.wait(awaited, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)

@@ -1,0 +1,1 @@
+"""Batches that are computed while they arrive."""
