@@ -18,6 +18,7 @@ import numpy as np
 
 from cnn_core import AvgPool, Conv, ConvTranspose, MaxPool, MaxUnpool
 from cnn_core.geometry import AxisWindows
+from cnn_core.kernels.conv.window_blocking import ALIGNMENT
 from cnn_core.operands import accumulation_dtype, as_operand, spatial_axes, split_layer_shape
 from cnn_core.ops.base import Op, ResolvedOp
 from cnn_core.ops.conv_base import Convolution
@@ -113,12 +114,13 @@ class Layer:
                 return ForwardTask(self.op, placement=placement), None
             task = ForwardTask(self._part_op(spans), placement=placement)
             return task, self._box(box, [span.windows for span in spans], self.shapes["input"])
-        spans = self._over_windows(box)
+        aligned, of_aligned = self._aligned(box) if isinstance(self.op, Conv) else (box, None)
+        spans = self._over_windows(aligned)
         names = [operand.name for operand in self.op.operands]
         zero_point = names.index("input_zero_point") if "input_zero_point" in names else None
         if indices is not None:
             indices = dataclasses.replace(indices, plane=tuple(span.elements for span in spans))
-        task = ForwardTask(self._part_op(spans), self._zeros(spans), zero_point, indices=indices)
+        task = ForwardTask(self._part_op(spans), self._zeros(spans), zero_point, of_aligned, indices)
         return task, self._box(box, [span.elements for span in spans], self.shapes["input"])
 
     def grad_input(self, box: Box) -> tuple[BackwardTask, Box | None, Box]:
@@ -225,6 +227,24 @@ class Layer:
         return [
             over_windows(axis, *part, ceil_mode=self._ceil_mode) for axis, part in zip(self.windows, along, strict=True)
         ]
+
+    def _aligned(self, box: Box) -> tuple[Box, Placement | None]:
+        """Return the windows that a convolution computes for a box of the output, and where the box is among them.
+
+        They are more than those of the box where their bits depend on their place among neighbours.
+        """
+        axis = spatial_axes(len(self.windows), self.op.data_format)[-1]
+        (start, stop), size = box[axis], self.windows[-1].output_size
+        first = start // ALIGNMENT * ALIGNMENT
+        if size - first < ALIGNMENT <= size:
+            first -= ALIGNMENT
+        last = max(stop, min(first + ALIGNMENT, size))
+        if start == stop or (first, last) == (start, stop):
+            return box, None
+        shape = tuple(stop - start for start, stop in box)
+        source = tuple(slice(start - first, stop - first) if each == axis else slice(None) for each in range(len(box)))
+        placement = Placement(shape, self._result_dtype, source, (slice(None),) * len(box))
+        return (*box[:axis], (first, last), *box[axis + 1 :]), placement
 
     def _placed(self, box: Box) -> tuple[list[Span] | None, Placement]:
         """Return the windows over a box of elements, or None if there are none, and where what they cover is in it."""

@@ -169,6 +169,8 @@ class ForwardTask:
             computed = None if self.placement.source is None else op.forward(input, *operands)
             return self.placement.of(computed, rest)
         result = op.forward(input, *operands)
+        if self.placement is not None:
+            return self.placement.of(result)
         if isinstance(result, MaxPoolResult) and self.indices is not None:
             return MaxPoolResult(result.output, self.indices.of_whole(result.indices))
         return result

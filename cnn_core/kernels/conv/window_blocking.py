@@ -49,7 +49,11 @@ MAX_RUN = 32
 MAX_JOINED_RUN = 256
 """Maximum elements of a wider window along the last axis: with taps far apart, most of its weight would be zeros."""
 
-MIN_WINDOWS = 8
+ALIGNMENT = 8
+"""A region of an image has the bits that it has in the whole if it starts at a multiple of so many windows along the
+last axis, and has at least so many: all WIDTHS divide it."""
+
+MIN_WINDOWS = ALIGNMENT
 """With fewer windows along the last axis, making the banded weight takes longer than it saves."""
 
 MAX_COLUMNS = 128
