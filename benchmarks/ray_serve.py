@@ -16,9 +16,8 @@ import httpx
 import numpy as np
 
 from tests.clients import running_server
-from tests.scale.load import Load
-from tests.scale.processors import share
 from tests.scale.ray_cluster import RayCluster, ray_cluster
+from tests.scale.ray_throughput import throughput
 from tests.service import payloads
 
 SMALL = ("/pool/forward", payloads.json_body({"mode": "max", "kernel_size": 1, "input": [[[[1]]]]}), 500)
@@ -30,9 +29,6 @@ LARGE = (
     60,
 )
 """Path, request and how often: 82 bytes, and 6 MB there and back."""
-
-SHARE = 0.3
-"""Of a processor, for each replica: what is left of two is for the proxy and the clients."""
 
 SECONDS = 12.0
 
@@ -47,22 +43,6 @@ def median_ms(base_url: str, path: str, options: dict[str, Any], count: int) -> 
             if number >= count // 5:
                 times.append(1000 * (time.perf_counter() - start))
     return statistics.median(times), sorted(times)[int(0.99 * len(times))]
-
-
-def throughput(cluster: RayCluster, replicas: int) -> float:
-    """Return the right answers a second of replicas that each may use a share of a processor."""
-    cluster.deploy(replicas=replicas)
-    with contextlib.ExitStack() as shares:
-        for pid in cluster.pids("ray::ServeReplica"):
-            shares.enter_context(share(SHARE)).add(pid)
-        with Load(cluster.base_url, clients=4 * replicas) as load:
-            load.wait_for_more()
-            before, start = load.right, time.perf_counter()
-            time.sleep(SECONDS)
-            found = (load.right - before) / (time.perf_counter() - start)
-    assert not load.wrong
-    assert not load.failures
-    return found
 
 
 @contextlib.contextmanager
@@ -85,7 +65,7 @@ def main() -> None:
                 middle, most = median_ms(base_url, *call)
                 print(f"{name:16} {size}: p50 {middle:.2f} ms, p99 {most:.2f} ms", flush=True)
             if cluster is not None:
-                one, two = throughput(cluster, 1), throughput(cluster, 2)
+                one, two = throughput(cluster, 1, SECONDS), throughput(cluster, 2, SECONDS)
                 print(f"{name:16} {one:.1f}/s by one replica, {two:.1f}/s by two: {two / one:.2f}", flush=True)
 
 
