@@ -34,7 +34,7 @@ add one after the other."""
 MIN_ROWS = 100
 """With fewer rows at a time, reading the small matrix again takes longer than packing it."""
 
-ROWS_OF_VECTORS, ROWS_OF_NARROW, ROWS_OF_WIDE = 48, 24, 8
+ROWS_OF_VECTORS, ROWS_OF_NARROW, ROWS_OF_WIDE = 48, 24, 4
 """The kernels of OpenBLAS compute so many rows, or a divisor of it, at a time, and what is left over by other
 instructions, which add in another order. So each product has a multiple of it, if need be with rows that others have,
 too: times a vector, with fewer columns than MIN_WIDE, or with more."""
