@@ -220,7 +220,11 @@ def test_the_command_of_ray_starts_it_below_a_prefix(cluster: RayCluster, http: 
     command = [serve, "run", "--address", cluster.address, "--name", "other", "--route-prefix", "/layers"]
     environment = {**cluster.environment, "CONVPOOL_MAX_BODY_BYTES": "1000", "CONVPOOL_KEEP_ALIVE": "7"}
     with subprocess.Popen(
-        [*command, "convpool.ray_serve:app", "replicas=1"], env=environment, stderr=subprocess.PIPE, text=True
+        # which ignores SIGINT if these tests run in the background of a shell
+        ["env", "--default-signal=INT", *command, "convpool.ray_serve:app", "replicas=1"],
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as process:
         log: list[str] = []
         reader = threading.Thread(target=lambda: log.extend(process.stderr or ()))
@@ -234,7 +238,11 @@ def test_the_command_of_ray_starts_it_below_a_prefix(cluster: RayCluster, http: 
             assert (refused.status_code, refused.headers["content-type"]) == (413, payloads.PROBLEM)
         finally:
             process.send_signal(signal.SIGINT)  # which ends Serve on the whole cluster: this test is its last
-            process.wait(60)
+            try:
+                process.wait(60)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
             reader.join(60)
     assert any("Without effect on Ray Serve" in line and "CONVPOOL_KEEP_ALIVE" in line for line in log)
 
