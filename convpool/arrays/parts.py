@@ -18,7 +18,7 @@ import numpy as np
 
 from cnn_core import AvgPool, Conv, ConvTranspose, MaxPool, MaxUnpool
 from cnn_core.geometry import AxisWindows
-from cnn_core.kernels.conv.window_blocking import ALIGNMENT
+from cnn_core.kernels.conv.window_blocking import ALIGNMENT, MIN_WINDOWS
 from cnn_core.operands import accumulation_dtype, as_operand, spatial_axes, split_layer_shape
 from cnn_core.ops.base import Op, ResolvedOp
 from cnn_core.ops.conv_base import Convolution
@@ -236,9 +236,9 @@ class Layer:
         axis = spatial_axes(len(self.windows), self.op.data_format)[-1]
         (start, stop), size = box[axis], self.windows[-1].output_size
         first = start // ALIGNMENT * ALIGNMENT
-        if size - first < ALIGNMENT <= size:
+        if size - first < MIN_WINDOWS <= size:
             first -= ALIGNMENT
-        last = max(stop, min(first + ALIGNMENT, size))
+        last = max(stop, min(first + MIN_WINDOWS, size))
         if start == stop or (first, last) == (start, stop):
             return box, None
         shape = tuple(stop - start for start, stop in box)

@@ -51,9 +51,9 @@ MAX_JOINED_RUN = 256
 
 ALIGNMENT = 8
 """A region of an image has the bits that it has in the whole if it starts at a multiple of so many windows along the
-last axis, and has at least so many: all WIDTHS divide it."""
+last axis, since all WIDTHS divide it, and has at least MIN_WINDOWS."""
 
-MIN_WINDOWS = ALIGNMENT
+MIN_WINDOWS = 9
 """With fewer windows along the last axis, making the banded weight takes longer than it saves."""
 
 MAX_COLUMNS = 128

@@ -26,8 +26,8 @@ very_many_settings = settings(quick_settings, max_examples=4000)
 
 MOST_SIZE = {1: 60, 2: 24, 3: 9}
 MOST_TAPS = {1: 12, 2: 5, 3: 3}
-JOINED = 8
-"""Windows of few channels are computed together with this many others along the last axis, at most."""
+JOINED, MIN_JOINED = 8, 9
+"""Windows of few channels are computed together, so many at most, where there are so many along the last axis."""
 
 TYPES = [each for each in ("float16", "float32", "float64") if adds_rows_alike(each.replace("16", "32"))]
 
@@ -127,11 +127,11 @@ def check_region(case: Case, axis: int, numbers: tuple[int, int]) -> None:
     extent = (case.weight.shape[axis] - 1) * case.parameters["dilation"][axis] + 1
     outputs, size = case.grad_output.shape[1 + axis], case.input.shape[1 + axis]
     chosen = part_of(outputs, numbers)
-    if axis == case.input.ndim - 3 and outputs >= JOINED:  # the last axis
+    if axis == case.input.ndim - 3 and outputs >= MIN_JOINED:  # the last axis
         start = chosen.start // JOINED * JOINED
-        if outputs - start < JOINED:
+        if outputs - start < MIN_JOINED:
             start -= JOINED
-        chosen = slice(start, max(chosen.stop, start + JOINED))
+        chosen = slice(start, max(chosen.stop, start + MIN_JOINED))
     low, high = chosen.start * stride - before, (chosen.stop - 1) * stride + extent - before
     padding = [max(0, -low), max(0, high - size)]
     part = (slice(None),) * (1 + axis) + (slice(max(0, low), min(size, high)),)
