@@ -37,9 +37,9 @@ MIN_ROWS = 100
 ROWS_OF_VECTORS, ROWS_OF_NARROW, ROWS_OF_WIDE = 48, 24, 4
 """The kernels of OpenBLAS compute so many rows, or a divisor of it, at a time, and what is left over by other
 instructions, which add in another order. So each product has a multiple of it, if need be with rows that others have,
-too: times a vector, with fewer columns than MIN_WIDE, or with more."""
+too: times a vector; with fewer columns than MIN_WIDE, or a number of them that is no multiple of WHOLE; or others."""
 
-MIN_WIDE = 16
+MIN_WIDE, WHOLE = 16, 8
 
 MAX_ROWS = 2**62
 """No limit."""
@@ -106,7 +106,7 @@ def _rows_of_products(inner: int, columns: int) -> tuple[int, int, int]:
     most = MAX_PRODUCTS // max(1, inner * columns)
     if columns == 1:  # NumPy multiplies by a vector
         return ROWS_OF_VECTORS, ROWS_OF_VECTORS, MAX_ROWS
-    multiple = ROWS_OF_NARROW if columns < MIN_WIDE else ROWS_OF_WIDE
+    multiple = ROWS_OF_NARROW if columns < MIN_WIDE or columns % WHOLE else ROWS_OF_WIDE
     if most < MIN_ROWS:
         return multiple, _rounded_up(most + 1, multiple), MAX_ROWS
     return multiple, multiple, max(multiple, most - most % multiple)

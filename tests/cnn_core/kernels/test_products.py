@@ -139,8 +139,8 @@ def test_long_products_are_computed_at_most_a_million_multiplications_at_a_time(
 @quick_settings
 @given(
     st.sampled_from([1, 3, 9, 27, 75, 150, 400, 600]),
-    st.sampled_from([1, 2, 5, 16, 17, 64, 100]),
-    st.sampled_from([1, 2, 7, 24, 30, 100, 1001, 2500]),
+    st.sampled_from([1, 2, 5, 16, 17, 64, 100, 306]),
+    st.sampled_from([1, 2, 7, 24, 30, 54, 100, 1001, 2500]),
     st.integers(0, 2**16),
     st.sampled_from([each for each in ("float32", "float64") if adds_rows_alike(each)]),
 )
@@ -161,8 +161,8 @@ def test_a_row_has_the_same_bits_with_any_other_rows(
 def test_products_with_a_large_matrix_are_computed_as_one(inner: int, columns: int) -> None:
     """Reading it again for every few rows would take longer."""
     with counted_rows() as counted:
-        multiply(np.ones((1000, inner), np.float32), np.ones((inner, columns), np.float32), np.ones((1000, columns)))
-    assert counted == [1000]
+        multiply(np.ones((1008, inner), np.float32), np.ones((inner, columns), np.float32), np.ones((1008, columns)))
+    assert counted == [1008]
 
 
 # ---------------------------------------------------------------------------------------- left, transposed, times right
