@@ -20,11 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.clients import free_port
+from tests.scale.waiting import SECONDS, wait_until
 
-__all__ = ["RayCluster", "ray_cluster", "until"]
-
-SECONDS = 120.0
-"""How long anything may take: a start, a deployment, the end of a node."""
+__all__ = ["RayCluster", "ray_cluster"]
 
 MARK = "RAY_TMPDIR"
 """Variable that all processes of a cluster have, with a value of its own."""
@@ -37,14 +35,6 @@ LIGHT = {
     "RAY_DEDUP_LOGS": "0",
     "PYTHONWARNINGS": "ignore",
 }
-
-
-def until(condition: Any, seconds: float = SECONDS) -> None:
-    """Wait for a condition."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it does not come"
-        time.sleep(0.1)
 
 
 class RayCluster:
@@ -153,7 +143,7 @@ def ray_cluster(nodes: int = 2, *, haproxy: bool = False, **environment: str) ->
             try:
                 yield RayCluster(process, full)
                 process.communicate(timeout=SECONDS)  # the end of its commands is the end of the cluster
-                until(lambda: not _pids(folder), 20.0)
+                wait_until(lambda: not _pids(folder), 20.0)
             except BaseException:
                 sys.stderr.write(log.read_text()[-5000:])
                 raise

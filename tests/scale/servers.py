@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,22 +23,14 @@ from tests.clients import wait_until_ready
 
 from .names import Names
 from .processors import PERIOD, Share, share
+from .waiting import SECONDS, wait_until
 
-__all__ = ["CONFIGURATION", "SECONDS", "Balanced", "Replica", "balanced", "free_port", "haproxy", "wait_until"]
+__all__ = ["CONFIGURATION", "Balanced", "Replica", "balanced", "free_port", "haproxy"]
 
 PROJECT = Path(__file__).parents[2]
 CONFIGURATION = [PROJECT / "deploy" / "haproxy" / name for name in ("common.cfg", "http.cfg", "replicas.cfg")]
-SECONDS = 120.0
 DELAY = 4.0
 """CONVPOOL_SHUTDOWN_DELAY: HAProxy notices within two checks, and a busy machine is slow."""
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait until something holds."""
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "it does not come to hold"
-        time.sleep(0.02)
 
 
 def free_port() -> int:

@@ -16,11 +16,11 @@ from distributed import Client, LocalCluster
 
 from convpool import Conv, MaxPool
 from convpool.arrays.dask import backward, forward
+from tests.scale.waiting import wait_until
 
 # the workers' own threads, and what is left of one that was killed
 pytestmark = pytest.mark.filterwarnings("ignore")
 
-SECONDS = 120
 CONV, POOL = Conv(padding=1, stride=2, algorithm="direct"), MaxPool(kernel_size=3, stride=2)
 RANDOM = np.random.default_rng(0)
 IMAGES, WEIGHT = (
@@ -37,13 +37,6 @@ def client() -> Iterator[Client]:
         Client(cluster) as client,
     ):
         yield client
-
-
-def until(condition: Any) -> None:
-    end = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < end, "it does not come"
-        time.sleep(0.05)
 
 
 def test_two_processes_compute_what_one_call_does(client: Client) -> None:
@@ -78,11 +71,11 @@ def test_a_process_is_killed_and_the_result_is_right(client: Client, tmp_path: P
             for address, worker in dask_scheduler.workers.items()
         }
 
-    until(lambda: max(client.run_on_scheduler(finished).values(), default=0) > 0)
+    wait_until(lambda: max(client.run_on_scheduler(finished).values(), default=0) > 0)
     held = client.run_on_scheduler(finished)
     killed = max(held, key=held.__getitem__)
     os.kill(pids[killed], signal.SIGKILL)
-    until(lambda: killed not in client.run_on_scheduler(finished))
+    wait_until(lambda: killed not in client.run_on_scheduler(finished))
     gate.touch()
     np.testing.assert_array_equal(output.compute(), EXPECTED)
     assert killed not in client.run(os.getpid)

@@ -16,7 +16,8 @@ from convpool.client.errors import Busy
 
 from .layers import LARGE, SMALL, Layer
 from .load import Load
-from .servers import SECONDS, Balanced, Replica, balanced, wait_until
+from .servers import Balanced, Replica, balanced
+from .waiting import SECONDS, wait_until
 
 EXAMPLE = {"mode": "max", "kernel_size": 1, "input": [[[[1]]]]}
 ONCE = Retries(attempts=1)

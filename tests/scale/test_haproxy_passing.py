@@ -16,7 +16,8 @@ from convpool.client import Client
 
 from .layers import SMALL, Layer
 from .names import Names
-from .servers import CONFIGURATION, SECONDS, Balanced, balanced, free_port, haproxy, wait_until
+from .servers import CONFIGURATION, Balanced, balanced, free_port, haproxy
+from .waiting import SECONDS, wait_until
 
 CLIENT = "127.0.0.77"
 PIECE = b"x" * 1000

@@ -13,7 +13,8 @@ import time
 from pathlib import Path
 
 from .load import Load
-from .servers import Balanced, balanced, wait_until
+from .servers import Balanced, balanced
+from .waiting import wait_until
 
 PROCESSORS = 0.25 if (os.cpu_count() or 1) < 4 else 0.5
 """Of each server: four of them, and who calls them, have room on two cores."""

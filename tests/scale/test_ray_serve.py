@@ -18,7 +18,8 @@ import pytest
 from tests.clients import ApplicationClient
 from tests.comparisons import normal
 from tests.scale.load import Load
-from tests.scale.ray_cluster import RayCluster, ray_cluster, until
+from tests.scale.ray_cluster import RayCluster, ray_cluster
+from tests.scale.waiting import wait_until
 from tests.service import payloads
 from tests.service.calls import EXAMPLES, assert_identical, computed, dtypes_of
 from tests.service.payloads import Call, Options
@@ -149,7 +150,7 @@ def test_a_node_killed_under_load(cluster: RayCluster) -> None:
     assert set(once.statuses) <= {200, 503}
     assert all("the replica has ended" in failure for failure in once.failures)
     cluster.add_node()
-    until(lambda: cluster.replicas == 2)
+    wait_until(lambda: cluster.replicas == 2)
 
 
 # --------------------------------------------------------------------------------------------------- one replica
@@ -165,7 +166,7 @@ def test_a_client_that_leaves_ends_its_computation(cluster: RayCluster, http: ht
     before = metric("convpool_requests_total")
     with pytest.raises(httpx.ReadTimeout):
         send(http, cluster.base_url, LONG, seconds=2.0)
-    until(lambda: metric("convpool_requests_in_progress") == 1)  # that which asks
+    wait_until(lambda: metric("convpool_requests_in_progress") == 1)  # that which asks
     assert metric("convpool_requests_total") > before
     assert metric('convpool_requests_total{operation="conv_forward",status="200"}') == 0
     assert metric("convpool_memory_charged_bytes") == 0
@@ -207,9 +208,9 @@ def test_replicas_come_with_the_load_and_go(cluster: RayCluster) -> None:
     cluster.deploy(replicas=1, max_replicas=2, target_ongoing_requests=1, upscale_delay_s=1, downscale_delay_s=1)
     assert cluster.replicas == 1
     with Load(cluster.base_url, clients=4) as load:
-        until(lambda: cluster.replicas == 2)
+        wait_until(lambda: cluster.replicas == 2)
         load.wait_for_more()
-    until(lambda: cluster.replicas == 1)
+    wait_until(lambda: cluster.replicas == 1)
     assert not load.wrong
     assert not load.failures
 
@@ -231,7 +232,9 @@ def test_the_command_of_ray_starts_it_below_a_prefix(cluster: RayCluster, http: 
         reader.start()
         try:
             url = f"{cluster.base_url}/layers"
-            until(lambda: http.get(f"{url}/health/ready").json() == http.get(f"{cluster.base_url}/health/ready").json())
+            wait_until(
+                lambda: http.get(f"{url}/health/ready").json() == http.get(f"{cluster.base_url}/health/ready").json()
+            )
             response = http.post(f"{url}/pool/forward", **payloads.json_body(POOL))
             assert response.json() == {"output": [[[[1.0]]]]}
             refused = http.post(f"{url}/pool/forward", **payloads.json_body({**POOL, "more": "x" * 1000}))

@@ -1,0 +1,19 @@
+"""Waiting for what comes about in other processes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+__all__ = ["SECONDS", "wait_until"]
+
+SECONDS = 120.0
+"""How long anything may take: a start, a deployment, the end of a node."""
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = SECONDS) -> None:
+    """Wait until something holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it does not come to hold"
+        time.sleep(0.02)
