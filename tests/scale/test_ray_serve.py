@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -28,11 +29,12 @@ PROBLEMS_BY_RAY = {"RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "convpool.ray_se
 FRAMING = {"date", "server", "server-timing", "transfer-encoding", "connection", "x-request-id", "content-length"}
 """Headers of the connection, or of the one request."""
 
-HEAVY = Call("heavy", "/conv/forward", {"input": normal(1, 224, 224, 16), "weight": normal(41, 41, 16, 16)}, {}, ())
-"""15 billion multiply-accumulates: more than a second of one processor."""
+WEIGHT = normal(41, 41, 16, 16)
+HEAVY = Call("heavy", "/conv/forward", {"input": normal(1, 8, 8, 16), "weight": WEIGHT}, {"padding": 150}, ())
+"""31 billion multiply-accumulates of 3 MB: some seconds of one processor, and soon sent."""
 
-LONG = HEAVY._replace(operands={"input": normal(1, 224, 224, 16), "weight": normal(41, 41, 16, 96)})
-"""Six times that."""
+LONG = HEAVY._replace(operands={"input": normal(1, 224, 224, 16), "weight": normal(41, 41, 16, 96)}, parameters={})
+"""Three times that."""
 
 POOL = {"mode": "max", "kernel_size": 1, "input": [[[[1]]]]}
 
@@ -181,20 +183,28 @@ def test_arguments_that_are_none_are_refused(cluster: RayCluster, arguments: dic
 # ---------------------------------------------------------------------------------------------------------- overload
 
 
-def responses_to_a_crowd(http: httpx.Client, base_url: str, clients: int) -> list[httpx.Response]:
-    barrier = threading.Barrier(clients)
+def responses_to_more_than_fit(http: httpx.Client, base_url: str, fit: int, more: int) -> list[httpx.Response]:
+    """Return the responses to as many requests as fit, sent one after the other, and to more at once, sent after them.
+
+    Ray counts a request as one that waits only when a replica has not taken it: of many at once some more get in.
+    """
+    options = payloads.npz_request(HEAVY.operands, HEAVY.parameters)
 
     def one(_: int) -> httpx.Response:
-        barrier.wait()
-        return send(http, base_url, HEAVY)
+        return http.post(f"{base_url}{HEAVY.path}", **options)
 
-    with ThreadPoolExecutor(clients) as threads:
-        return list(threads.map(one, range(clients)))
+    with ThreadPoolExecutor(fit + more) as threads:
+        futures = []
+        for index in range(fit + more):
+            futures.append(threads.submit(one, index))
+            if index < fit:
+                time.sleep(0.3)
+        return [future.result() for future in futures]
 
 
 def test_more_requests_than_may_wait_are_refused(cluster: RayCluster, http: httpx.Client) -> None:
     cluster.deploy({"CONVPOOL_MAX_REQUESTS": "2"}, replicas=1, max_queued_requests=3)
-    responses = responses_to_a_crowd(http, cluster.base_url, 12)
+    responses = responses_to_more_than_fit(http, cluster.base_url, fit=2 + 3, more=7)
     assert Counter(response.status_code for response in responses) == {200: 2 + 3, 503: 7}
     for refusal in (response for response in responses if response.status_code == 503):
         assert refusal.headers["retry-after"] == "1"
@@ -271,8 +281,8 @@ def test_haproxy_mode_answers(haproxy_cluster: RayCluster, http: httpx.Client, c
 
 
 def test_haproxy_mode_refuses_what_may_not_wait(haproxy_cluster: RayCluster, http: httpx.Client) -> None:
-    responses = responses_to_a_crowd(http, haproxy_cluster.base_url, 12)
     # each of the two replicas counts for itself
+    responses = responses_to_more_than_fit(http, haproxy_cluster.base_url, fit=2 * (2 + 1), more=6)
     assert Counter(response.status_code for response in responses) == {200: 2 * (2 + 1), 503: 6}
     assert all(response.headers["retry-after"] == "1" for response in responses if response.status_code == 503)
 
