@@ -25,13 +25,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...runtime.blocks import BLOCK_BYTES, block_limit
+from ...runtime.blocks import BLOCK_BYTES, block_limit, elements_of_least_blocks
 from ...runtime.threads import run_blocks, thread_count
 from ...runtime.workspace import Workspace, view_cache_elements
 from ..cost import MOVED_ELEMENT, STEP
 from ..outer_sum import MAX_CACHED_ELEMENTS
 from ..passes import checked
-from ..products import multiply, multiply_transposed, padded_elements, parts_of_rows
+from ..products import least_rows, multiply, multiply_transposed, padded_elements, parts_of_rows
 from .patches import (
     PatchSource,
     by_group,
@@ -171,7 +171,16 @@ IM2COL_GEMM = Im2colGemm()
 
 @cached_per_problem
 def _division(problem: ConvProblem) -> Division:
-    """Return the blocks of windows whose patches are copied at a time."""
+    """Return the blocks of windows whose patches are copied at a time: of as many rows as a product has at least."""
+    division = _division_by_size(problem)
+    rows = least_rows(problem.taps * problem.group_channels, problem.features // problem.groups)
+    least = division.bytes_per_position * elements_of_least_blocks(problem.positions, rows)
+    return dataclasses.replace(division, limit=max(division.limit, least))
+
+
+@cached_per_problem
+def _division_by_size(problem: ConvProblem) -> Division:
+    """Return the blocks of windows whose patches fit the cache."""
     # for each window: its patch, what it spans, and its outputs, to which a bias is added while they are in the cache
     patch = max(problem.taps * problem.channels, problem.spanned_per_position)
     bytes_of_patch = problem.itemsize * (patch + problem.features)
@@ -188,9 +197,9 @@ def _division(problem: ConvProblem) -> Division:
 def _grad_weight_division(problem: ConvProblem) -> Division:
     """Return the blocks of windows whose patches are copied at a time for grad_weight: larger if there are slices."""
     if len(_weight_slices(problem)) == 1:
-        whole = _division(problem)
+        whole = _division_by_size(problem)
         return dataclasses.replace(whole, limit=min(whole.limit, MAX_SUMMED * whole.bytes_per_position))
-    elements = max(_slice_columns(problem), problem.features, problem.spanned_per_position)
+    elements = max(_slice_columns(problem)[0], problem.features, problem.spanned_per_position)
     return Division(problem.positions, problem.itemsize * elements, BLOCK_BYTES)
 
 
@@ -215,11 +224,14 @@ def _sums(problem: ConvProblem) -> tuple[list[tuple[slice, ...]], int, list[tupl
 
 
 @cached_per_problem
-def _slice_columns(problem: ConvProblem) -> int:
-    """Return the columns of a patch in the largest slice of the weight."""
-    if len(_weight_slices(problem)) == 1:
-        return problem.taps * problem.channels
-    return math.prod(_weight_division(problem).counts)
+def _slice_columns(problem: ConvProblem) -> list[int]:
+    """Return the columns that a patch has in slices of the weight: each number once, the largest first."""
+    shape = problem.weight_shape[:-1]
+    of_slices = {
+        problem.groups * math.prod(len(range(*part.indices(size))) for part, size in zip(some, shape, strict=True))
+        for some in _weight_slices(problem)
+    }
+    return sorted(of_slices, reverse=True)
 
 
 @cached_per_problem
@@ -277,17 +289,21 @@ def _grad_weight_elements(problem: ConvProblem) -> tuple[int, ...]:
     They are patches, a padded block, a copy of a block of grad_output, sums, the products of a block, and those of
     some rows of it at a time.
     """
-    division, columns = _grad_weight_division(problem), _slice_columns(problem)
+    division, (most, *fewer) = _grad_weight_division(problem), _slice_columns(problem)
     positions = math.prod(division.counts)
-    sums = columns * problem.features // problem.groups
-    chunks = parts_of_rows(positions, columns // problem.groups, problem.features // problem.groups)
+    sums = most * problem.features // problem.groups
+    by_chunk = [0]
+    for columns in (most, *fewer):  # a smaller slice may be divided where a larger one is not
+        chunks = parts_of_rows(positions, columns // problem.groups, problem.features // problem.groups)
+        if chunks > 1:
+            by_chunk.append(columns * problem.features // problem.groups * chunks)
     return (
-        columns * positions,
+        most * positions,
         problem.span(division.counts) * problem.channels,
         problem.features * positions,
         sums,
         sums,
-        sums * chunks if chunks > 1 else 0,
+        max(by_chunk),
     )
 
 
