@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from .passes import checked
 
-__all__ = ["multiplication", "multiply", "multiply_transposed", "padded_elements", "parts_of_rows"]
+__all__ = ["least_rows", "multiplication", "multiply", "multiply_transposed", "padded_elements", "parts_of_rows"]
 
 Array = NDArray[Any]
 
@@ -95,6 +95,11 @@ def padded_elements(inner: int, columns: int) -> int:
     """Return the elements that ``multiply`` allocates at most, for each matrix of a stack."""
     multiple, least, _ = _rows_of_products(inner, columns)
     return (2 * least if least > multiple else least) * (inner + columns)
+
+
+def least_rows(inner: int, columns: int) -> int:
+    """Return the rows that ``multiply`` computes at least: with fewer it takes as long."""
+    return _rows_of_products(inner, columns)[1]
 
 
 def _rounded_up(rows: int, multiple: int) -> int:

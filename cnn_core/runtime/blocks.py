@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 
-__all__ = ["BLOCK_BYTES", "block_count", "block_limit", "block_sizes", "blocks"]
+__all__ = ["BLOCK_BYTES", "block_count", "block_limit", "block_sizes", "blocks", "elements_of_least_blocks"]
 
 BLOCK_BYTES = 2**20
 """Workspace of one block: about the size of a core's second-level cache."""
@@ -77,3 +77,19 @@ def block_sizes(shape: Sequence[int], bytes_per_element: int, limit: int = BLOCK
         # blocks of equal sizes, so that all threads take equally long
         sizes.append(-(-size // -(-size // most)) if size else 1)
     return sizes
+
+
+def elements_of_least_blocks(shape: Sequence[int], least: int) -> int:
+    """Return the elements of the smallest equal blocks that have at least so many, where the shape has.
+
+    Examples
+    --------
+    >>> [elements_of_least_blocks((10, 64), least) for least in (24, 48, 100)]
+    [32, 64, 128]
+    """
+    inside = 1  # elements of the trailing axes that blocks have whole
+    for size in reversed(shape):
+        if inside * size >= least:
+            return inside * -(-size // (size // -(-least // inside)))
+        inside *= max(1, size)
+    return inside

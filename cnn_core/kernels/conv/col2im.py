@@ -22,12 +22,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...runtime.blocks import BLOCK_BYTES, block_limit
+from ...runtime.blocks import BLOCK_BYTES, block_limit, elements_of_least_blocks
 from ...runtime.threads import run_blocks, thread_count
 from ...runtime.workspace import Workspace, view_cache_elements
 from ..cost import MOVED_ELEMENT, STEP
 from ..passes import checked, contiguous, fill
-from ..products import multiply, padded_elements
+from ..products import least_rows, multiply, padded_elements
 from .depthwise import DEPTHWISE, depthwise_work
 from .patches import group_matrices, split_channels
 from .problem import ConvProblem, Division, Layout, WindowBlock, cached_per_problem
@@ -199,7 +199,9 @@ def _patch_division(problem: ConvProblem) -> Division:
     )
     # every block reads the whole weight: with a large one, blocks of more windows than fit the cache read less
     limit = block_limit(math.prod(problem.positions) * bytes_of_patch, problem.itemsize * problem.weights // 4)
-    return Division(problem.positions, bytes_of_patch, limit)
+    rows = least_rows(problem.features // problem.groups, problem.taps * problem.group_channels)
+    least = bytes_of_patch * elements_of_least_blocks(problem.positions, rows)
+    return Division(problem.positions, bytes_of_patch, max(limit, least))
 
 
 @cached_per_problem
