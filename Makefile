@@ -70,7 +70,7 @@ test-tensorflow: $(TENSORFLOW)/.ready ## Check what the docs, and the code that 
 test-clients: $(CLIENTS)/.ready $(DEV)/.ready ## Call /v2 with the clients of Triton and KServe (900 MB).
 	CONVPOOL_TEST_PYTHON=$(DEV)/bin/python $(CLIENTS)/bin/python -m pytest tests/inference_clients $(PYTEST_ARGS)
 
-test-generators: $(GENERATORS)/.ready ## Generate clients from /openapi.json, and run them (needs Node, npm and a JDK).
+test-generators: $(GENERATORS)/.ready ## Generate clients from /openapi.json, and run them (needs Node, npm, a JDK and libhttpmime-java).
 	$(GENERATORS)/bin/python -m pytest tests/generators $(PYTEST_ARGS)
 
 test-scale: $(SCALE)/.ready ## Run several servers behind HAProxy and on Ray, and arrays on Dask (needs haproxy; 1.2 GB).
