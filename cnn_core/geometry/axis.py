@@ -166,7 +166,8 @@ class AxisWindows(Axis):
         """Divide the pairs of a window and one of its taps inside the input into as few regular pieces as possible.
 
         There is one piece for each tap, over all windows, or one for each window, over all its taps: whichever are
-        fewer. So an ordinary layer takes as many steps as its kernel has taps, and a global pooling takes one.
+        fewer. So an ordinary layer takes as many steps as its kernel has taps, and a global pooling takes one. Either
+        way, an element is in a piece of its last window first.
         """
         if not self.goes_by_window:
             for offset in range(self.kernel_size):
@@ -174,7 +175,7 @@ class AxisWindows(Axis):
                 if slices is not None:
                     yield Piece(slice(offset, offset + 1), *slices)
         else:
-            for window in range(self.output_size):
+            for window in reversed(range(self.output_size)):
                 slices = _inside(window * self.stride - self.before, self.dilation, self.kernel_size, self.size)
                 if slices is not None:
                     yield Piece(slices[0], slice(window, window + 1), slices[1])

@@ -2,7 +2,11 @@
 
 A sum over a box is a sum over its axes in turn, and so are a maximum and a norm: a window of K1 x K2 taps costs K1 + K2
 passes over the array, not K1 * K2. Where ties are broken by position, the last axis is reduced first: the first maximum
-along each axis in turn is then the first in row-major order. Otherwise the axis that leaves the fewest elements is.
+along each axis in turn is then the first in row-major order. Otherwise the axis with the largest stride is first, as it
+leaves the fewest elements.
+
+A sum has the same bits in the whole image and in a part of it: the order of the axes follows from the layer alone, and
+along an axis the taps of a window are added one after the other, however many windows there are.
 
 ``axis`` is an axis of the array, ``along`` the windows along it. A piece is a set of (window, tap) pairs along one axis
 (see ``geometry.Piece``). The level sizes of a reduction are the array's sizes before it and after each axis.
@@ -18,20 +22,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..geometry import AnyWindows, Axis, Piece
+from ..geometry import AnyWindows, Axis, AxisWindows, Piece
 from .cost import STEP, Cost, Costs
 from .passes import checked, copy
 
 __all__ = [
+    "added",
     "at",
     "innermost_first",
+    "largest_stride_first",
     "level_sizes",
     "pieces_of",
     "reduce_axes",
     "reduced",
     "reduction_costs",
     "resized",
-    "smallest_first",
     "spanned_windows",
 ]
 
@@ -40,6 +45,9 @@ Array = NDArray[Any]
 MAX_NAIVE_TAPS = 64
 """Longer windows are reduced in ``many_in``: NumPy adds one element after the other over any axis but the last, and a
 float32 sum of this many taps still has an error below 2^-18 of its absolute values."""
+
+SHORT_ROW, MIN_ROW, FEW_ROWS = 4, 16, 64
+"""Many rows that are shorter are not added up by one call: NumPy takes as long for each as for so many elements."""
 
 MAX_CACHED_PIECES, MAX_CACHED_AXES = 64, 512
 """The pieces of an axis are cached for the next call unless there are more than this; so many axes at most."""
@@ -63,13 +71,22 @@ def innermost_first(windows: AnyWindows, axes: Sequence[int]) -> list[tuple[int,
     return list(zip(axes, windows.axes, strict=True))[::-1]
 
 
-def smallest_first(windows: AnyWindows, axes: Sequence[int]) -> list[tuple[int, Axis]]:
+def largest_stride_first(windows: AnyWindows, axes: Sequence[int]) -> list[tuple[int, Axis]]:
     """Pair each axis of the array with the windows along it, the axis that leaves the fewest elements first.
 
-    On a tie the first axis is first, since its contiguous rows are the longest.
+    Windows at equal distances leave the fewer, the larger the stride is, and then the larger the windows are. On a tie
+    the first axis is first, since its contiguous rows are the longest; but the last one if no channels follow it and
+    the stride is that of windows which may be all of a short row.
     """
-    pairs = zip(axes, windows.axes, strict=True)
-    return sorted(pairs, key=lambda pair: pair[1].output_size / max(1, pair[1].size))
+
+    def rank(pair: tuple[int, Axis]) -> tuple[float, int, int]:
+        axis, along = pair
+        if not isinstance(along, AxisWindows):
+            return along.output_size / max(1, along.size), 0, axis
+        has_short_rows = axes[0] > 1 and SHORT_ROW <= along.stride < MIN_ROW
+        return 1 / along.stride, -along.extent, -axis if has_short_rows else axis
+
+    return sorted(zip(axes, windows.axes, strict=True), key=rank)
 
 
 def reduced(
@@ -102,27 +119,61 @@ def reduced(
         Of the array's type. It may be a view of the array, or ``out``.
     """
     pieces = pieces_of(along)
-    first = _first_operands(along) if along.piece_count <= MAX_CACHED_PIECES else ()
-    if len(first) == 1:
-        return at(array, axis, first[0].inputs)
+    first = _first_operands(along, function is not np.add) if along.piece_count <= MAX_CACHED_PIECES else ()
+    count = len(first)
+    if count == 1 and along.piece_count == 1:
+        values = at(array, axis, first[0].inputs)
+        return _over_taps(function, values, axis, many_in) if first[0].spans_taps else values
     result: Array
-    if first:
+    if count == 2:
         result = function(*(at(array, axis, piece.inputs) for piece in first), out=out)
-    elif out is not None:
-        result = out
-        result.fill(initial)
     else:
-        result = np.full(resized(array, axis, along.output_size), initial, dtype=array.dtype)
+        result = np.empty(resized(array, axis, along.output_size), dtype=array.dtype) if out is None else out
+        if first:
+            np.copyto(result, at(array, axis, first[0].inputs))
+        else:
+            result.fill(initial)
     for piece in checked(pieces):
         if piece in first:
             continue
         values = at(array, axis, piece.inputs)
         if piece.spans_taps:
-            reduced_in = many_in if values.shape[axis] > MAX_NAIVE_TAPS else None
-            values = function.reduce(values, axis=axis, keepdims=True, dtype=reduced_in)
+            values = _over_taps(function, values, axis, many_in)
         outputs = at(result, axis, piece.outputs)
-        function(outputs, values, out=outputs, casting="same_kind")
+        function(outputs, values, out=outputs)
     return result
+
+
+def _over_taps(function: np.ufunc, values: Array, axis: int, many_in: np.dtype[Any] | None) -> Array:
+    """Reduce all taps of one window along an axis, to the type of the values."""
+    result: Array
+    if function is np.add:
+        result = added(values, axis, many_in).astype(values.dtype, copy=False)
+    else:
+        result = function.reduce(values, axis=axis, keepdims=True)
+    return result
+
+
+def added(values: Array, axis: int, many_in: np.dtype[Any] | None = None) -> Array:
+    """Add up an axis, one element after the other, as taps are that are added one at a time.
+
+    Parameters
+    ----------
+    values : ndarray
+    axis : int
+    many_in : dtype, optional
+        The type in which more than MAX_NAIVE_TAPS elements are added, in any order, if not that of the array.
+    """
+    if many_in is not None and values.shape[axis] > MAX_NAIVE_TAPS:
+        return np.add.reduce(values, axis=axis, keepdims=True, dtype=many_in)
+    row = math.prod(values.shape[axis + 1 :])
+    # NumPy adds up adjacent elements in pairs, and takes long for many short rows
+    if row >= MIN_ROW or (row > 1 and math.prod(values.shape[:axis]) <= FEW_ROWS):
+        return np.add.reduce(values, axis=axis, keepdims=True)
+    total, *rest = (at(values, axis, slice(index, index + 1)) for index in range(values.shape[axis]))
+    for index, each in enumerate(rest):
+        total = np.add(total, each, out=total if index else None)
+    return total
 
 
 def reduce_axes(
@@ -163,16 +214,19 @@ def _cached_pieces(along: Axis) -> tuple[Piece, ...]:
 
 
 @functools.lru_cache(maxsize=MAX_CACHED_AXES)
-def _first_operands(along: Axis) -> tuple[Piece, ...]:
-    """Return the pieces that a reduction starts with instead of an initial value: each is one tap of all windows.
+def _first_operands(along: Axis, in_any_order: bool) -> tuple[Piece, ...]:
+    """Return the pieces that a reduction starts with instead of an initial value.
 
-    Two of them; or a single one, if the axis has no other piece; or none, if the axis has fewer than two.
+    At most two that are one tap of all windows each, in a sum of the first two taps, which may change places; or all
+    taps of the only window.
     """
     pieces, whole = _cached_pieces(along), (0, along.output_size, 1)
-    complete = tuple(
-        piece for piece in pieces if not piece.spans_taps and piece.outputs.indices(along.output_size) == whole
-    )
-    return complete[:2] if len(complete) > 1 or complete == pieces else ()
+    complete = [
+        piece
+        for piece in (pieces if in_any_order else pieces[:2])
+        if (not piece.spans_taps or along.output_size == 1) and piece.outputs.indices(along.output_size) == whole
+    ]
+    return tuple(complete[:2])
 
 
 def level_sizes(planes: int, windows: AnyWindows) -> list[int]:

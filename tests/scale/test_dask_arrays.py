@@ -1,7 +1,7 @@
 """Layers over chunked arrays give what one call over the whole array gives: that call is the oracle here.
 
 The declarations of all ops draw the layers, with their parameters in every form; values are integers, whose sums are
-exact in any order.
+exact in any order, or any floats where the order is the same.
 """
 
 from __future__ import annotations
@@ -106,8 +106,8 @@ def chunked(data: st.DataObject, op: Any, operands: dict[str, Any]) -> dict[str,
 
 
 def is_exact(op: Any) -> bool:
-    """Whether all sums are of integers: norms are of powers, and a gradient may be split among any number of taps."""
-    return not isinstance(op, LpPool) and getattr(op, "ties", "first") != "split"
+    """Whether all sums are of integers: a gradient may be split among any number of taps."""
+    return getattr(op, "ties", "first") != "split"
 
 
 def require_equal(lazy: da.Array, expected: Any, *, exact: bool = True) -> None:
@@ -309,3 +309,25 @@ def test_convolutions_have_the_bits_of_one_call_for_any_values(dtype: str, seed:
             require_equal(forward(op, da.from_array(images, chunks=((3, 4), *along, channels)), weight), whole)
         lazy = backward(op, da.from_array(gradient, chunks=(3, *whole.shape[1:])), input, weight).grad_input
         require_equal(lazy, op.backward(gradient, images, weight).grad_input)
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("pool", [AvgPool, LpPool])
+def test_averages_and_norms_have_the_bits_of_one_call_for_any_values(pool: Any, dtype: str, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    rank = int(random.integers(1, 4))
+    kernel = random.integers(1, (13, 6, 4)[rank - 1], rank)
+    parameters: dict[str, Any] = {"kernel_size": kernel, "stride": random.integers(1, 4, rank)}
+    parameters |= {"padding": random.integers(0, kernel // 2 + 1), "ceil_mode": bool(random.integers(2))}
+    parameters |= {"count_include_pad": bool(random.integers(2))} if pool is AvgPool else {"norm_type": 2}
+    op = pool(**parameters, data_format=str(random.choice(["channels_last", "channels_first"])))
+    spatial = (kernel + random.integers(0, (70, 20, 6)[rank - 1], rank)).tolist()
+    shape = (5, *spatial, 3) if op.data_format == "channels_last" else (5, 3, *spatial)
+    images = random.standard_normal(shape).astype(dtype)
+    whole = op.forward(images)
+    gradient = random.standard_normal(whole.shape).astype(dtype)
+    input = da.from_array(images, chunks=tuple(random.integers(1, 1 + max(1, size // 2)) for size in shape))
+    require_equal(forward(op, input), whole)
+    lazy_gradient = da.from_array(gradient, chunks=tuple(max(1, size // 3) for size in whole.shape))
+    require_equal(backward(op, lazy_gradient, input), op.backward(gradient, images))

@@ -25,10 +25,10 @@ from ...runtime.workspace import Workspace
 from ..by_axis import (
     at,
     innermost_first,
+    largest_stride_first,
     level_sizes,
     reduce_axes,
     reduction_costs,
-    smallest_first,
     spanned_windows,
 )
 from ..cost import Cost, Costs
@@ -76,7 +76,7 @@ class MaxKernel:
     def forward(self, workspace: Workspace, input: Array, block: PoolBlock, results: Sequence[Array]) -> None:
         """Write the maximum of each window, and its index."""
         if not self.with_indices:
-            reduce_axes(np.maximum, input, smallest_first(block.windows, self.axes), -np.inf, results[0])
+            reduce_axes(np.maximum, input, largest_stride_first(block.windows, self.axes), -np.inf, results[0])
             return
         levels = _levels(workspace, input, block.windows, self.axes)
         plane = block.windows.sizes
@@ -156,7 +156,7 @@ def _levels(workspace: Workspace, input: Array, windows: AnyWindows, axes: Seque
     )
     levels, values = [], input
     for position, (axis, along) in enumerate(parts):
-        pairs = smallest_first(AnyWindows(along), range(axis, axis + len(along)))
+        pairs = largest_stride_first(AnyWindows(along), range(axis, axis + len(along)))
         reduce_axes(np.maximum, values, pairs, -np.inf, arrays[position])
         routed = arrays[len(parts) + position - 1] if position else None
         levels.append(ArgmaxLevel(axis, along, values, arrays[position], scratch, masks.view(bool), routed))

@@ -11,15 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...geometry import AnyWindows, Axis, AxisWindows
+from ...geometry import AnyWindows, AxisWindows
 from ...runtime.workspace import Workspace
 from ..by_axis import (
-    MAX_NAIVE_TAPS,
+    largest_stride_first,
     level_sizes,
-    pieces_of,
     reduce_axes,
     reduction_costs,
-    smallest_first,
     spanned_windows,
 )
 from ..cost import Costs
@@ -79,16 +77,13 @@ class AverageKernel:
     def forward(self, _: Workspace, input: Array, block: PoolBlock, results: Sequence[Array]) -> None:
         """Write the average of each window's taps inside the input."""
         (target,) = results
-        if math.prod(block.windows.sizes) <= MAX_NAIVE_TAPS and all(map(_is_whole, block.windows.axes)):
-            np.add.reduce(input, axis=tuple(self.axes), keepdims=True, out=target)
-        else:
-            reduce_axes(np.add, input, smallest_first(block.windows, self.axes), 0, target, np.dtype(np.float64))
+        reduce_axes(np.add, input, largest_stride_first(block.windows, self.axes), 0, target, np.dtype(np.float64))
         np.divide(target, self._divisors_of(block), out=target)
 
     def backward(self, workspace: Workspace, gradient: Array, _: Array, block: PoolBlock, grad_input: Array) -> None:
         """Give every tap of a window its share of the window's gradient."""
         # the axes in the reverse order of the sums, through arrays of the same shapes
-        (last_axis, last), *others = smallest_first(block.windows, self.axes)
+        (last_axis, last), *others = largest_stride_first(block.windows, self.axes)
         others.reverse()
         # rows that other blocks own are left out, where that is possible
         by_rows = isinstance(last, AxisWindows) and not last.goes_by_window and last_axis == self.axes[0]
@@ -118,8 +113,3 @@ class AverageKernel:
     def shared_elements(self, planes: int, windows: AnyWindows) -> int:  # noqa: ARG002
         """Return the elements of the divisors, in float64 and in ``dtype``, and of the counts along each axis."""
         return 4 * math.prod(windows.output_sizes) + 16 * sum(windows.output_sizes)
-
-
-def _is_whole(along: Axis) -> bool:
-    """Return whether the only window along an axis is all of it."""
-    return along.output_size == 1 and [p.inputs.indices(along.size) for p in pieces_of(along)] == [(0, along.size, 1)]

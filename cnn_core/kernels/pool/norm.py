@@ -19,6 +19,7 @@ from ...geometry import AnyWindows, Axis
 from ...runtime.cancellation import check_cancelled
 from ...runtime.workspace import Workspace
 from ..by_axis import (
+    added,
     at,
     innermost_first,
     level_sizes,
@@ -173,7 +174,7 @@ def _sum_of_powers(level: _Level, inner: Array | None, norm_type: float) -> Arra
         if inner is not None:
             powers *= at(inner, level.axis, piece.inputs)
         if piece.spans_taps:
-            powers = powers.sum(axis=level.axis, keepdims=True, dtype=np.float64)
+            powers = added(powers, level.axis, np.dtype(np.float64))
         outputs = at(total, level.axis, piece.outputs)
         np.add(outputs, powers, out=outputs, casting="same_kind")
     return total
