@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...runtime.blocks import BLOCK_BYTES, block_limit, elements_of_least_blocks
+from ...runtime.blocks import BLOCK_BYTES, block_limit
 from ...runtime.threads import run_blocks, thread_count
 from ...runtime.workspace import Workspace, view_cache_elements
 from ..cost import MOVED_ELEMENT, STEP
@@ -194,14 +194,12 @@ def _tap_division(problem: ConvProblem) -> Division:
 
 
 def _patch_division(problem: ConvProblem) -> Division:
-    bytes_of_patch = problem.itemsize * max(
-        problem.taps * problem.channels, problem.features, problem.spanned_per_position
-    )
+    elements = max(problem.taps * problem.channels, problem.features, problem.spanned_per_position)
+    bytes_of_patch = problem.itemsize * elements
     # every block reads the whole weight: with a large one, blocks of more windows than fit the cache read less
     limit = block_limit(math.prod(problem.positions) * bytes_of_patch, problem.itemsize * problem.weights // 4)
     rows = least_rows(problem.features // problem.groups, problem.taps * problem.group_channels)
-    least = bytes_of_patch * elements_of_least_blocks(problem.positions, rows)
-    return Division(problem.positions, bytes_of_patch, max(limit, least))
+    return problem.in_blocks_of(rows, Division(problem.positions, bytes_of_patch, limit))
 
 
 @cached_per_problem

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...runtime.blocks import BLOCK_BYTES, block_limit, elements_of_least_blocks
+from ...runtime.blocks import BLOCK_BYTES, block_limit
 from ...runtime.threads import run_blocks, thread_count
 from ...runtime.workspace import Workspace, view_cache_elements
 from ..cost import MOVED_ELEMENT, STEP
@@ -172,10 +172,8 @@ IM2COL_GEMM = Im2colGemm()
 @cached_per_problem
 def _division(problem: ConvProblem) -> Division:
     """Return the blocks of windows whose patches are copied at a time: of as many rows as a product has at least."""
-    division = _division_by_size(problem)
     rows = least_rows(problem.taps * problem.group_channels, problem.features // problem.groups)
-    least = division.bytes_per_position * elements_of_least_blocks(problem.positions, rows)
-    return dataclasses.replace(division, limit=max(division.limit, least))
+    return problem.in_blocks_of(rows, _division_by_size(problem))
 
 
 @cached_per_problem

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...geometry import AxisWindows, Windows
-from ...runtime.blocks import block_count, block_sizes, blocks
+from ...runtime.blocks import block_count, block_sizes, blocks, elements_of_least_blocks
 from ..passes import checked, contiguous
 
 __all__ = [
@@ -186,6 +187,13 @@ class ConvProblem:
         images, *windows = counts
         axes = zip(windows, self.windows.axes, strict=True)
         return images * math.prod((count - 1) * axis.stride + axis.extent for count, axis in axes)
+
+    def in_blocks_of(self, rows: int, division: Division) -> Division:
+        """Return a division of blocks with at least so many positions, unless their windows span more than patches."""
+        if self.spanned_per_position > self.taps * self.channels:
+            return division
+        least = division.bytes_per_position * elements_of_least_blocks(division.positions, rows)
+        return dataclasses.replace(division, limit=max(division.limit, least))
 
     def copied_elements(self, division: Division) -> int:
         """Return the total number of elements of the padded blocks of a division.
