@@ -71,15 +71,15 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def running_server(
-    *arguments: str, verify: ssl.SSLContext | None = None, **environment: str
+    *arguments: str, port: int | None = None, verify: ssl.SSLContext | None = None, **environment: str
 ) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """Run ``convpool serve`` on a free loopback port; yield its base URL and its process.
+    """Run ``convpool serve`` on a loopback port, if not on a certain one on a free one; yield its base URL and process.
 
     A server that speaks TLS is verified with a context. ``CONVPOOL_TEST_PYTHON`` names another environment's
     interpreter to run it with, ``CONVPOOL_TEST_LOG`` a file to log to.
     """
     variables = {**os.environ, **environment}
-    port, python = free_port(), variables.pop("CONVPOOL_TEST_PYTHON", sys.executable)
+    port, python = port or free_port(), variables.pop("CONVPOOL_TEST_PYTHON", sys.executable)
     log = variables.pop("CONVPOOL_TEST_LOG", "")
     command = [python, "-m", "service", "serve", "--port", str(port), *arguments]
     with Path(log).open("wb") if log else contextlib.nullcontext() as stderr:

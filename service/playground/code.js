@@ -1,6 +1,10 @@
 /** The tab Code: the call that the picture shows, to be copied. */
-import { snippets } from "./snippets.js";
-import { html } from "./vendor/lit-html.js";
+import { KEY_VARIABLE, snippets } from "./snippets.js";
+import { html, nothing } from "./vendor/lit-html.js";
+
+const keyHint = html`<p class="hint">
+  Your API key is not in the code, which reads it from the environment variable ${KEY_VARIABLE}.
+</p>`;
 
 export class Code {
   constructor(context) {
@@ -12,7 +16,7 @@ export class Code {
   template() {
     const { service, picture } = this.context;
     if (!picture) return "";
-    if (picture !== this.picture) this.all = snippets({ base: service.base, picture });
+    if (picture !== this.picture) this.all = snippets({ base: service.base, picture, needsKey: Boolean(service.key) });
     this.picture = picture;
     const { all } = this;
     const one = all.find(({ id }) => id === this.chosen) ?? all[0];
@@ -28,6 +32,7 @@ export class Code {
           ${this.isCopied ? "Copied" : "Copy"}
         </button>
       </div>
+      ${one.code.includes(KEY_VARIABLE) ? keyHint : nothing}
       <pre tabindex="0" aria-label="${one.title}"><code data-language=${one.language}>${one.code}</code></pre>
     </div>`;
   }

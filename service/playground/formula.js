@@ -151,7 +151,7 @@ function gradientTerms(picture, links, cell) {
 function reach(picture, links, cell) {
   const counted = (set, name) => (set.size ? [`${set.size} ${set.size === 1 ? "cell" : "cells"} of the ${name}`] : []);
   const outputs = new Set(links.map((link) => link.output));
-  const key = linkKey(cell.tensor);
+  const key = linkKey(cell.tensor, picture);
   if (!key || !picture.links.complete) return "";
   if (key === "output") {
     const inputs = new Set(links.filter((link) => link.input >= 0).map((link) => link.input));

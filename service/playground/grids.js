@@ -106,7 +106,7 @@ export function markLinks(picture, cell, marks, isPinned) {
   ];
   for (const name of [...names.filter((name) => tensorOf(picture, name)), "frame"]) {
     const offset = name === "frame" ? 0 : itemOffset(picture, name);
-    for (const index of new Set(links.map((link) => link[linkKey(name)])))
+    for (const index of new Set(links.map((link) => link[linkKey(name, picture)])))
       if (index >= 0) marks.add(name, index + offset, "lit");
   }
 }

@@ -5,7 +5,7 @@
  */
 import { Panel, counted, tensorFigure } from "./panel.js";
 import { axesOf, isSameLayer } from "./picture.js";
-import { filled, positionOf } from "./service.js";
+import { filled, positionOf, sizeOf } from "./service.js";
 import { html, nothing } from "./vendor/lit-html.js";
 
 /** @typedef {import("./service.js").Tensor} Tensor */
@@ -14,15 +14,17 @@ import { html, nothing } from "./vendor/lit-html.js";
 const AS_SUMS = { pool: { mode: "avg", divisor_override: 1 } };
 const SIZES = [1, 2, 3, 4, 5, 6];
 
-const isChannel = (axis) => axis.startsWith("C");
+const isPatch = (axis) => axis.includes(" * "); // its channels, each with all taps of the kernel
+const isChannel = (axis) => axis.startsWith("C") && !isPatch(axis);
 
 /**
  * How many products reach the cells, and those that lie away from the edges: by a window's extent or more.
  *
  * @param {Tensor} tensor
  * @param {string[]} axes  As `axesOf` of picture.js has them.
- * @param {number[]} extents  Of a window, on each spatial axis.
- * @returns {{least: number, most: number, inner: number[]}}  `inner` are the different numbers, in order.
+ * @param {number[] | null} extents  Of a window, on each spatial axis; null without windows, where indices decide.
+ * @returns {{least: number, most: number, inner: number[] | null}}  `inner` are the different numbers, in order; null
+ *   without windows.
  */
 export function evenness(tensor, axes, extents) {
   const spatial = axes.flatMap((axis, index) => (axis.startsWith("*") ? [index] : []));
@@ -33,17 +35,18 @@ export function evenness(tensor, axes, extents) {
       return position[axis] >= margin && position[axis] < tensor.shape[axis] - margin;
     });
   };
-  const inner = new Set(tensor.data.filter((_, index) => isInner(index)));
+  const inner = extents && new Set(tensor.data.filter((_, index) => isInner(index)));
   return {
     least: tensor.data.reduce((one, other) => Math.min(one, other), Infinity),
     most: tensor.data.reduce((one, other) => Math.max(one, other), -Infinity),
-    inner: [...inner].sort((one, other) => one - other),
+    inner: inner && [...inner].sort((one, other) => one - other),
   };
 }
 
 /** What is seen, in words. */
 export function sentence({ least, most, inner }, spatialAxes) {
   const range = least === most ? `${counted(most, "product")} each` : `${least} to ${counted(most, "product")}`;
+  if (!inner) return `${range}.`;
   if (!inner.length) return `${range}. It is too small to have cells away from the edges.`;
   if (inner.length === 1) return `${range}. Even: away from the edges it is always ${inner[0]}.`;
   const listed = `${inner.slice(0, -1).join(", ")} or ${inner.at(-1)}`;
@@ -94,6 +97,7 @@ export class Overlap extends Panel {
       const named = axesOf(picture, name);
       const shape = tensor.shape.map((size, axis) => {
         if (isFree && (isChannel(named[axis]) || named[axis] === "N")) return 1;
+        if (isPatch(named[axis])) return sizeOf([picture.parameters.kernel_size].flat());
         return this.kernel && named[axis].startsWith("*kernel") ? this.kernel : size;
       });
       return [name, filled(shape, name.endsWith("zero_point") ? 0 : 1, tensor.dtype)];
@@ -146,8 +150,11 @@ export class Overlap extends Panel {
   }
 
   #select(name, title) {
-    const { properties } = this.context.layer.forward.parameters;
-    const has = properties[name] || (name === "kernel" && (properties.kernel_size || this.context.state.tensors.weight));
+    const { layer, picture, state } = this.context;
+    const { properties } = layer.forward.parameters;
+    // patches and indices are those of one kernel and stride
+    const isGiven = state.tensors.indices || (picture && axesOf(picture, "input").some(isPatch));
+    const has = !isGiven && (properties[name] || (name === "kernel" && (properties.kernel_size || state.tensors.weight)));
     if (!has) return nothing;
     return html`<label>${title}
       <select name=${name} @change=${(event) => this.#choose({ [name]: Number(event.target.value) })}>
@@ -168,9 +175,10 @@ export class Overlap extends Panel {
   }
 }
 
-/** How far a window reaches on each spatial axis. */
+/** How far a window reaches on each spatial axis; null without windows. */
 function extentsOf(counting) {
   const { parameters, operands, spatialAxes } = counting;
+  if (operands.indices) return null;
   const perAxis = (value) => (Array.isArray(value) ? value : Array(spatialAxes).fill(value ?? 1));
   const axes = operands.weight ? axesOf(counting, "weight") : [];
   const sizes = operands.weight

@@ -227,6 +227,7 @@ async function loadAll(picture, layers, call, onProgress) {
   const outputs = sizeOf(results.output.shape.slice(1));
   const input = frame?.tensor ?? sliced(picture.operands.input, picture.item);
   if (Math.max(outputs, input.data.length) > MAX_CELLS) return;
+  if (picture.operands.indices) return linkPlaces(picture, outputs, call, onProgress);
   const probe = probeOf(picture, layers);
   const values = probe && picture.operands.weight === undefined ? realProbe(picture) : null;
   const biases = await biasLinks(picture, call);
@@ -240,6 +241,24 @@ async function loadAll(picture, layers, call, onProgress) {
     }
     onProgress();
   }
+  links.complete = true;
+  onProgress();
+}
+
+/**
+ * Link each value with the place that its index names: with the gradients 1, 2, 3, … each gets the one of its place.
+ *
+ * Indices may count through the whole batch, so items cannot be probed side by side.
+ */
+async function linkPlaces(picture, outputs, call, onProgress) {
+  const { layer, state, operands, results, item, links } = picture;
+  const gradOutput = filled(results.output.shape);
+  for (let output = 0; output < outputs; output++) gradOutput.data[item * outputs + output] = output + 1;
+  const body = { ...state.parameters, ...wrt(layer.backward, "input"), ...operands, grad_output: gradOutput };
+  const { grad_input } = await call(layer.backward.path, body);
+  sliced(grad_input, item).data.forEach((place, input) => {
+    if (place) links.all.push({ output: place - 1, frame: -1, input, weight: -1, bias: -1, coefficient: 1 });
+  });
   links.complete = true;
   onProgress();
 }
@@ -351,7 +370,10 @@ const KEYS = {
 const ITEM_TENSORS = ["output", "grad_output", "indices", "input", "grad_input"];
 
 /** The key of a link under which a tensor's cells stand, or undefined. */
-export const linkKey = (tensor) => (Object.hasOwn(KEYS, tensor) ? KEYS[tensor] : undefined);
+export function linkKey(tensor, picture) {
+  if (tensor === "indices" && picture?.operands.indices) return "input"; // an operand has one for each value
+  return Object.hasOwn(KEYS, tensor) ? KEYS[tensor] : undefined;
+}
 
 /** The number of cells before those of the shown item. */
 export function itemOffset(picture, name) {
@@ -365,7 +387,7 @@ export function itemOffset(picture, name) {
  * @returns {Link[]}
  */
 export function linksOf(picture, cell) {
-  const key = linkKey(cell.tensor);
+  const key = linkKey(cell.tensor, picture);
   if (!key) return [];
   const index = cell.tensor === "frame" ? cell.index : cell.index - itemOffset(picture, cell.tensor);
   return picture.links.all.filter((link) => link[key] === index);

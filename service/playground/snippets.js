@@ -36,14 +36,18 @@ const BASE64_LINE = 100;
 const WORD = /^[a-z_]+$/;
 const CONSTANTS = ["true", "false", "null"]; // words that are JSON
 
+/** The environment variable that the code takes an API key from, as convpool.client does: no key is ever in the code. */
+export const KEY_VARIABLE = "CONVPOOL_API_KEY";
+
 /**
  * @param {object} given
  * @param {string} given.base  The service's URL, with its path prefix.
  * @param given.picture  As computePicture makes it.
+ * @param {boolean} [given.needsKey]  Whether the service asks for an API key.
  * @returns {Snippet[]}
  */
-export function snippets({ base, picture }) {
-  const call = callOf(base, picture);
+export function snippets({ base, picture, needsKey = false }) {
+  const call = { ...callOf(base, picture), needsKey };
   return [
     { id: "curl-json", title: "curl, JSON", language: "bash", code: curlJson(call) },
     { id: "curl-multipart", title: "curl, files", language: "bash", code: curlMultipart(call) },
@@ -63,9 +67,10 @@ export function snippets({ base, picture }) {
  * @property {[string, Tensor][]} operands
  * @property {boolean} isFinite  whether JSON has all numbers that are sent and answered
  * @property {string} result  the gradient that is asked for, or ""
+ * @property {boolean} needsKey
  */
 
-/** @returns {Call} */
+/** @returns {Omit<Call, "needsKey">} */
 function callOf(base, picture) {
   const { layer, state } = picture;
   const result = picture.view.startsWith("grad_") ? picture.view : "";
@@ -114,8 +119,12 @@ function body(call, indent) {
 const note = ({ isFinite }, comment) =>
   isFinite ? "" : `${comment} JSON has no NaN and no infinity: the numbers are base64, little-endian\n`;
 
+/** Options of curl that send the key: the shell fills in the variable between the double quotes. */
+const curlKey = ({ needsKey }) => (needsKey ? [`-H "Authorization: Bearer $${KEY_VARIABLE}"`] : []);
+
 function curlJson(call) {
-  const head = `curl -sS ${shell(call.url)} -H 'Content-Type: application/json' --data-binary @- <<'JSON'`;
+  const options = ["-H 'Content-Type: application/json'", ...curlKey(call), "--data-binary @-"].join(" ");
+  const head = `curl -sS ${shell(call.url)} ${options} <<'JSON'`;
   return `${note(call, "#")}${head}\n${body(call, 0)}\nJSON\n`;
 }
 
@@ -128,7 +137,7 @@ function curlMultipart(call) {
     // not -F: that reads a file where a value begins with @ or <
     ...call.parameters.map(([name, value]) => `--form-string ${shell(`${name}=${field(value)}`)}`),
   ];
-  const curl = ["curl -sS", shell(call.url), ...fields].join(" \\\n  ");
+  const curl = ["curl -sS", shell(call.url), ...curlKey(call), ...fields].join(" \\\n  ");
   if (call.isFinite) return `folder=$(mktemp -d)\n${files.join("")}${curl} \\\n  -H 'Accept: application/json'\n`;
   const print = "import sys, numpy; print({name: array.tolist() for name, array in numpy.load(sys.argv[1]).items()})";
   return (
@@ -160,21 +169,25 @@ function pythonHttpx(call) {
     ...call.parameters.map(([name, value]) => `    ${python(name)}: ${python(value)},`),
     ...call.operands.map(([name, tensor]) => `    ${python(name)}: ${operand(tensor, call, 4)},`),
   ];
-  const lines = ["body = {", ...items, "}", `answer = httpx.post(${python(call.url)}, json=body).json()`];
-  if (call.isFinite) return ["import httpx", "", ...lines, "print(answer)", ""].join("\n");
+  const key = call.needsKey ? [`headers = {"Authorization": f"Bearer {os.environ['${KEY_VARIABLE}']}"}`] : [];
+  const post = `httpx.post(${python(call.url)}, json=body${call.needsKey ? ", headers=headers" : ""})`;
+  const lines = ["body = {", ...items, "}", ...key, `answer = ${post}.json()`];
+  const standard = [...(call.isFinite ? [] : ["import base64"]), ...(call.needsKey ? ["import os"] : [])];
+  const head = [...standard, ...(standard.length ? [""] : []), "import httpx"];
+  if (call.isFinite) return [...head, "", ...lines, "print(answer)", ""].join("\n");
   const decoded = [
     "for name, tensor in answer.items():",
     '    flat = np.frombuffer(base64.b64decode(tensor["base64"]), tensor["dtype"])',
     '    print(name, flat.reshape(tensor["shape"]).tolist())',
   ];
-  const imports = ["import base64", "", "import httpx", "import numpy as np"];
-  return note(call, "#") + [...imports, "", ...lines, ...decoded, ""].join("\n");
+  return note(call, "#") + [...head, "import numpy as np", "", ...lines, ...decoded, ""].join("\n");
 }
 
 function fetched(call) {
+  const key = call.needsKey ? `, Authorization: \`Bearer \${process.env.${KEY_VARIABLE}}\`` : "";
   return `${note(call, "//")}const response = await fetch(${json(call.url)}, {
   method: "POST",
-  headers: { "Content-Type": "application/json" },
+  headers: { "Content-Type": "application/json"${key} },
   body: JSON.stringify(${body(call, 2)}),
 });
 console.log(JSON.stringify(await response.json()));

@@ -54,7 +54,7 @@ export function pageTemplate(page) {
   const { state, layer, picture } = page;
   if (!layer || !state)
     return html`${away(page)}${problemBox(page)}
-      <p class="loading">Asking the service for its layers…</p>`;
+      ${page.asksForKey ? nothing : html`<p class="loading">Asking the service for its layers…</p>`}`;
   const isHidden = (part) => state.hide.includes(part);
   return html`
     ${isHidden("header") ? nothing : header(page)}
@@ -169,7 +169,10 @@ function problemBox(page) {
 
 function keyForm(page) {
   return html`<form id="key" @submit=${(event) => page.useKey(event)}>
-    <label>This service asks for an API key <input name="key" type="password" autocomplete="off" required /></label>
+    <label
+      >${page.service.key ? "This service does not take that API key: try another" : "This service asks for an API key"}
+      <input name="key" type="password" autocomplete="off" required
+    /></label>
     <button>Use it</button>
   </form>`;
 }

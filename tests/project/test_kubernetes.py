@@ -220,7 +220,7 @@ class Running:
 def running_pod(**more: str) -> Iterator[Running]:
     management = str(free_port())
     more = {**settings_of(DEPLOYMENT), "CONVPOOL_MANAGEMENT_PORT": management, **more}
-    with running_server(verify=None, **more) as (url, process):
+    with running_server(port=None, verify=None, **more) as (url, process):
         yield Running(url, f"http://127.0.0.1:{management}", process)
         if process.poll() is None:
             process.send_signal(signal.SIGINT)  # which waits for nothing

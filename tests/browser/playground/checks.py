@@ -136,7 +136,7 @@ def check_highlights(page: Playground, example: Example, random: np.random.Gener
     windows = windows_of(example.op, example.parameters, example.operands)
     frame = frame_of(example.op, example.parameters, example.operands)
     wanted: list[tuple[str, int]] = []
-    for name, count in (("output", 9), ("input", 6), ("weight", 5)):
+    for name, count in (("output", 9), ("input", 6), ("weight", 5), ("indices", 4)):
         array = example.computed()["output"] if name == "output" else example.tensors.get(name)
         if array is not None:
             shown = indices_of(name, array, item)
@@ -144,7 +144,7 @@ def check_highlights(page: Playground, example: Example, random: np.random.Gener
     for (name, index), answer in zip(wanted, page.walk(wanted), strict=True):
         context = (example.op, example.parameters, name, index)
         assert answer["here"] == [f"{name}:{index}"], (context, answer["here"])
-        expected = linked(windows, example, name, index, item)
+        expected = linked(windows, example, "input" if name == "indices" else name, index, item)
         lit = answer["lit"]
         assert sorted(set(lit)) == sorted(lit), (context, lit)
         for tensor, cells in expected.items():
@@ -176,6 +176,8 @@ def linked(windows: Windows, example: Example, name: str, index: int, item: int)
     }
     if "weight" in example.tensors:
         found["weight"] = {term.weight for _, term in terms}
+    if "indices" in example.tensors:  # one for each value
+        found["indices"] = found["input"]
     if "bias" in example.tensors:
         axis = 1 if example.first else -1
         outputs = {index} if name == "output" else found["output"]

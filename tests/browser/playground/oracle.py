@@ -13,7 +13,7 @@ import numpy as np
 
 from tests.oracle.adaptive import adaptive_range
 from tests.oracle.conv_transpose import transposed_geometry
-from tests.oracle.indices import unpool_targets
+from tests.oracle.indices import inferred_sizes, unpool_targets
 from tests.oracle.padding_modes import check_reach, source
 from tests.oracle.unfold import matrix_shape, places
 from tests.oracle.windows import AnyArray, Geometry, Index, OracleError, geometry, per_axis
@@ -303,10 +303,14 @@ def unpooled(parameters: Parameters, input: Layout, operands: Operands) -> Windo
     """Every output cell has the last input cell whose index names it, or none; the output's size must be given."""
     sizes = per_axis(parameters["output_size"], len(input.sizes), least=1)
     output = Layout.of(input.images, sizes, input.channels, first=input.first)
+    counted = sizes
+    if parameters.get("framework") == "onnx" and "kernel_size" in parameters:
+        windows = (parameters["kernel_size"], parameters.get("stride", 1), parameters.get("padding", 0))
+        counted = tuple(inferred_sizes(input.sizes, *windows))
     targets = unpool_targets(
         operands["input"],
         operands["indices"],
-        counted=sizes,
+        counted=counted,
         data_format="channels_first" if input.first else "channels_last",
         index_scheme=parameters.get("index_scheme", "plane"),
         storage_order=parameters.get("storage_order", "row_major"),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import BrowserContext, expect
 
 from tests.browser.playground.behaviour import (
     check_absence_is_said_and_survived,
@@ -13,7 +14,9 @@ from tests.browser.playground.behaviour import (
     check_problem,
     conv_of,
 )
+from tests.browser.playground.fragments import fragment_of
 from tests.browser.playground.playground import Playground
+from tests.clients import running_server
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -24,6 +27,31 @@ def test_no_stale_answer_is_drawn(shared: Playground, seed: int) -> None:
 
 def test_the_service_goes_away_and_comes_back(shared: Playground) -> None:
     check_absence_is_said_and_survived(shared)
+
+
+def test_a_server_is_killed_and_started_again(context: BrowserContext) -> None:
+    """A process of its own, and with it all connections that the browser has kept open."""
+    before, after = conv_of(1), conv_of(2, 1)
+    with running_server() as (url, process), context.new_page() as page:
+        playground = Playground(page, url)
+        playground.open(fragment_of(before, cell="output:4"))
+        playground.await_picture()
+        process.kill()
+        process.wait()
+        page.evaluate("(fragment) => { location.hash = fragment; }", fragment_of(after))
+        expect(page.locator("#unreachable")).to_contain_text("The service does not answer")
+        expect(page.locator("#picture")).to_have_class("stale")
+        assert list(playground.values()["output"].values()) == before.computed()["output"].reshape(-1).tolist()
+        port = urlsplit(url).port
+        with running_server(port=port):
+            page.set_default_timeout(60_000)  # it tries again every 8 seconds
+            playground.await_picture()
+            expect(page.locator("#unreachable")).to_be_hidden()
+            assert list(playground.values()["output"].values()) == after.computed()["output"].reshape(-1).tolist()
+            playground.complaints.clear()  # the browser's own, of the requests that failed
+            playground.go(fragment_of(before))
+            assert list(playground.values()["output"].values()) == before.computed()["output"].reshape(-1).tolist()
+            playground.assert_sound()
 
 
 def test_the_page_opens_when_the_service_comes(playground: Playground) -> None:

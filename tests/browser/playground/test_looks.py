@@ -94,9 +94,27 @@ def test_nothing_overlaps_or_is_cut_off_and_axe_finds_nothing(
     show(playground, state)
     OUTPUT.mkdir(exist_ok=True)
     playground.page.screenshot(path=OUTPUT / f"playground-{state}-{size}-{scheme}.png", full_page=True)
-    faults = faults_of(playground.page)
-    if size != "lecture":  # what axe looks at hardly depends on the size
-        faults += serious(playground.page)
+    assert faults_of(playground.page) + serious(playground.page) == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", list(SIZES))
+def test_a_dimmed_picture_can_be_read(screens: Screens, size: str, scheme: str) -> None:
+    """With tints of both signs, padding, maxima, and a pinned cell and what is linked with it."""
+    playground = screens(size, scheme)
+    page, pool = playground.page, padded_pool()
+    playground.go(fragment_of(pool, cell="output:0"))
+    playground.await_picture()
+    page.route("**/pool/*", lambda route: route.abort("connectionrefused"))
+    page.evaluate("(fragment) => { location.hash = fragment; }", fragment_of(pool, view="grad_input", cell="output:0"))
+    expect(page.locator("#unreachable")).to_be_visible()
+    expect(page.locator("#picture.stale .lit").first).to_be_visible()
+    page.wait_for_function("() => document.getAnimations().length === 0")  # until it is as dim as it becomes
+    page.screenshot(path=OUTPUT / f"playground-dimmed-{size}-{scheme}.png", full_page=True)
+    faults = faults_of(page) + serious(page)
+    page.unroute("**/pool/*")
+    playground.await_picture()
+    playground.complaints.clear()  # of the requests that failed
     assert faults == []
 
 

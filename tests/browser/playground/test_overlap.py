@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,12 @@ from playwright.sync_api import expect
 from tests.browser.playground.bare import Bare, tensor
 
 
-def opened(bare: Bare, op: str, parameters: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> None:
-    tensors = {name: tensor(np.zeros(shape)) for name, shape in shapes.items()}
+def opened(
+    bare: Bare, op: str, parameters: dict[str, Any], shapes: dict[str, tuple[int, ...]], **arrays: np.ndarray[Any, Any]
+) -> None:
+    """Open the map of a layer: of operands it takes the shapes, but for indices."""
+    zeros = {name: np.zeros(shape) for name, shape in shapes.items()}
+    tensors = {name: tensor(array) for name, array in (zeros | arrays).items()}
     bare.open("overlap", "Overlap", {"op": op, "parameters": parameters, "tensors": tensors, "view": "forward"}, True)
     bare.settled()
 
@@ -77,6 +82,72 @@ def test_windows_of_a_pool_and_of_patches(bare: Bare) -> None:
     rows, columns = ([element for element, _ in axis_links(n, n - 1, 2, 1, 0)] for n in (4, 3))
     expected = np.outer(counts(4, rows), counts(3, columns))
     np.testing.assert_array_equal(shown(bare, "grad_input", (4, 3)), expected)
+
+
+@pytest.mark.parametrize("layout", ["channels_last", "channels_first"])
+def test_products_of_patches_that_are_folded(bare: Bare, layout: str) -> None:
+    """What lies in the padding goes nowhere."""
+    sizes, kernel, stride, padding = (4, 5), (2, 3), (1, 2), (1, 0)
+    windows = [(n + 2 * p - k) // s + 1 for n, k, s, p in zip(sizes, kernel, stride, padding, strict=True)]
+    links = [axis_links(n, m, k, s, p) for n, m, k, s, p in zip(sizes, windows, kernel, stride, padding, strict=True)]
+    parameters = {
+        "data_format": layout, "output_size": list(sizes), "kernel_size": list(kernel), "stride": list(stride),
+        "padding": [[p, p] for p in padding],
+    }  # fmt: skip
+    patches, columns = math.prod(windows), 2 * math.prod(kernel)
+    shape = (2, patches, columns) if layout == "channels_last" else (2, columns, patches)
+    opened(bare, "fold", parameters, {"input": shape})
+    expected = np.outer(*(counts(n, [at for at, _ in axis]) for n, axis in zip(sizes, links, strict=True)))
+    np.testing.assert_array_equal(shown(bare, "output", sizes), expected)
+    taps = itertools.product(range(windows[0]), range(windows[1]), range(kernel[0]), range(kernel[1]))
+    inside = np.array(
+        [0 <= row * stride[0] + down - padding[0] < sizes[0] for row, _, down, _ in taps], dtype=float
+    ).reshape(math.prod(windows), math.prod(kernel))
+    expected = inside if layout == "channels_last" else inside.T
+    np.testing.assert_array_equal(shown(bare, "grad_input", expected.shape), expected)
+    assert "0 to 1 product." in words(bare, "grad_input")
+    expect(bare.page.locator("[name=kernel], [name=stride]")).to_have_count(0)  # the patches are those of one kernel
+
+
+def test_values_that_are_put_where_indices_say(bare: Bare) -> None:
+    """The indices of ONNX count through the batch; of two values for one place, the last one is there."""
+    indices = np.array([[[[0, 5], [10, 15]]], [[[16, 31], [20, 20]]]])
+    opened(
+        bare, "unpool", {"framework": "onnx", "kernel_size": 2, "stride": 2}, {"input": indices.shape}, indices=indices
+    )
+    output = np.zeros(32)
+    output[indices.ravel()] = 1
+    np.testing.assert_array_equal(shown(bare, "output", (2, 1, 4, 4)).ravel(), output)
+    assert shown(bare, "grad_input", indices.shape).ravel().tolist() == [1, 1, 1, 1, 1, 1, 0, 1]
+    for name in ("output", "grad_input"):
+        assert words(bare, name).endswith("0 to 1 product.")  # of what no windows decide, none is even
+    expect(bare.page.locator("[name=kernel], [name=stride]")).to_have_count(0)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8"])
+def test_products_of_quantized_numbers(bare: Bare, dtype: str) -> None:
+    """Whatever the zero points and the scales are: not they are counted."""
+    arrays = {
+        "input": np.zeros((2, 7, 6, 4), dtype),
+        "input_scale": np.array(0.5),
+        "input_zero_point": np.array(3, dtype),
+        "weight": np.zeros((3, 2, 2, 6), np.int8),
+        "weight_scale": np.linspace(0.25, 2, 6),
+        "weight_zero_point": np.zeros(6, np.int8),
+        "output_scale": np.array(0.125),
+        "output_zero_point": np.array(100, dtype),
+        "bias": np.full(6, 50, np.int32),
+    }
+    opened(bare, "qlinear_conv", {"stride": 2, "padding": 1, "groups": 2}, {}, **arrays)
+    links = [axis_links(n, 4, k, 2, 1) for n, k in ((7, 3), (6, 2))]
+    expected = np.outer(*(counts(4, [window for _, window in axis]) for axis in links))
+    np.testing.assert_array_equal(shown(bare, "output", (4, 4)), expected)
+    expect(bare.page.locator(".overlap-map")).to_have_count(1)  # it has no gradients
+    bare.page.select_option("[name=kernel]", "4")
+    bare.settled()
+    links = [axis_links(n, m, 4, 2, 1) for n, m in ((7, 3), (6, 3))]
+    expected = np.outer(*(counts(3, [window for _, window in axis]) for axis in links))
+    np.testing.assert_array_equal(shown(bare, "output", (3, 3)), expected)
 
 
 def test_kernel_3_and_stride_2_is_uneven_and_kernel_4_even(bare: Bare) -> None:

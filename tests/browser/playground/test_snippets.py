@@ -6,15 +6,11 @@
 from __future__ import annotations
 
 import ast
-import base64
 import json
-import os
 import re
-import subprocess
-import sys
 import threading
 import urllib.parse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from email.parser import BytesParser
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -23,70 +19,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.browser.playground.programs import ANSWERS, in_python, literal, run_all
 from tests.declarations import BY_NAME, DECLARATIONS
 from tests.declarations.declaration import Case
 from tests.snippets import Layer, code_for, draw, integers
 
 SEED = 16
 CLOSE = 1e-12
-
-RUN_PYTHON = """
-import contextlib, io, json, ssl, sys
-ssl.SSLContext.load_verify_locations = lambda *files, **more: None  # 20 ms each time, and nothing is TLS
-def run(code):
-    text = io.StringIO()
-    with contextlib.redirect_stdout(text):
-        exec(compile(code, "snippet.py", "exec"), {"__name__": "__main__"})
-    return text.getvalue()
-json.dump([run(code) for code in json.load(sys.stdin)], sys.stdout)
-"""
-RUN_NODE = """
-import { readFileSync } from "node:fs";
-const printed = [];
-const log = console.log;
-for (const [index, code] of JSON.parse(readFileSync(0, "utf-8")).entries()) {
-  console.log = (text) => printed.push(text);
-  await import(`data:text/javascript,${encodeURIComponent(code)}#${index}`); // equal code, too, is a module of its own
-}
-log(JSON.stringify(printed));
-"""
-
-
-def in_python(codes: Sequence[str]) -> list[str]:
-    return in_one([sys.executable, "-c", RUN_PYTHON], codes)
-
-
-def in_node(codes: Sequence[str]) -> list[str]:
-    return in_one(["node", "--input-type=module", "--eval", RUN_NODE], codes)
-
-
-def in_one(command: list[str], codes: Sequence[str]) -> list[str]:
-    """Run all in one process, which saves the time in which an interpreter starts."""
-    ended = subprocess.run(command, input=json.dumps(codes), capture_output=True, text=True, check=False, timeout=120)
-    assert ended.returncode == 0, ended.stderr
-    printed: list[str] = json.loads(ended.stdout)
-    return printed
-
-
-def in_bash(codes: Sequence[str], folder: Path) -> list[str]:
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # python3 has NumPy
-    environment = {**os.environ, "TMPDIR": str(folder), "PATH": path}
-
-    def run(code: str) -> str:
-        command = ["bash", "-euc", code]
-        ended = subprocess.run(
-            command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=60
-        )
-        assert ended.returncode == 0, f"{code}{ended.stdout}{ended.stderr}"
-        return ended.stdout
-
-    return [run(code) for code in codes]
-
-
-def run_all(identifier: str, codes: Sequence[str], folder: Path) -> list[str]:
-    if identifier.startswith("curl"):
-        return in_bash(codes, folder)
-    return (in_python if identifier == "python" else in_node)(codes)
 
 
 def mixed(case: Case) -> Case:
@@ -116,52 +55,12 @@ def codes(layers: list[Layer], server_url: str) -> list[dict[str, str]]:
     return code_for(layers, server_url)
 
 
-def arrays_of(answer: dict[str, Any]) -> dict[str, np.ndarray]:
-    """The tensors of an answer, in any of the forms of JSON."""
-    arrays = {}
-    for name, tensor in answer.items():
-        if isinstance(tensor, list):
-            arrays[name] = np.array(tensor, np.float64)
-        elif "base64" in tensor:
-            flat = np.frombuffer(base64.b64decode(tensor["base64"]), np.dtype(tensor["dtype"]).newbyteorder("<"))
-            arrays[name] = flat.reshape(tensor["shape"]).astype(np.float64)
-        else:
-            arrays[name] = np.array(tensor["data"], np.float64).reshape(tensor["shape"])
-    return arrays
-
-
-NUMBERS = {"nan": np.nan, "inf": np.inf}
-
-
-def literal(text: str) -> Any:
-    """What Python prints, with the names nan and inf."""
-    return eval(compile(ast.parse(text, mode="eval"), "printed", "eval"), {"__builtins__": {}, **NUMBERS})
-
-
-def python_answer(text: str) -> dict[str, np.ndarray]:
-    if text.startswith("{"):
-        return arrays_of(ast.literal_eval(text))
-    return {name: np.array(literal(rest)) for name, rest in (line.split(" ", 1) for line in text.splitlines())}
-
-
-def files_answer(text: str) -> dict[str, np.ndarray]:
-    return arrays_of(json.loads(text)) if text.startswith('{"') else arrays_of(literal(text))
-
-
 def agree(layer: Layer, answer: dict[str, np.ndarray]) -> None:
     assert set(answer) == set(layer.expected), layer
     for name, expected in layer.expected.items():
         assert answer[name].shape == expected.shape, layer
         scale = CLOSE if expected.dtype != np.float32 else 1e-6
         np.testing.assert_allclose(answer[name], expected.astype(np.float64), scale, scale, err_msg=str(layer))
-
-
-ANSWERS: dict[str, Callable[[str], dict[str, np.ndarray]]] = {
-    "curl-json": lambda text: arrays_of(json.loads(text)),
-    "curl-multipart": files_answer,
-    "python": python_answer,
-    "fetch": lambda text: arrays_of(json.loads(text)),
-}
 
 
 @pytest.mark.parametrize("identifier", list(ANSWERS))
@@ -182,6 +81,7 @@ def test_the_code_for_the_library_prints_the_numbers(layers: list[Layer], codes:
 def test_there_is_code_for_every_framework(codes: list[dict[str, str]]) -> None:
     for code in codes:
         assert list(code)[:4] == list(ANSWERS)
+        assert "Authorization" not in "".join(code.values())  # this server asks for no key
         assert set(code) >= {"torch", "tensorflow", "jax", "onnx"}
         for framework in ("torch", "tensorflow", "jax", "onnx"):
             compile(code[framework], "snippet.py", "exec")
