@@ -20,7 +20,7 @@ import yaml
 
 from service.settings import Settings
 from tests.clients import free_port, running_server
-from tests.service.test_serving import wait_until
+from tests.waiting import wait_until
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 PREFIX = "/convpool"

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from convpool.client import Client
+from tests.waiting import SECONDS, wait_until
 
 from .layers import SMALL, Layer
 from .names import Names
 from .servers import CONFIGURATION, Balanced, balanced, free_port, haproxy
-from .waiting import SECONDS, wait_until
 
 CLIENT = "127.0.0.77"
 PIECE = b"x" * 1000
