@@ -241,6 +241,7 @@ def test_a_result_that_cannot_be_kept_is_refused_before_an_image_is_sent(proxied
     head, body = exchanged(str(proxied.client.base_url), 17, "", sent=0, trust=proxied.trust)
     assert head.startswith(b"HTTP/1.1 413 ")
     assert b"duplex=true" in body
+    assert sent_first(proxied.client, MANY).status_code == 413
 
 
 @pytest.mark.parametrize("proxied", [haproxy], indirect=True)

@@ -144,6 +144,8 @@ def test_a_result_that_cannot_be_kept_is_refused_over_tls_before_an_image_has_co
     head, body = exchanged(secured.url, 17, "", sent=0, trust=certificate.trusting())
     assert head.startswith(b"HTTP/1.1 413 ")
     assert b"duplex=true" in body
+    with httpx.Client(verify=certificate.trusting(), base_url=secured.url, timeout=SECONDS) as client:
+        assert sent_first(client, MANY).status_code == 413
 
 
 def test_one_file_may_have_both(certificate: Certificate) -> None:
