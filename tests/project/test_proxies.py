@@ -232,7 +232,7 @@ def test_a_stream_s_result_that_is_kept_comes_through(
     proxied: Proxied, service: Service, images: int, kernel_size: int
 ) -> None:
     """Up to CONVPOOL_MAX_RESULT_BYTES, for a client that reads nothing before it has sent everything."""
-    with little_memory(service.pid), little_memory(*proxied.pids, limit=4 * MIB):
+    with little_memory(service.pid), little_memory(*proxied.pids, limit=8 * MIB):
         response = sent_first(proxied.client, images, kernel_size)
         assert (response.status_code, response.content) == (200, pooled(images, kernel_size))
 
@@ -248,7 +248,7 @@ def test_a_result_that_cannot_be_kept_is_refused_before_an_image_is_sent(proxied
 def test_haproxy_passes_both_directions_on_at_once(proxied: Proxied, service: Service) -> None:
     base_url = str(proxied.client.base_url)
     assert exchanged(base_url, 4, trust=proxied.trust)[1] == pooled(4)
-    with little_memory(service.pid), little_memory(*proxied.pids, limit=4 * MIB):
+    with little_memory(service.pid), little_memory(*proxied.pids, limit=8 * MIB):
         assert exchanged(base_url, MANY, trust=proxied.trust)[1] == pooled(MANY)
 
 
