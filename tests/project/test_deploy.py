@@ -17,7 +17,7 @@ import yaml
 from service.observability.exposition import OPENMETRICS
 from service.observability.metrics import REGISTRY
 from tests.service.metrics import Scrape, samples
-from tests.service.test_serving import wait_until
+from tests.waiting import wait_until
 
 PROJECT = Path(__file__).parents[2]
 DEPLOY = PROJECT / "deploy"

@@ -25,8 +25,9 @@ from tests.clients import free_port, running_server
 from tests.manifests import BASE, KSERVE, KUBERNETES, PROJECT, Manifest, container_of, load, number_of_bytes, pod_of
 from tests.project.test_deploy import ALERTS, documented, metrics_in
 from tests.service.metrics import Scrape, samples
-from tests.service.test_serving import BODY, JSON, assert_answer, await_the_interim_response, head, wait_until
+from tests.service.test_serving import BODY, JSON, assert_answer, await_the_interim_response, head
 from tests.service.test_shutdown import connected
+from tests.waiting import wait_until
 
 COMPOSE = yaml.safe_load((PROJECT / "docker-compose.yml").read_text())["services"]["convpool"]
 IMAGE = (PROJECT / "Dockerfile").read_text()

@@ -20,7 +20,8 @@ import yaml
 
 from service.settings import Settings
 from tests.clients import free_port, running_server
-from tests.service.test_serving import wait_until
+from tests.service.streaming.connections import LIMITS, MANY, MIB, batch, exchanged, little_memory, pooled, sent_first
+from tests.waiting import wait_until
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 PREFIX = "/convpool"
@@ -37,6 +38,21 @@ class Proxy(NamedTuple):
     environment: dict[str, str]
 
 
+class Service(NamedTuple):
+    """The address of a service, and its process."""
+
+    url: str
+    pid: int
+
+
+class Proxied(NamedTuple):
+    """A client of a proxy that speaks HTTPS, what trusts the proxy, and the proxy's processes."""
+
+    client: httpx.Client
+    trust: ssl.SSLContext
+    pids: list[int]
+
+
 @pytest.fixture(scope="module")
 def authority() -> trustme.CA:
     return trustme.CA()
@@ -48,10 +64,9 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def service(log: Path) -> Iterator[str]:
-    """The host and port of the service."""
-    with running_server("--root-path", PREFIX, CONVPOOL_TEST_LOG=str(log)) as (base_url, _):
-        yield base_url.removeprefix("http://")
+def service(log: Path) -> Iterator[Service]:
+    with running_server("--root-path", PREFIX, CONVPOOL_TEST_LOG=str(log), **LIMITS) as (base_url, process):
+        yield Service(base_url, process.pid)
 
 
 def program(name: str) -> str:
@@ -126,14 +141,13 @@ def nginx(folder: Path, listen: str, server: str, certificate: trustme.LeafCert)
 
 
 @pytest.fixture(scope="module", params=[haproxy, nginx], ids=["haproxy", "nginx"])
-def client(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, authority: trustme.CA, service: str
-) -> Iterator[httpx.Client]:
-    """A client of the proxy that speaks HTTPS."""
+def proxied(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, authority: trustme.CA, service: Service
+) -> Iterator[Proxied]:
     make: Callable[..., Proxy] = request.param
     port = free_port()
     folder = tmp_path_factory.mktemp("proxy")
-    proxy = make(folder, f"127.0.0.1:{port}", service, authority.issue_cert("127.0.0.1"))
+    proxy = make(folder, f"127.0.0.1:{port}", service.url.removeprefix("http://"), authority.issue_cert("127.0.0.1"))
     environment = {**os.environ, **proxy.environment}
     checked = subprocess.run(proxy.check, env=environment, capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stderr
@@ -144,10 +158,17 @@ def client(
     try:
         with httpx.Client(transport=transport, base_url=f"https://127.0.0.1:{port}{PREFIX}", timeout=SECONDS) as client:
             wait_for(port, process)
-            yield client
+            children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+            workers = map(int, children.read_text().split() if children.exists() else [])
+            yield Proxied(client, context, [process.pid, *workers])
     finally:
         process.terminate()
         process.wait(SECONDS)
+
+
+@pytest.fixture(scope="module")
+def client(proxied: Proxied) -> httpx.Client:
+    return proxied.client
 
 
 def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
@@ -172,10 +193,10 @@ def test_requests_and_errors_go_through(client: httpx.Client, log: Path) -> None
     wait_until(lambda: f'{CLIENT}:0 "POST {PREFIX}/pool/forward" 200 ' in log.read_text())
 
 
-def test_only_a_trusted_proxy_says_who_the_client_is(service: str, log: Path) -> None:
-    with httpx.Client(transport=httpx.HTTPTransport(local_address=CLIENT), base_url=f"http://{service}") as client:
+def test_only_a_trusted_proxy_says_who_the_client_is(service: Service, log: Path) -> None:
+    with httpx.Client(transport=httpx.HTTPTransport(local_address=CLIENT), base_url=service.url) as client:
         assert client.get("/ops?by=myself", headers={"X-Forwarded-For": "192.0.2.2"}).status_code == 200
-    with httpx.Client(base_url=f"http://{service}") as proxy:  # from 127.0.0.1
+    with httpx.Client(base_url=service.url) as proxy:  # from 127.0.0.1
         assert proxy.get("/ops?for=another", headers={"X-Forwarded-For": "192.0.2.3"}).status_code == 200
     wait_until(lambda: f'192.0.2.3:0 "GET {PREFIX}/ops' in log.read_text())  # as above
     text = log.read_text()
@@ -201,3 +222,45 @@ def test_what_is_not_below_the_prefix_is_not_the_service_s(client: httpx.Client)
     outside = client.base_url.join("/pool/forward")
     assert client.post(outside, json=BODY).status_code == 404
     assert client.get(client.base_url.join(PREFIX)).headers["location"].endswith(f"{PREFIX}/")
+
+
+# ------------------------------------------------------------------------------------------------------------- streams
+
+
+@pytest.mark.parametrize(("images", "kernel_size"), [(16, 1), (MANY, 4)])
+def test_a_stream_s_result_that_is_kept_comes_through(
+    proxied: Proxied, service: Service, images: int, kernel_size: int
+) -> None:
+    """Up to CONVPOOL_MAX_RESULT_BYTES, for a client that reads nothing before it has sent everything."""
+    with little_memory(service.pid), little_memory(*proxied.pids, limit=8 * MIB):
+        response = sent_first(proxied.client, images, kernel_size)
+        assert (response.status_code, response.content) == (200, pooled(images, kernel_size))
+
+
+def test_a_result_that_cannot_be_kept_is_refused_before_an_image_is_sent(proxied: Proxied) -> None:
+    head, body = exchanged(str(proxied.client.base_url), 17, "", sent=0, trust=proxied.trust)
+    assert head.startswith(b"HTTP/1.1 413 ")
+    assert b"duplex=true" in body
+    assert sent_first(proxied.client, MANY).status_code == 413
+
+
+@pytest.mark.parametrize("proxied", [haproxy], indirect=True)
+def test_haproxy_passes_both_directions_on_at_once(proxied: Proxied, service: Service) -> None:
+    base_url = str(proxied.client.base_url)
+    assert exchanged(base_url, 4, trust=proxied.trust)[1] == pooled(4)
+    with little_memory(service.pid), little_memory(*proxied.pids, limit=8 * MIB):
+        assert exchanged(base_url, MANY, trust=proxied.trust)[1] == pooled(MANY)
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
+@pytest.mark.parametrize("proxied", [haproxy], indirect=True)
+def test_haproxy_does_so_over_http_2(proxied: Proxied, authority: trustme.CA, tmp_path: Path) -> None:
+    authority.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
+    with (tmp_path / "batch.npy").open("wb") as file:
+        file.writelines(batch(MANY))
+    url = f"{proxied.client.base_url}pool/forward/stream?mode=max&kernel_size=1&duplex=true"
+    command = ["curl", "-sS", "--http2", "--cacert", "authority.pem", "-X", "POST", "-T", "batch.npy", url]
+    options = ["-H", "Content-Type: application/x-npy", "-o", "result.npy", "-w", "%{http_version} %{http_code}"]
+    ended = subprocess.run([*command, *options], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (ended.stdout, ended.stderr) == ("2 200", "")
+    assert (tmp_path / "result.npy").read_bytes() == pooled(MANY)

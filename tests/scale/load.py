@@ -16,12 +16,12 @@ from convpool.client import Client, Retries
 from convpool.client.errors import CallError
 from convpool.client.operations import Operations
 from convpool.client.wire import Call
+from tests.waiting import SECONDS, wait_until
 
 from .layers import SMALL, Layer
 
 __all__ = ["Load"]
 
-SECONDS = 120.0
 RETRIES = Retries(attempts=20, patience=SECONDS)
 
 
@@ -100,10 +100,7 @@ class Load:
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
         """Wait until something holds."""
-        deadline = time.monotonic() + SECONDS
-        while not condition():
-            assert time.monotonic() < deadline, (self.right, self.failures[:3])
-            time.sleep(0.01)
+        wait_until(condition, state=lambda: (self.right, self.failures[:3]))
 
     # ------------------------------------------------------------------------------------------------------ the threads
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.clients import free_port
-from tests.scale.waiting import SECONDS, wait_until
+from tests.waiting import SECONDS, wait_until
 
 __all__ = ["RayCluster", "ray_cluster"]
 

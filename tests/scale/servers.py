@@ -20,10 +20,10 @@ import httpx
 import pytest
 
 from tests.clients import wait_until_ready
+from tests.waiting import SECONDS, wait_until
 
 from .names import Names
 from .processors import PERIOD, Share, share
-from .waiting import SECONDS, wait_until
 
 __all__ = ["CONFIGURATION", "Balanced", "Replica", "balanced", "free_port", "haproxy"]
 

@@ -16,7 +16,7 @@ from distributed import Client, LocalCluster
 
 from convpool import Conv, MaxPool
 from convpool.arrays.dask import backward, forward
-from tests.scale.waiting import wait_until
+from tests.waiting import wait_until
 
 # the workers' own threads, and what is left of one that was killed
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -13,11 +13,11 @@ import pytest
 
 from convpool.client import Client, Retries
 from convpool.client.errors import Busy
+from tests.waiting import SECONDS, wait_until
 
 from .layers import LARGE, SMALL, Layer
 from .load import Load
 from .servers import Balanced, Replica, balanced
-from .waiting import SECONDS, wait_until
 
 EXAMPLE = {"mode": "max", "kernel_size": 1, "input": [[[[1]]]]}
 ONCE = Retries(attempts=1)

@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 
 from convpool.client import Client
+from tests.service.streaming.connections import MANY, MIB, exchanged, little_memory, pooled, sent_first
+from tests.waiting import SECONDS, wait_until
 
 from .layers import SMALL, Layer
 from .names import Names
 from .servers import CONFIGURATION, Balanced, balanced, free_port, haproxy
-from .waiting import SECONDS, wait_until
 
 CLIENT = "127.0.0.77"
 PIECE = b"x" * 1000
@@ -31,6 +32,21 @@ def test_large_bodies_pass_without_being_kept(tmp_path: Path) -> None:
         before = servers.peak_memory()
         assert np.array_equal(client.pool_forward(image, mode="max", kernel_size=1), image)
         assert servers.peak_memory() - before < 4 * 2**20
+
+
+def test_streams_pass_both_ways_at_once(tmp_path: Path) -> None:
+    """A result that is kept, one that is not, and the refusal of one that cannot be."""
+    with balanced(tmp_path, 1, max_body_bytes=4 * MIB, max_result_bytes=16 * MIB) as servers:
+        assert exchanged(servers.url, 4)[1] == pooled(4)
+        before, replica = servers.peak_memory(), servers.replicas[0].process.pid
+        with httpx.Client(base_url=servers.url, timeout=SECONDS) as client, little_memory(replica):
+            for images, kernel_size in ((16, 1), (MANY, 4)):
+                assert sent_first(client, images, kernel_size).content == pooled(images, kernel_size)
+            assert exchanged(servers.url, MANY)[1] == pooled(MANY)
+        head, body = exchanged(servers.url, 17, "", sent=0)
+        assert head.startswith(b"HTTP/1.1 413 ")
+        assert b"duplex=true" in body
+        assert servers.peak_memory() - before < 4 * MIB
 
 
 def test_the_service_sees_the_client_s_address(tmp_path: Path) -> None:

@@ -12,9 +12,10 @@ import statistics
 import time
 from pathlib import Path
 
+from tests.waiting import wait_until
+
 from .load import Load
 from .servers import Balanced, balanced
-from .waiting import wait_until
 
 PROCESSORS = 0.25 if (os.cpu_count() or 1) < 4 else 0.5
 """Of each server: four of them, and who calls them, have room on two cores."""

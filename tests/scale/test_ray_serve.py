@@ -20,10 +20,10 @@ from tests.clients import ApplicationClient
 from tests.comparisons import normal
 from tests.scale.load import Load
 from tests.scale.ray_cluster import RayCluster, ray_cluster
-from tests.scale.waiting import wait_until
 from tests.service import payloads
 from tests.service.calls import EXAMPLES, assert_identical, computed, dtypes_of
 from tests.service.payloads import Call, Options
+from tests.waiting import wait_until
 
 PROBLEMS_BY_RAY = {"RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "convpool.ray_serve:proxy_middlewares"}
 FRAMING = {"date", "server", "server-timing", "transfer-encoding", "connection", "x-request-id", "content-length"}

@@ -6,10 +6,12 @@ import contextlib
 import http.client
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import httpx
 import orjson
+
+from tests.waiting import wait_until
 
 __all__ = ["Load", "under_load"]
 
@@ -47,13 +49,10 @@ class Load:
     def wait_for_more(self, count: int = 5) -> None:
         """Wait until each client was served some times more."""
         before = list(self.served)
-        self.wait_until(lambda: all(now >= then + count for now, then in zip(self.served, before, strict=True)))
-
-    def wait_until(self, condition: Callable[[], bool]) -> None:
-        end = time.monotonic() + SECONDS
-        while not condition():
-            assert time.monotonic() < end, self.failures[:3]
-            time.sleep(0.01)
+        wait_until(
+            lambda: all(now >= then + count for now, then in zip(self.served, before, strict=True)),
+            state=lambda: self.failures[:3],
+        )
 
     def _call(self, number: int) -> None:
         connection = http.client.HTTPConnection(self._url.host, self._url.port, timeout=SECONDS)

@@ -20,7 +20,8 @@ from uvicorn.config import STARTUP_FAILURE
 from service.app import Application, create_app
 from service.settings import Settings
 from tests.clients import ApplicationClient, application_client, free_port, running_server
-from tests.service.test_serving import UPGRADE, Raw, await_the_interim_response, connected, received, wait_until
+from tests.service.test_serving import UPGRADE, Raw, await_the_interim_response, connected, received
+from tests.waiting import wait_until
 
 KEY = "a-key-of-the-tests-0123456789"
 WITH_KEY = f"Authorization: Bearer {KEY}"

@@ -9,7 +9,7 @@ import ssl
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 import orjson
@@ -23,6 +23,7 @@ from service.listeners import CannotStart
 from service.server import configuration, tls_context
 from service.settings import Settings
 from tests.clients import free_port, running_server
+from tests.service.streaming.connections import LIMITS, MANY, exchanged, little_memory, pooled, sent_first
 from tests.service.test_serving import JSON, assert_answer, assert_problem, await_the_interim_response, head, received
 
 SECONDS = 60.0
@@ -38,6 +39,14 @@ def test_configuration() -> None:
 
 
 # ----------------------------------------------------------------------------------------------------------------- TLS
+
+
+class Secured(NamedTuple):
+    """A server that speaks TLS: the addresses of its main port and of its management port, and its process."""
+
+    url: str
+    management: str
+    pid: int
 
 
 class Certificate:
@@ -63,13 +72,12 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
 
 
 @pytest.fixture(scope="module")
-def secured(certificate: Certificate) -> Iterator[tuple[str, str]]:
-    """The addresses of a server that speaks TLS, of its main port and of its management port."""
+def secured(certificate: Certificate) -> Iterator[Secured]:
     management = free_port()
     files = ("--tls-certificate", str(certificate.chain), "--tls-key", str(certificate.key))
     arguments = (*files, "--management-port", str(management))
-    with running_server(*arguments, verify=certificate.trusting()) as (url, _):
-        yield url, f"https://127.0.0.1:{management}"
+    with running_server(*arguments, verify=certificate.trusting(), **LIMITS) as (url, process):
+        yield Secured(url, f"https://127.0.0.1:{management}", process.pid)
 
 
 def secure_connection(url: str, context: ssl.SSLContext) -> ssl.SSLSocket:
@@ -78,8 +86,8 @@ def secure_connection(url: str, context: ssl.SSLContext) -> ssl.SSLSocket:
     return context.wrap_socket(plain, server_hostname=address.host)
 
 
-def test_requests_over_tls(secured: tuple[str, str], certificate: Certificate) -> None:
-    with httpx.Client(verify=certificate.trusting(), base_url=secured[0], timeout=SECONDS) as client:
+def test_requests_over_tls(secured: Secured, certificate: Certificate) -> None:
+    with httpx.Client(verify=certificate.trusting(), base_url=secured.url, timeout=SECONDS) as client:
         for _ in range(2):
             assert_answer(client.post("/conv/forward", json=REQUEST))
         refused = client.post("/conv/forward", content=bytes(8 * 2**20), headers={"Content-Type": "text/plain"})
@@ -89,15 +97,15 @@ def test_requests_over_tls(secured: tuple[str, str], certificate: Certificate) -
         assert response.json()["output"] == [[[[0.5]] * 200_000]]
 
 
-def test_what_is_not_http_gets_its_problem_over_tls(secured: tuple[str, str], certificate: Certificate) -> None:
+def test_what_is_not_http_gets_its_problem_over_tls(secured: Secured, certificate: Certificate) -> None:
     """A connection under TLS cannot be closed for writing alone."""
     for sent in (b"nonsense\r\n\r\n", head(JSON, "Content-Length: x")):
-        with secure_connection(secured[0], certificate.trusting()) as connection:
+        with secure_connection(secured.url, certificate.trusting()) as connection:
             connection.sendall(sent)
             assert_problem(received(connection), 400)
 
 
-def test_other_versions_of_tls_and_plain_http_are_refused(secured: tuple[str, str], certificate: Certificate) -> None:
+def test_other_versions_of_tls_and_plain_http_are_refused(secured: Secured, certificate: Certificate) -> None:
     old = certificate.trusting()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -105,9 +113,39 @@ def test_other_versions_of_tls_and_plain_http_are_refused(secured: tuple[str, st
         old.maximum_version = ssl.TLSVersion.TLSv1_1
     old.set_ciphers("DEFAULT:@SECLEVEL=0")
     with pytest.raises((ssl.SSLError, ConnectionResetError)):
-        secure_connection(secured[0], old)
+        secure_connection(secured.url, old)
     with pytest.raises(httpx.TransportError):
-        httpx.get(secured[0].replace("https", "http"), timeout=SECONDS)
+        httpx.get(secured.url.replace("https", "http"), timeout=SECONDS)
+
+
+@pytest.mark.parametrize(("images", "kernel_size"), [(16, 1), (MANY, 4)])
+def test_a_stream_s_result_is_kept_over_tls(
+    secured: Secured, certificate: Certificate, images: int, kernel_size: int
+) -> None:
+    """Up to CONVPOOL_MAX_RESULT_BYTES, for a client that reads nothing before it has sent everything."""
+    with (
+        httpx.Client(verify=certificate.trusting(), base_url=secured.url, timeout=SECONDS) as client,
+        little_memory(secured.pid),
+    ):
+        response = sent_first(client, images, kernel_size)
+        assert (response.status_code, response.content) == (200, pooled(images, kernel_size))
+
+
+def test_a_stream_passes_over_tls_in_little_memory(secured: Secured, certificate: Certificate) -> None:
+    trust = certificate.trusting()
+    assert exchanged(secured.url, 4, trust=trust)[1] == pooled(4)
+    with little_memory(secured.pid):
+        assert exchanged(secured.url, MANY, trust=trust)[1] == pooled(MANY)
+
+
+def test_a_result_that_cannot_be_kept_is_refused_over_tls_before_an_image_has_come(
+    secured: Secured, certificate: Certificate
+) -> None:
+    head, body = exchanged(secured.url, 17, "", sent=0, trust=certificate.trusting())
+    assert head.startswith(b"HTTP/1.1 413 ")
+    assert b"duplex=true" in body
+    with httpx.Client(verify=certificate.trusting(), base_url=secured.url, timeout=SECONDS) as client:
+        assert sent_first(client, MANY).status_code == 413
 
 
 def test_one_file_may_have_both(certificate: Certificate) -> None:
@@ -134,8 +172,8 @@ def test_a_key_of_another_certificate_or_with_a_password_is_an_error_in_words(
 # ----------------------------------------------------------------------------------------------------- management port
 
 
-def test_the_management_port_has_metrics_and_health(secured: tuple[str, str], certificate: Certificate) -> None:
-    main, management = secured
+def test_the_management_port_has_metrics_and_health(secured: Secured, certificate: Certificate) -> None:
+    main, management, _ = secured
     with httpx.Client(verify=certificate.trusting(), timeout=SECONDS) as client:
         for url in (main, management):
             for path in ("/health/live", "/health/ready"):

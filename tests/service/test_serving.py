@@ -8,8 +8,7 @@ import io
 import select
 import signal
 import socket
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -19,6 +18,7 @@ import orjson
 import pytest
 
 from tests.clients import running_server
+from tests.waiting import wait_until
 
 SECONDS = 30
 """Within which everything must have happened; none of the tests is about speed."""
@@ -90,13 +90,6 @@ def is_refused(base_url: str) -> bool:
             return False
     except ConnectionRefusedError:
         return True
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def assert_answer(response: httpx.Response | Raw) -> None:

@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 
 import httpx
@@ -25,6 +24,7 @@ from tests.service.test_serving import (
     received,
 )
 from tests.service.test_workers import children_of, has_proc, wait_for_workers
+from tests.waiting import wait_until
 
 SECONDS = 120.0
 
@@ -64,10 +64,13 @@ def test_what_is_accepted_is_served_and_the_rest_is_refused(workers: int) -> Non
         long.sendall(head(JSON, f"Content-Length: {len(BODY)}", "Expect: 100-continue"))
         await_the_interim_response(long)
         process.send_signal(signal.SIGTERM)
-        deadline, fates = time.monotonic() + SECONDS, list[str]()
-        while "refused" not in fates:  # at once, while a request is in progress
-            assert time.monotonic() < deadline, fates
+        fates: list[str] = []
+
+        def is_refused() -> bool:
             fates.append(fate_of_new_connection(url))
+            return fates[-1] == "refused"
+
+        wait_until(is_refused, state=lambda: fates)  # at once, while a request is in progress
         assert set(fates) <= {"200", "refused"}
         long.sendall(BODY)
         response = received(long)
@@ -99,14 +102,16 @@ def test_connections_that_wait_to_be_accepted_are_served(workers: int) -> None:
 
 def wait_until_not_connectable(base_url: str) -> None:
     url = httpx.URL(base_url)
-    deadline = time.monotonic() + SECONDS
-    while time.monotonic() < deadline:
+
+    def is_not_connectable() -> bool:
         try:
             with socket.create_connection((url.host, url.port or 0), timeout=0.3) as connection:
                 connection.shutdown(socket.SHUT_WR)  # of those that came in time, nothing is expected
         except OSError:
-            return
-    raise AssertionError("connections are still queued")
+            return True
+        return False
+
+    wait_until(is_not_connectable)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -117,9 +122,8 @@ def test_load_balancers_are_told_before_connections_are_refused(workers: int) ->
         kept.sendall(GET)
         assert received(kept).status_code == 200
         process.send_signal(signal.SIGTERM)
-        deadline = time.monotonic() + SECONDS
-        while (ready := httpx.get(f"{url}/health/ready", timeout=SECONDS)).status_code == 200:
-            assert time.monotonic() < deadline
+        wait_until(lambda: httpx.get(f"{url}/health/ready", timeout=SECONDS).status_code != 200)
+        ready = httpx.get(f"{url}/health/ready", timeout=SECONDS)
         assert ready.status_code == 503
         assert ready.headers["content-type"] == "application/problem+json"
         assert ready.json()["errors"][0]["got"] == "a request"

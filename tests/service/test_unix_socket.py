@@ -8,7 +8,6 @@ import socket
 import stat
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import pytest
 
 from service import healthcheck
 from service.unix_socket import unix_socket
+from tests.waiting import wait_until
 
 SECONDS = 60
 README_PATH = "/tmp/convpool.sock"
@@ -110,11 +110,8 @@ def server_at(path: Path, *arguments: str) -> Iterator[tuple[httpx.Client, subpr
         [sys.executable, "-m", "service", "serve", "--uds", str(path), *arguments], stderr=subprocess.PIPE, text=True
     )
     try:
-        deadline = time.monotonic() + SECONDS
-        while not path.is_socket() or not is_listened_on(path):
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        wait_until(lambda: process.poll() is not None or (path.is_socket() and is_listened_on(path)))
+        assert process.poll() is None
         transport = httpx.HTTPTransport(uds=str(path))
         with httpx.Client(transport=transport, base_url="http://localhost", timeout=SECONDS) as client:
             yield client, process

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +19,7 @@ from service.workers import Order, Report, State, Supervisor
 from tests.clients import running_server
 from tests.logs import logged
 from tests.service.load import under_load
+from tests.waiting import wait_until
 
 SECONDS = 120.0
 
@@ -200,10 +200,13 @@ def children_of(pid: int) -> list[int]:
 
 def wait_for_workers(pid: int, *, without: set[int]) -> list[int]:
     """Return the workers, once there are two and none of those."""
-    deadline = time.monotonic() + SECONDS
-    while len(found := children_of(pid)) != 2 or set(found) & without:
-        assert time.monotonic() < deadline, found
-        time.sleep(0.05)
+    found: list[int] = []
+
+    def are_there() -> bool:
+        found[:] = children_of(pid)
+        return len(found) == 2 and not set(found) & without
+
+    wait_until(are_there, state=lambda: found)
     return found
 
 
@@ -242,9 +245,6 @@ def test_the_workers_end_if_the_process_that_started_them_is_killed() -> None:
         served = wait_for_workers(process.pid, without=set())
         process.kill()
         process.wait(SECONDS)
-        deadline = time.monotonic() + SECONDS
-        while any(Path(f"/proc/{pid}").exists() for pid in served):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in served))
         with pytest.raises(httpx.ConnectError):
             httpx.get(f"{url}/health/live")

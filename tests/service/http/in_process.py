@@ -8,7 +8,6 @@ import gc
 import socket
 import ssl
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +21,7 @@ from service.http.body import BODY_IS_HERE
 from service.http.connections import CONNECTIONS, Connections
 from service.http.protocol import Protocol
 from service.settings import Settings
+from tests.waiting import wait_until
 
 SECONDS = 20
 """Within which everything must have happened."""
@@ -99,10 +99,7 @@ class Running:
         return asyncio.run_coroutine_threadsafe(called(), self.loop).result(SECONDS)
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + SECONDS
-        while not condition():
-            assert time.monotonic() < deadline, (self.app.seen, len(self.connections))
-            time.sleep(0.005)
+        wait_until(condition, state=lambda: (self.app.seen, len(self.connections)))
 
     def has_connections(self, number: int) -> bool:
         return len(self.connections) >= number

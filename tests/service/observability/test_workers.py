@@ -20,8 +20,8 @@ from service.observability.shared_directory import VARIABLE, forget_worker, read
 from tests.clients import running_server
 from tests.logs import logged
 from tests.service.metrics import Scrape, samples
-from tests.service.test_serving import wait_until
 from tests.service.test_workers import children_of
+from tests.waiting import wait_until
 
 REQUESTS = 40
 HAS_PROC = Path("/proc/self/status").exists()
