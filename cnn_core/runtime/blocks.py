@@ -34,7 +34,9 @@ def block_limit(whole: int, least: int = 0) -> int:
     return min(max(BLOCK_BYTES, few, least), MAX_BLOCK_BYTES)
 
 
-def blocks(shape: Sequence[int], bytes_per_element: int, limit: int = BLOCK_BYTES) -> Iterator[tuple[slice, ...]]:
+def blocks(
+    shape: Sequence[int], bytes_per_element: int, limit: int = BLOCK_BYTES, multiple: int = 1
+) -> Iterator[tuple[slice, ...]]:
     """Yield slices over all axes of ``shape`` that cover it once, in row-major order.
 
     As many trailing axes as fit the limit are taken whole, the axis before them is cut into chunks, and the axes before
@@ -48,13 +50,15 @@ def blocks(shape: Sequence[int], bytes_per_element: int, limit: int = BLOCK_BYTE
         Workspace needed for each element of ``shape``.
     limit : int
         Bytes that a block's workspace may have.
+    multiple : int
+        Blocks begin at multiples of this along the last axis, even if they exceed the limit by less than it.
 
     Examples
     --------
     >>> [block[1] for block in blocks((1, 5), bytes_per_element=8, limit=16)]
     [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
     """
-    sizes = block_sizes(shape, bytes_per_element, limit)
+    sizes = block_sizes(shape, bytes_per_element, limit, multiple)
     ranges = (range(0, size, step) for size, step in zip(shape, sizes, strict=True))
     for starts in itertools.product(*ranges):
         yield tuple(
@@ -62,13 +66,13 @@ def blocks(shape: Sequence[int], bytes_per_element: int, limit: int = BLOCK_BYTE
         )
 
 
-def block_count(shape: Sequence[int], bytes_per_element: int, limit: int = BLOCK_BYTES) -> int:
+def block_count(shape: Sequence[int], bytes_per_element: int, limit: int = BLOCK_BYTES, multiple: int = 1) -> int:
     """Return how many slices ``blocks`` yields."""
-    sizes = block_sizes(shape, bytes_per_element, limit)
+    sizes = block_sizes(shape, bytes_per_element, limit, multiple)
     return math.prod(-(-size // step) for size, step in zip(shape, sizes, strict=True))
 
 
-def block_sizes(shape: Sequence[int], bytes_per_element: int, limit: int = BLOCK_BYTES) -> list[int]:
+def block_sizes(shape: Sequence[int], bytes_per_element: int, limit: int = BLOCK_BYTES, multiple: int = 1) -> list[int]:
     """Return the size of the blocks along each axis; the last one may be smaller."""
     capacity = max(1, limit // bytes_per_element)
     sizes = []
@@ -76,6 +80,8 @@ def block_sizes(shape: Sequence[int], bytes_per_element: int, limit: int = BLOCK
         most = max(1, min(size, capacity // max(1, math.prod(shape[axis + 1 :]))))
         # blocks of equal sizes, so that all threads take equally long
         sizes.append(-(-size // -(-size // most)) if size else 1)
+    if multiple > 1 and sizes[-1] < shape[-1]:
+        sizes[-1] = min(shape[-1], -(-sizes[-1] // multiple) * multiple)
     return sizes
 
 

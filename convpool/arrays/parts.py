@@ -18,10 +18,11 @@ import numpy as np
 
 from cnn_core import AvgPool, Conv, ConvTranspose, MaxPool, MaxUnpool
 from cnn_core.geometry import AxisWindows
-from cnn_core.kernels.conv.window_blocking import ALIGNMENT, MIN_WINDOWS
+from cnn_core.kernels.conv.alignment import Alignment, forward_alignment, grad_input_alignment
+from cnn_core.kernels.conv.problem import ConvProblem
 from cnn_core.operands import accumulation_dtype, as_operand, spatial_axes, split_layer_shape
 from cnn_core.ops.base import Op, ResolvedOp
-from cnn_core.ops.conv_base import Convolution
+from cnn_core.ops.conv_base import Convolution, ResolvedConvolution
 from cnn_core.ops.indices import ElementIndices
 from cnn_core.ops.pool_base import Pool
 from cnn_core.ops.unfold import PatchOp
@@ -114,7 +115,7 @@ class Layer:
                 return ForwardTask(self.op, placement=placement), None
             task = ForwardTask(self._part_op(spans), placement=placement)
             return task, self._box(box, [span.windows for span in spans], self.shapes["input"])
-        aligned, of_aligned = self._aligned(box) if isinstance(self.op, Conv) else (box, None)
+        aligned, of_aligned = self._aligned(box)
         spans = self._over_windows(aligned)
         names = [operand.name for operand in self.op.operands]
         zero_point = names.index("input_zero_point") if "input_zero_point" in names else None
@@ -135,10 +136,16 @@ class Layer:
             task = BackwardTask(self._part_op([]), "input", operands, indices=self._indices(box))
             return task, self._whole(box, output), part
         if self.is_transposed:
-            spans = self._over_windows(box)
-            operands = self._operands("input", box)
-            task = BackwardTask(self._part_op(spans), "input", operands, zeros=(self._zeros(spans), ()))
-            return task, self._box(box, [span.elements for span in spans], output), box
+            aligned, of_aligned = self._aligned(box)
+            spans = self._over_windows(aligned)
+            task = BackwardTask(
+                self._part_op(spans),
+                "input",
+                self._operands("input", aligned),
+                zeros=(self._zeros(spans), ()),
+                placement=of_aligned,
+            )
+            return task, self._box(box, [span.elements for span in spans], output), aligned
         placed, placement = self._placed(box)
         if placed is None:
             return BackwardTask(self.op, "input", (), placement=placement), None, box
@@ -204,18 +211,20 @@ class Layer:
     def _part_op(self, spans: Sequence[Span]) -> Op:
         """Return the op with the padding of a part, and with indices within its plane."""
         padding, overhangs = tuple(span.padding for span in spans), any(span.overhangs for span in spans)
-        if (padding, overhangs) not in self._ops:  # most parts have the padding of many others
-            self._ops[padding, overhangs] = self._changed_op(padding, overhangs=overhangs)
-        return self._ops[padding, overhangs]
+        uncovered = tuple(span.uncovered for span in spans)
+        key = padding, overhangs, uncovered
+        if key not in self._ops:  # most parts have the padding of many others
+            self._ops[key] = self._changed_op(padding, uncovered, overhangs=overhangs)
+        return self._ops[key]
 
-    def _changed_op(self, padding: tuple[Range, ...], *, overhangs: bool) -> Op:
+    def _changed_op(self, padding: tuple[Range, ...], uncovered: tuple[int, ...], *, overhangs: bool) -> Op:
         changes: dict[str, Any] = {}
         if isinstance(self.op, MaxPool) and self.op.return_indices:
             changes |= {"index_scheme": "plane", "storage_order": "row_major"}
         if padding:
             changes["padding"] = padding
             if isinstance(self.op, ConvTranspose):
-                changes |= {"output_padding": 0, "output_size": None}
+                changes |= {"output_padding": uncovered, "output_size": None}
             elif isinstance(self.op, Conv):
                 changes["padding_mode"] = "zeros"
             elif isinstance(self.op, Pool):
@@ -229,16 +238,15 @@ class Layer:
         ]
 
     def _aligned(self, box: Box) -> tuple[Box, Placement | None]:
-        """Return the windows that a convolution computes for a box of the output, and where the box is among them.
+        """Return the windows that are computed for a box of them, and where the box is among them.
 
         They are more than those of the box where their bits depend on their place among neighbours.
         """
+        if self._problem is None:
+            return box, None
         axis = spatial_axes(len(self.windows), self.op.data_format)[-1]
-        (start, stop), size = box[axis], self.windows[-1].output_size
-        first = start // ALIGNMENT * ALIGNMENT
-        if size - first < MIN_WINDOWS <= size:
-            first -= ALIGNMENT
-        last = max(stop, min(first + MIN_WINDOWS, size))
+        start, stop = box[axis]
+        first, last = forward_alignment(self._problem).around(start, stop, self.windows[-1].output_size)
         if start == stop or (first, last) == (start, stop):
             return box, None
         shape = tuple(stop - start for start, stop in box)
@@ -250,9 +258,12 @@ class Layer:
         """Return the windows over a box of elements, or None if there are none, and where what they cover is in it."""
         shape, dtype = tuple(stop - start for start, stop in box), self._result_dtype
         along = self._spatial(box)
+        alignments: list[Alignment | None] = [None] * len(along)
+        if self._problem is not None:
+            alignments[-1] = grad_input_alignment(self._problem)
         spans = [
-            over_elements(axis, *part, ceil_mode=self._ceil_mode)
-            for axis, part in zip(self.windows, along, strict=True)
+            over_elements(axis, *part, ceil_mode=self._ceil_mode, alignment=alignment)
+            for axis, part, alignment in zip(self.windows, along, alignments, strict=True)
         ]
         found = [span for span in spans if span is not None]
         if len(found) < len(spans):
@@ -266,6 +277,13 @@ class Layer:
         return found, Placement(
             shape, dtype, self._per_axis(whole, source, whole), self._per_axis(whole, target, whole)
         )
+
+    @functools.cached_property
+    def _problem(self) -> ConvProblem | None:
+        """The convolution that is computed, or None for other ops: its kernels determine the order of sums."""
+        if not isinstance(self.resolved, ResolvedConvolution):
+            return None
+        return self.resolved.problem(accumulation_dtype(self._result_dtype).itemsize)
 
     @functools.cached_property
     def _result_dtype(self) -> np.dtype[Any]:

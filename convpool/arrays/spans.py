@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cnn_core.geometry import AxisWindows
+from cnn_core.kernels.conv.alignment import Alignment
 
 __all__ = ["Range", "Span", "chunks_of_elements", "chunks_of_windows", "over_elements", "over_windows", "ranges"]
 
@@ -31,6 +32,8 @@ class Span:
         could not place.
     overhangs : bool
         Whether the last window hangs over the end of the padding, as ceil_mode allows.
+    uncovered : int
+        Elements after the last window: less than a stride.
     """
 
     windows: Range
@@ -38,6 +41,7 @@ class Span:
     padding: Range = (0, 0)
     zeros: Range = (0, 0)
     overhangs: bool = False
+    uncovered: int = 0
 
 
 def over_windows(axis: AxisWindows, start: int, stop: int, *, ceil_mode: bool = False) -> Span:
@@ -53,7 +57,7 @@ def over_windows(axis: AxisWindows, start: int, stop: int, *, ceil_mode: bool = 
     Examples
     --------
     >>> over_windows(AxisWindows(size=9, kernel_size=3, stride=2, dilation=1, before=1, after=1, output_size=5), 0, 2)
-    Span(windows=(0, 2), elements=(0, 4), padding=(1, 0), zeros=(0, 0), overhangs=False)
+    Span(windows=(0, 2), elements=(0, 4), padding=(1, 0), zeros=(0, 0), overhangs=False, uncovered=0)
     """
     inside, part = axis.block(start, stop)
     overhang = axis.overhang if stop == axis.output_size else 0
@@ -63,11 +67,21 @@ def over_windows(axis: AxisWindows, start: int, stop: int, *, ceil_mode: bool = 
     return Span(windows, elements, padding, overhangs=overhang > 0)
 
 
-def over_elements(axis: AxisWindows, start: int, stop: int, *, ceil_mode: bool = False) -> Span | None:
+def over_elements(
+    axis: AxisWindows, start: int, stop: int, *, ceil_mode: bool = False, alignment: Alignment | None = None
+) -> Span | None:
     """Return the windows that have taps in the elements from start to stop, with all elements that they cover.
 
-    For the whole axis they are all windows, those in the padding too: kernels that differ in the order of additions are
-    chosen by the windows.
+    For the whole axis they are all windows, those in the padding too, as in one call.
+
+    Parameters
+    ----------
+    axis : AxisWindows
+    start, stop : int
+    ceil_mode : bool
+        As of ``over_windows``.
+    alignment : Alignment, optional
+        Where the windows or the elements must begin, and how many there must be. Then there are more than needed.
 
     Returns
     -------
@@ -79,7 +93,22 @@ def over_elements(axis: AxisWindows, start: int, stop: int, *, ceil_mode: bool =
         whole = over_windows(axis, 0, axis.output_size, ceil_mode=ceil_mode)
         if not any(whole.zeros):
             return whole
-    return over_windows(axis, first, last, ceil_mode=ceil_mode) if start < stop and first < last else None
+    if start >= stop or first >= last:
+        return None
+    if alignment is not None:
+        if alignment.of_elements:
+            return _around_elements(axis, *alignment.around(start, stop, axis.size))
+        first, last = alignment.around(first, last, axis.output_size)
+    return over_windows(axis, first, last, ceil_mode=ceil_mode)
+
+
+def _around_elements(axis: AxisWindows, start: int, stop: int) -> Span:
+    """Return just these elements, with all windows that have taps there, which may have others in the padding."""
+    first, last = axis.reaching(start, stop)
+    first = min(first, (start + axis.before) // axis.stride)  # so that it does not start within the elements
+    end = (last - 1) * axis.stride + axis.extent - axis.before
+    padding = (start + axis.before - first * axis.stride, max(0, end - stop))
+    return Span((first, last), (start, stop), padding, uncovered=max(0, stop - end))
 
 
 def ranges(chunks: Sequence[int]) -> list[Range]:

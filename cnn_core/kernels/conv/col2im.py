@@ -7,6 +7,10 @@ are adjacent along the last axis, all of them are added as one run, to every few
 for their runs not to overlap. Where every channel is a group of its own, or a patch is so long that few of them fit a
 block, each tap is computed and added by itself.
 
+An element's terms are added one by one, those of the last windows first; along the last axis, where runs are added, in
+turns. A block adds to what the blocks after it, which come first, have left. So sums have the same bits however many
+windows a block has, and in a region of an image that begins at a multiple of ``aligned_windows``.
+
 Axes in comments as in ``im2col_gemm``.
 """
 
@@ -32,7 +36,7 @@ from .depthwise import DEPTHWISE, depthwise_work
 from .patches import group_matrices, split_channels
 from .problem import ConvProblem, Division, Layout, WindowBlock, cached_per_problem
 
-__all__ = ["COL2IM", "Col2im"]
+__all__ = ["COL2IM", "Col2im", "aligned_windows"]
 
 MAX_PREPARED = 64
 """Views are cached for blocks with at most this many additions; more views would take too much memory."""
@@ -44,8 +48,11 @@ Array = NDArray[Any]
 Unit = tuple[slice, slice, slice]
 """Images, groups, and channels of each group."""
 
-FEWER_STEPS = 4
-"""Going tap by tap must take this many times fewer steps: each reads and writes more than adding a patch does."""
+MIN_LONG = 64
+"""A patch is long with more than this many times as many elements as a window has channels, or features."""
+
+MAX_TURNS_BYTES = BLOCK_BYTES // 4
+"""Maximum size of the patches of a window for each turn: each block has a multiple of so many windows."""
 
 TAP_BLOCK_BYTES = BLOCK_BYTES
 """The products, their factors and the array that they are added to should fit the cache together."""
@@ -68,6 +75,9 @@ class Col2im:
         for window_block in problem.window_blocks(_division(problem)):
             images = window_block.outputs[0]
             by_image.setdefault((images.start, images.stop), []).append(window_block)
+        for blocks in by_image.values():
+            if len(blocks) > 1:  # those of the last windows first
+                blocks.sort(key=lambda block: [along.start for along in block.outputs], reverse=True)
         targets, units = split_channels(grad_input, problem.groups), _units(problem)  # (N, *S, G, C/G)
         make: type[_Taps] | type[_Patches] = _Taps if _goes_by_tap(problem) else _Patches
         matrices = {_key(unit): make.matrices(problem, weight, unit) for unit in units}
@@ -84,9 +94,9 @@ class Col2im:
                         (make, block.layout, groups.start, shape),
                         functools.partial(make, problem, block.layout, groups, shape, workspace, weight.dtype),
                     )
-                    step.compute(grad_output[block.outputs], matrices[_key(unit)])
                     region = target[(slice(None), *block.inputs[1:])]
-                    np.add(region, step.inside, out=region)
+                    step.compute(grad_output[block.outputs], matrices[_key(unit)], region)
+                    np.copyto(region, step.inside)
 
             return compute
 
@@ -97,20 +107,19 @@ class Col2im:
         division = _division(problem)
         per_thread = sum(_thread_elements(problem)) + 2 * math.prod(division.counts) * problem.features
         # NumPy adds by way of a copy where it cannot tell that windows do not overlap
-        *ahead, along = division.counts
+        (*ahead, along), last = division.counts, problem.windows.axes[-1]
         if not _goes_by_tap(problem):
             ahead += _taps_together(problem)
-            if _adds_runs(problem):
-                along = -(-along // _turns(problem)) * problem.windows.axes[-1].kernel_size
+            along = -(-along // aligned_windows(problem)) * (last.kernel_size if _adds_runs(problem) else 1)
         per_thread += math.prod(ahead) * along * problem.channels
         units = _units(problem)
-        if not _goes_by_tap(problem):
-            features = problem.features // problem.groups
-            columns = {problem.taps * (channels.stop - channels.start) for _, _, channels in units}
-            per_thread += problem.groups * max((padded_elements(features, each) for each in columns), default=0)
+        features, at_once = problem.features // problem.groups, 1 if _goes_by_tap(problem) else problem.taps
+        columns = {at_once * (channels.stop - channels.start) for _, _, channels in units}
+        per_thread += problem.groups * max((padded_elements(features, each) for each in columns), default=0)
         per_thread += _view_factor(problem) * view_cache_elements(division.steps * len(units))
         # the weight matrices of all units, and a temporary copy of those of one unit
-        matrices = problem.weights + -(-problem.weights // _cuts(problem))
+        parts = max(1, len({_key(unit) for unit in units}))
+        matrices = problem.weights + -(-problem.weights // parts)
         return matrices + thread_count(len(units)) * per_thread
 
     def work(self, problem: ConvProblem) -> int:
@@ -127,10 +136,7 @@ COL2IM = Col2im()
 
 @cached_per_problem
 def _division(problem: ConvProblem) -> Division:
-    """Return the blocks of windows that are scattered at a time.
-
-    An element's gradient is a sum of one sum for each block. So how an image is divided follows from that image alone.
-    """
+    """Return the blocks of windows that are scattered at a time: as small as one image's, if it has several."""
     divided = _tap_division if _goes_by_tap(problem) else _patch_division
     of_one, of_all = divided(problem.one_image), divided(problem)
     positions = math.prod(of_one.counts)
@@ -142,20 +148,14 @@ def _division(problem: ConvProblem) -> Division:
 
 @cached_per_problem
 def _goes_by_tap(problem: ConvProblem) -> bool:
-    """Return whether each tap is computed by itself, and not a patch at a time."""
-    problem = problem.one_image
-    return DEPTHWISE.supports(problem) or _patch_steps(problem) > FEWER_STEPS * _tap_steps(problem)
+    """Return whether each tap is computed by itself, and not a patch at a time; by the layer alone."""
+    longest = MIN_LONG * max(problem.channels, problem.features)
+    return DEPTHWISE.supports(problem) or problem.taps * problem.channels > longest
 
 
-def _tap_steps(problem: ConvProblem) -> int:
-    """Return the interpreter iterations tap by tap."""
-    return problem.taps * _tap_division(problem).steps
-
-
-def _patch_steps(problem: ConvProblem) -> int:
-    """Return the interpreter iterations in which patches are added."""
-    blocks = _patch_division(problem).steps
-    return blocks * _addition_count(problem)
+def aligned_windows(problem: ConvProblem) -> int:
+    """Return a multiple of how many windows along the last axis a region must begin at, for its sums to be the same."""
+    return 1 if _goes_by_tap(problem) or not _adds_runs(problem) else _turns(problem)
 
 
 def _view_factor(problem: ConvProblem) -> int:
@@ -179,7 +179,9 @@ def _turns(problem: ConvProblem) -> int:
 
 
 def _adds_runs(problem: ConvProblem) -> bool:
-    return problem.groups == 1 and problem.windows.axes[-1].dilation == 1
+    last = problem.windows.axes[-1]
+    of_turns = -(-last.kernel_size // last.stride) * problem.itemsize * problem.taps * problem.channels
+    return problem.groups == 1 and last.dilation == 1 and of_turns <= MAX_TURNS_BYTES
 
 
 def _taps_together(problem: ConvProblem) -> list[int]:
@@ -199,7 +201,8 @@ def _patch_division(problem: ConvProblem) -> Division:
     # every block reads the whole weight: with a large one, blocks of more windows than fit the cache read less
     limit = block_limit(math.prod(problem.positions) * bytes_of_patch, problem.itemsize * problem.weights // 4)
     rows = least_rows(problem.features // problem.groups, problem.taps * problem.group_channels)
-    return problem.in_blocks_of(rows, Division(problem.positions, bytes_of_patch, limit))
+    division = Division(problem.positions, bytes_of_patch, limit, aligned_windows(problem))
+    return problem.in_blocks_of(rows, division)
 
 
 @cached_per_problem
@@ -219,11 +222,6 @@ def _units(problem: ConvProblem) -> list[Unit]:
     return [(some, all_groups, chosen) for some in images for chosen in channels]
 
 
-def _cuts(problem: ConvProblem) -> int:
-    """Return into how many parts of groups or channels units divide a weight."""
-    return len({_key(unit) for unit in _units(problem)}) or 1
-
-
 def _cut(size: int, count: int, minimum: int) -> list[slice]:
     step = max(minimum, -(-size // count))
     return [slice(start, min(start + step, size)) for start in range(0, size, step)]
@@ -238,13 +236,8 @@ def _key(unit: Unit) -> tuple[int, int]:
 def _thread_elements(problem: ConvProblem) -> tuple[int, int, int]:
     """Return the elements that a thread allocates: a padded block, patches or products of a tap, and grad_output."""
     counts = _division(problem).counts
-    positions = math.prod(counts)
-    patch = 1 if _goes_by_tap(problem) else problem.taps
-    return (
-        problem.span(counts) * problem.channels,
-        positions * patch * problem.channels,
-        positions * problem.features,
-    )
+    positions, products = math.prod(counts), problem.channels * (1 if _goes_by_tap(problem) else problem.taps)
+    return problem.span(counts) * problem.channels, positions * products, positions * problem.features
 
 
 class _Scatter(ABC):
@@ -278,6 +271,7 @@ class _Scatter(ABC):
         self._padded = padded[: math.prod(whole)].reshape(whole)
         self.inside: Array = self._padded[(slice(None), *part.inside)]
         """The gradient of the part of the input, (n, *s, g, c)."""
+        self._has_padding = self.inside.size < self._padded.size
         self._prepare(problem, layout, shape)
 
     @abstractmethod
@@ -285,8 +279,13 @@ class _Scatter(ABC):
         """Make the views that each block needs."""
 
     @abstractmethod
-    def compute(self, gradient: Array, matrices: Array) -> None:
-        """Write the gradient from a part of grad_output to ``inside``."""
+    def compute(self, gradient: Array, matrices: Array, before: Array) -> None:
+        """Write the gradient from a part of grad_output, added to what was there before, to ``inside``."""
+
+    def _begin_with(self, before: Array) -> None:
+        if self._has_padding:
+            self._padded.fill(0)
+        np.copyto(self.inside, before)
 
 
 class _Patches(_Scatter):
@@ -339,10 +338,10 @@ class _Patches(_Scatter):
         # BLAS takes matrices whose rows are contiguous
         return contiguous(split.reshape(-1, *split.shape[-2:]).transpose(1, 2, 0))
 
-    def compute(self, gradient: Array, matrices: Array) -> None:
+    def compute(self, gradient: Array, matrices: Array, before: Array) -> None:
         of_groups = group_matrices(gradient, self._all_groups, matrices.dtype, self._copied)[self._groups]
         multiply(of_groups, matrices, out=self._patches)
-        self._padded.fill(0)
+        self._begin_with(before)
         for region, added in checked(self._prepared or self._additions()):
             np.add(region, added, region)
 
@@ -358,16 +357,31 @@ class _Taps(_Scatter):
         """Return a weight's part as matrices of each tap and group, (*K, g, F/G, c)."""
         return contiguous(np.moveaxis(_split(problem, weight, unit), -3, -1))
 
-    def compute(self, gradient: Array, matrices: Array) -> None:
-        self._padded.fill(0)
+    def compute(self, gradient: Array, matrices: Array, before: Array) -> None:
+        self._begin_with(before)
+        features, channels = matrices.shape[-2:]
         of_groups = split_channels(gradient, self._all_groups)[..., self._groups, :]  # (n, *o, g, F/G)
+        *outputs, groups = of_groups.shape[:-1]
+        products = self._products[: math.prod(of_groups.shape[:-1]) * channels]
+        by_output = products.reshape(*outputs, groups, channels)
+        multiplied: Callable[[Array], object]
+        if features == 1:
+            multiplied = lambda of_tap: np.multiply(of_groups, of_tap[:, 0], out=by_output)  # noqa: E731
+        elif channels == 1:
+            sums = by_output[..., 0]
+            multiplied = lambda of_tap: np.einsum("...gf,gf->...g", of_groups, of_tap[..., 0], out=sums)  # noqa: E731
+        else:
+            rows = group_matrices(gradient, self._all_groups, products.dtype, self._copied)[self._groups]
+            multiplied = functools.partial(multiply, rows, out=products.reshape(groups, -1, channels))
+            by_output = np.moveaxis(products.reshape(groups, *outputs, channels), 0, -2)
         for taps in checked(_offsets(self._kernel)):
             covered = (
                 slice(tap * axis.dilation, tap * axis.dilation + (axis.output_size - 1) * axis.stride + 1, axis.stride)
                 for tap, axis in zip(taps, self._axes, strict=True)
             )
             region = self._padded[(slice(None), *covered)]
-            np.add(region, _group_products(of_groups, matrices[taps], self._products), out=region)
+            multiplied(matrices[taps])
+            np.add(region, by_output, out=region)
 
 
 def _split(problem: ConvProblem, weight: Array, unit: Unit) -> Array:
@@ -384,17 +398,3 @@ def _offsets(kernel: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
     for first in range(kernel[0]):
         for rest in _offsets(kernel[1:]):
             yield (first, *rest)
-
-
-def _group_products(gradient: Array, matrices: Array, memory: Array) -> Array:
-    """Multiply (n, *o, g, F/G) by one matrix (F/G, c) for each group: (n, *o, g, c)."""
-    features, channels = matrices.shape[-2:]
-    shape = (*gradient.shape[:-1], channels)
-    products = memory[: math.prod(shape)].reshape(shape)
-    if features == 1:
-        return np.multiply(gradient, matrices[:, 0], out=products)
-    if channels == 1:
-        return np.einsum("...gf,gf->...g", gradient, matrices[..., 0], out=products[..., 0])[..., None]
-    by_groups = np.moveaxis(gradient, -2, 0)  # (g, n, *o, F/G)
-    by_group_products = np.matmul(by_groups.reshape(len(by_groups), -1, features), matrices)  # (g, P, c)
-    return np.moveaxis(by_group_products.reshape(*by_groups.shape[:-1], channels), 0, -2)

@@ -73,8 +73,7 @@ class Im2colGemm:
         """Write the cross-correlation."""
         matrices = weight_matrices(weight, problem.groups)  # (G, K*C/G, F/G)
         # as one more row of the weight, for a column of ones, a bias takes no time but that for copying patches
-        is_copied = not is_pointwise(problem) or 2 * problem.channels <= problem.features
-        with_ones = bias is not None and problem.groups == 1 and is_copied
+        with_ones = bias is not None and problem.groups == 1 and _has_bias_row(problem)
         if bias is not None and with_ones:
             matrices = np.concatenate([matrices, bias.reshape(1, 1, -1)], axis=1)
 
@@ -167,6 +166,12 @@ class Im2colGemm:
 
 
 IM2COL_GEMM = Im2colGemm()
+
+
+def _has_bias_row(problem: ConvProblem) -> bool:
+    """Return whether patches are copied, or may be; not by the padding, which regions of an image have less of."""
+    copied = any((axis.kernel_size, axis.stride) != (1, 1) for axis in problem.windows.axes)
+    return copied or 2 * problem.channels <= problem.features
 
 
 @cached_per_problem

@@ -56,23 +56,24 @@ class Polyphase:
         if not np.isfinite(weight).all():
             self.col2im.grad_input(problem, grad_output, weight, bias, grad_input)
             return
-        for component in polyphase_components(problem) or []:
+        for component in polyphase_components(problem):
             target = grad_input[(slice(None), *component.elements)]
             if component.problem is None:
                 fill(target, 0 if bias is None else bias)
                 continue
             flipped = transposed_weight(weight[component.taps], problem.groups)
-            self.forward_kernel(component.problem).forward(component.problem, grad_output, flipped, bias, target)
+            gradient = grad_output[(slice(None), *component.outputs)]
+            self.forward_kernel(component.problem).forward(component.problem, gradient, flipped, bias, target)
 
     def workspace(self, problem: ConvProblem) -> int:
         """Return the elements of a flipped weight and of the kernel that takes the most."""
-        components = component_problems(problem) or []
+        components = component_problems(problem)
         largest = max((self.forward_kernel(each).forward_workspace(each) for each in components), default=0)
         return max(self.col2im.workspace(problem), 3 * problem.weights + largest)
 
     def work(self, problem: ConvProblem) -> int:
         """Return the work of the slower of both ways."""
-        components = component_problems(problem) or []
+        components = component_problems(problem)
         return max(self.col2im.work(problem), sum(direct_kernel(each).work(each) for each in components))
 
 
@@ -86,12 +87,15 @@ class PolyphaseComponent:
         (*S,).
     taps : tuple of slice
         (*K,).
+    outputs : tuple of slice
+        The windows that have these taps there, (*O,): not those that are wholly in the padding.
     problem : ConvProblem or None
-        The convolution of grad_output with these taps of the flipped weight; None if there are no taps.
+        The convolution of their part of grad_output with these taps of the flipped weight; None if there are no taps.
     """
 
     elements: tuple[slice, ...]
     taps: tuple[slice, ...]
+    outputs: tuple[slice, ...]
     problem: ConvProblem | None
 
 
@@ -99,24 +103,19 @@ class PolyphaseComponent:
 class _AxisComponent:
     elements: slice
     taps: slice
+    outputs: slice
     windows: AxisWindows | None
 
 
-def component_problems(problem: ConvProblem) -> list[ConvProblem] | None:
-    """Return the problems of the components that have taps; None if there are no components."""
-    components = polyphase_components(problem)
-    return None if components is None else [each.problem for each in components if each.problem is not None]
+def component_problems(problem: ConvProblem) -> list[ConvProblem]:
+    """Return the problems of the components that have taps."""
+    return [each.problem for each in polyphase_components(problem) if each.problem is not None]
 
 
 @cached_per_problem
-def polyphase_components(problem: ConvProblem) -> list[PolyphaseComponent] | None:
-    """Return the components of the gradient; None if some windows are wholly in the padding, which none has."""
-    by_axis: list[list[_AxisComponent]] = []
-    for axis in problem.windows.axes:
-        along_axis = _axis_components(axis)
-        if along_axis is None:
-            return None
-        by_axis.append(along_axis)
+def polyphase_components(problem: ConvProblem) -> list[PolyphaseComponent]:
+    """Return the components of the gradient."""
+    by_axis = [_axis_components(axis) for axis in problem.windows.axes]
     group_features = problem.features // problem.groups
     components = []
     for along in itertools.product(*by_axis):
@@ -126,12 +125,13 @@ def polyphase_components(problem: ConvProblem) -> list[PolyphaseComponent] | Non
             shape = (*(axis.kernel_size for axis in axes), group_features, problem.channels)
             of_component = conv_problem(problem.batch, shape, problem.groups, Windows(axes), problem.itemsize)
         elements, taps = tuple(component.elements for component in along), tuple(component.taps for component in along)
-        components.append(PolyphaseComponent(elements, taps, of_component))
+        outputs = tuple(component.outputs for component in along)
+        components.append(PolyphaseComponent(elements, taps, outputs, of_component))
     return components
 
 
-def _axis_components(axis: AxisWindows) -> list[_AxisComponent] | None:
-    """Return the components along one axis; None if one of them needs less of grad_output than there is."""
+def _axis_components(axis: AxisWindows) -> list[_AxisComponent]:
+    """Return the components along one axis."""
     stride, dilation = axis.stride, axis.dilation
     common = math.gcd(stride, dilation)
     between_taps, between_outputs = stride // common, dilation // common
@@ -142,26 +142,28 @@ def _axis_components(axis: AxisWindows) -> list[_AxisComponent] | None:
         # taps k for which first + before - k * dilation is a multiple of the stride
         taps = [tap for tap in range(min(between_taps, axis.kernel_size)) if _meets(axis, first, tap)]
         if not taps:
-            components.append(_AxisComponent(elements, slice(0, 0), None))
+            components.append(_AxisComponent(elements, slice(0, 0), slice(0, 0), None))
             continue
         tap = taps[0]
         tap_count = len(range(tap, axis.kernel_size, between_taps))
         output = (first + axis.before - tap * dilation) // stride
         before = (tap_count - 1) * between_outputs - output
         after = count + output - axis.output_size
-        if before < 0 or after < 0:
-            return None
+        outputs = slice(max(0, -before), axis.output_size - max(0, -after))
+        if outputs.start >= outputs.stop:
+            components.append(_AxisComponent(elements, slice(0, 0), slice(0, 0), None))
+            continue
         windows = dataclasses.replace(
             axis,
-            size=axis.output_size,
+            size=outputs.stop - outputs.start,
             kernel_size=tap_count,
             stride=1,
             dilation=between_outputs,
-            before=before,
-            after=after,
+            before=max(0, before),
+            after=max(0, after),
             output_size=count,
         )
-        components.append(_AxisComponent(elements, slice(tap, axis.kernel_size, between_taps), windows))
+        components.append(_AxisComponent(elements, slice(tap, axis.kernel_size, between_taps), outputs, windows))
     return components
 
 

@@ -66,25 +66,29 @@ class WindowBlock:
 
 @dataclass(frozen=True, eq=False)
 class Division:
-    """Division of positions (N, *O) into blocks: the bytes that a position takes, and those that a block may take."""
+    """Division of positions (N, *O) into blocks: the bytes that a position takes, and those that a block may take.
+
+    Along the last axis, blocks begin at multiples of a number.
+    """
 
     positions: tuple[int, ...]
     bytes_per_position: int
     limit: int
+    multiple: int = 1
 
     @functools.cached_property
     def counts(self) -> list[int]:
         """Positions of a block along each axis; the last one may have fewer."""
-        return block_sizes(self.positions, self.bytes_per_position, self.limit)
+        return block_sizes(self.positions, self.bytes_per_position, self.limit, self.multiple)
 
     @functools.cached_property
     def steps(self) -> int:
         """Number of blocks."""
-        return block_count(self.positions, self.bytes_per_position, self.limit)
+        return block_count(self.positions, self.bytes_per_position, self.limit, self.multiple)
 
     def blocks(self) -> Iterator[tuple[slice, ...]]:
         """Yield slices of the positions of each block."""
-        return blocks(self.positions, self.bytes_per_position, self.limit)
+        return blocks(self.positions, self.bytes_per_position, self.limit, self.multiple)
 
 
 Arguments = TypeVarTuple("Arguments")

@@ -21,7 +21,7 @@ from .window_blocking import BLOCKED_COL2IM, WINDOW_BLOCKING
 from .winograd.blocks import tile_counts
 from .winograd.kernel import WINOGRAD
 
-__all__ = ["col2im_kernel", "forward_kernel", "grad_input_kernel", "taken"]
+__all__ = ["col2im_kernel", "forward_kernel", "grad_input_kernel", "is_polyphase", "taken"]
 
 FLOAT32_BYTES = 4
 
@@ -73,7 +73,7 @@ def _problems(
     """Return the problems that a direction of a layer hands to a ``ConvKernel``."""
     if transposed and direction == "backward":
         return [problem]
-    by_components = (component_problems(problem) or []) if _is_polyphase(problem, algorithm) else []
+    by_components = component_problems(problem) if is_polyphase(problem, algorithm) else []
     if transposed:
         return by_components
     return [problem] if direction == "forward" else [problem, *by_components]
@@ -106,7 +106,7 @@ def forward_kernel(problem: ConvProblem, algorithm: TakenAlgorithm) -> ConvKerne
 def grad_input_kernel(problem: ConvProblem, algorithm: TakenAlgorithm) -> GradInputKernel:
     """Return the kernel of the gradient with respect to the input."""
     kernel = col2im_kernel(problem)
-    if not _is_polyphase(problem, algorithm):
+    if not is_polyphase(problem, algorithm):
         return kernel
     return Polyphase(lambda component: forward_kernel(component, algorithm), kernel)
 
@@ -116,13 +116,11 @@ def col2im_kernel(problem: ConvProblem) -> GradInputKernel:
     return BLOCKED_COL2IM if WINDOW_BLOCKING.supports(problem) else COL2IM
 
 
-def _is_polyphase(problem: ConvProblem, algorithm: TakenAlgorithm) -> bool:
+def is_polyphase(problem: ConvProblem, algorithm: TakenAlgorithm) -> bool:
     """Return whether polyphase components compute the gradient with respect to the input, and faster than col2im."""
     if math.prod(axis.stride for axis in problem.windows.axes) > MAX_POLYPHASE_COMPONENTS:
         return False
     components = component_problems(problem)
-    if components is None:
-        return False
     if problem.group_channels >= MIN_POLYPHASE_GROUP_CHANNELS or all(map(DEPTHWISE.supports, components)):
         return True
     return algorithm == "fft" and all(map(FFT.supports, components))

@@ -36,7 +36,14 @@ from .col2im import COL2IM
 from .im2col_gemm import IM2COL_GEMM
 from .problem import ConvProblem, cached_per_problem, conv_problem
 
-__all__ = ["BLOCKED_COL2IM", "WINDOW_BLOCKING", "BlockedCol2im", "WindowBlocking"]
+__all__ = [
+    "BLOCKED_COL2IM",
+    "WINDOW_BLOCKING",
+    "BlockedCol2im",
+    "WindowBlocking",
+    "blocked_problem",
+    "joined_windows",
+]
 
 Array = NDArray[Any]
 
@@ -77,12 +84,12 @@ class WindowBlocking:
 
     def supports(self, problem: ConvProblem) -> bool:
         """Return whether channels are few, and wider windows are faster."""
-        return _block_width(problem) > 1
+        return joined_windows(problem) > 1
 
     def forward(self, problem: ConvProblem, input: Array, weight: Array, bias: Array | None, output: Array) -> None:
         """Write the cross-correlation."""
-        blocked = _blocked_problem(problem)
-        by_window = None if bias is None else np.concatenate([bias] * _block_width(problem))
+        blocked = blocked_problem(problem)
+        by_window = None if bias is None else np.concatenate([bias] * joined_windows(problem))
         target = _by_block(problem, output)
         written = np.empty((*blocked.positions, blocked.features), dtype=output.dtype) if target is None else target
         IM2COL_GEMM.forward(blocked, input, _banded_weight(problem, weight), by_window, written)
@@ -96,24 +103,24 @@ class WindowBlocking:
 
     def grad_weight(self, problem: ConvProblem, input: Array, grad_output: Array, grad_weight: Array) -> None:
         """Write the gradient with respect to the weight."""
-        blocked = _blocked_problem(problem)
+        blocked = blocked_problem(problem)
         gradient = np.empty(blocked.weight_shape, dtype=grad_weight.dtype)
         IM2COL_GEMM.grad_weight(blocked, input, _blocked_gradient(problem, grad_output), gradient)
         # what belongs to the zeros of the banded weight does not count
         np.add.reduce(_bands(problem, gradient), axis=0, out=grad_weight)
         # windows beyond the last one may have infinite elements of the input, times zero
-        if problem.positions[-1] % _block_width(problem) and not is_all_finite(grad_weight):
+        if problem.positions[-1] % joined_windows(problem) and not is_all_finite(grad_weight):
             IM2COL_GEMM.grad_weight(problem, input, grad_output, grad_weight)
 
     def forward_workspace(self, problem: ConvProblem) -> int:
         """Return the elements of the banded weight and of the output, which may be computed again."""
-        blocked = _blocked_problem(problem)
+        blocked = blocked_problem(problem)
         kernel = max(IM2COL_GEMM.forward_workspace(problem), IM2COL_GEMM.forward_workspace(blocked))
         return _blocked_elements(problem) + math.prod(problem.positions) * problem.features + kernel
 
     def grad_weight_workspace(self, problem: ConvProblem) -> int:
         """Return the elements of the banded weight's gradient and of grad_output, if it must be copied."""
-        blocked = _blocked_problem(problem)
+        blocked = blocked_problem(problem)
         kernel = max(IM2COL_GEMM.grad_weight_workspace(problem), IM2COL_GEMM.grad_weight_workspace(blocked))
         return _blocked_elements(problem) + kernel
 
@@ -130,7 +137,7 @@ class BlockedCol2im:
     ) -> None:
         """Write the gradient with respect to the input."""
         gradient = _blocked_gradient(problem, grad_output)
-        COL2IM.grad_input(_blocked_problem(problem), gradient, _banded_weight(problem, weight), bias, grad_input)
+        COL2IM.grad_input(blocked_problem(problem), gradient, _banded_weight(problem, weight), bias, grad_input)
         if not is_all_finite(grad_input):
             unblocked = np.empty_like(grad_input)
             COL2IM.grad_input(problem, grad_output, weight, bias, unblocked)
@@ -138,7 +145,7 @@ class BlockedCol2im:
 
     def workspace(self, problem: ConvProblem) -> int:
         """Return the elements of the banded weight and of grad_output, if it must be copied."""
-        kernel = max(COL2IM.workspace(problem), COL2IM.workspace(_blocked_problem(problem)))
+        kernel = max(COL2IM.workspace(problem), COL2IM.workspace(blocked_problem(problem)))
         # what is computed without blocking, where results are not finite
         unblocked = problem.batch * math.prod(problem.windows.sizes) * problem.channels
         return _blocked_elements(problem) + unblocked + kernel
@@ -154,12 +161,12 @@ BLOCKED_COL2IM = BlockedCol2im()
 
 def _blocked_elements(problem: ConvProblem) -> int:
     """Return the elements of a banded weight, and of an output or its gradient with contiguous channels."""
-    blocked = _blocked_problem(problem)
+    blocked = blocked_problem(problem)
     return blocked.weights + math.prod(blocked.positions) * blocked.features
 
 
 @cached_per_problem
-def _block_width(problem: ConvProblem) -> int:
+def joined_windows(problem: ConvProblem) -> int:
     """Return how many windows are joined to one: as many as are fastest."""
     last = problem.windows.axes[-1]
     if (
@@ -192,9 +199,9 @@ def _extent(problem: ConvProblem, width: int) -> int:
 
 
 @cached_per_problem
-def _blocked_problem(problem: ConvProblem) -> ConvProblem:
+def blocked_problem(problem: ConvProblem) -> ConvProblem:
     """Return the same cross-correlation with wider windows."""
-    width, last = _block_width(problem), problem.windows.axes[-1]
+    width, last = joined_windows(problem), problem.windows.axes[-1]
     extent = _extent(problem, width)
     axis = dataclasses.replace(
         last, kernel_size=extent, stride=width * last.stride, dilation=1, output_size=-(-last.output_size // width)
@@ -205,7 +212,7 @@ def _blocked_problem(problem: ConvProblem) -> ConvProblem:
 
 
 def _banded_weight(problem: ConvProblem, weight: Array) -> Array:
-    banded = np.zeros(_blocked_problem(problem).weight_shape, dtype=weight.dtype)
+    banded = np.zeros(blocked_problem(problem).weight_shape, dtype=weight.dtype)
     _bands(problem, banded)[...] = weight
     return banded
 
@@ -215,7 +222,7 @@ def _blocked_gradient(problem: ConvProblem, grad_output: Array) -> Array:
     gradient = _by_block(problem, grad_output)
     if gradient is not None:
         return gradient
-    blocked = _blocked_problem(problem)
+    blocked = blocked_problem(problem)
     gradient = np.zeros((*blocked.positions, blocked.features), dtype=grad_output.dtype)
     copy(_each_window(problem, gradient), grad_output)
     return gradient
@@ -224,14 +231,14 @@ def _blocked_gradient(problem: ConvProblem, grad_output: Array) -> Array:
 def _each_window(problem: ConvProblem, of_blocks: Array) -> Array:
     """View what is of the wider windows as (N, *O, F)."""
     *ahead, last = problem.positions
-    windows = _block_width(problem) * of_blocks.shape[-2]
+    windows = joined_windows(problem) * of_blocks.shape[-2]
     return of_blocks.reshape(*ahead, windows, problem.features)[..., :last, :]
 
 
 def _by_block(problem: ConvProblem, windows: Array) -> Array | None:
     """View (N, *O, F) as that of the wider windows; None if some are left over, or the view needs a copy."""
-    blocked = _blocked_problem(problem)
-    if problem.positions[-1] % _block_width(problem):
+    blocked = blocked_problem(problem)
+    if problem.positions[-1] % joined_windows(problem):
         return None
     try:
         return windows.reshape(*blocked.positions, blocked.features, copy=False)
@@ -247,7 +254,7 @@ def _replace_not_finite(results: Array, others: Array) -> None:
 
 def _bands(problem: ConvProblem, banded: Array) -> Array:
     """View the bands of a weight (*K, L, C, B * F), one for each window: (B, *K, KW, C, F)."""
-    width, last = _block_width(problem), problem.windows.axes[-1]
+    width, last = joined_windows(problem), problem.windows.axes[-1]
     *ahead, along, channel, feature = banded.strides
     return np.ndarray(
         (width, *problem.weight_shape),

@@ -16,7 +16,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from cnn_core import Conv, ConvTranspose
+from cnn_core.kernels.conv.alignment import Alignment, grad_input_alignment
+from cnn_core.operands import accumulation_dtype
 from tests.cnn_core.rows_alike import adds_rows_alike
+from tests.cnn_core.small_blocks import small_blocks
 from tests.strategies import quick_settings
 
 Array = NDArray[Any]
@@ -143,6 +146,55 @@ def check_region(case: Case, axis: int, numbers: tuple[int, int]) -> None:
     assert_same_bits(region, whole[(slice(None),) * (1 + axis) + (chosen,)], (axis, chosen))
 
 
+def check_gradient_of_region(case: Case, axis: int, numbers: tuple[int, int]) -> None:
+    """grad_input of some elements along one axis, and so the output of a transposed layer, from the windows there."""
+    axis %= len(case.parameters["stride"])
+    rank = len(case.parameters["stride"])
+    op = Conv(**case.parameters, data_format="channels_last")
+    (before, _), stride = case.parameters["padding"][axis], case.parameters["stride"][axis]
+    extent = (case.weight.shape[axis] - 1) * case.parameters["dilation"][axis] + 1
+    size, outputs = case.input.shape[1 + axis], case.grad_output.shape[1 + axis]
+    chosen = part_of(size, numbers)
+    low, high, alignment = chosen.start, chosen.stop, Alignment()
+    if axis == rank - 1:
+        itemsize = accumulation_dtype(case.input.dtype).itemsize
+        alignment = grad_input_alignment(op.resolve(case.input.shape, case.weight.shape).problem(itemsize))
+    if alignment.of_elements:
+        low, high = alignment.around(low, high, size)
+    first = max(0, (low + before - extent) // stride + 1)
+    stop = min(outputs, (high - 1 + before) // stride + 1)
+    if first >= stop:  # no window is there
+        return
+    if alignment.of_elements:
+        first = min(first, (low + before) // stride)
+    else:
+        first, stop = alignment.around(first, stop, outputs)
+        low, high = max(0, first * stride - before), min(size, (stop - 1) * stride + extent - before)
+    padding = [low + before - first * stride, max(0, (stop - 1) * stride + extent - before - high)]
+    ahead = (slice(None),) * (1 + axis)
+    gradient, covered = case.grad_output[(*ahead, slice(first, stop))], case.input[(*ahead, slice(low, high))]
+    inside = slice(max(chosen.start, low), min(chosen.stop, high))
+    in_part, in_whole = (*ahead, slice(inside.start - low, inside.stop - low)), (*ahead, inside)
+    whole = op.backward(case.grad_output, case.input, case.weight, wrt=["input"]).grad_input
+    part = (
+        Conv(**case.axis(axis, padding), data_format="channels_last")
+        .backward(gradient, covered, case.weight, wrt=["input"])
+        .grad_input
+    )
+    assert whole is not None
+    assert part is not None
+    assert_same_bits(part[in_part], whole[in_whole], (axis, chosen))
+    bias = None if case.bias is None else np.resize(case.bias, case.input.shape[-1])
+
+    def transpose(parameters: dict[str, Any], gradient: Array, input: Array) -> Array:
+        op = ConvTranspose(**parameters, data_format="channels_last", output_size=input.shape[1:-1])
+        return op.forward(gradient, case.weight, bias)
+
+    whole = transpose(case.parameters, case.grad_output, case.input)
+    part = transpose(case.axis(axis, padding), gradient, covered)
+    assert_same_bits(part[in_part], whole[in_whole], ("transposed", axis, chosen))
+
+
 # --------------------------------------------------------------------------------------------------------------- tests
 
 
@@ -156,6 +208,89 @@ def test_images(case: Case, numbers: tuple[int, int], first: bool) -> None:
 @given(cases(modes=False), st.integers(0, 2), parts)
 def test_regions(case: Case, axis: int, numbers: tuple[int, int]) -> None:
     check_region(case, axis, numbers)
+
+
+@many_settings
+@given(cases(modes=False), st.integers(0, 2), parts)
+def test_gradients_of_regions(case: Case, axis: int, numbers: tuple[int, int]) -> None:
+    check_gradient_of_region(case, axis, numbers)
+
+
+SCATTERED: dict[str, tuple[dict[str, Any], tuple[int, ...], tuple[int, ...]]] = {
+    "runs": ({"padding": [[2, 2]]}, (40, 3), (5, 3, 40)),
+    "runs, strided": ({"stride": [2, 2], "padding": [[1, 2], [0, 3]]}, (12, 30, 3), (5, 7, 3, 40)),
+    "joined": ({"padding": [[2, 2], [2, 2]]}, (9, 50, 1), (5, 5, 1, 6)),
+    "joined, strided": ({"stride": [1, 2], "padding": [[0, 0], [2, 1]]}, (9, 90, 2), (3, 5, 2, 7)),
+    "dilated": ({"dilation": [1, 2], "padding": [[1, 1], [2, 2]]}, (9, 30, 3), (3, 4, 3, 40)),
+    "groups": ({"groups": 2, "padding": [[1, 1], [2, 2]]}, (9, 30, 6), (3, 5, 3, 40)),
+    "a long kernel": ({"padding": [[40, 9]]}, (300, 2), (101, 2, 1)),
+    "gathered, joined": ({"padding": [[1, 1], [1, 1]]}, (9, 50, 8), (3, 3, 8, 8)),
+    "gathered, strided and joined": ({"stride": [1, 2], "padding": [[1, 1], [3, 1]]}, (9, 90, 8), (3, 4, 8, 8)),
+    "gathered, one tap and a bias": ({"stride": [2], "padding": [[1, 1]]}, (90, 12), (3, 12, 16)),
+    "windows in the padding": ({"padding": [[1, 1], [4, 5]]}, (9, 30, 16), (3, 3, 16, 20)),
+}
+"""Layers whose gradients are computed in every way."""
+
+
+@pytest.mark.parametrize("dtype", [each for each in TYPES if each != "float16"])
+@pytest.mark.parametrize("name", SCATTERED)
+def test_gradients_of_regions_of_every_kind(name: str, dtype: str) -> None:
+    given_parameters, input_shape, weight_shape = SCATTERED[name]
+    rank = len(input_shape) - 1
+    parameters = {"stride": [1] * rank, "dilation": [1] * rank, "groups": 1, **given_parameters}
+    shape = Conv(**parameters, data_format="channels_last").output_shape((2, *input_shape), weight_shape)
+    random = np.random.default_rng(0)
+    shapes = ((2, *input_shape), weight_shape, weight_shape[-1:], shape)
+    input, weight, bias, gradient = (random.standard_normal(each).astype(dtype) for each in shapes)
+    case = Case(parameters, input, weight, bias, gradient)
+    for axis in range(rank):
+        for start in range(0, input_shape[axis], 3):
+            check_gradient_of_region(case, axis, (start, 6))
+
+
+@pytest.mark.parametrize("dtype", [each for each in TYPES if each != "float16"])
+def test_gradients_of_parts_of_a_long_row(dtype: str) -> None:
+    """Whose windows are divided into blocks: in the part at other places than in the whole."""
+    random = np.random.default_rng(0)
+    parameters = {"stride": [1], "dilation": [1], "groups": 1, "padding": [[2, 2]]}
+    input, weight = (
+        random.standard_normal((1, 40_000, 1)).astype(dtype),
+        random.standard_normal((9, 1, 40)).astype(dtype),
+    )
+    gradient = random.standard_normal((1, 39_996, 40)).astype(dtype)
+    for start in (0, 5_000, 10_003):
+        check_gradient_of_region(Case(parameters, input, weight, None, gradient), 0, (start, 29_000))
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_gradients_do_not_depend_on_the_blocks(seed: int) -> None:
+    """Where they are scattered: rows, and parts of rows, are added to those before in the order of one block."""
+    random = np.random.default_rng(seed)
+    rank, dtype = int(random.integers(1, 4)), str(random.choice(TYPES))
+    kernel, stride = random.integers(1, 6, rank).tolist(), random.integers(1, 3, rank).tolist()
+    dilation, groups = random.choice([1, 1, 2], rank).tolist(), int(random.choice([1, 1, 2]))
+    channels, features = groups * int(random.integers(1, 6)), groups * int(random.choice([1, 3, 20]))
+    extents = [(taps - 1) * step + 1 for taps, step in zip(kernel, dilation, strict=True)]
+    spatial = [extent + int(random.integers(0, (400, 40, 9)[rank - 1])) for extent in extents]
+    op = Conv(stride=stride, dilation=dilation, padding=1, groups=groups, data_format="channels_last")
+    input = random.standard_normal((2, *spatial, channels)).astype(dtype)
+    weight = random.standard_normal((*kernel, channels // groups, features)).astype(dtype)
+    gradient = random.standard_normal(op.output_shape(input.shape, weight.shape)).astype(dtype)
+
+    def grad_input() -> Array | None:
+        return op.backward(gradient, input, weight, wrt=["input"]).grad_input
+
+    whole = grad_input()
+    for block_bytes in (2**9, 2**11, 2**14):
+        with small_blocks(block_bytes):
+            assert_same_bits(grad_input(), whole, block_bytes)
+
+
+@pytest.mark.exhaustive
+@very_many_settings
+@given(cases(modes=False), st.integers(0, 2), parts)
+def test_gradients_of_regions_of_many_layers(case: Case, axis: int, numbers: tuple[int, int]) -> None:
+    check_gradient_of_region(case, axis, numbers)
 
 
 @pytest.mark.exhaustive
