@@ -23,7 +23,7 @@ from ...runtime.blocks import BLOCK_BYTES
 from ...runtime.threads import run_blocks, thread_count
 from ...runtime.workspace import Workspace, view_cache_elements
 from ..cost import MOVED_ELEMENT, STEP
-from ..passes import checked
+from ..passes import checked, contiguous
 from .padded_block import PaddedBlock
 from .problem import ConvProblem, Division, Layout, WindowBlock, cached_per_problem
 
@@ -65,7 +65,9 @@ class Depthwise:
     def forward(self, problem: ConvProblem, input: Array, weight: Array, bias: Array | None, output: Array) -> None:
         """Write the cross-correlation."""
         width = _run_windows(problem)
-        by_run = np.tile(weight[..., 0, :], width)  # (*K, X)
+        # in the order of its axes, since einsum adds in an order that depends on those of all operands
+        by_window = contiguous(weight[..., 0, :])
+        by_run = np.tile(by_window, width) if width > 1 else by_window  # (*K, X)
         taps, outputs = TAP_AXES[: by_run.ndim - 1], OUTPUT_AXES[: by_run.ndim - 1]
         subscripts = f"n{outputs}{taps}x,{taps}x->n{outputs}x"
 

@@ -331,6 +331,16 @@ def test_large_images(kernel: tuple[int, ...]) -> None:
     assert math.prod(output.shape[:3]) * math.prod(kernel) > 10**6
 
 
+def test_a_region_of_a_depthwise_layer_whose_weight_has_another_order() -> None:
+    """Einsum orders its loops by the strides of all operands."""
+    random = np.random.default_rng(0)
+    input, weight = random.standard_normal((1, 4, 3, 25)), random.standard_normal((68, 1, 2, 3))
+    parameters: dict[str, Any] = {"stride": (1, 2), "groups": 4, "data_format": "channels_first"}
+    whole = Conv(padding=((2, 0), (0, 1)), **parameters).forward(input, weight)
+    region = Conv(**parameters).forward(input[..., 22:25], weight)
+    assert_same_bits(region, whole[:, :, 2:4, 11:12], "region")
+
+
 def test_an_infinity_changes_no_other_output() -> None:
     """Where windows are joined, those with an infinity are computed again, and no others."""
     random = np.random.default_rng(0)
