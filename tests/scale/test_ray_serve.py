@@ -289,4 +289,7 @@ def test_haproxy_mode_refuses_what_may_not_wait(haproxy_cluster: RayCluster, htt
 
 def test_haproxy_mode_a_node_killed_under_load(haproxy_cluster: RayCluster) -> None:
     once = kill_a_node_under_load(haproxy_cluster)
-    assert not once.failures  # these requests fit HAProxy's buffer, and are sent to the other replica
+    # these requests fit HAProxy's buffer, and are sent to the other replica; but Ray starts HAProxy anew without the
+    # one that is gone, and the old one closes connections on which no request is, perhaps while one is sent
+    assert set(once.statuses) <= {200}
+    assert all("Server disconnected without sending a response" in failure for failure in once.failures), once.failures
