@@ -1,12 +1,13 @@
 """Let schemathesis test a server against its own /openapi.json: ``python -m reliability.fuzz_schema``.
 
-schemathesis.toml says which of its checks are off, and why.
+schemathesis.toml says which of its checks are off, and why; schemathesis_hooks.py, what it does not send.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from .server import Server
 from .wire import HOST
 
 CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
+HOOKS = f"{__package__}.schemathesis_hooks"
 PROGRAM = Path(sys.executable).with_name("schemathesis")
 
 
@@ -32,7 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder, Server(Path(folder) / "server.log") as server:
         command = [str(PROGRAM), "--config-file", str(CONFIGURATION), "--no-color", "run"]
         command += [f"http://{HOST}:{server.port}/openapi.json", "--max-time", str(max(1, round(options.seconds)))]
-        ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        environment = {**os.environ, "SCHEMATHESIS_HOOKS": HOOKS}
+        ended = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
         is_running = server.is_running()
     cases = re.search(r"([\d,]+) generated", ended.stdout)
     figures = {"cases": int(cases[1].replace(",", "")) if cases else 0, "seconds": options.seconds}
