@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from cnn_core import Conv, ConvTranspose
 from cnn_core.kernels.conv.alignment import Alignment, grad_input_alignment
 from cnn_core.operands import accumulation_dtype
+from tests.cnn_core.parts import assert_same_bits, part_of, parts
 from tests.cnn_core.rows_alike import adds_rows_alike
 from tests.cnn_core.small_blocks import small_blocks
 from tests.strategies import quick_settings
@@ -80,21 +81,6 @@ def cases(draw: st.DrawFn, *, modes: bool = True) -> Case:
     shape = Conv(**parameters, data_format="channels_last").output_shape(input_shape, weight_shape)
     bias = operands[2] if draw(st.booleans()) else None
     return Case(parameters, operands[0], operands[1], bias, random.standard_normal(shape).astype(dtype))
-
-
-parts = st.tuples(st.integers(0, 2**16), st.integers(0, 2**16))
-
-
-def part_of(size: int, numbers: tuple[int, int]) -> slice:
-    start = numbers[0] % size
-    return slice(start, start + 1 + numbers[1] % (size - start))
-
-
-def assert_same_bits(part: Array | None, whole: Array | None, what: object) -> None:
-    assert part is not None
-    assert whole is not None
-    # no numbers are compared: 0 equals -0
-    assert np.ascontiguousarray(part).tobytes() == np.ascontiguousarray(whole).tobytes(), what
 
 
 def check_images(case: Case, numbers: tuple[int, int], *, first: bool, transposed: bool) -> None:

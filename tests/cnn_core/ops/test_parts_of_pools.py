@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from cnn_core import AvgPool, LpPool
+from tests.cnn_core.parts import assert_same_bits, part_of, parts
 from tests.strategies import quick_settings
 
 Array = NDArray[Any]
@@ -58,15 +59,6 @@ def cases(draw: st.DrawFn) -> Case:
     return Case(op, kernel, stride, padding, sizes, channels, {**more, "data_format": data_format}, dtype)
 
 
-def part_of(size: int, numbers: Numbers) -> slice:
-    start = numbers[0] % size
-    return slice(start, start + 1 + numbers[1] % (size - start))
-
-
-def assert_same_bits(part: Array, whole: Array, what: object) -> None:
-    assert np.ascontiguousarray(part).tobytes() == np.ascontiguousarray(whole).tobytes(), what
-
-
 def check(case: Case, axis: int, numbers: Numbers, images: Numbers) -> None:
     axis %= len(case.kernel)
     first = case.more["data_format"] == "channels_first"
@@ -101,9 +93,6 @@ def check(case: Case, axis: int, numbers: Numbers, images: Numbers) -> None:
     if start < stop:
         own = slice(start - covered.start, stop - covered.start)
         assert_same_bits(view(found, own), view(grad_input, slice(start, stop)), (windows, start, stop))
-
-
-parts = st.tuples(st.integers(0, 2**16), st.integers(0, 2**16))
 
 
 @settings(quick_settings, max_examples=300)
