@@ -76,14 +76,14 @@ def largest_stride_first(windows: AnyWindows, axes: Sequence[int]) -> list[tuple
 
     Windows at equal distances leave the fewer, the larger the stride is, and then the larger the windows are. On a tie
     the first axis is first, since its contiguous rows are the longest; but the last one if no channels follow it and
-    the stride is that of windows which may be all of a short row.
+    the windows are as long as the stride, and may be all of a short row.
     """
 
     def rank(pair: tuple[int, Axis]) -> tuple[float, int, int]:
         axis, along = pair
         if not isinstance(along, AxisWindows):
             return along.output_size / max(1, along.size), 0, axis
-        has_short_rows = axes[0] > 1 and SHORT_ROW <= along.stride < MIN_ROW
+        has_short_rows = axes[0] > 1 and SHORT_ROW <= along.stride == along.extent < MIN_ROW
         return 1 / along.stride, -along.extent, -axis if has_short_rows else axis
 
     return sorted(zip(axes, windows.axes, strict=True), key=rank)

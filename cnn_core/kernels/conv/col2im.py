@@ -48,10 +48,10 @@ Array = NDArray[Any]
 Unit = tuple[slice, slice, slice]
 """Images, groups, and channels of each group."""
 
-MIN_LONG = 64
-"""A patch is long with more than this many times as many elements as a window has channels, or features."""
+MIN_LONG = 128
+"""Patches are long if they are added in more parts than this (times features / channels, if those are more)."""
 
-MAX_TURNS_BYTES = BLOCK_BYTES // 4
+MAX_TURNS_BYTES = BLOCK_BYTES
 """Maximum size of the patches of a window for each turn: each block has a multiple of so many windows."""
 
 TAP_BLOCK_BYTES = BLOCK_BYTES
@@ -149,8 +149,8 @@ def _division(problem: ConvProblem) -> Division:
 @cached_per_problem
 def _goes_by_tap(problem: ConvProblem) -> bool:
     """Return whether each tap is computed by itself, and not a patch at a time; by the layer alone."""
-    longest = MIN_LONG * max(problem.channels, problem.features)
-    return DEPTHWISE.supports(problem) or problem.taps * problem.channels > longest
+    many = MIN_LONG * max(problem.channels, problem.features)
+    return DEPTHWISE.supports(problem) or _addition_count(problem) * problem.channels > many
 
 
 def aligned_windows(problem: ConvProblem) -> int:
@@ -164,8 +164,9 @@ def _view_factor(problem: ConvProblem) -> int:
 
 
 def _addition_count(problem: ConvProblem) -> int:
-    """Return in how many additions the patches of a block are added, at most."""
-    return math.prod(problem.weight_shape[:-3]) * _turns(problem)
+    """Return in how many additions the patches of a block are added."""
+    sizes = zip(problem.windows.kernel_sizes[:-1], _taps_together(problem), strict=True)
+    return math.prod(-(-size // together) for size, together in sizes) * _turns(problem)
 
 
 def _is_prepared(problem: ConvProblem) -> bool:
@@ -201,8 +202,7 @@ def _patch_division(problem: ConvProblem) -> Division:
     # every block reads the whole weight: with a large one, blocks of more windows than fit the cache read less
     limit = block_limit(math.prod(problem.positions) * bytes_of_patch, problem.itemsize * problem.weights // 4)
     rows = least_rows(problem.features // problem.groups, problem.taps * problem.group_channels)
-    division = Division(problem.positions, bytes_of_patch, limit, aligned_windows(problem))
-    return problem.in_blocks_of(rows, division)
+    return problem.in_blocks_of(rows, Division(problem.positions, bytes_of_patch, limit, aligned_windows(problem)))
 
 
 @cached_per_problem
