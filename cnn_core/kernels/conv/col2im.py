@@ -368,7 +368,7 @@ class _Taps(_Scatter):
         if features == 1:
             multiplied = lambda of_tap: np.multiply(of_groups, of_tap[:, 0], out=by_output)  # noqa: E731
         elif channels == 1:
-            sums = by_output[..., 0]
+            sums, of_groups = by_output[..., 0], contiguous(of_groups)  # einsum adds by the order of the axes in memory
             multiplied = lambda of_tap: np.einsum("...gf,gf->...g", of_groups, of_tap[..., 0], out=sums)  # noqa: E731
         else:
             rows = group_matrices(gradient, self._all_groups, products.dtype, self._copied)[self._groups]

@@ -272,6 +272,23 @@ def test_gradients_do_not_depend_on_the_blocks(seed: int) -> None:
             assert_same_bits(grad_input(), whole, block_bytes)
 
 
+@pytest.mark.parametrize("dtype", [each for each in TYPES if each != "float16"])
+@pytest.mark.parametrize("features", [3, 20, 33])
+def test_gradients_of_single_windows_of_depthwise_layers(features: int, dtype: str) -> None:
+    """In channels_first, where a feature's outputs are adjacent if they are several, and features if there is one."""
+    random = np.random.default_rng(0)
+    op = Conv(stride=3, groups=2, data_format="channels_first")
+    input, weight = (random.standard_normal(shape).astype(dtype) for shape in ((2, 2, 60), (2 * features, 1, 2)))
+    gradient = random.standard_normal(op.output_shape(input.shape, weight.shape)).astype(dtype)
+    whole = op.backward(gradient, input, weight, wrt=["input"]).grad_input
+    assert whole is not None
+    for window in range(gradient.shape[-1]):
+        some = slice(3 * window, 3 * window + 2)  # of no other window
+        alone = np.ascontiguousarray(gradient[..., window : window + 1])
+        part = op.backward(alone, input[..., some], weight, wrt=["input"]).grad_input
+        assert_same_bits(part, whole[..., some], window)
+
+
 @pytest.mark.exhaustive
 @very_many_settings
 @given(cases(modes=False), st.integers(0, 2), parts)
