@@ -48,13 +48,13 @@ class Alignment:
 
 @cached_per_problem
 def forward_alignment(problem: ConvProblem) -> Alignment:
-    """Return it for a convolution's output; ``windows`` are its elements."""
+    """Return where regions of a convolution's output must begin, in windows."""
     return Alignment(ALIGNMENT, MIN_WINDOWS) if direct_kernel(problem) is WINDOW_BLOCKING else Alignment()
 
 
 @cached_per_problem
 def grad_input_alignment(problem: ConvProblem) -> Alignment:
-    """Return it for the gradient with respect to the input."""
+    """Return where regions of the gradient with respect to the input must begin."""
     if is_polyphase(problem, "direct"):
         # windows that are joined are every so many elements
         stride = problem.windows.axes[-1].stride

@@ -4,8 +4,8 @@
 
 Patches are computed for one block of windows at a time and added to the block of the input that these cover. Where taps
 are adjacent along the last axis, all of them are added as one run, to every few windows at a time: as many as it takes
-for their runs not to overlap. Where every channel is a group of its own, or a patch is so long that few of them fit a
-block, each tap is computed and added by itself.
+for their runs not to overlap. Where every channel is a group of its own, or patches would be added in very many parts,
+each tap is computed and added by itself.
 
 An element's terms are added one by one, those of the last windows first; along the last axis, where runs are added, in
 turns. A block adds to what the blocks after it, which come first, have left. So sums have the same bits however many
